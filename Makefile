@@ -1,0 +1,69 @@
+# make start   set up (once), run the stack under honcho, take the tour
+# make test    lint, then every test but the soaks
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGES := ndisbus target imdriver hoststack
+SOURCES  := $(PACKAGES) $(wildcard tools)
+
+.DEFAULT_GOAL := help
+.PHONY: help start test lint format bench soak coverage clean
+
+help:
+	@echo "make start     run the stack and take the tour (sets itself up the first time)"
+	@echo "make test      lint, then the tests"
+	@echo "make lint      ruff, mypy --strict, import-linter"
+	@echo "make format    let ruff format the sources"
+	@echo "make bench     our chain beside a bare one, with ratios"
+	@echo "make soak      the long tests"
+	@echo "make coverage  the tests, with coverage"
+	@echo "make clean     remove what make and the tests made"
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "make: no '$(PYTHON)' here; name one with PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not ((3, 11) <= v < (3, 14)) and "make: Python 3.11, 3.12 or 3.13 is needed; %s is %d.%d. Name another with PYTHON=..." % (sys.executable, v[0], v[1]))'
+	@echo "setup: creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "make: no virtual environment could be made; is the venv module installed (on Debian: python3-venv)?" >&2; exit 1; }
+
+# The stamps make the second run instant; they age when the dependencies change.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "setup: installing tcp-chimney and what it needs (the first time takes a minute)"
+	@$(PIP) install --editable .
+	@touch $@
+	@echo "setup: done"
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
+	@echo "setup: installing the tools for development"
+	@$(PIP) install --editable '.[dev]'
+	@touch $@
+	@echo "setup: done"
+
+# honcho stops all when the tour ends, and fails if the tour did (make prints the code, and ends with 2).
+start: $(VENV)/.installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" honcho start
+
+lint: $(VENV)/.installed-dev
+	@echo "lint: ruff";          $(BIN)/ruff check --quiet .
+	@echo "lint: ruff format";   $(BIN)/ruff format --quiet --check .
+	@echo "lint: mypy";          $(BIN)/mypy --strict $(SOURCES)
+	@echo "lint: imports";       $(BIN)/lint-imports
+
+test: lint
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+format: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.installed
+	@$(BIN)/ndisbus bench
+
+soak: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --timeout=3600
+
+coverage: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

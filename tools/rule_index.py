@@ -1,0 +1,323 @@
+"""Generates docs/rules_status.md: which module names which rule, which test shows it, and what is still open.
+
+    python tools/rule_index.py            write docs/rules_status.md
+    python tools/rule_index.py --check    write nothing; exit 1 if that page is stale
+
+Both exit with 1 if an id is cited that docs/rules.md does not have. A citation is an id spelled out in full,
+R-XXX-NN, anywhere in the text of a module or of a test, or inside the name of a test function or class as
+r_xxx_nn; case does not matter. Test files below tests/unit/tools are not read: they test the tools, and quote
+ids as sample text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+RULES_PAGE = "docs/rules.md"
+STATUS_PAGE = "docs/rules_status.md"
+PACKAGES = ("ndisbus", "target", "imdriver", "hoststack")
+TESTS = "tests"
+TESTS_OF_TOOLS = "tests/unit/tools"
+
+_HEADING = re.compile(r"^## (\d+)\. (.+)$")
+_RULE = re.compile(r"^- \*\*(R-([A-Z]+)-\d\d)\*\* \*\(([^)]+)\)\* (.+) — (.+)$")
+_RULE_LIKE = re.compile(r"^- \*\*R-")
+_IN_TEXT = re.compile(r"\bR-([A-Z]{2,6})-(\d\d)\b", re.IGNORECASE)
+_IN_NAME = re.compile(r"(?<![a-z0-9])r_([a-z]{2,6})_(\d\d)(?!\d)", re.IGNORECASE)
+
+_DATA = "data transfer through the chimney comes later"
+_TCP = "moves TCP data: comes with the TCP machine"
+_WIRE = "needs moving TCP data"
+_REACH = "tested before each datagram sent: needs moving TCP data"
+_UNEXPLAINED = "not taken up yet"
+
+# Why a rule is open that neither code nor tests cite. An id's entry goes before that of its section.
+SECTION_REASONS: Mapping[str, str] = {
+    "BRD": _DATA,
+    "OSD": _DATA,
+    "HWF": "corrupt hardware is not emulated yet",
+    "EVT": "events of connections that move data: come with the TCP machine",
+    "SEND": _DATA,
+    "RECV": _DATA,
+    "IND": _DATA,
+    "DLV": _DATA,
+    "FWD": _DATA,
+    "DISC": _DATA,
+    "BRA": _WIRE,
+    "TMR": _WIRE,
+    "TS": _WIRE,
+    "NUD": _REACH,
+    "STAT": "counts the traffic of offloaded connections: needs moving TCP data",
+    "PAUSE": "pause, resume and upload-all are not emulated yet",
+    "PWR": "power management is not emulated yet",
+    "IP": _WIRE,
+    "VLAN": _WIRE,
+    "RSS": _WIRE,
+    "RFC": _WIRE,
+}
+
+
+def _each(reason: str, *ids: str) -> dict[str, str]:
+    return dict.fromkeys(ids, reason)
+
+
+RULE_REASONS: Mapping[str, str] = {
+    **_each(_DATA, "R-REG-08", "R-REG-09", "R-REG-12", "R-STATE-14", "R-STATE-15", "R-BLK-14"),
+    **_each(_DATA, "R-HND-08", "R-HND-09", "R-IM-10", "R-IM-11", "R-IM-12", "R-IM-14", "R-IM-15", "R-IM-16"),
+    **_each(_DATA, "R-INIT-16", "R-INIT-18", "R-PART-04", "R-CONC-03", "R-CONC-05"),
+    **_each(_DATA, "R-TERM-04", "R-TERM-05", "R-TERM-10", "R-TERM-11", "R-TERM-12", "R-TERM-14"),
+    **_each(_DATA, "R-DIS-05", "R-DIS-06", "R-DIS-10", "R-DIS-15", "R-DIS-16", "R-DIS-17", "R-DIS-18"),
+    **_each(_DATA, "R-DIS-19", "R-DIS-22", "R-DIS-28", "R-DIS-29", "R-DIS-33", "R-DIS-34", "R-DIS-36"),
+    **_each(_DATA, "R-DIS-41", "R-DIS-45", "R-OPEN-02", "R-OPEN-03"),
+    **_each(_TCP, "R-OID-15", "R-OID-16", "R-STATE-17", "R-STATE-18", "R-QRY-06", "R-UPD-09", "R-UPD-11"),
+    **_each(_TCP, "R-TERM-13", "R-TERM-15", "R-TERM-16", "R-DIS-13", "R-DIS-14", "R-DIS-20", "R-DIS-21"),
+    **_each(_TCP, "R-DIS-25", "R-DIS-31", "R-DIS-38", "R-DIS-46", "R-OPEN-01"),
+    **_each(_WIRE, "R-STATE-09", "R-STATE-10", "R-STATE-11", "R-TREE-12", "R-IM-17", "R-INIT-01"),
+    **_each(_WIRE, "R-UPD-07", "R-UPD-08", "R-INV-04", "R-INV-05", "R-DIS-11", "R-DIS-23"),
+    **_each(_REACH, "R-DIS-26", "R-DIS-27", "R-OPEN-04"),
+}
+
+
+class RulesPageError(Exception):
+    """docs/rules.md cannot be read as a list of rules; the message names the line."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of docs/rules.md."""
+
+    id: str
+    prefix: str
+    bound: str
+    text: str
+    source: str
+
+
+@dataclass
+class Section:
+    """One numbered section of docs/rules.md with its rules in the order of the page."""
+
+    number: int
+    title: str
+    rules: list[Rule] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Citation:
+    """One mention of a rule: `where` is a path from the root, with ::names inside it for a test."""
+
+    rule: str
+    where: str
+    path: str
+    line: int
+
+
+@dataclass
+class Index:
+    """All mentions: of modules and of tests, in the order of paths and lines."""
+
+    modules: list[Citation]
+    tests: list[Citation]
+
+    def unknown(self, known: frozenset[str]) -> list[Citation]:
+        """The citations of ids that are not in `known`."""
+        return [c for c in (*self.modules, *self.tests) if c.rule not in known]
+
+
+def parse_rules(page: str) -> list[Section]:
+    """Reads the text of docs/rules.md.
+
+    Raises RulesPageError for a rule outside a section, a rule line in another form, and an id given twice.
+    """
+    sections: list[Section] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(page.splitlines(), 1):
+        if heading := _HEADING.match(line):
+            sections.append(Section(int(heading[1]), heading[2]))
+        elif rule := _RULE.match(line):
+            if not sections:
+                raise RulesPageError(f"{RULES_PAGE}:{number}: {rule[1]} stands before the first section")
+            if rule[1] in seen:
+                raise RulesPageError(f"{RULES_PAGE}:{number}: {rule[1]} is already on line {seen[rule[1]]}")
+            seen[rule[1]] = number
+            sections[-1].rules.append(Rule(rule[1], rule[2], rule[3], rule[4], rule[5]))
+        elif _RULE_LIKE.match(line):
+            form = "- **R-XXX-NN** *(who)* text. — source"
+            raise RulesPageError(f"{RULES_PAGE}:{number}: not of the form `{form}`: {line[:60]}")
+    return sections
+
+
+def cited_in_text(text: str) -> Iterator[tuple[str, int]]:
+    """Yields (id, line number) for every id spelled out in `text`."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for match in _IN_TEXT.finditer(line):
+            yield f"R-{match[1].upper()}-{match[2]}", number
+
+
+def cited_in_name(name: str) -> Iterator[str]:
+    """Yields the ids contained in the name of a test function or class."""
+    for match in _IN_NAME.finditer(name):
+        yield f"R-{match[1].upper()}-{match[2]}"
+
+
+def citations_of_module(path: str, text: str) -> list[Citation]:
+    """The ids named anywhere in the module at `path`."""
+    return [Citation(rule, path, path, line) for rule, line in cited_in_text(text)]
+
+
+def citations_of_test(path: str, text: str) -> list[Citation]:
+    """The ids named in the test file at `path`, each put down to the innermost test or class around it.
+
+    Raises SyntaxError, with the path, if the file is not Python.
+    """
+    scopes = list(_scopes(ast.parse(text, filename=path), path))
+    found: list[Citation] = []
+    for rule, line in cited_in_text(text):
+        # Scopes are listed outermost first, so the last one around the line is the innermost.
+        around = [where for where, first, last in scopes if first <= line <= last]
+        found.append(Citation(rule, around[-1] if around else path, path, line))
+    for where, first, _ in scopes:
+        found.extend(Citation(rule, where, path, first) for rule in cited_in_name(where.rpartition("::")[2]))
+    return sorted(found, key=lambda c: (c.line, c.rule, c.where))
+
+
+def _scopes(node: ast.Module | ast.ClassDef, where: str) -> Iterator[tuple[str, int, int]]:
+    """Yields (name, first line, last line) of the classes and test functions in `node`, outermost first."""
+    for child in node.body:
+        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if not isinstance(child, ast.ClassDef) and not child.name.startswith("test"):
+            continue
+        first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
+        yield f"{where}::{child.name}", first, child.end_lineno or child.lineno
+        if isinstance(child, ast.ClassDef):
+            yield from _scopes(child, f"{where}::{child.name}")
+
+
+def build_index(root: Path) -> Index:
+    """Reads the packages and the tests below `root`."""
+    index = Index([], [])
+    for package in PACKAGES:
+        for path, text in _python_files(root, package):
+            index.modules.extend(citations_of_module(path, text))
+    for path, text in _python_files(root, TESTS):
+        if not path.startswith(f"{TESTS_OF_TOOLS}/"):
+            index.tests.extend(citations_of_test(path, text))
+    return index
+
+
+def _python_files(root: Path, folder: str) -> Iterator[tuple[str, str]]:
+    for file in sorted((root / folder).rglob("*.py")):
+        yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+
+
+def reason(rule: Rule) -> str:
+    """Why a rule that nothing cites is still open."""
+    return RULE_REASONS.get(rule.id) or SECTION_REASONS.get(rule.prefix, _UNEXPLAINED)
+
+
+def dead_reasons(sections: Sequence[Section]) -> list[str]:
+    """Ids and prefixes that the tables of reasons mention and docs/rules.md does not have."""
+    rules = [rule for section in sections for rule in section.rules]
+    known = {rule.id for rule in rules} | {rule.prefix for rule in rules}
+    return [key for key in (*SECTION_REASONS, *RULE_REASONS) if key not in known]
+
+
+def _by_rule(citations: Sequence[Citation]) -> dict[str, list[str]]:
+    places: dict[str, set[str]] = {}
+    for citation in citations:
+        places.setdefault(citation.rule, set()).add(citation.where)
+    return {rule: sorted(where) for rule, where in places.items()}
+
+
+_INTRODUCTION = f"""\
+# Status of the rules
+
+Generated by `python tools/rule_index.py` from the ids that modules and tests cite; edits made here are lost.
+The rules themselves are in [rules.md](rules.md).
+
+"Implemented in" lists the modules whose text names the rule, "proved by" the tests whose name or text does (a
+test names a rule only if it would fail were the rule broken). A rule in neither column says why it is open;
+"{_UNEXPLAINED}" means that no particular reason is on record.
+
+In the summary, "implemented" and "proved" count the rules with an entry in that column, "both" those with an
+entry in each, "open" those with none.
+"""
+
+
+def _slug(heading: str) -> str:
+    kept = re.sub(r"[^\w\- ]", "", heading.lower())
+    return kept.replace(" ", "-")
+
+
+def _cell(places: Sequence[str]) -> str:
+    return "<br>".join(f"`{place}`" for place in places) or "-"
+
+
+def render(sections: Sequence[Section], index: Index) -> str:
+    """The text of docs/rules_status.md."""
+    modules, tests = _by_rule(index.modules), _by_rule(index.tests)
+    out = [
+        _INTRODUCTION,
+        "| section | rules | implemented | proved | both | open |",
+        "| --- |" + " ---: |" * 5,
+    ]
+    total = [0] * 5
+    for section in sections:
+        code = {rule.id for rule in section.rules if rule.id in modules}
+        test = {rule.id for rule in section.rules if rule.id in tests}
+        count = len(section.rules)
+        row = [count, len(code), len(test), len(code & test), count - len(code | test)]
+        total = [a + b for a, b in zip(total, row, strict=True)]
+        link = f"[{section.number}. {section.title}](#{_slug(f'{section.number}. {section.title}')})"
+        out.append(f"| {link} | " + " | ".join(map(str, row)) + " |")
+    out.append("| **all** | " + " | ".join(f"**{n}**" for n in total) + " |")
+    for section in sections:
+        out += ["", f"## {section.number}. {section.title}", ""]
+        out += ["| rule | implemented in | proved by | why not yet |", "| --- | --- | --- | --- |"]
+        for rule in section.rules:
+            code_cell, test_cell = modules.get(rule.id, []), tests.get(rule.id, [])
+            why = "" if code_cell or test_cell else reason(rule)
+            out.append(f"| {rule.id} | {_cell(code_cell)} | {_cell(test_cell)} | {why} |")
+    return "\n".join(out) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (0 good, 1 something to put right)."""
+    parser = argparse.ArgumentParser(description="Generate docs/rules_status.md from cited rule ids.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    here = Path(__file__).resolve().parent.parent
+    parser.add_argument("--root", type=Path, default=here, help="root of the tree (default: this repository)")
+    options = parser.parse_args(argv)
+    root: Path = options.root
+
+    try:
+        sections = parse_rules((root / RULES_PAGE).read_text(encoding="utf-8"))
+    except (RulesPageError, FileNotFoundError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    index = build_index(root)
+    known = frozenset(rule.id for section in sections for rule in section.rules)
+    complaints = [
+        f"{c.path}:{c.line}: {c.rule} is not a rule of {RULES_PAGE}; correct the id"
+        for c in index.unknown(known)
+    ]
+    page = render(sections, index)
+    status = root / STATUS_PAGE
+    if not options.check:
+        status.write_text(page, encoding="utf-8")
+    elif not status.exists() or status.read_text(encoding="utf-8") != page:
+        complaints.append(f"{STATUS_PAGE} is stale; run python tools/rule_index.py")
+    for complaint in complaints:
+        sys.stderr.write(f"{complaint}\n")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

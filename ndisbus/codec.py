@@ -1,0 +1,151 @@
+"""Packets and messages: bytes on one side, calls on the other.
+
+A *packet* is what one ZeroMQ message carries: frame 0 is a msgpack array of messages, the frames
+behind it are payload, in the order in which the messages claim them. A *message* is
+
+    [name, call id or nil, [parameter, ...]]            a call, parameters in documented order
+    [name, call id or nil, [parameter, ...], frames]    the same, claiming that many payload frames
+    ["return", call id, [value, out, ...]]              the answer to a call that returns something
+
+Several messages may share a packet, so a busy driver pays for one send per batch. docs/protocol.md
+is the normative text. This is the only place in which bytes become an error (:class:`DecodeError`);
+any bytes either decode or raise it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+
+from ndisbus.errors import DecodeError
+
+__all__ = ["MAX_MESSAGES", "MAX_PACKET", "MAX_PARAMS", "RETURN", "Message", "Packer", "decode_packet", "encode_packet"]
+
+#: Largest packet, all frames together (bytes).
+MAX_PACKET: Final = 64 * 1024 * 1024
+#: Most messages in one packet.
+MAX_MESSAGES: Final = 4096
+#: Most parameters of one message; no call has more than five.
+MAX_PARAMS: Final = 8
+#: Longest string: names, texts of errors, paths.
+MAX_STR: Final = 4096
+#: Most entries of one map (the widest is a list of columns).
+MAX_MAP: Final = 256
+#: Most elements of one array (a column of the longest list).
+MAX_ARRAY: Final = 1_000_000
+#: Deepest nesting of arrays and maps that any message needs (an OID's buffer inside a request).
+MAX_DEPTH: Final = 12
+
+RETURN: Final = "return"
+
+#: A decoded message: [name, call id, params] or [name, call id, params, frames].
+Message = list[Any]
+
+
+class Packer:
+    """Encodes packets. Holds one reusable msgpack packer, so it is not for use by two threads."""
+
+    __slots__ = ("_pack", "_packer")
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(autoreset=True, use_bin_type=True)
+        self._pack = self._packer.pack
+
+    def __call__(self, messages: Sequence[Message]) -> bytes:
+        data: bytes = self._pack(messages)
+        return data
+
+
+def encode_packet(messages: Sequence[Message]) -> bytes:
+    """Frame 0 of a packet with these messages."""
+    data: bytes = msgpack.packb(messages, use_bin_type=True)
+    return data
+
+
+def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes]]]:
+    """The messages of a packet, each with its payload frames.
+
+    Raises :class:`DecodeError` for anything that is not a packet. Parameters are checked by whoever
+    knows what they should be; here only their number, and the nesting, are.
+    """
+    if not frames:
+        raise DecodeError("packet", "no frames")
+    head = frames[0]
+    size = len(head) if len(frames) == 1 else sum(map(len, frames))
+    if size > MAX_PACKET:
+        raise DecodeError("packet", f"{size} bytes, at most {MAX_PACKET} are accepted")
+    try:
+        messages = msgpack.unpackb(
+            head,
+            raw=False,
+            strict_map_key=True,
+            max_str_len=MAX_STR,
+            max_bin_len=MAX_PACKET,
+            max_array_len=MAX_ARRAY,
+            max_map_len=MAX_MAP,
+            max_ext_len=0,
+        )
+    except Exception as e:  # msgpack raises ValueError, its subclasses, OverflowError and RecursionError kin
+        raise DecodeError("packet", f"not msgpack: {type(e).__name__}: {e}") from e
+    if type(messages) is not list or not messages:
+        raise DecodeError("packet", "a non-empty array of messages expected")
+    if len(messages) > MAX_MESSAGES:
+        raise DecodeError("packet", f"{len(messages)} messages, at most {MAX_MESSAGES} are accepted")
+    if len(messages) == 1 and len(frames) == 1:
+        m = messages[0]
+        _check(m, 0)
+        if len(m) == 4 and m[3]:
+            raise DecodeError("message 0", f"claims {m[3]} payload frames, 0 are there")
+        return [(m, ())]
+    out: list[tuple[Message, Sequence[bytes]]] = []
+    at = 1
+    for i, m in enumerate(messages):
+        _check(m, i)
+        claimed = m[3] if len(m) == 4 else 0
+        if claimed:
+            if at + claimed > len(frames):
+                raise DecodeError(f"message {i}", f"claims {claimed} payload frames, {len(frames) - at} are there")
+            out.append((m, frames[at : at + claimed]))
+            at += claimed
+        else:
+            out.append((m, ()))
+    if at != len(frames):
+        raise DecodeError("packet", f"{len(frames) - at} payload frames that no message claims")
+    return out
+
+
+def _check(m: Any, i: int) -> None:
+    if type(m) is not list or not 3 <= len(m) <= 4:
+        raise DecodeError(f"message {i}", "an array [name, call id, parameters, frames] expected")
+    name = m[0]
+    if type(name) is not str or not name:
+        raise DecodeError(f"message {i}", "its name is not a string")
+    if m[1] is not None and (type(m[1]) is not int or m[1] < 0):
+        raise DecodeError(f"message {i} ({name})", "its call id is neither nil nor a number")
+    params = m[2]
+    if type(params) is not list or len(params) > MAX_PARAMS:
+        raise DecodeError(f"message {i} ({name})", f"its parameters are not an array of at most {MAX_PARAMS}")
+    if len(m) == 4 and (type(m[3]) is not int or m[3] < 0):
+        raise DecodeError(f"message {i} ({name})", "its number of payload frames is not a number")
+    for p in params:
+        if type(p) is dict or type(p) is list:
+            _depth(p, f"message {i} ({name})")
+
+
+def _depth(value: Any, where: str) -> None:
+    """Bound the nesting without recursion. Columns of scalars, the bulk of a message, are not entered."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for v in level:
+            children = v.values() if type(v) is dict else v
+            if type(v) is list and v and type(v[0]) in (int, type(None), bytes) and len(v) > 16:
+                # A long column: anything nested in it is found by the check of its element types.
+                continue
+            below += [c for c in children if type(c) is dict or type(c) is list]
+        if not below:
+            return
+        level = below
+    raise DecodeError(where, f"nested deeper than {MAX_DEPTH}")

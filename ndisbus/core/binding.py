@@ -1,0 +1,190 @@
+"""Bindings: who is bound to which adapter, opening, unbinding, closing, and cleaning up after the careless.
+
+A protocol is bound to every adapter it asked for as soon as that is up and no earlier binding of the
+same protocol to the same name is left. A binding closes when nothing it passed down is outstanding and
+nothing it offloaded is left below: for a protocol that died or closed carelessly NDIS terminates that
+itself, connections first, then paths, then neighbors (R-TERM-02).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ndisbus.core.base import Core, Violation
+from ndisbus.core.model import Adapter, AdapterState, Binding, BindingState, Peer
+from ndisbus.enums import Layer
+from ndisbus.status import NdisStatus
+
+__all__ = ["BindingPart"]
+
+
+class BindingPart(Core):
+    """The life of bindings."""
+
+    def binding_of(self, peer: Peer, handle: Any) -> Binding:
+        """The open binding that a protocol names. :class:`Violation` if it is not its own or is closed."""
+        binding = self.bindings.get(handle) if type(handle) is int else None
+        if binding is None or binding.protocol is not peer:
+            text = f"{handle:#x}" if type(handle) is int else repr(handle)
+            raise Violation("NdisBindingHandle", f"{text} is no binding of {peer.name}", "R-HND-08")
+        if binding.state not in (BindingState.OPEN, BindingState.UNBINDING):
+            raise Violation("NdisBindingHandle", f"the binding to {binding.adapter.name} is closed")
+        return binding
+
+    def bind_all(self) -> None:
+        """Offer every adapter that is up to the protocols that want it and are not bound to it."""
+        for peer in list(self.peers.values()):
+            if peer.closed or peer.protocol_driver is None:
+                continue
+            wanted = peer.bind
+            if wanted == "auto":
+                name = self._automatic(peer)
+                wanted = (name,) if name else ()
+            for name in wanted:
+                adapter = self._adapter_up(name)
+                if adapter is None or name in peer.binding_now:
+                    continue
+                if any(b.adapter.name == name for b in peer.bindings):
+                    continue
+                if adapter.driver is peer:
+                    continue
+                self._bind(peer, adapter)
+
+    def _adapter_up(self, name: str) -> Adapter | None:
+        for adapter in self.adapters.values():
+            if adapter.name == name and adapter.state is AdapterState.UP:
+                return adapter
+        return None
+
+    def _automatic(self, peer: Peer) -> str | None:
+        """A topmost adapter that nobody has, for a protocol that does not mind which."""
+        if peer.assigned is not None:
+            return peer.assigned
+        spoken_for = {p.assigned for p in self.peers.values() if not p.closed}
+        for p in self.peers.values():
+            if not p.closed and isinstance(p.bind, tuple):
+                spoken_for.update(p.bind)
+        free = [
+            a
+            for a in self.adapters.values()
+            if a.state is AdapterState.UP and a.name not in spoken_for and not a.bindings and a.chimney_owner is None
+        ]
+        # The higher a layer, the better: a virtual adapter before the hardware below it.
+        free.sort(key=lambda a: (not a.virtual, a.name))
+        if free and (free[0].virtual or not any(p.is_intermediate for p in self.peers.values() if not p.closed)):
+            peer.assigned = free[0].name
+            return peer.assigned
+        return self._ask_for_adapter(peer)
+
+    def _ask_for_adapter(self, peer: Peer) -> str | None:
+        """Have an intermediate driver expose another virtual adapter for ``peer``."""
+        for im in self.peers.values():
+            up = [a for a in im.adapters if a.state is AdapterState.UP]
+            if im.closed or not im.is_intermediate or im is peer or not up:
+                continue
+            if any(b.protocol.is_intermediate for a in up for b in a.bindings):
+                continue
+            taken = {a.name for a in self.adapters.values()} | {p.assigned for p in self.peers.values()}
+            stem = up[0].name.rsplit("-", 1)[0]
+            letters = (f"{stem}-{c}" for c in "abcdefghijklmnopqrstuvwxyz")
+            name = next((n for n in letters if n not in taken), f"{stem}-{peer.space}")
+            peer.assigned = name
+            self.reconfigure(im, {"AddAdapter": name}, lambda _: None)
+            return None
+        return None
+
+    def reconfigure(self, peer: Peer, buffer: dict[str, Any], then: Any) -> None:
+        """NetEventReconfigure: tell an intermediate driver to change its virtual adapters."""
+        notification = {"NetEvent": "NetEventReconfigure", "Buffer": buffer}
+        self.call(peer, "ProtocolNetPnPEvent", [None, notification], then)
+
+    def _bind(self, peer: Peer, adapter: Adapter) -> None:
+        peer.binding_now.add(adapter.name)
+        parameters = {
+            "AdapterName": adapter.name,
+            "TcpConnectionOffloadCapabilities": adapter.capabilities,
+            "Epoch": adapter.driver.epoch,
+        }
+
+        def bound(_: list[Any] | None) -> None:
+            peer.binding_now.discard(adapter.name)
+
+        context = self.heap.address()
+        self.call(peer, "ProtocolBindAdapterEx", [peer.protocol_context, context, parameters], bound)
+
+    def open_adapter(self, peer: Peer, protocol: Any, context: Any, parameters: Any) -> Binding:
+        """NdisOpenAdapterEx. :class:`Violation` for a forged handle or an adapter that was not offered."""
+        if peer.protocol_driver is None or protocol != peer.protocol_driver:
+            raise Violation("NdisProtocolHandle", "not the handle that NDIS gave on registration")
+        if type(context) is not int:
+            raise Violation("ProtocolBindingContext", f"a pointer expected, got {type(context).__name__}")
+        name = parameters.get("AdapterName") if type(parameters) is dict else None
+        if type(name) is not str:
+            raise Violation("OpenParameters.AdapterName", "a string expected")
+        adapter = self._adapter_up(name)
+        if adapter is None or name not in peer.binding_now:
+            raise Violation("OpenParameters.AdapterName", f"{name!r} was not offered by ProtocolBindAdapterEx")
+        binding = Binding(self.heap.address(), peer, adapter, context)
+        self.bindings[binding.handle] = binding
+        peer.bindings.append(binding)
+        adapter.bindings.append(binding)
+        self.emit("bound", protocol=peer.name, adapter=adapter.name)
+        return binding
+
+    def unbind(self, binding: Binding, why: str) -> None:
+        """Tell a protocol to give a binding up; it is forced when the protocol takes too long."""
+        if binding.state is not BindingState.OPEN:
+            return
+        binding.state = BindingState.UNBINDING
+        self.emit("unbinding", protocol=binding.protocol.name, adapter=binding.adapter.name, reason=why)
+        context = self.heap.address()
+
+        def answered(values: list[Any] | None) -> None:
+            # SUCCESS says that the protocol is through with it; PENDING that it will close it later.
+            if values and values[0] == NdisStatus.SUCCESS and binding.state is BindingState.UNBINDING:
+                binding.protocol.closed_handles.add(binding.handle)
+                self.close_binding(binding)
+
+        self.call(binding.protocol, "ProtocolUnbindAdapterEx", [context, binding.context], answered)
+
+        def overdue() -> None:
+            if binding.state is BindingState.UNBINDING:
+                binding.protocol.closed_handles.add(binding.handle)
+                self.emit("unbind.forced", protocol=binding.protocol.name, adapter=binding.adapter.name)
+                self.close_binding(binding)
+
+        self.schedule(self.now + self.config.unbind_limit, overdue)
+
+    def close_binding(self, binding: Binding) -> None:
+        """NdisCloseAdapterEx, or the same by force: closed once nothing is in flight or left below."""
+        if binding.state in (BindingState.OPEN, BindingState.UNBINDING):
+            binding.state = BindingState.CLOSING
+            self.settle(binding)
+
+    def settle(self, binding: Binding) -> None:
+        """See whether a binding that is to go can go; terminate what it left behind, layer by layer."""
+        if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED) or binding.outstanding:
+            return
+        adapter = binding.adapter
+        if binding.objects and adapter.alive:
+            layer = max(layer for layer, _ in binding.objects.values())
+            handles = [h for h, (at, _) in binding.objects.items() if at == layer]
+            self.emit(
+                "cleanup", protocol=binding.protocol.name, adapter=adapter.name, layer=Layer(layer).name, objects=len(handles)
+            )
+            self.ndis_terminate(binding, handles, lambda: None)
+            return
+        binding.objects.clear()
+        abandoned = binding.state is BindingState.ABANDONED
+        binding.state = BindingState.CLOSED
+        del self.bindings[binding.handle]
+        adapter.bindings.remove(binding)
+        binding.protocol.bindings.remove(binding)
+        if adapter.chimney_owner is binding:
+            adapter.chimney_owner = None
+            adapter.config = None
+        self.emit("unbound", protocol=binding.protocol.name, adapter=adapter.name)
+        if not abandoned:
+            self.send(binding.protocol, ["ProtocolCloseAdapterCompleteEx", None, [binding.context]])
+        self.halt_when_idle(adapter)
+        self.bind_all()

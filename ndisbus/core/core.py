@@ -1,0 +1,230 @@
+"""The heart of NDIS: who is there, what a message means, what goes out.
+
+One instance, one thread, no I/O. :meth:`NdisCore.receive` takes a message and the time; what is to be
+sent is collected in :attr:`NdisCore.outbox`. The conversations live in modules of their own, each a
+class that this one is composed of.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ndisbus.codec import RETURN, Message
+from ndisbus.core.binding import BindingPart
+from ndisbus.core.control import ControlPart
+from ndisbus.core.faulting import FaultPart
+from ndisbus.core.indications import IndicationPart
+from ndisbus.core.io import IoPart
+from ndisbus.core.model import BugCheck, CoreConfig, Peer, Pending
+from ndisbus.core.oids import OidPart
+from ndisbus.core.registration import RegistrationPart
+from ndisbus.core.removal import RemovalPart
+from ndisbus.core.requests import RequestPart
+from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.errors import DecodeError, RemoteProtocolError
+from ndisbus.faults import FaultTable
+from ndisbus.heap import NDIS_SPACE, Heap
+
+__all__ = ["NdisCore", "Send"]
+
+#: (peer key, message, payload frames)
+Send = tuple[Any, Message, Sequence[bytes]]
+
+Handler = Callable[[Peer, Message, Sequence[bytes]], None]
+
+
+class NdisCore(
+    RequestPart,
+    IoPart,
+    OidPart,
+    IndicationPart,
+    RegistrationPart,
+    BindingPart,
+    RemovalPart,
+    FaultPart,
+    ControlPart,
+):
+    """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None."""
+
+    def __init__(self, config: CoreConfig | None = None, trace: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.config = config or CoreConfig()
+        self.trace = trace
+        self.rng = random.Random(self.config.seed)
+        self.heap = Heap(NDIS_SPACE)
+        self.now = 0.0
+        self.outbox: list[Send] = []
+        self.peers: dict[Any, Peer] = {}
+        self.by_space: dict[int, Peer] = {}
+        self.adapters: dict[int, Any] = {}
+        self.bindings: dict[int, Any] = {}
+        self.bug_checks: list[BugCheck] = []
+        self.refused = 0
+        self.stale = 0
+        self.faults = FaultTable(self.rng)
+        self.waits: list[Any] = []
+        self._spaces = NDIS_SPACE
+        self._epochs = 0
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_seq = 0
+        self._handlers: dict[str, Handler] = {}
+        for o in STATE_OPERATIONS:
+            self._handlers[o.request] = self.state_down(o)
+            self._handlers[o.completion] = self.state_up(o)
+        for o in IO_OPERATIONS:
+            self._handlers[o.request] = self.io_down(o)
+            self._handlers[o.completion] = self.io_up(o)
+        self._handlers |= self.io_handlers()
+        self._handlers |= self.oid_handlers()
+        self._handlers |= self.indication_handlers()
+        self._handlers |= self.registration_handlers()
+        missing = [c.name for c in CALLS.values() if c.from_driver and c.name not in self._handlers]
+        if missing:
+            raise AssertionError(f"calls that NDIS does not answer: {missing}")
+
+    # -- in ------------------------------------------------------------------------------------
+
+    def receive(self, key: Any, message: Message, frames: Sequence[bytes], now: float) -> None:
+        """Handle one decoded message from the peer behind ``key``."""
+        self.now = now
+        name = message[0]
+        peer = self.peers.get(key)
+        if peer is None or peer.closed:
+            self._from_stranger(key, peer, message)
+            return
+        peer.heard_at = now
+        if name == RETURN:
+            pending = peer.pending.pop(message[1], None)
+            if pending is None:
+                self._violation(peer, message, RemoteProtocolError(f"answer to call {message[1]}, which is not open"))
+                return
+            try:
+                pending.then(message[2])
+            except RemoteProtocolError as e:
+                self._violation(peer, [pending.name, None, []], e)
+            return
+        handler = self._handlers.get(name)
+        if handler is None:
+            if name == "goodbye":
+                self.remove_peer(peer, "left")
+            elif name == "hello":
+                self.refuse(key, message[1], name, "this connection has said hello already")
+            elif not self.control(key, message):
+                self._violation(peer, message, RemoteProtocolError(f"{name} is no function that NDIS offers"))
+            return
+        if self.trace is not None:
+            self.note_call(peer, message, inbound=True)
+        if self.faults.active and self.fault_inbound(peer, message, frames):
+            return
+        self.dispatch(peer, message, frames)
+
+    def dispatch(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        """Run the handler of a driver's call; whatever rule it breaks becomes a bug check."""
+        call = CALLS[message[0]]
+        try:
+            if len(message[2]) != len(call.params):
+                raise DecodeError(call.name, f"{len(call.params)} parameters expected, got {len(message[2])}")
+            self._handlers[message[0]](peer, message, frames)
+        except RemoteProtocolError as e:
+            self._violation(peer, message, e)
+
+    def reject(self, key: Any, error: DecodeError, now: float) -> None:
+        """Bytes that were no packet came from ``key``: tell the sender, disturb nobody else."""
+        self.now = now
+        self.refuse(key, None, "packet", str(error))
+
+    def _from_stranger(self, key: Any, peer: Peer | None, message: Message) -> None:
+        name, call_id = message[0], message[1]
+        if name == "hello":
+            try:
+                self.hello(key, message)
+            except RemoteProtocolError as e:
+                self.refuse(key, call_id, name, str(e))
+            return
+        if self.control(key, message):
+            return
+        if peer is not None:
+            self.stale += 1
+            self.emit("stale", driver=peer.name, epoch=peer.epoch, call=name)
+            self.refuse(key, call_id, name, f"epoch {peer.epoch} of {peer.name} is closed; say hello again")
+            return
+        self.refuse(key, call_id, name, "say hello first")
+
+    def _violation(self, peer: Peer, message: Message, error: RemoteProtocolError) -> None:
+        """A registered driver broke a rule: report it, cut it off, let the others go on."""
+        name = message[0]
+        call = CALLS.get(name)
+        parameter = error.where if isinstance(error, DecodeError) else getattr(error, "parameter", "")
+        parameter = parameter.removeprefix(f"{name}.")
+        if not parameter and call is not None and call.params:
+            parameter = call.params[0].name
+        report = BugCheck(peer.name, peer.pid, peer.epoch, name, parameter, error.rule, error.reason, self.now)
+        if isinstance(error, DecodeError):
+            report = BugCheck(peer.name, peer.pid, peer.epoch, name, parameter, error.rule, str(error), self.now)
+        self.bug_checks.append(report)
+        del self.bug_checks[:-100]
+        self.emit("bugcheck", **{k.lower(): v for k, v in report.to_wire().items()})
+        self.remove_peer(peer, str(report), bug_check=report)
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def send(self, peer: Peer, message: Message, frames: Sequence[bytes] = ()) -> None:
+        """Queue a message for a peer; nothing goes to a closed one."""
+        if peer.closed:
+            return
+        if self.trace is not None:
+            self.note_call(peer, message, inbound=False)
+        if self.faults.active and self.fault_outbound(peer, message, frames):
+            return
+        self.outbox.append((peer.key, message, frames))
+
+    def call(self, peer: Peer, name: str, args: list[Any], then: Callable[[list[Any] | None], None]) -> None:
+        """Call a handler that answers; ``then`` gets its values, or None if the peer is gone first."""
+        if peer.closed:
+            then(None)
+            return
+        peer.next_call += 1
+        peer.pending[peer.next_call] = Pending(name, then, self.now)
+        self.send(peer, [name, peer.next_call, args])
+
+    def answer(self, peer: Peer, message: Message, *values: Any) -> None:
+        """Answer a driver's call."""
+        if message[1] is not None:
+            self.send(peer, [RETURN, message[1], list(values)])
+
+    def refuse(self, key: Any, call_id: int | None, what: str, reason: str) -> None:
+        """Tell a sender that its message was not accepted, and why."""
+        self.refused += 1
+        self.emit("refused", call=what, reason=reason)
+        self.outbox.append((key, ["refused", call_id, [{"Call": what, "Reason": reason}]], ()))
+
+    def drain(self) -> list[Send]:
+        """Take what is to be sent."""
+        out, self.outbox = self.outbox, []
+        return out
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def schedule(self, at: float, action: Callable[[], None]) -> None:
+        """Run ``action`` when the clock reaches ``at``."""
+        self._timer_seq += 1
+        heapq.heappush(self._timers, (at, self._timer_seq, action))
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`on_timer` is due."""
+        return self._timers[0][0] if self._timers else None
+
+    def on_timer(self, now: float) -> None:
+        """Run what is due."""
+        self.now = now
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    # -- trace ---------------------------------------------------------------------------------
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """A trace event that is no call."""
+        if self.trace is not None:
+            self.trace({"t": self.now, "event": kind, **fields})

@@ -1,0 +1,234 @@
+"""What NDIS knows: peers, adapters, bindings, outstanding requests. Data only, no behaviour."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ndisbus.ddi import Operation
+
+__all__ = [
+    "Adapter",
+    "AdapterState",
+    "Binding",
+    "BindingState",
+    "BugCheck",
+    "CoreConfig",
+    "NblRequest",
+    "OidRequest",
+    "Peer",
+    "Pending",
+    "Request",
+]
+
+
+@dataclass(slots=True)
+class CoreConfig:
+    """Limits, in seconds."""
+
+    #: How often a miniport is asked by MiniportCheckForHangEx.
+    check_interval: float = 0.25
+    #: How long it may owe the answer before it is a dead adapter.
+    hang_limit: float = 2.0
+    #: How long a request may be outstanding before the driver that holds it is taken for hung.
+    request_limit: float = 10.0
+    #: How long a protocol may take to close a binding that it was told to unbind.
+    unbind_limit: float = 5.0
+    #: Seed of everything random (faults with a probability).
+    seed: int = 0
+
+
+class AdapterState(enum.Enum):
+    """Life of an adapter."""
+
+    INITIALIZING = "initializing"
+    UP = "up"
+    CLOSING = "closing"
+    DEAD = "dead"
+
+
+class BindingState(enum.Enum):
+    """Life of a binding. In ABANDONED its protocol is dead and NDIS cleans up after it."""
+
+    OPEN = "open"
+    UNBINDING = "unbinding"
+    CLOSING = "closing"
+    ABANDONED = "abandoned"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True, frozen=True)
+class BugCheck:
+    """A report: which driver did what, in which parameter of which call, against which rule."""
+
+    driver: str
+    pid: int
+    epoch: int
+    call: str
+    parameter: str
+    rule: str
+    reason: str
+    at: float
+
+    def to_wire(self) -> dict[str, Any]:
+        """As a map, for ``closed`` messages and ``ndisbus ps``."""
+        return {
+            "Driver": self.driver,
+            "Pid": self.pid,
+            "Epoch": self.epoch,
+            "Call": self.call,
+            "Parameter": self.parameter,
+            "Rule": self.rule,
+            "Reason": self.reason,
+            "At": self.at,
+        }
+
+    def __str__(self) -> str:
+        rule = f" [{self.rule}]" if self.rule else ""
+        return f"bug check: {self.driver} (pid {self.pid}) {self.call}({self.parameter}): {self.reason}{rule}"
+
+
+#: Called with the values of a ``return``, or with None when the peer is gone.
+Continuation = Callable[[list[Any] | None], None]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A call NDIS made whose answer it awaits."""
+
+    name: str
+    then: Continuation
+    sent_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One registered process (one epoch of one driver)."""
+
+    key: Any
+    name: str
+    pid: int
+    space: int
+    epoch: int
+    info: dict[str, Any]
+    heard_at: float
+    closed: bool = False
+    next_call: int = 0
+    pending: dict[int, Pending] = field(default_factory=dict)
+    #: Handles NDIS gave it on registration; None while that edge is not registered.
+    miniport_driver: int | None = None
+    miniport_context: int | None = None
+    protocol_driver: int | None = None
+    #: The protocol edge's handle from the moment its registration begins (ProtocolSetOptions).
+    protocol_handle: int | None = None
+    protocol_context: int | None = None
+    #: Which characteristics it registered: "provider-generic", "provider-tcp", "client-generic", ...
+    handlers: set[str] = field(default_factory=set)
+    #: Adapter names its protocol edge binds to, or "auto".
+    bind: tuple[str, ...] | str = ()
+    #: The adapter that "auto" came to mean; kept so that it gets the same one again.
+    assigned: str | None = None
+    binding_now: set[str] = field(default_factory=set)
+    adapters: list[Adapter] = field(default_factory=list)
+    bindings: list[Binding] = field(default_factory=list)
+    #: Bindings that NDIS closed by force; the driver may still close them once.
+    closed_handles: set[int] = field(default_factory=set)
+    watched: bool = False
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether it has both edges."""
+        return self.miniport_driver is not None and self.protocol_driver is not None
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid}, epoch {self.epoch})"
+
+
+@dataclass(slots=True, eq=False)
+class Adapter:
+    """One adapter instance of a miniport driver."""
+
+    name: str
+    handle: int
+    driver: Peer
+    virtual: bool
+    state: AdapterState = AdapterState.INITIALIZING
+    context: int | None = None
+    #: NDIS_TCP_CONNECTION_OFFLOAD as reported, and as enabled now; None: no chimney.
+    capabilities: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    chimney_owner: Binding | None = None
+    paused: bool = False
+    bindings: list[Binding] = field(default_factory=list)
+    requests: dict[int, Request] = field(default_factory=dict)
+    nbls: dict[int, NblRequest] = field(default_factory=dict)
+    oids: dict[int, OidRequest] = field(default_factory=dict)
+    on_halted: Callable[[], None] | None = None
+    completed: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests may still be passed to its driver."""
+        return self.state in (AdapterState.UP, AdapterState.CLOSING) and not self.driver.closed
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """A protocol's binding to an adapter. Its handle is also the SourceHandle of what it passes down."""
+
+    handle: int
+    protocol: Peer
+    adapter: Adapter
+    context: int
+    state: BindingState = BindingState.OPEN
+    #: What is offloaded through it: OffloadHandle -> (layer, the driver below's PVOID).
+    objects: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: OffloadHandles that pending initiates offer.
+    offloading: set[int] = field(default_factory=set)
+    #: Requests of this binding that are not completed, block lists and net buffer lists.
+    outstanding: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A state-manipulation request that an adapter has been given and has not completed.
+
+    Holds what NDIS lent and wants to see again unharmed.
+    """
+
+    operation: Operation
+    binding: Binding
+    root: int
+    blocks: list[int]
+    layers: list[int]
+    handles: list[int | None]
+    cells: list[int | None]
+    contexts: list[int | None]
+    columns: dict[str, Any]
+    started_at: float
+    #: Set for requests that NDIS itself made.
+    then: Callable[[], None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class NblRequest:
+    """A net buffer list that an adapter has been given and has not completed."""
+
+    operation: Operation
+    binding: Binding
+    offload_handle: int
+    source_handle: int | None
+    context: int | None
+    started_at: float
+
+
+@dataclass(slots=True, eq=False)
+class OidRequest:
+    """An OID request that a miniport has been given and has not completed."""
+
+    binding: Binding
+    request: dict[str, Any]
+    started_at: float

@@ -1,0 +1,144 @@
+"""OID requests: NDIS answers some itself, arbitrates the chimney, and passes the rest down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ndisbus.core.base import Core, Violation
+from ndisbus.core.model import AdapterState, OidRequest
+from ndisbus.enums import NdisRequestType, Oid
+from ndisbus.status import NdisStatus
+from ndisbus.structures import NdisOidRequest, NdisTaskOffloadHeader
+
+if TYPE_CHECKING:
+    from ndisbus.codec import Message
+    from ndisbus.core.model import Adapter, Binding, Peer
+
+__all__ = ["OidPart"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+_QUERY: Final = int(NdisRequestType.NdisRequestQueryInformation)
+_SET: Final = int(NdisRequestType.NdisRequestSetInformation)
+
+
+class OidPart(Core):
+    """NdisOidRequest and its completion."""
+
+    def oid_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
+        """Handlers by name of call."""
+        return {"NdisOidRequest": self._oid_request, "NdisMOidRequestComplete": self._oid_complete}
+
+    def _oid_request(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        binding = self.binding_of(peer, message[2][0])
+        wire = message[2][1]
+        request = NdisOidRequest.from_wire(wire, "NdisOidRequest.OidRequest")
+        adapter = binding.adapter
+        if not adapter.alive:
+            self.complete_oid(binding, wire, int(NdisStatus.FAILURE), f"adapter {adapter.name} is gone")
+            return
+        answer = self._ndis_answers(adapter, request)
+        if answer is not None:
+            status, buffer = answer
+            if buffer is not None:
+                wire = {**wire, "InformationBuffer": buffer}
+            self.complete_oid(binding, wire, status, "")
+            return
+        if request.oid == Oid.OID_TCP_TASK_OFFLOAD and request.request_type == _SET:
+            refusal = self._claim(binding, request)
+            if refusal:
+                self.complete_oid(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
+                return
+        key = self.heap.address()
+        adapter.oids[key] = OidRequest(binding, wire, self.now)
+        binding.outstanding += 1
+
+        def returned(values: list[Any] | None) -> None:
+            if values is None or key not in adapter.oids:
+                return  # the adapter died; its removal completed the request
+            status = values[0] if type(values[0]) is int else int(NdisStatus.FAILURE)
+            if status == NdisStatus.PENDING:
+                return
+            self._finish(adapter, key, values[1] if len(values) > 1 and type(values[1]) is dict else wire, status)
+
+        # RequestId names the request between NDIS and the miniport; the requester gets its own back.
+        self.call(adapter.driver, "MiniportOidRequest", [adapter.context, {**wire, "RequestId": key}], returned)
+
+    def _ndis_answers(self, adapter: Adapter, request: NdisOidRequest) -> tuple[int, dict[str, Any] | None] | None:
+        """What NDIS answers without asking the miniport (R-OID-12, R-OID-13); None if it does not."""
+        known: dict[int, dict[str, Any] | None] = {
+            int(Oid.OID_TCP_CONNECTION_OFFLOAD_CURRENT_CONFIG): adapter.config,
+            int(Oid.OID_TCP_CONNECTION_OFFLOAD_HARDWARE_CAPABILITIES): adapter.capabilities,
+            int(Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS): adapter.parameters,
+        }
+        if request.oid not in known or (
+            request.request_type == _SET and request.oid == Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS
+        ):
+            return None
+        value = known[request.oid]
+        if request.request_type == _SET or value is None:
+            return int(NdisStatus.NOT_SUPPORTED), None
+        return _SUCCESS, value
+
+    def _claim(self, binding: Binding, request: NdisOidRequest) -> str:
+        """Whether a protocol may set the offload capabilities; the reason why not, or empty (R-OID-08)."""
+        adapter = binding.adapter
+        header = request.information_buffer
+        enabling = isinstance(header, NdisTaskOffloadHeader) and header.chimney() is not None
+        owner = adapter.chimney_owner
+        if owner is not None and owner is not binding:
+            if not enabling:
+                return f"the chimney of {adapter.name} is {owner.protocol.name}'s to disable [R-OID-08]"
+            return (
+                f"the chimney of {adapter.name} is enabled by {owner.protocol.name} (pid {owner.protocol.pid}), and only one "
+                "protocol at a time may have it [R-OID-08]. Get an adapter of your own: attach with bind \"auto\", or "
+                "run 'ndisbus adapter add' and bind to the adapter it names"
+            )
+        return ""
+
+    def _oid_complete(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        handle, wire, status = message[2]
+        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        key = wire.get("RequestId") if type(wire) is dict else None
+        if key not in adapter.oids:
+            raise Violation("OidRequest.RequestId", f"no request {key!r} is outstanding on {adapter.name}")
+        if type(status) is not int:
+            raise Violation("Status", "an NDIS_STATUS expected")
+        self._finish(adapter, key, wire, status)
+
+    def _finish(self, adapter: Adapter, key: int, wire: dict[str, Any], status: int) -> None:
+        oid = adapter.oids.pop(key)
+        oid.binding.outstanding -= 1
+        request = NdisOidRequest.from_wire(oid.request, "OidRequest")
+        if status == _SUCCESS and request.request_type == _SET:
+            if request.oid == Oid.OID_TCP_TASK_OFFLOAD:
+                self._enabled(oid.binding, request)
+            elif request.oid == Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS:
+                adapter.parameters = oid.request["InformationBuffer"]
+        self.complete_oid(oid.binding, {**wire, "RequestId": oid.request.get("RequestId")}, status, "")
+        self.settle(oid.binding)
+
+    def _enabled(self, binding: Binding, request: NdisOidRequest) -> None:
+        """A set of OID_TCP_TASK_OFFLOAD went through: only what it names is enabled now (R-OID-05, R-OID-07)."""
+        adapter = binding.adapter
+        header = request.information_buffer
+        chimney = header.chimney() if isinstance(header, NdisTaskOffloadHeader) else None
+        if chimney is None:
+            adapter.chimney_owner, adapter.config = None, None
+            self.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
+            return
+        adapter.chimney_owner, adapter.config = binding, adapter.capabilities
+        self.emit("chimney.enabled", adapter=adapter.name, protocol=binding.protocol.name)
+
+    def complete_oid(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
+        """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
+        if binding.adapter.state is AdapterState.DEAD and not reason:
+            reason = f"adapter {binding.adapter.name} is gone"
+        self.send(binding.protocol, ["ProtocolOidRequestComplete", None, [binding.context, request, status, reason]])
+
+    def abort_oids(self, adapter: Adapter) -> None:
+        """Fail the OID requests a dead adapter still holds."""
+        for oid in list(adapter.oids.values()):
+            oid.binding.outstanding -= 1
+            self.complete_oid(oid.binding, oid.request, int(NdisStatus.REQUEST_ABORTED), f"adapter {adapter.name} is gone")
+        adapter.oids.clear()

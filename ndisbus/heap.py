@@ -1,0 +1,97 @@
+"""Addresses: 64-bit numbers that stand for pointers.
+
+The bus gives every registered driver an *address space number*; the driver's pointers carry it in
+their upper 24 bits, so a pointer from a stranger's address space is recognised for what it is. NULL
+is ``None`` (nil on the wire). Address space 1 is NDIS itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["ADDRESS_BITS", "NDIS_SPACE", "Heap", "NdisOffloadHandle", "space_of"]
+
+#: Low bits of a pointer that address within one space; the number of the space stands above them.
+ADDRESS_BITS: Final = 40
+NDIS_SPACE: Final = 1
+_STEP: Final = 0x10
+
+
+def space_of(pointer: int) -> int:
+    """The address space a pointer belongs to."""
+    return pointer >> ADDRESS_BITS
+
+
+class NdisOffloadHandle:
+    """NDIS_OFFLOAD_HANDLE (ns-ndischimney-_ndis_offload_handle.md): a driver's anchor for one object.
+
+    ``address`` is what travels as OffloadHandle. ``miniport_offload_context`` points to the cell in
+    which the driver below stores its PVOID; ``context`` is the content of that cell (``None`` until
+    the object is offloaded). ``owner`` is the driver's own object that the handle is embedded in.
+    """
+
+    __slots__ = ("address", "context", "owner")
+
+    def __init__(self, address: int, owner: object = None) -> None:
+        self.address = address
+        self.context: int | None = None
+        self.owner = owner
+
+    @property
+    def miniport_offload_context(self) -> int:
+        """Address of the cell; it lies directly behind the structure (size 0x10 on x64)."""
+        return self.address + _STEP
+
+    def __repr__(self) -> str:
+        cell = "NULL" if self.context is None else f"{self.context:#x}"
+        return f"<NDIS_OFFLOAD_HANDLE {self.address:#x} -> {cell}>"
+
+
+class Heap:
+    """One driver's address space: hands out addresses and finds what lies at them.
+
+    Nothing is ever reused, so a stale pointer stays recognisable. ``objects`` holds what is allocated
+    now; it is empty again when everything borrowed has been freed.
+    """
+
+    __slots__ = ("_next", "_top", "objects", "space")
+
+    def __init__(self, space: int) -> None:
+        self.space = space
+        self._next = (space << ADDRESS_BITS) + _STEP
+        self._top = (space + 1) << ADDRESS_BITS
+        self.objects: dict[int, object] = {}
+
+    def address(self, size: int = _STEP) -> int:
+        """A fresh address with ``size`` bytes behind it; nothing is stored there."""
+        a = self._next
+        self._next = a + (size + _STEP - 1) // _STEP * _STEP
+        if self._next > self._top:
+            raise MemoryError(f"address space {self.space} is used up")
+        return a
+
+    def addresses(self, count: int, size: int = _STEP) -> range:
+        """``count`` fresh addresses, ``size`` bytes apart (for the blocks of a long list)."""
+        step = (size + _STEP - 1) // _STEP * _STEP
+        first = self.address(count * step)
+        return range(first, first + count * step, step)
+
+    def allocate(self, obj: object) -> int:
+        """Store an object and return its address."""
+        a = self.address()
+        self.objects[a] = obj
+        return a
+
+    def handle(self, owner: object = None) -> NdisOffloadHandle:
+        """Allocate an NDIS_OFFLOAD_HANDLE together with its cell."""
+        h = NdisOffloadHandle(self.address(2 * _STEP), owner)
+        self.objects[h.address] = h
+        return h
+
+    def free(self, address: int) -> None:
+        """Free what :meth:`allocate` or :meth:`handle` gave out. ``KeyError`` if it is not allocated."""
+        del self.objects[address]
+
+    def owns(self, pointer: int) -> bool:
+        """Whether a pointer lies in this address space."""
+        return space_of(pointer) == self.space

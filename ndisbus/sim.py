@@ -1,0 +1,285 @@
+"""The simulation: NDIS and any number of drivers in one process, on virtual time.
+
+The same core and the same ports as on the bus, the same bytes between them (every packet goes through
+the codec), but the order in which queues are served is drawn from a seed, time jumps to the next thing
+that is due, and processes are killed, stalled and restarted by a call. A run is a function of its seed.
+
+    sim = Simulation(seed=1)
+    sim.start("target", lambda: TargetDriver(...))
+    sim.run_until(lambda: ...)
+    sim.kill("target")
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ndisbus.codec import Message, decode_packet, encode_packet
+from ndisbus.core import CoreConfig, NdisCore
+from ndisbus.driver import Driver
+from ndisbus.errors import ChimneyError, DecodeError
+from ndisbus.port import DriverPort
+
+__all__ = ["SimulatedProcess", "Simulation", "SimulationStuck"]
+
+#: Virtual seconds between a death and the bus noticing it (a local process, pidfd).
+NOTICE: Final = 0.001
+
+
+class SimulationStuck(ChimneyError):
+    """Nothing is due any more, or the virtual deadline has passed, and the condition does not hold."""
+
+
+class SimulatedProcess:
+    """One driver process: its port, and the two queues between it and the bus."""
+
+    def __init__(self, sim: Simulation, name: str, make: Callable[[], Driver], pid: int) -> None:
+        self.sim = sim
+        self.name = name
+        self.make = make
+        self.pid = pid
+        self.key = f"{name}#{pid}"
+        self.driver = make()
+        self.port = DriverPort(self.driver, {"Name": name, "Pid": pid, "Kind": "simulated"})
+        self.to_bus: deque[tuple[bytes, Sequence[bytes]]] = deque()
+        self.to_driver: deque[tuple[bytes, Sequence[bytes]]] = deque()
+        self.alive = True
+        self.stalled = False
+        self.deadline: float | None = None
+
+    def flush(self) -> None:
+        """Move what the port wants sent into the queue, one packet per message."""
+        for message, frames in self.port.drain():
+            self.to_bus.append((encode_packet([message]), frames))
+
+    def deliver(self) -> None:
+        """Let the driver handle the oldest packet."""
+        head, frames = self.to_driver.popleft()
+        for message, payload in decode_packet([head, *frames]):
+            if message[0] == "refused":
+                self.sim.refusals.append((self.name, message[2][0]["Reason"]))
+                continue
+            self.port.receive(message, payload, self.sim.now)
+        if self.port.closed_info is not None and not self.port.attached:
+            info = self.port.closed_info
+            self.sim.closings.append((self.name, str(info.get("Reason"))))
+            self.port.hello()
+        self.flush()
+
+
+class Simulation:
+    """A bus and its processes on virtual time. ``shuffle=False`` serves queues in a fixed order."""
+
+    def __init__(self, seed: int = 0, config: CoreConfig | None = None, *, shuffle: bool = True) -> None:
+        self.rng = random.Random(seed)
+        self.config = config or CoreConfig(seed=seed)
+        self.shuffle = shuffle
+        self.now = 0.0
+        self.trace_events: list[dict[str, Any]] = []
+        self.refusals: list[tuple[str, str]] = []
+        self.closings: list[tuple[str, str]] = []
+        self.processes: dict[str, SimulatedProcess] = {}
+        self._pids = 100
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._seq = 0
+        self.core: NdisCore | None = None
+        self._replies: dict[int, list[Any]] = {}
+        self._control_id = 0
+        self.start_bus()
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def start_bus(self) -> None:
+        """Start NDIS; processes that are there say hello to it."""
+        self.core = NdisCore(self.config, self.trace_events.append)
+        self.core.now = self.now
+        for process in self.processes.values():
+            if process.alive:
+                process.port.hello()
+                process.flush()
+
+    def kill_bus(self) -> None:
+        """kill -9 of the bus: everything in its queues is lost, drivers notice."""
+        self.core = None
+        for process in self.processes.values():
+            process.to_bus.clear()
+            process.to_driver.clear()
+            if process.alive:
+                process.port.lost("the bus is gone", self.now)
+                process.flush()
+
+    def start(self, name: str, make: Callable[[], Driver]) -> SimulatedProcess:
+        """Start a process; ``make`` builds its driver, again at every restart."""
+        self._pids += 1
+        process = self.processes[name] = SimulatedProcess(self, name, make, self._pids)
+        if self.core is not None:
+            process.port.hello()
+            process.flush()
+        return process
+
+    def kill(self, name: str) -> None:
+        """kill -9: what the process had sent is delivered, what was sent to it is lost."""
+        process = self.processes[name]
+        process.alive = False
+        process.to_driver.clear()
+        self.at(self.now + NOTICE, lambda: self._notice(process))
+
+    def _notice(self, process: SimulatedProcess) -> None:
+        if self.core is None:
+            return
+        # ZeroMQ delivers what was in the pipe before it reports nothing more.
+        while process.to_bus:
+            self._to_bus(process)
+        self.core.now = self.now
+        peer = self.core.peers.get(process.key)
+        if peer is not None:
+            self.core.remove_peer(peer, "the process died")
+        self._route()
+
+    def restart(self, name: str) -> SimulatedProcess:
+        """Start a killed process again."""
+        return self.start(name, self.processes[name].make)
+
+    def stall(self, name: str, seconds: float | None = None) -> None:
+        """SIGSTOP, with SIGCONT after ``seconds`` of virtual time if given."""
+        process = self.processes[name]
+        process.stalled = True
+        if seconds is not None:
+            self.at(self.now + seconds, lambda: self.resume(name))
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        self.processes[name].stalled = False
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do something at a moment of virtual time."""
+        self._seq += 1
+        self._events.append((when, self._seq, action))
+        self._events.sort()
+
+    def driver(self, name: str) -> Any:
+        """The driver object of a process."""
+        return self.processes[name].driver
+
+    def act(self, name: str, action: Callable[[Any], Any]) -> Any:
+        """Let a driver do something, and take what it sends."""
+        process = self.processes[name]
+        process.port.now = self.now
+        result = action(process.driver)
+        process.flush()
+        return result
+
+    # -- control -------------------------------------------------------------------------------
+
+    def control(self, verb: str, arguments: dict[str, Any] | None = None, *, limit: float = 5.0) -> Any:
+        """A control request, as ``ndisbus`` commands make it. Raises :class:`ChimneyError` when refused."""
+        assert self.core is not None  # noqa: S101 - a caller's mistake
+        self._control_id += 1
+        mine = self._control_id
+        self.core.receive("control", ["control", mine, [verb, arguments or {}]], (), self.now)
+        self._route()
+        self.run_until(lambda: mine in self._replies, limit=limit)
+        name, values = self._replies.pop(mine)
+        if name == "refused":
+            raise ChimneyError(values[0]["Reason"])
+        return values[1]
+
+    # -- running -------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Serve one queue, or jump to what is due next. False when nothing will ever happen again."""
+        ready = self._ready()
+        if ready:
+            process, inbound = self.rng.choice(ready) if self.shuffle else ready[0]
+            if inbound:
+                self._to_bus(process)
+            else:
+                process.deliver()
+            return True
+        due = self._next_due()
+        if due is None:
+            return False
+        self.now = max(self.now, due)
+        while self._events and self._events[0][0] <= self.now:
+            self._events.pop(0)[2]()
+        if self.core is not None:
+            self.core.on_timer(self.now)
+            self._route()
+        for process in self.processes.values():
+            if process.alive and not process.stalled:
+                process.port.on_timer(self.now)
+                process.flush()
+        return True
+
+    def run_until(self, done: Callable[[], bool], *, limit: float = 60.0, steps: int = 2_000_000) -> None:
+        """Run until ``done`` holds. :class:`SimulationStuck` after ``limit`` virtual seconds."""
+        end = self.now + limit
+        for _ in range(steps):
+            if done():
+                return
+            if self.now > end:
+                raise SimulationStuck(f"not done after {limit:g} virtual seconds")
+            if not self.step():
+                raise SimulationStuck("nothing is due any more")
+        raise SimulationStuck(f"not done after {steps} steps")
+
+    def run_for(self, seconds: float) -> None:
+        """Run for some virtual time."""
+        end = self.now + seconds
+        reached = False
+
+        def mark() -> None:
+            nonlocal reached
+            reached = True
+
+        self.at(end, mark)
+        self.run_until(lambda: reached, limit=seconds + 1)
+
+    def _ready(self) -> list[tuple[SimulatedProcess, bool]]:
+        out = []
+        for process in self.processes.values():
+            if process.to_bus and self.core is not None and (process.alive or True):
+                out.append((process, True))
+            if process.to_driver and process.alive and not process.stalled:
+                out.append((process, False))
+        return out
+
+    def _to_bus(self, process: SimulatedProcess) -> None:
+        assert self.core is not None  # noqa: S101 - checked by the callers
+        head, frames = process.to_bus.popleft()
+        try:
+            messages = decode_packet([head, *frames])
+        except DecodeError as e:
+            self.core.reject(process.key, e, self.now)
+        else:
+            for message, payload in messages:
+                self.core.receive(process.key, message, payload, self.now)
+        self._route()
+
+    def _route(self) -> None:
+        if self.core is None:
+            return
+        by_key = {p.key: p for p in self.processes.values()}
+        for key, message, frames in self.core.drain():
+            if key == "control":
+                self._replies[message[1]] = [message[0], message[2]]
+                continue
+            process = by_key.get(key)
+            if process is not None and process.alive:
+                process.to_driver.append((encode_packet([message]), frames))
+
+    def _next_due(self) -> float | None:
+        due = [self._events[0][0]] if self._events else []
+        if self.core is not None and (at := self.core.next_deadline()) is not None:
+            due.append(at)
+        for process in self.processes.values():
+            if process.alive and not process.stalled and (at := process.port.next_deadline()) is not None:
+                due.append(at)
+        return min(due) if due else None
+
+    def inject(self, name: str, message: Message, frames: Sequence[bytes] = ()) -> None:
+        """A message as if the process had sent it; for tests of what the bus makes of it."""
+        self.processes[name].to_bus.append((encode_packet([message]), frames))

@@ -1,0 +1,147 @@
+"""What a port does when NDIS is not there: take its place until nothing is in flight any more.
+
+Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED)
+through the ordinary handler, then every binding is unbound and every adapter halted, as NDIS would
+do it for a surprise removal. New requests that a driver makes meanwhile fail the same way, and what it
+hands up has nobody to go to.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ndisbus.blocklist import BlockList, Key
+from ndisbus.ddi import CALLS, Call, Kind, python_name
+from ndisbus.driver import Reply
+from ndisbus.nblchain import NblChain
+from ndisbus.status import NdisStatus
+
+if TYPE_CHECKING:
+    from ndisbus.port import DriverPort
+
+__all__ = ["local_call", "tear_down"]
+
+_SURPRISE = 1  # HaltAction NdisHaltDeviceSurpriseRemoved
+
+
+class _Local:
+    """The queue of what is still to be done; a driver's calls add to it instead of nesting."""
+
+    def __init__(self) -> None:
+        self.todo: deque[Callable[[], None]] = deque()
+
+    def run(self) -> None:
+        while self.todo:
+            self.todo.popleft()()
+
+
+_active: dict[int, _Local] = {}
+
+
+def tear_down(port: DriverPort, reason: str) -> None:
+    """Fail, unbind, halt; then tell the driver that it is detached."""
+    local = _Local()
+    _active[id(port)] = local
+    try:
+        for reply in port.take_replies():
+            if reply.generator is not None:
+                reply.generator[0].close()
+        for block_list, call, binding in list(port.sent.values()):
+            _fail_list(port, local, block_list, call, binding)
+        port.sent.clear()
+        nbls: dict[tuple[str, int], list[int]] = {}
+        for address, (call, handle) in port.sent_nbls.items():
+            nbls.setdefault((call.name, handle), []).append(address)
+        port.sent_nbls.clear()
+        for (name, handle), addresses in nbls.items():
+            _abort_nbls(port, local, CALLS[name], handle, NblChain(addresses))
+        local.run()
+        for handle, context in list(port.bindings.items()):
+            _handle(port, local, "ProtocolUnbindAdapterEx", handle, context)
+            local.run()
+            if port.bindings.pop(handle, None) is not None:
+                # The driver left it open (it waits for something that will not come): closed for it.
+                _handle(port, local, "ProtocolCloseAdapterCompleteEx", context)
+                local.run()
+        for handle, context in list(port.adapters.items()):
+            port.adapters.pop(handle)
+            _handle(port, local, "MiniportHaltEx", context, _SURPRISE)
+            local.run()
+        port.lent.clear()
+        port.driver.detached(reason)
+        local.run()
+    finally:
+        del _active[id(port)]
+
+
+def local_call(port: DriverPort, call: Call, args: tuple[Any, ...]) -> Reply | None:
+    """A driver's call while the bus is away."""
+    local = _active.get(id(port))
+    own = local is None
+    if local is None:
+        local = _Local()
+    reply = Reply(call.name) if call.answered else None
+    if call.kind is Kind.REQUEST:
+        if call.blocks_at >= 0:
+            _fail_list(port, local, args[1], call, args[0])
+        elif call.op == "oid":
+            context = port.bindings.get(args[0], 0)
+            request = args[1] if isinstance(args[1], dict) else args[1].to_wire()
+            status = int(NdisStatus.FAILURE)
+            _handle(port, local, call.completion_seen_as, context, request, status, "the bus is gone")
+        elif call.completed_by:
+            _abort_nbls(port, local, call, args[0], args[1])
+    elif call.kind is Kind.COMPLETION and call.blocks_at >= 0:
+        port.lent.pop(args[1].address, None)
+        args[1].release()
+    elif reply is not None:
+        reply.answer = _answer(port, local, call, args)
+    if own:
+        local.run()
+    return reply
+
+
+def _answer(port: DriverPort, local: _Local, call: Call, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    if call.name == "NdisCloseAdapterEx":
+        context = port.bindings.pop(args[0], None)
+        if context is not None:
+            _handle(port, local, "ProtocolCloseAdapterCompleteEx", context)
+        return (int(NdisStatus.SUCCESS),)
+    if call.name == "NdisIMDeInitializeDeviceInstance":
+        context = port.adapters.pop(args[0], None)
+        if context is not None:
+            _handle(port, local, "MiniportHaltEx", context, _SURPRISE)
+        return (int(NdisStatus.SUCCESS),)
+    return (int(NdisStatus.FAILURE), *(None for _ in call.outs))
+
+
+def _handle(port: DriverPort, local: _Local, name: str, *args: Any) -> None:
+    """Queue a call of one of the driver's handlers."""
+    handler = getattr(port.driver, python_name(name), None)
+    if handler is None:
+        return
+
+    def run() -> None:
+        result = handler(*args)
+        if hasattr(result, "send"):
+            port.step(result)
+
+    local.todo.append(run)
+
+
+def _fail_list(port: DriverPort, local: _Local, block_list: BlockList, call: Call, binding: int) -> None:
+    context = port.bindings.get(binding, 0)
+
+    def fail() -> None:
+        block_list.columns[Key.STATUS] = int(NdisStatus.FAILURE)
+
+    local.todo.append(fail)
+    _handle(port, local, call.completion_seen_as, context, block_list)
+
+
+def _abort_nbls(port: DriverPort, local: _Local, call: Call, handle: int, chain: NblChain) -> None:
+    chain.statuses = [int(NdisStatus.REQUEST_ABORTED)] * len(chain)
+    context = next(iter(port.bindings.values()), 0)
+    _handle(port, local, call.completion_seen_as, context, chain)

@@ -1,0 +1,215 @@
+"""Checks of a block list as it arrives on the wire: columns first, then the shape of the tree.
+
+Every failure is a :class:`DecodeError` that names the column, the index and the rule. All checks cost
+time linear in the number of blocks and none of them recurses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ndisbus.blocklist import Form, Key
+from ndisbus.enums import Layer, layer_of
+from ndisbus.errors import DecodeError
+
+__all__ = ["DOWN_COLUMNS", "MAX_BLOCKS", "UP_COLUMNS", "check_columns", "check_tree"]
+
+#: Most blocks in one list. The width of a tree has no limit in the interface (R-TREE-13); a message has.
+MAX_BLOCKS: Final = 1_000_000
+
+_POINTER: Final = "pointer"
+_BITS: Final = {"Type": 8, "Revision": 8, "Size": 16, "Status": 32, "PortNumber": 32}
+
+_COMMON: Final = (
+    Key.BLOCK,
+    Key.STATUS,
+    *Key.PROTOCOL_RESERVED,
+    *Key.MINIPORT_RESERVED,
+    *Key.IM_RESERVED,
+    *Key.SCRATCH,
+    Key.SOURCE_HANDLE,
+    Key.STATE,
+    Key.NBL_CHAIN,
+    Key.CONTEXT,
+    Key.NET_BUFFER_LISTS,
+)
+
+#: What a protocol-form list of a request may carry.
+DOWN_COLUMNS: Final = frozenset(
+    (
+        *_COMMON,
+        *Key.NDIS_RESERVED,
+        Key.TYPE,
+        Key.REVISION,
+        Key.SIZE,
+        Key.NEXT,
+        Key.DEPENDENT,
+        Key.PORT_NUMBER,
+        Key.OFFLOAD_HANDLE,
+        Key.HANDLE_CELL,
+    )
+)
+#: What a miniport-form list of a completion may carry: only what a driver below may have written.
+UP_COLUMNS: Final = frozenset(_COMMON)
+
+_INT_OR_NULL: Final[frozenset[Any]] = frozenset((int, type(None)))
+_BYTES_OR_NULL: Final[frozenset[Any]] = frozenset((bytes, type(None)))
+_TOP: Final = 1 << 64
+
+
+def _kind_error(where: str, col: list[Any], allowed: frozenset[Any], name: str) -> DecodeError:
+    i = next(i for i, v in enumerate(col) if type(v) not in allowed)
+    return DecodeError(f"{where}[{i}]", f"{name} expected, got {type(col[i]).__name__}")
+
+
+def check_columns(obj: object, where: str, allowed: frozenset[str]) -> dict[str, Any]:
+    """Check names, lengths, types and ranges of all columns; returns the columns.
+
+    Raises :class:`DecodeError`.
+    """
+    if type(obj) is not dict:
+        raise DecodeError(where, f"a block list is a map of columns, got {type(obj).__name__}")
+    blocks = obj.get(Key.BLOCK)
+    if type(blocks) is not list or not blocks:
+        raise DecodeError(f"{where}.Block", "a non-empty array of pointers expected")
+    n = len(blocks)
+    if n > MAX_BLOCKS:
+        raise DecodeError(f"{where}.Block", f"{n} blocks, at most {MAX_BLOCKS} are accepted")
+    for key, col in obj.items():
+        if key not in allowed:
+            raise DecodeError(f"{where}.{key}", "unknown member")
+        if key == Key.NET_BUFFER_LISTS:
+            if type(col) is not list:
+                raise DecodeError(f"{where}.{key}", f"array expected, got {type(col).__name__}")
+            continue
+        kinds, name = (_BYTES_OR_NULL, "bin or nil") if key == Key.STATE else (_INT_OR_NULL, "integer or nil")
+        if type(col) is not list:
+            if type(col) not in kinds:
+                raise DecodeError(f"{where}.{key}", f"{name} or an array of them expected, got {type(col).__name__}")
+            col = (col,)  # noqa: PLW2901 - one value for all blocks
+        else:
+            if len(col) != n:
+                raise DecodeError(f"{where}.{key}", f"{len(col)} values for {n} blocks")
+            if n == 1:
+                if type(col[0]) not in kinds:
+                    raise _kind_error(f"{where}.{key}", col, kinds, name)
+            elif not kinds.issuperset(map(type, col)):
+                raise _kind_error(f"{where}.{key}", col, kinds, name)
+        if kinds is _INT_OR_NULL:
+            top = 1 << _BITS[key] if key in _BITS else _TOP
+            numbers = col if None not in col else [v for v in col if v is not None]
+            if numbers and not (0 <= min(numbers) and max(numbers) < top):
+                i = next(i for i, v in enumerate(col) if v is not None and not 0 <= v < top)
+                raise DecodeError(f"{where}.{key}[{i}]", f"{col[i]} does not fit {top.bit_length() - 1} bits")
+    if None in blocks:
+        raise DecodeError(f"{where}.Block[{blocks.index(None)}]", "NULL is not the address of a block")
+    return obj
+
+
+def check_tree(columns: dict[str, Any], where: str) -> list[int]:
+    """Check the links of a request's tree; returns the layer of every block.
+
+    Every block but the root is led to by exactly one link, from a block that stands earlier in the
+    list. That excludes cycles, shared blocks and blocks that hang from nothing. NextBlock keeps the
+    layer (R-BLK-07), DependentBlockList goes one layer up and is NULL on TCP blocks (R-BLK-08).
+
+    Raises :class:`DecodeError`.
+    """
+    blocks: list[int] = columns[Key.BLOCK]
+    n = len(blocks)
+    types = columns.get(Key.TYPE, 0)
+    following, dependents = columns.get(Key.NEXT), columns.get(Key.DEPENDENT)
+    cells = columns.get(Key.HANDLE_CELL)
+    if n == 1:
+        layer = _layer(types[0] if type(types) is list else types, f"{where}.Type[0]", _first(cells))
+        for key, col in ((Key.NEXT, following), (Key.DEPENDENT, dependents)):
+            if col is not None and col != [None]:
+                raise DecodeError(f"{where}.{key}[0]", f"{_first(col):#x} is not a block of this list further down")
+        return [layer or int(Layer.NEIGHBOR)]
+    index = {p: i for i, p in enumerate(blocks)}
+    if len(index) != n:
+        i = next(i for i, p in enumerate(blocks) if index[p] != i)
+        raise DecodeError(f"{where}.Block[{i}]", f"{blocks[i]:#x} stands twice in the list: a block must not be shared")
+    nexts = following if type(following) is list else [following] * n
+    deps = dependents if type(dependents) is list else [dependents] * n
+    kinds = types if type(types) is list else [types] * n
+    holds = cells if type(cells) is list else [cells] * n
+    parent = [-1] * n
+    layers = [0] * n
+    root = _layer(kinds[0], f"{where}.Type[0]", holds[0])
+    layers[0] = root or _infer_root(index, nexts, deps, kinds, holds)
+    for i in range(n):
+        layer = layers[i]
+        if not layer:
+            raise DecodeError(f"{where}.Block[{i}]", f"{blocks[i]:#x} hangs from no block before it (or in a cycle)")
+        for key, pointer, expected, rule in (
+            (Key.NEXT, nexts[i], layer, "R-BLK-07"),
+            (Key.DEPENDENT, deps[i], layer + 1, "R-BLK-08"),
+        ):
+            if pointer is None:
+                continue
+            j = index.get(pointer, -1)
+            at = f"{where}.{key}[{i}]"
+            if j < 0:
+                raise DecodeError(at, f"{pointer:#x} is not a block of this list")
+            if j <= i:
+                raise DecodeError(at, f"leads back to block {j}: a link leads to a block further down (cycle)")
+            if parent[j] >= 0:
+                raise DecodeError(at, f"block {j} already hangs from block {parent[j]}: a block must not be shared")
+            if expected > Layer.TCP:
+                raise DecodeError(at, "a TCP block has no dependents", rule=rule)
+            parent[j] = i
+            found = _layer(kinds[j], f"{where}.Type[{j}]", holds[j])
+            if found and found != expected:
+                raise DecodeError(
+                    at,
+                    f"leads from layer {Layer(layer).name} to block {j} of layer {Layer(found).name}, "
+                    f"{Layer(expected).name} expected",
+                    rule=rule,
+                )
+            layers[j] = expected
+    return layers
+
+
+def _first(col: Any) -> Any:
+    return col[0] if type(col) is list else col
+
+
+_LAYERS: Final[dict[int, int]] = {}
+
+
+def _layer(kind: int, where: str, cell: int | None) -> int:
+    """The layer of a block, 0 for a placeholder, whose Type means nothing (R-TREE-01)."""
+    if cell is None:
+        return 0
+    layer = _LAYERS.get(kind)
+    if layer is None:
+        try:
+            layer = _LAYERS[kind] = int(layer_of(kind))
+        except ValueError as e:
+            raise DecodeError(where, str(e)) from None
+    return layer
+
+
+def _infer_root(index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any]) -> int:
+    """The layer of a placeholder root, from the first block near it that has a meaningful Type."""
+    i, steps = 0, 0
+    # Siblings first, then the dependents of each sibling; the number of steps bounds a cyclic list.
+    below = 0
+    while steps <= len(kinds):
+        if cells[i] is not None:
+            return max(_LAYERS.get(kinds[i]) or _safe(kinds[i]), 1)
+        if not below and deps[i] is not None and (j := index.get(deps[i], -1)) >= 0 and cells[j] is not None:
+            below = (_LAYERS.get(kinds[j]) or _safe(kinds[j])) - 1
+        j = index.get(nexts[i], -1) if nexts[i] is not None else -1
+        if j < 0:
+            break
+        i, steps = j, steps + 1
+    return below if below > 0 else int(Layer.NEIGHBOR)
+
+
+def _safe(kind: int) -> int:
+    try:
+        return int(layer_of(kind))
+    except ValueError:
+        return 0

@@ -116,6 +116,9 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
     return out
 
 
+_NESTED: Final = frozenset((list, dict))
+
+
 def _check(m: Any, i: int) -> None:
     if type(m) is not list or not 3 <= len(m) <= 4:
         raise DecodeError(f"message {i}", "an array [name, call id, parameters, frames] expected")
@@ -130,7 +133,12 @@ def _check(m: Any, i: int) -> None:
     if len(m) == 4 and (type(m[3]) is not int or m[3] < 0):
         raise DecodeError(f"message {i} ({name})", "its number of payload frames is not a number")
     for p in params:
-        if type(p) is dict or type(p) is list:
+        if type(p) is dict:
+            for v in p.values():
+                # A column of scalars needs no closer look: its check finds what is nested further down.
+                if (type(v) is list and v and type(v[0]) in _NESTED) or type(v) is dict:
+                    _depth(v, f"message {i} ({name})")
+        elif type(p) is list:
             _depth(p, f"message {i} ({name})")
 
 

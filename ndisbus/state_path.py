@@ -57,11 +57,11 @@ class PathOffloadStateConst(OffloadState):
                 if size == 16:
                     return _PATH_CONST_6.pack(0x18, self.recognized_options, 0x18, 0x28, source, destination)
         except struct_error as exc:
-            raise self._range_error(
-                "Header.RecognizedOptions or an address",
-                (self.recognized_options, source, destination),
-                "must be a ULONG and two byte strings",
-            ) from exc
+            complaint = self.MEMBERS[1].complaint(self.recognized_options)
+            if complaint is not None:
+                options = self.MEMBERS[1].ddi
+                raise self._range_error(options, self.recognized_options, complaint) from exc
+            raise self._range_error("SourceAddress or DestinationAddress", source, "must be bytes") from exc
         name, value = ("DestinationAddress", destination) if size in (4, 16) else ("SourceAddress", source)
         raise self._range_error(name, value, "addresses must be 4 bytes both or 16 bytes both [R-STATE-07]")
 

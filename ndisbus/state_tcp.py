@@ -296,8 +296,8 @@ class TcpOffloadStateDelegated(OffloadState):
             "ReceiveBacklogSize", size
         ) or None
 
-    def _ulong(self, ddi: str, value: int) -> int:
-        if value >> 32:
+    def _ulong(self, ddi: str, value: object) -> int:
+        if not isinstance(value, int) or value >> 32:
             raise self._range_error(ddi, value, "must be an integer from 0 to 0xffffffff")
         return value
 

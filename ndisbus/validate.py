@@ -17,9 +17,11 @@ __all__ = ["DOWN_COLUMNS", "MAX_BLOCKS", "UP_COLUMNS", "check_columns", "check_t
 #: Most blocks in one list. The width of a tree has no limit in the interface (R-TREE-13); a message has.
 MAX_BLOCKS: Final = 1_000_000
 
-_POINTER: Final = "pointer"
 _BITS: Final = {"Type": 8, "Revision": 8, "Size": 16, "Status": 32, "PortNumber": 32}
 
+_NBLS: Final = -1
+_IMAGES: Final = 0
+_TOP: Final = 1 << 64
 _COMMON: Final = (
     Key.BLOCK,
     Key.STATUS,
@@ -34,8 +36,15 @@ _COMMON: Final = (
     Key.NET_BUFFER_LISTS,
 )
 
+
+def _limits(keys: tuple[str, ...]) -> dict[str, int]:
+    """Per column: one more than the largest number it may hold, or what else it holds."""
+    special = {Key.STATE: _IMAGES, Key.NET_BUFFER_LISTS: _NBLS}
+    return {k: special.get(k, 1 << _BITS[k] if k in _BITS else _TOP) for k in keys}
+
+
 #: What a protocol-form list of a request may carry.
-DOWN_COLUMNS: Final = frozenset(
+DOWN_COLUMNS: Final = _limits(
     (
         *_COMMON,
         *Key.NDIS_RESERVED,
@@ -50,19 +59,13 @@ DOWN_COLUMNS: Final = frozenset(
     )
 )
 #: What a miniport-form list of a completion may carry: only what a driver below may have written.
-UP_COLUMNS: Final = frozenset(_COMMON)
+UP_COLUMNS: Final = _limits(_COMMON)
 
 _INT_OR_NULL: Final[frozenset[Any]] = frozenset((int, type(None)))
 _BYTES_OR_NULL: Final[frozenset[Any]] = frozenset((bytes, type(None)))
-_TOP: Final = 1 << 64
 
 
-def _kind_error(where: str, col: list[Any], allowed: frozenset[Any], name: str) -> DecodeError:
-    i = next(i for i, v in enumerate(col) if type(v) not in allowed)
-    return DecodeError(f"{where}[{i}]", f"{name} expected, got {type(col[i]).__name__}")
-
-
-def check_columns(obj: object, where: str, allowed: frozenset[str]) -> dict[str, Any]:
+def check_columns(obj: object, where: str, allowed: dict[str, int]) -> dict[str, Any]:
     """Check names, lengths, types and ranges of all columns; returns the columns.
 
     Raises :class:`DecodeError`.
@@ -76,34 +79,40 @@ def check_columns(obj: object, where: str, allowed: frozenset[str]) -> dict[str,
     if n > MAX_BLOCKS:
         raise DecodeError(f"{where}.Block", f"{n} blocks, at most {MAX_BLOCKS} are accepted")
     for key, col in obj.items():
-        if key not in allowed:
+        top = allowed.get(key)
+        if top is None:
             raise DecodeError(f"{where}.{key}", "unknown member")
-        if key == Key.NET_BUFFER_LISTS:
-            if type(col) is not list:
-                raise DecodeError(f"{where}.{key}", f"array expected, got {type(col).__name__}")
+        # The common case of a short list comes first: it is on the path of every single request.
+        value = col[0] if type(col) is list and n == 1 and len(col) == 1 else col
+        if value is None or (type(value) is int and 0 <= value < top):
             continue
-        kinds, name = (_BYTES_OR_NULL, "bin or nil") if key == Key.STATE else (_INT_OR_NULL, "integer or nil")
-        if type(col) is not list:
-            if type(col) not in kinds:
-                raise DecodeError(f"{where}.{key}", f"{name} or an array of them expected, got {type(col).__name__}")
-            col = (col,)  # noqa: PLW2901 - one value for all blocks
-        else:
-            if len(col) != n:
-                raise DecodeError(f"{where}.{key}", f"{len(col)} values for {n} blocks")
-            if n == 1:
-                if type(col[0]) not in kinds:
-                    raise _kind_error(f"{where}.{key}", col, kinds, name)
-            elif not kinds.issuperset(map(type, col)):
-                raise _kind_error(f"{where}.{key}", col, kinds, name)
-        if kinds is _INT_OR_NULL:
-            top = 1 << _BITS[key] if key in _BITS else _TOP
-            numbers = col if None not in col else [v for v in col if v is not None]
-            if numbers and not (0 <= min(numbers) and max(numbers) < top):
-                i = next(i for i, v in enumerate(col) if v is not None and not 0 <= v < top)
-                raise DecodeError(f"{where}.{key}[{i}]", f"{col[i]} does not fit {top.bit_length() - 1} bits")
+        _check_column(f"{where}.{key}", col, n, top)
     if None in blocks:
         raise DecodeError(f"{where}.Block[{blocks.index(None)}]", "NULL is not the address of a block")
     return obj
+
+
+def _check_column(where: str, col: Any, n: int, top: int) -> None:
+    if top == _NBLS:
+        if type(col) is not list:
+            raise DecodeError(where, f"array expected, got {type(col).__name__}")
+        return
+    kinds, name = (_BYTES_OR_NULL, "bin or nil") if top == _IMAGES else (_INT_OR_NULL, "integer or nil")
+    if type(col) is not list:
+        if type(col) not in kinds:
+            raise DecodeError(where, f"{name} or an array of them expected, got {type(col).__name__}")
+        col = [col]
+    elif len(col) != n:
+        raise DecodeError(where, f"{len(col)} values for {n} blocks")
+    elif not kinds.issuperset(map(type, col)):
+        i = next(i for i, v in enumerate(col) if type(v) not in kinds)
+        raise DecodeError(f"{where}[{i}]", f"{name} expected, got {type(col[i]).__name__}")
+    if top == _IMAGES:
+        return
+    numbers = col if None not in col else [v for v in col if v is not None]
+    if numbers and not (0 <= min(numbers) and max(numbers) < top):
+        i = next(i for i, v in enumerate(col) if v is not None and not 0 <= v < top)
+        raise DecodeError(f"{where}[{i}]", f"{col[i]} does not fit {top.bit_length() - 1} bits")
 
 
 def check_tree(columns: dict[str, Any], where: str) -> list[int]:

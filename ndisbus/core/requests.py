@@ -33,6 +33,7 @@ _ALLOWED: Final = {o.op: frozenset(int(s) for s in ALLOWED_STATUS[o.op]) for o i
 #: What a driver below must hand back exactly as it was given (R-BLK-12, R-BLK-13, R-IM-05).
 _LENT: Final = (*Key.IM_RESERVED, *Key.PROTOCOL_RESERVED)
 #: What travels up besides: written by the driver below, or to be applied by the upper one.
+_STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS))
 _CARRIED: Final = (Key.BLOCK, Key.STATUS, *_LENT, Key.STATE, Key.NBL_CHAIN, Key.NET_BUFFER_LISTS)
 _TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
 _DELEGATED: Final = {
@@ -108,17 +109,29 @@ class RequestPart(Core):
                 if not same(columns.get(key), upper.columns.get(key), n):
                     raise Violation(f"OffloadBlockList.{key}", "a list was changed on its way down", "R-IM-04")
             layers = upper.layers
-        handles = _listed(columns.pop(Key.OFFLOAD_HANDLE, None), n)
-        cells = _listed(columns.pop(Key.HANDLE_CELL, None), n)
-        contexts = _listed(columns.get(Key.CONTEXT), n)
-        for key, col in (("OffloadHandle", handles), ("OffloadHandle->MiniportOffloadContext", cells)):
-            held = col if None not in col else [v for v in col if v is not None]
-            if held and not (low <= min(held) and max(held) < high):
-                raise Violation(f"OffloadBlockList.{key}", "points into a stranger's address space", "R-HND-07")
+        handles = columns.pop(Key.OFFLOAD_HANDLE, None)
+        cells = columns.pop(Key.HANDLE_CELL, None)
+        contexts = columns.get(Key.CONTEXT)
+        if type(handles) is not list:
+            handles = [handles] * n
+        if type(cells) is not list:
+            cells = [cells] * n
+        if type(contexts) is not list:
+            contexts = [contexts] * n
+        for key, col in ((Key.OFFLOAD_HANDLE, handles), (Key.HANDLE_CELL, cells)):
+            if n == 1:
+                if col[0] is None or low <= col[0] < high:
+                    continue
+            else:
+                held = col if None not in col else [v for v in col if v is not None]
+                if not held or (low <= min(held) and max(held) < high):
+                    continue
+            raise Violation(f"OffloadBlockList.{key}", "points into a stranger's address space", "R-HND-07")
         if n == 1:
-            if (handles[0] is None) is not (cells[0] is None):
-                raise Violation("OffloadBlockList.OffloadHandle", "a handle without a cell, or the reverse", "R-IM-08")
-        elif [h is None for h in handles] != [c is None for c in cells]:
+            paired = (handles[0] is None) is (cells[0] is None)
+        else:
+            paired = [h is None for h in handles] == [c is None for c in cells]
+        if not paired:
             raise Violation("OffloadBlockList.OffloadHandle", "a handle without a cell, or the reverse", "R-IM-08")
         self._check_objects(operation, binding, handles, contexts)
         return Request(operation, binding, root, blocks, layers, handles, cells, contexts, columns, self.now)
@@ -136,7 +149,7 @@ class RequestPart(Core):
         """Objects named by a request are offloaded through this binding, offered ones are not yet."""
         objects, offloading = binding.objects, binding.offloading
         initiating = operation.op == "initiate"
-        for handle, context in zip(handles, contexts, strict=True):
+        for handle, context in zip(handles, contexts):  # noqa: B905 - made equally long just above
             if handle is None:
                 continue
             if offloading and handle in offloading:
@@ -200,8 +213,9 @@ class RequestPart(Core):
         binding.outstanding += 1
         columns = request.columns
         lower = dict(columns)
-        for key in (*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS):
-            lower.pop(key, None)
+        if not _STRIPPED.isdisjoint(lower):
+            for key in _STRIPPED:
+                lower.pop(key, None)
         lower[Key.NDIS_OFFLOAD_HANDLE] = request.handles
         lower[Key.CELL] = request.cells
         lower[Key.SOURCE_HANDLE] = binding.handle
@@ -245,7 +259,7 @@ class RequestPart(Core):
         if columns[Key.BLOCK] != request.blocks:
             raise Violation("OffloadBlockList.Block", "not the blocks that were given", "R-BLK-10")
         source = columns.get(Key.SOURCE_HANDLE)
-        if not same(source, request.binding.handle, n):
+        if source != request.binding.handle and not same(source, request.binding.handle, n):
             raise Violation(
                 "OffloadBlockList.SourceHandle",
                 f"not the value {request.binding.handle:#x} that NDIS stored there: "
@@ -253,12 +267,15 @@ class RequestPart(Core):
                 "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12",
             )
         for key in _LENT:
-            if not same(columns.get(key), request.columns.get(key), n):
+            given, back = request.columns.get(key), columns.get(key)
+            if given != back and not same(given, back, n):
                 rule = "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12"
                 raise Violation(f"OffloadBlockList.{key}", "not handed back as it was given", rule)
         status = columns.get(Key.STATUS)
         if status is None or (type(status) is list and None in status):
             raise Violation("OffloadBlockList.Status", "not written in every block", "R-BLK-09")
+        if status == _SUCCESS:
+            return
         written = set(status) if type(status) is list else {status}
         if not written <= allowed:
             wrong = sorted(written - allowed)
@@ -309,7 +326,7 @@ class RequestPart(Core):
         binding.outstanding -= 1
         op = request.operation.op
         if op == "initiate":
-            binding.offloading.difference_update([h for h in request.handles if h is not None])
+            binding.offloading.difference_update(request.handles)  # type: ignore[arg-type]
         elif op == "terminate":
             self._forget(binding, request)
         if request.then is not None:

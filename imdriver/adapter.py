@@ -1,0 +1,42 @@
+"""What the driver is between: the binding to the adapter below and the virtual adapters above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["LowerBinding", "VirtualAdapter"]
+
+
+@dataclass(slots=True, eq=False)
+class VirtualAdapter:
+    """One adapter that this driver shows to the protocols above.
+
+    ``context``: its address in the heap, used as DeviceContext and as MiniportAdapterContext; ``handle``:
+    NdisMiniportHandle, None until it is initialised. ``event_handlers``: the entry points copied from the
+    table of NdisMGetOffloadHandlers (R-REG-06). ``wants``: NDIS_TASK_OFFLOAD_HEADER of the latest set of
+    OID_TCP_TASK_OFFLOAD from above, as a map; None if there was none.
+    ``closing``: NDIS was asked to take it away.
+    """
+
+    name: str
+    context: int = 0
+    handle: int | None = None
+    event_handlers: dict[str, str] = field(default_factory=dict)
+    wants: dict[str, Any] | None = None
+    closing: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class LowerBinding:
+    """The binding to the adapter below.
+
+    ``context``: its address, used as ProtocolBindingContext; ``handle``: NdisBindingHandle, None until it
+    is open; ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below, as a map.
+    """
+
+    adapter_name: str
+    context: int = 0
+    handle: int | None = None
+    capabilities: dict[str, Any] | None = None
+    closing: bool = False

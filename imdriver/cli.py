@@ -1,0 +1,62 @@
+"""The command line: ``python -m imdriver``."""
+
+from __future__ import annotations
+
+import click
+
+from imdriver.config import ChimneyPolicy, ImConfig
+from imdriver.driver import ImDriver
+from ndisbus.errors import ChimneyError
+
+__all__ = ["main"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--name", default="im", show_default=True, help="Name of the driver on the bus.")
+@click.option("--bind", default="nic0", show_default=True, help='Adapter to bind to below, or "auto".')
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    default=("im0-a", "im0-b"),
+    show_default=True,
+    help="Virtual adapter to show above; may be given several times.",
+)
+@click.option("--block-chimney", is_flag=True, help="Hide the chimney of the adapter below.")
+@click.option(
+    "--no-chimney-handlers",
+    is_flag=True,
+    help="Register no chimney entry points; NDIS then lets none through.",
+)
+@click.option("--vlan-id", type=click.IntRange(0, 4095), help="VlanId to set in neighbors that pass.")
+@click.option(
+    "--user-priority", type=click.IntRange(0, 7), help="UserPriority to set in connections that pass."
+)
+@click.option("--endpoint", envvar="NDISBUS_ENDPOINT", help="Endpoint of the bus.")
+def main(
+    name: str,
+    bind: str,
+    adapters: tuple[str, ...],
+    block_chimney: bool,
+    no_chimney_handlers: bool,
+    vlan_id: int | None,
+    user_priority: int | None,
+    endpoint: str | None,
+) -> None:
+    """Run an intermediate driver between an adapter and the protocols above it."""
+    from ndisbus.process import run_driver  # noqa: PLC0415 - --help needs no runtime
+
+    try:
+        config = ImConfig(
+            name=name,
+            bind=bind,
+            adapters=adapters,
+            chimney=ChimneyPolicy.BLOCK if block_chimney else ChimneyPolicy.PASS,
+            register_chimney=not no_chimney_handlers,
+            vlan_id=vlan_id,
+            user_priority=user_priority,
+        )
+        code = run_driver(ImDriver(config), name=name, endpoint=endpoint)
+    except ChimneyError as e:
+        raise click.ClickException(str(e)) from e
+    raise SystemExit(code)

@@ -1,0 +1,62 @@
+"""The intermediate driver, put together from its conversations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imdriver.config import ChimneyPolicy
+from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry
+from imdriver.indications import Indications
+from imdriver.io import IoOperations
+from imdriver.oids import OidRequests
+from imdriver.operations import StateOperations
+from ndisbus.errors import LocalProtocolError
+
+__all__ = ["ImDriver"]
+
+
+class ImDriver(StateOperations, IoOperations, OidRequests, Indications):
+    """An intermediate driver: a protocol edge below, a miniport edge with virtual adapters above."""
+
+    def inspect(self) -> dict[str, int]:
+        """Counted in the heap itself, so an entry that was lost track of shows."""
+        call_entries = io_entries = offload_entries = 0
+        for address, o in self.ndis.heap.objects.items():
+            if type(o) is ImCallEntry:
+                call_entries += 1
+            elif type(o) is ImIoEntry:
+                io_entries += 1
+            elif type(o) is ImOffloadEntry and address == o.entry_address:
+                offload_entries += 1
+        return {
+            "call_entries": call_entries,
+            "offload_entries": offload_entries,
+            "io_entries": io_entries,
+            "adapters": len(self.adapters),
+            "refused": self.refused,
+            "stray_indications": self.strays,
+        }
+
+    def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Commands of ``ndisbus fault``.
+
+        ``no-memory {"sends": n}``: the next n sends find no memory (R-IM-14); answers how many are armed and
+        how many have fired. ``chimney {"policy": "pass" | "block"}``: switches the policy. Raises
+        :class:`LocalProtocolError` for anything else.
+        """
+        if command == "no-memory":
+            sends = arguments.get("sends", self.no_memory_sends)
+            if type(sends) is not int or sends < 0:
+                raise LocalProtocolError(f"no-memory: sends = {sends!r} is not a number of sends")
+            self.no_memory_sends = sends
+            return {"armed": self.no_memory_sends, "fired": self.no_memory_fired}
+        if command == "chimney":
+            policy = arguments.get("policy", self.chimney.value)
+            try:
+                self.chimney = ChimneyPolicy(policy)
+            except ValueError:
+                raise LocalProtocolError(f"chimney: policy = {policy!r} is neither pass nor block") from None
+            return {"policy": self.chimney.value}
+        raise LocalProtocolError(
+            f"{self.config.name} knows no command {command!r}; it knows no-memory and chimney"
+        )

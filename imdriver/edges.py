@@ -1,0 +1,284 @@
+"""Both edges: registration, the binding below, the virtual adapters above, and how they come and go.
+
+Pages "initializing-a-tcp-chimney-capable-intermediate-driver.md" and
+"registering-an-intermediate-driver-s-protocolxxx-chimney-functions.md".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from imdriver.adapter import LowerBinding, VirtualAdapter
+from imdriver.config import ChimneyPolicy, ImConfig
+from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry, ImOidEntry, free_offload_entries
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
+from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, entry_points
+from ndisbus.driver import MiniportDriver, ProtocolDriver, Steps
+from ndisbus.enums import NdisChimneyOffloadType
+from ndisbus.errors import RemoteProtocolError
+from ndisbus.status import NdisStatus, status_symbol
+
+__all__ = ["ImEdges"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+
+
+class ImEdges(MiniportDriver, ProtocolDriver):
+    """What all conversations of the driver share: its two edges and what it counts."""
+
+    def __init__(self, config: ImConfig | None = None) -> None:
+        self.config = config or ImConfig()
+        self.chimney = self.config.chimney
+        #: Names of the virtual adapters that are to be there whenever the adapter below is.
+        self.names = list(self.config.adapters)
+        self.miniport_driver: int | None = None
+        self.protocol: int | None = None
+        self.lower: LowerBinding | None = None
+        #: MiniportAdapterContext -> virtual adapter, initialised or about to be.
+        self.adapters: dict[int, VirtualAdapter] = {}
+        #: Net buffer list -> the I/O request it was passed down in.
+        self.io: dict[int, ImIoEntry] = {}
+        #: Lists below that nobody above waits for any more, for their adapter was halted, say.
+        self.orphans: set[int] = set()
+        #: Requests not passed down because the driver above named what is not there.
+        self.refused = 0
+        #: Indications about objects that are not there (any more).
+        self.strays = 0
+
+    # -- registration --------------------------------------------------------------------------
+
+    def driver_entry(self) -> Steps:
+        """DriverEntry: registers both edges (R-REG-03)."""
+        name = self.config.name
+        status, self.miniport_driver = yield self.ndis.m_register_miniport_driver(
+            None, {"Name": name, "Adapters": []}
+        )
+        _must("NdisMRegisterMiniportDriver", name, status)
+        bind = self.config.bind
+        status, self.protocol = yield self.ndis.register_protocol_driver(
+            None, {"Name": name, "Bind": bind if bind == "auto" else [bind]}
+        )
+        _must("NdisRegisterProtocolDriver", name, status)
+
+    def miniport_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Steps:
+        """MiniportSetOptions: the two provider structures (R-REG-01, R-REG-03)."""
+        return self._set_options(ndis_driver_handle, PROVIDER_TABLES)
+
+    def protocol_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Steps:
+        """ProtocolSetOptions: the two client structures, with all six TCP entry points (R-DIS-35)."""
+        return self._set_options(ndis_driver_handle, CLIENT_TABLES)
+
+    def _set_options(self, ndis_driver_handle: int, tables: tuple[Any, ...]) -> Steps:
+        if self.config.register_chimney:
+            for table in tables:
+                (status,) = yield self.ndis.set_optional_handlers(ndis_driver_handle, table.full())
+                if status != _SUCCESS:
+                    return status
+        return NdisStatus.SUCCESS
+
+    # -- the virtual adapters ------------------------------------------------------------------
+
+    def adapter_of(self, miniport_adapter_context: int) -> VirtualAdapter:
+        """The adapter behind a MiniportAdapterContext. Raises :class:`RemoteProtocolError`."""
+        try:
+            return self.adapters[miniport_adapter_context]
+        except KeyError:
+            raise RemoteProtocolError(
+                f"{self.config.name} has no adapter at {miniport_adapter_context:#x}"
+            ) from None
+
+    def _bring_up_all(self) -> Steps:
+        """Bring up the virtual adapters that are to be there and are not."""
+        for name in list(self.names):
+            if self._may_bring_up() and not any(a.name == name for a in self.adapters.values()):
+                yield from self._bring_up(name)
+
+    def _may_bring_up(self) -> bool:
+        return self.lower is not None and self.lower.handle is not None and not self.lower.closing
+
+    def _bring_up(self, name: str) -> Steps:
+        """Have NDIS initialise a virtual adapter; returns the status."""
+        adapter = VirtualAdapter(name)
+        adapter.context = self.ndis.heap.allocate(adapter)
+        self.adapters[adapter.context] = adapter
+        status, handle = yield self.ndis.im_initialize_device_instance_ex(
+            self.miniport_driver, name, adapter.context
+        )
+        if status == _SUCCESS:
+            adapter.handle = handle
+        elif adapter.context in self.adapters:
+            self._free_adapter(adapter)
+        return status
+
+    def miniport_initialize_ex(
+        self, ndis_miniport_handle: int, miniport_driver_context: int | None, parameters: dict[str, Any]
+    ) -> Steps:
+        """MiniportInitializeEx, because of NdisIMInitializeDeviceInstanceEx."""
+        adapter = self.adapter_of(parameters["IMDeviceInstanceContext"])
+        adapter.handle = ndis_miniport_handle
+        passes = self.chimney is ChimneyPolicy.PASS and self.lower is not None
+        capabilities = self.lower.capabilities if passes and self.lower else None
+        (status,) = yield self.ndis.m_set_miniport_attributes(
+            ndis_miniport_handle,
+            {"MiniportAdapterContext": adapter.context, "TcpConnectionOffloadCapabilities": capabilities},
+        )
+        if status == _SUCCESS and self.config.register_chimney:
+            status, table = yield self.ndis.m_get_offload_handlers(
+                ndis_miniport_handle, NdisChimneyOffloadType.NdisTcpChimneyOffload
+            )
+            if status == _SUCCESS:
+                adapter.event_handlers = entry_points(table)
+        return status
+
+    def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> NdisStatus:
+        """MiniportHaltEx: free every entry of the adapter; what is still below comes back to nobody."""
+        adapter = self.adapters.get(miniport_adapter_context)
+        if adapter is not None:
+            self._free_adapter(adapter)
+            self.wants_changed(adapter)
+        return NdisStatus.SUCCESS
+
+    def wants_changed(self, adapter: VirtualAdapter) -> None:
+        """An adapter is gone; see :mod:`imdriver.oids`."""
+
+    def _free_adapter(self, adapter: VirtualAdapter) -> None:
+        heap = self.ndis.heap
+        for o in list(heap.objects.values()):
+            if type(o) is ImCallEntry and o.adapter is adapter:
+                o.life = CALL_ENTRY.step(o.life, CallEvent.ABANDON)
+                self.orphans.add(o.block_list.address)
+                heap.free(o.address)
+            elif type(o) is ImIoEntry and o.adapter is adapter:
+                for nbl in list(o.left):
+                    self.abandon(nbl)
+            elif type(o) is ImOidEntry and o.adapter is adapter:
+                o.adapter = None
+        # Each offload entry lies at two addresses, its own and its handle's.
+        objects = [
+            o
+            for a, o in heap.objects.items()
+            if type(o) is ImOffloadEntry and a == o.address and o.adapter is adapter
+        ]
+        OFFLOAD_ENTRY.step_all(objects, OffloadEvent.HALT)
+        free_offload_entries(heap, objects)
+        del self.adapters[adapter.context]
+        heap.free(adapter.context)
+        adapter.handle = None
+
+    def abandon(self, net_buffer_list: int) -> None:
+        """A net buffer list that is below has nobody above any more: its completion will be dropped."""
+        entry = self.io.pop(net_buffer_list)
+        entry.left.remove(net_buffer_list)
+        self.orphans.add(net_buffer_list)
+        if not entry.left:
+            entry.life = CALL_ENTRY.step(entry.life, CallEvent.ABANDON)
+            self.ndis.heap.free(entry.address)
+
+    # -- the binding below ---------------------------------------------------------------------
+
+    def protocol_bind_adapter_ex(
+        self, protocol_driver_context: int | None, bind_context: int, parameters: dict[str, Any]
+    ) -> Steps:
+        """ProtocolBindAdapterEx: open the adapter below, then show the virtual ones above."""
+        if self.lower is not None:
+            return NdisStatus.FAILURE
+        lower = self.lower = LowerBinding(parameters["AdapterName"])
+        lower.capabilities = parameters.get("TcpConnectionOffloadCapabilities")
+        lower.context = self.ndis.heap.allocate(lower)
+        status, handle = yield self.ndis.open_adapter_ex(
+            self.protocol, lower.context, {"AdapterName": lower.adapter_name}
+        )
+        if status != _SUCCESS:
+            self._forget_lower()
+            return status
+        lower.handle = handle
+        yield from self._bring_up_all()
+        return NdisStatus.SUCCESS
+
+    def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Steps:
+        """ProtocolUnbindAdapterEx: take the virtual adapters away, then close.
+
+        NDIS unbinds whoever is above first; what they terminate meanwhile still travels through here.
+        """
+        lower = self.lower
+        if lower is None or lower.context != protocol_binding_context:
+            return NdisStatus.SUCCESS
+        lower.closing = True
+        for adapter in list(self.adapters.values()):
+            yield from self._take_down(adapter)
+        # From here on nothing may be passed down any more, whoever still asks for it.
+        handle, lower.handle = lower.handle, None
+        (status,) = yield self.ndis.close_adapter_ex(handle)
+        if self.lower is not lower:
+            # NDIS closed it by force and has bound us anew meanwhile: show what was still there then.
+            yield from self._bring_up_all()
+        return status
+
+    def _take_down(self, adapter: VirtualAdapter) -> Steps:
+        if adapter.closing or adapter.handle is None:
+            return NdisStatus.SUCCESS  # somebody else is at it, or NDIS never had it
+        adapter.closing = True
+        (status,) = yield self.ndis.im_de_initialize_device_instance(adapter.handle)
+        return status
+
+    def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
+        """ProtocolCloseAdapterCompleteEx: nothing comes up any more."""
+        if self.lower is not None and self.lower.context == protocol_binding_context:
+            self._forget_lower()
+
+    def _forget_lower(self) -> None:
+        heap = self.ndis.heap
+        if self.lower is not None:
+            heap.free(self.lower.context)
+            self.lower = None
+        for o in [o for o in heap.objects.values() if type(o) is ImOidEntry]:
+            heap.free(o.address)
+        self.orphans.clear()
+
+    def protocol_net_pnp_event(
+        self, protocol_binding_context: int | None, notification: dict[str, Any]
+    ) -> Any:
+        """ProtocolNetPnPEvent: NetEventReconfigure adds or removes a virtual adapter."""
+        buffer = notification.get("Buffer")
+        if notification.get("NetEvent") == "NetEventReconfigure" and isinstance(buffer, dict):
+            if "AddAdapter" in buffer:
+                return self._add_adapter(str(buffer["AddAdapter"]))
+            if "RemoveAdapter" in buffer:
+                return self._remove_adapter(str(buffer["RemoveAdapter"]))
+        return NdisStatus.NOT_SUPPORTED
+
+    def _add_adapter(self, name: str) -> Steps:
+        if name in self.names:
+            return NdisStatus.FAILURE
+        self.names.append(name)
+        if not self._may_bring_up():
+            return NdisStatus.SUCCESS  # it is brought up with the others when the adapter below is there
+        status = yield from self._bring_up(name)
+        if status != _SUCCESS and name in self.names:
+            self.names.remove(name)
+        return status
+
+    def _remove_adapter(self, name: str) -> Steps:
+        if name not in self.names:
+            return NdisStatus.FAILURE
+        self.names.remove(name)
+        for adapter in list(self.adapters.values()):
+            if adapter.name == name:
+                return (yield from self._take_down(adapter))
+        return NdisStatus.SUCCESS
+
+    def lower_handle(self) -> int | None:
+        """NdisBindingHandle of the adapter below, None while there is none."""
+        return self.lower.handle if self.lower is not None else None
+
+    def detached(self, reason: str) -> None:
+        """The bus is gone: everything was halted and closed; drop what a half-done start left behind."""
+        for adapter in list(self.adapters.values()):
+            self._free_adapter(adapter)
+        self._forget_lower()
+        self.miniport_driver = self.protocol = None
+
+
+def _must(call: str, name: str, status: int) -> None:
+    if status != _SUCCESS:
+        raise RemoteProtocolError(f"{call} of {name!r} was answered with {status_symbol(status)}")

@@ -1,0 +1,158 @@
+"""What the driver remembers: of a call while it is below, of an object while it is offloaded.
+
+Entries live at addresses of the driver's heap, and the address is the reference: ImReserved leads to the
+call entry, the upper driver's cell holds the offload entry's, NET_BUFFER_LIST.Context the I/O entry's.
+Pages "reusing-an-ndis-miniport-offload-block-list-structure.md" and
+"referencing-offloaded-state-through-an-intermediate-driver.md".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from imdriver.adapter import VirtualAdapter
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallLife
+from ndisbus.blocklist import BlockList
+from ndisbus.ddi import Operation
+from ndisbus.heap import Heap, NdisOffloadHandle
+
+__all__ = [
+    "ImCallEntry",
+    "ImIoEntry",
+    "ImOffloadEntry",
+    "ImOidEntry",
+    "create_offload_entries",
+    "free_offload_entries",
+]
+
+#: Where NDIS_OFFLOAD_HANDLE lies in an IM offload entry, and the size of the entry with the cell, in bytes.
+#: It is not the first member, so the two addresses cannot be mistaken for each other.
+_HANDLE_AT: Final = 0x20
+_ENTRY_SIZE: Final = 0x40
+
+
+class ImOffloadEntry(NdisOffloadHandle):
+    """IM offload entry: one object that is offloaded through this driver (R-IM-07).
+
+    It embeds the driver's own NDIS_OFFLOAD_HANDLE, which is why it *is* one here: :attr:`address` is that
+    of the handle (what travels down as OffloadHandle), :attr:`entry_address` that of the whole entry (what
+    the upper driver's cell holds). ``ndis_offload_handle`` is the NdisOffloadHandle from above.
+    """
+
+    __slots__ = ("adapter", "entry_address", "life", "ndis_offload_handle")
+
+    def __init__(self, adapter: VirtualAdapter, entry_address: int, ndis_offload_handle: int | None) -> None:
+        # NdisOffloadHandle.__init__, spelled out: this runs once per block.
+        self.address = entry_address + _HANDLE_AT
+        self.context = None
+        self.owner = None
+        self.adapter = adapter
+        self.entry_address = entry_address
+        self.ndis_offload_handle = ndis_offload_handle
+        self.life = OFFLOAD_ENTRY.initial
+
+    def __repr__(self) -> str:
+        return f"<IM offload entry {self.entry_address:#x} of {self.adapter.name}, {self.life.value}>"
+
+
+def create_offload_entries(
+    heap: Heap, adapter: VirtualAdapter, ndis_offload_handles: Sequence[int | None]
+) -> list[ImOffloadEntry]:
+    """An entry per object, each with its handle initialised (R-IM-08). Raises MemoryError."""
+    if not ndis_offload_handles:
+        return []
+    addresses = heap.addresses(len(ndis_offload_handles), _ENTRY_SIZE)
+    entries = [ImOffloadEntry(adapter, a, h) for a, h in zip(addresses, ndis_offload_handles, strict=True)]
+    heap.objects.update(zip(addresses, entries, strict=True))
+    heap.objects.update(zip([e.address for e in entries], entries, strict=True))
+    return entries
+
+
+def free_offload_entries(heap: Heap, entries: Iterable[ImOffloadEntry]) -> None:
+    """Give back entries and the handles in them. ``KeyError`` for one that is not there."""
+    objects = heap.objects
+    for e in entries:
+        del objects[e.entry_address], objects[e.address]
+
+
+class ImCallEntry:
+    """IM call entry: one state-manipulation call that was passed down (R-IM-02).
+
+    ``saved`` holds the columns that the overlay covers or this driver borrows: SourceHandle, ImReserved,
+    MiniportOffloadContext and what lies in the cells. ``fresh`` are the offload entries an initiate made,
+    ``fresh_at`` the indexes of their blocks; ``named`` the entries that the list names.
+    """
+
+    __slots__ = (
+        "adapter",
+        "address",
+        "block_list",
+        "fresh",
+        "fresh_at",
+        "life",
+        "named",
+        "operation",
+        "saved",
+    )
+
+    def __init__(self, operation: Operation, adapter: VirtualAdapter, block_list: BlockList) -> None:
+        self.operation = operation
+        self.adapter = adapter
+        self.block_list = block_list
+        self.address = 0
+        self.saved: dict[str, Any] = {}
+        self.fresh: list[ImOffloadEntry] = []
+        self.fresh_at: list[int] = []
+        self.named: list[ImOffloadEntry] = []
+        self.life: CallLife = CALL_ENTRY.initial
+
+    def __repr__(self) -> str:
+        what = f"{self.operation.op} from {self.adapter.name}, {self.life.value}"
+        return f"<IM call entry {self.address:#x}: {what}>"
+
+
+class ImIoEntry:
+    """Call entry of an I/O request: who gets the completion of its net buffer lists (R-IM-15, R-IM-16).
+
+    ``left`` are the lists that are still below; a chain may come back in parts.
+    """
+
+    __slots__ = ("adapter", "address", "context", "left", "life", "operation", "source_handle")
+
+    def __init__(
+        self,
+        operation: Operation,
+        adapter: VirtualAdapter,
+        lists: Iterable[int],
+        source_handle: int | None,
+        context: int | None,
+    ) -> None:
+        self.operation = operation
+        self.adapter = adapter
+        self.address = 0
+        self.left = set(lists)
+        self.source_handle = source_handle
+        self.context = context
+        self.life: CallLife = CALL_ENTRY.initial
+
+    def __repr__(self) -> str:
+        what = f"{self.operation.op} from {self.adapter.name}, {self.life.value}"
+        return f"<IM call entry {self.address:#x}: {what}>"
+
+
+class ImOidEntry:
+    """An OID request that was passed down under a RequestId of our own (the entry's address).
+
+    ``adapter`` is None for a set that this driver makes by itself. ``before`` is what the adapter wanted
+    enabled until this request, for the case that it fails.
+    """
+
+    __slots__ = ("adapter", "address", "before", "is_task_set", "request")
+
+    def __init__(self, adapter: VirtualAdapter | None, request: dict[str, Any]) -> None:
+        self.adapter = adapter
+        self.request = request
+        self.address = 0
+        self.is_task_set = False
+        self.before: dict[str, Any] | None = None

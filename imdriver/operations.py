@@ -1,0 +1,278 @@
+"""The five state-manipulation conversations: initiate, query, update, invalidate, terminate.
+
+Down: a call entry is made, the objects are found (an initiate makes new ones), the PROTOCOL form is laid
+over the list and the request of the same name goes down (R-IM-01). Up: the call entry is found through
+ImReserved, the list gets back what was borrowed, and the completion of the same name goes up. Pages
+"propagating-a-state-manipulation-operation.md",
+"propagating-the-completion-of-a-state-manipulation-operation.md",
+"referencing-offloaded-state-through-an-intermediate-driver.md".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from imdriver.adapter import VirtualAdapter
+from imdriver.config import ChimneyPolicy
+from imdriver.edges import ImEdges
+from imdriver.entries import ImCallEntry, ImOffloadEntry, create_offload_entries, free_offload_entries
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent, OffloadLife
+from imdriver.overlay import go_down, leads_to, put_back
+from imdriver.stamps import stamp
+from ndisbus.blocklist import BlockList, Column, Key, values
+from ndisbus.ddi import STATE_OPERATIONS, Operation
+from ndisbus.errors import RemoteProtocolError
+from ndisbus.status import NdisStatus
+
+__all__ = ["StateOperations"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+_FAILURE: Final = int(NdisStatus.FAILURE)
+_RESOURCES: Final = int(NdisStatus.RESOURCES)
+#: The statuses of a new block that say its object is offloaded.
+_OFFLOADED: Final = frozenset((_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)))
+_INITIATE, _QUERY, _UPDATE, _INVALIDATE, _TERMINATE = STATE_OPERATIONS
+_NAMABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.NAME)
+_TERMINABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.TERMINATE)
+
+
+class _Refused(Exception):
+    """The list cannot be passed down; it is completed upward at once with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class StateOperations(ImEdges):
+    """Requests on block lists, several of them in flight, completed in any order."""
+
+    # -- down ----------------------------------------------------------------------------------
+
+    def miniport_initiate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportInitiateOffload."""
+        self._down(_INITIATE, miniport_adapter_context, block_list)
+
+    def miniport_query_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportQueryOffload; goes down as NdisQueryOffloadState (R-DIS-08)."""
+        self._down(_QUERY, miniport_adapter_context, block_list)
+
+    def miniport_update_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportUpdateOffload."""
+        self._down(_UPDATE, miniport_adapter_context, block_list)
+
+    def miniport_invalidate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportInvalidateOffload."""
+        self._down(_INVALIDATE, miniport_adapter_context, block_list)
+
+    def miniport_terminate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportTerminateOffload."""
+        self._down(_TERMINATE, miniport_adapter_context, block_list)
+
+    def _down(self, operation: Operation, miniport_adapter_context: int, block_list: BlockList) -> None:
+        adapter = self.adapter_of(miniport_adapter_context)
+        entry = ImCallEntry(operation, adapter, block_list)
+        try:
+            entry.address = self.ndis.heap.allocate(entry)
+            handles = self._handles(entry)
+        except _Refused as e:
+            self.refused += 1
+            self._refuse_down(entry, e.status)
+            return
+        except MemoryError:
+            self._refuse_down(entry, _RESOURCES if operation is _INITIATE else _FAILURE)
+            return
+        if operation is _INITIATE:
+            OFFLOAD_ENTRY.step_all(entry.fresh, OffloadEvent.OFFER)
+            if self.config.vlan_id is not None or self.config.user_priority is not None:
+                stamp(block_list, entry.fresh_at, self.config)
+        elif operation is _TERMINATE:
+            OFFLOAD_ENTRY.step_all(entry.named, OffloadEvent.TERMINATE)
+        go_down(entry, handles)
+        entry.life = CALL_ENTRY.step(entry.life, CallEvent.PASS_DOWN)
+        self.ndis.call(operation.request, self.lower_handle(), block_list)
+
+    def _handles(self, entry: ImCallEntry) -> list[int | None]:
+        """This driver's NDIS_OFFLOAD_HANDLE for every block; fills in ``fresh`` and ``named``.
+
+        Raises :class:`_Refused` before anything was created, and MemoryError.
+        """
+        cols = entry.block_list.columns
+        n = len(cols[Key.BLOCK])
+        cells = values(cols.get(Key.CELL), n)
+        contexts = values(cols.get(Key.CONTEXT), n)
+        initiating = entry.operation is _INITIATE
+        handles: list[int | None] = [None] * n
+        # Placeholders have no cell; a cell that holds NULL offers a new object, any other value names one.
+        named_at = [i for i, v in enumerate(contexts) if v is not None and cells[i] is not None]
+        fresh_at = [i for i, c in enumerate(cells) if c is not None and contexts[i] is None]
+        if named_at:
+            legal = _TERMINABLE if entry.operation is _TERMINATE else _NAMABLE
+            entry.named = named = self._named(entry.adapter, [contexts[i] for i in named_at], legal)
+            if entry.operation is _TERMINATE and len(set(named)) != len(named):
+                raise _Refused(_FAILURE)
+            for i, e in zip(named_at, named, strict=True):
+                handles[i] = e.address
+        if self.lower_handle() is None:
+            if entry.operation is _TERMINATE:
+                self._gone(entry.named)
+            raise _Refused(_FAILURE)
+        if fresh_at:
+            if not initiating or self.chimney is ChimneyPolicy.BLOCK:
+                raise _Refused(_FAILURE)
+            above = values(cols.get(Key.NDIS_OFFLOAD_HANDLE), n)
+            entry.fresh_at = fresh_at
+            entry.fresh = create_offload_entries(self.ndis.heap, entry.adapter, [above[i] for i in fresh_at])
+            for i, e in zip(fresh_at, entry.fresh, strict=True):
+                handles[i] = e.address
+        return handles
+
+    def _named(
+        self, adapter: VirtualAdapter, pointers: Sequence[int], legal: frozenset[OffloadLife]
+    ) -> list[ImOffloadEntry]:
+        """The entries that values from the upper driver's cells designate, all of them its own."""
+        get = self.ndis.heap.objects.get
+        found: list[Any] = [get(p) for p in pointers]
+        for e, p in zip(found, pointers, strict=True):
+            if (
+                type(e) is not ImOffloadEntry
+                or e.entry_address != p
+                or e.adapter is not adapter
+                or e.life not in legal
+            ):
+                raise _Refused(_FAILURE)
+        return found
+
+    def _gone(self, entries: Sequence[ImOffloadEntry]) -> None:
+        OFFLOAD_ENTRY.step_all(entries, OffloadEvent.TERMINATE)
+        OFFLOAD_ENTRY.step_all(entries, OffloadEvent.TERMINATED)
+        free_offload_entries(self.ndis.heap, entries)
+
+    def _refuse_down(self, entry: ImCallEntry, status: int) -> None:
+        """Complete a list that goes no further: nothing in it was touched but Status."""
+        cols = entry.block_list.columns
+        cells = cols.get(Key.CELL)
+        if type(cells) is list and None in cells:
+            # A placeholder always succeeds (R-TREE-02).
+            cols[Key.STATUS] = [_SUCCESS if c is None else status for c in cells]
+        else:
+            cols[Key.STATUS] = status
+        entry.life = CALL_ENTRY.step(entry.life, CallEvent.REFUSE)
+        if entry.address:
+            self.ndis.heap.free(entry.address)
+        self.ndis.call(entry.operation.completion, entry.adapter.handle, entry.block_list)
+
+    # -- up ------------------------------------------------------------------------------------
+
+    def protocol_initiate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
+        """ProtocolInitiateOffloadComplete; our PVOIDs are in place when this is called."""
+        self._up(_INITIATE, block_list)
+
+    def protocol_query_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
+        """ProtocolQueryOffloadComplete."""
+        self._up(_QUERY, block_list)
+
+    def protocol_update_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
+        """ProtocolUpdateOffloadComplete."""
+        self._up(_UPDATE, block_list)
+
+    def protocol_invalidate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
+        """ProtocolInvalidateOffloadComplete."""
+        self._up(_INVALIDATE, block_list)
+
+    def protocol_terminate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
+        """ProtocolTerminateOffloadComplete."""
+        self._up(_TERMINATE, block_list)
+
+    def _up(self, operation: Operation, block_list: BlockList) -> None:
+        pointer = leads_to(block_list)
+        entry = self.ndis.heap.objects.get(pointer or 0)
+        if type(entry) is ImCallEntry and entry.block_list is block_list and entry.operation is operation:
+            self._finish(entry)
+        else:
+            self._astray(operation, block_list, pointer)
+
+    def _finish(self, entry: ImCallEntry) -> None:
+        """Restore, propagate with the own miniport handle (R-DIS-09), free (R-IM-06)."""
+        contexts: Column = entry.saved.get(Key.CONTEXT)
+        if entry.operation is _INITIATE:
+            contexts = self._settle_initiate(entry, contexts)
+        elif entry.operation is _TERMINATE:
+            self._settle_terminate(entry)
+        put_back(entry, contexts)
+        entry.life = CALL_ENTRY.step(entry.life, CallEvent.PROPAGATE)
+        self.ndis.heap.free(entry.address)
+        self.ndis.call(entry.operation.completion, entry.adapter.handle, entry.block_list)
+
+    def _settle_terminate(self, entry: ImCallEntry) -> None:
+        """Free what was terminated. An object that failed for the first time may be terminated once more."""
+        named = entry.named
+        status = entry.block_list.columns[Key.STATUS]
+        if status == _SUCCESS or not named:
+            OFFLOAD_ENTRY.step_all(named, OffloadEvent.TERMINATED)
+            free_offload_entries(self.ndis.heap, named)
+            return
+        by_address = {e.address: e for e in named}
+        handles = values(entry.block_list.columns[Key.OFFLOAD_HANDLE], len(entry.block_list))
+        done, failed = [], []
+        for handle, s in zip(handles, values(status, len(entry.block_list)), strict=True):
+            e = by_address.get(handle)
+            if e is not None:
+                (done if s == _SUCCESS else failed).append(e)
+        OFFLOAD_ENTRY.step_all(done, OffloadEvent.TERMINATED)
+        OFFLOAD_ENTRY.step_all(failed, OffloadEvent.NOT_TERMINATED)
+        free_offload_entries(self.ndis.heap, [*done, *(e for e in failed if e.life is OffloadLife.FREED)])
+
+    def _settle_initiate(self, entry: ImCallEntry, contexts: Column) -> Column:
+        """Keep the entries of what was offloaded, free the others; returns what the upper cells hold now.
+
+        The value for the upper driver is the address of our entry (R-IM-09), not the one that the driver
+        below stored into our cell, which refers to that driver's own context (R-DIS-30).
+        """
+        fresh, fresh_at = entry.fresh, entry.fresh_at
+        if not fresh:
+            return contexts
+        status = entry.block_list.columns[Key.STATUS]
+        n = len(entry.block_list)
+        if type(status) is not list:
+            accepted, rejected = (fresh, []) if status in _OFFLOADED else ([], fresh)
+            at = fresh_at if accepted else []
+        else:
+            good = [status[i] in _OFFLOADED for i in fresh_at]
+            accepted = [e for e, g in zip(fresh, good, strict=True) if g]
+            rejected = [e for e, g in zip(fresh, good, strict=True) if not g]
+            at = [i for i, g in zip(fresh_at, good, strict=True) if g]
+        OFFLOAD_ENTRY.step_all(accepted, OffloadEvent.ACCEPT)
+        OFFLOAD_ENTRY.step_all(rejected, OffloadEvent.REJECT)
+        free_offload_entries(self.ndis.heap, rejected)
+        after = list(values(contexts, n))
+        for i, e in zip(at, accepted, strict=True):
+            after[i] = e.entry_address
+        return after
+
+    def _astray(self, operation: Operation, block_list: BlockList, pointer: int | None) -> None:
+        """ImReserved does not lead to the call entry: the driver below wrote where it must not.
+
+        The list itself tells which call it was, so the driver above gets its completion all the same; then
+        the offence is raised.
+        """
+        if block_list.address in self.orphans:
+            self.orphans.discard(block_list.address)
+            return
+        where = f"{operation.completion_handler}.OffloadBlockList.{Key.IM_RESERVED[0]}"
+        held = "no single value" if pointer is None else f"{pointer:#x}"
+        reason = (
+            f"{where} of list {block_list.address:#x}: {held} where an IM call entry's address was (R-IM-05)"
+        )
+        for o in list(self.ndis.heap.objects.values()):
+            if type(o) is ImCallEntry and o.block_list is block_list and o.operation is operation:
+                self._finish(o)
+                break
+        raise RemoteProtocolError(reason, rule="R-BLK-12")

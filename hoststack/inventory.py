@@ -125,7 +125,10 @@ def connection_facts(
     mss = max(1, mtu - _HEADERS[family] - (_TIMESTAMP_OPTION if timestamps else 0))
     snd_mss = _or(info.snd_mss, _or(options.maxseg, mss)) or mss
     unsent = _or(options.unsent, _or(info.notsent_bytes, 0))
-    if options.queued is not None:
+    if info.unacked == 0 and state not in _FIN_OUTSTANDING:
+        # SIOCOUTQ also counts a FIN that was received; no segment of ours is on its way.
+        unacked = 0
+    elif options.queued is not None:
         unacked = max(0, options.queued - unsent)
     elif info.unacked is not None:
         unacked = info.unacked * snd_mss

@@ -1,0 +1,141 @@
+"""``hoststack tour``: the main job, for people and for ``make start``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hoststack.driver import HostDriver
+from hoststack.tour import Step, Tour
+from ndisbus.errors import BusUnavailable, ChimneyError
+from ndisbus.process import DriverProcess
+
+__all__ = ["tour_command"]
+
+
+@click.command("tour")
+@click.option("--name", default="host", show_default=True, help="Name to register under.")
+@click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
+@click.option("--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory).")
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 10_000),
+    default=64,
+    show_default=True,
+    help="Connections to open over loopback.",
+)
+@click.option("--others/--no-others", default=True, help="Also take this machine's other TCP connections.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def tour_command(
+    *,
+    name: str,
+    bind: str,
+    endpoint: str | None,
+    connections: int,
+    others: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Take real connections of this machine through everything the chimney does.
+
+    Opens connections over loopback, reads what the kernel knows of them (and of the machine's others),
+    offloads them as one tree, queries, updates, relinks and invalidates, kills the target in
+    mid-operation, recovers, and uploads everything again. Exits with 0 only if every completion came and
+    nothing is left over.
+    """
+    console = Console(stderr=as_json, highlight=False)
+    if not console.is_terminal:
+        # Under honcho: the prefix and the table together, whatever the terminal behind the pipe is.
+        console = Console(stderr=as_json, highlight=False, width=120)
+    started = time.monotonic()
+    if not as_json:
+        console.print(f"tour: seed {seed}; waiting for the stack")
+
+    def report(text: str) -> None:
+        if not as_json:
+            console.print(f"[dim]{time.monotonic() - started:6.2f} s[/dim]  {text}")
+
+    driver = HostDriver(name, bind=bind)
+    tour: Tour | None = None
+    error: ChimneyError | None = None
+    try:
+        with DriverProcess(driver, name=name, endpoint=endpoint, seed=seed) as process:
+            tour = Tour(process, driver, connections=connections, others=others, seed=seed, report=report)
+            tour.run()
+    except (ChimneyError, BusUnavailable) as e:
+        error = e
+    seconds = time.monotonic() - started
+    if as_json:
+        click.echo(json.dumps(_result(tour, error, seconds, seed), indent=2))
+    elif tour is not None:
+        _print(console, tour)
+    if error is not None:
+        click.echo(f"tour: FAILED: {error}", err=True)
+        sys.exit(1)
+    if not as_json:
+        console.print(f"[green]tour: all as it should be, in {seconds:.1f} s[/green]")
+
+
+def _result(tour: Tour | None, error: ChimneyError | None, seconds: float, seed: int) -> dict[str, Any]:
+    return {
+        "ok": error is None,
+        "error": str(error) if error else None,
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "facts": tour.facts if tour else {},
+        "operations": [s.to_dict() for s in tour.steps.values()] if tour else [],
+        "leftovers": tour.leftovers if tour else {},
+    }
+
+
+def _print(console: Console, tour: Tour) -> None:
+    if tour.steps:
+        console.print(_operations(list(tour.steps.values())))
+    kill = tour.facts.get("kill")
+    if kill:
+        console.print(
+            f"kill -9 of the target: last completion after {kill['completed_after_ms']} ms, host unbound after "
+            f"{kill['unbound_after_ms']} ms, chimney back after {kill['back_after_ms']} ms "
+            f"(epoch {kill['epoch_before']} to {kill['epoch_after']})"
+        )
+    for note in tour.facts.get("notes", []):
+        console.print(f"[dim]note: {note}[/dim]")
+    if tour.leftovers:
+        left = ", ".join(f"{v} {k}" for k, v in tour.leftovers.items())
+        console.print(f"leftovers: {left}")
+
+
+def _operations(steps: list[Step]) -> Table:
+    table = Table(title="What the chimney did")
+    for heading, justify in (
+        ("operation", "left"),
+        ("requests", "right"),
+        ("blocks", "right"),
+        ("statuses", "left"),
+        ("p50 ms", "right"),
+        ("p99 ms", "right"),
+        ("completions", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for s in steps:
+        statuses = ", ".join(f"{n} {k.removeprefix('NDIS_STATUS_')}" for k, n in s.statuses.items())
+        p50, p99 = s.percentile(0.5), s.percentile(0.99)
+        complete = s.completions == s.requests
+        table.add_row(
+            s.name,
+            str(s.requests),
+            str(s.blocks),
+            statuses,
+            f"{p50:.2f}" if p50 is not None else "",
+            f"{p99:.2f}" if p99 is not None else "",
+            f"{s.completions} of {s.requests}",
+            style=None if complete else "red",
+        )
+    return table

@@ -1,0 +1,7 @@
+"""``python -m target``."""
+
+from __future__ import annotations
+
+from target.cli import main
+
+main()

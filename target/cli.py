@@ -1,0 +1,72 @@
+"""``python -m target``: the offload target as a process on the bus."""
+
+from __future__ import annotations
+
+import click
+
+from ndisbus.errors import ChimneyError
+from target.config import TargetConfig
+from target.driver import TargetDriver
+
+__all__ = ["main"]
+
+
+@click.command()
+@click.option("--name", default="target", show_default=True, help="Name of the driver on the bus.")
+@click.option("--endpoint", default=None, help="Where the bus listens; NDISBUS_ENDPOINT unless given.")
+@click.option("--adapter", "adapters", multiple=True, help="An adapter (several times for several) [nic0].")
+@click.option("--tcp-entries", type=click.IntRange(0), help="Connections there is room for, per adapter.")
+@click.option("--path-entries", type=click.IntRange(0), help="Paths there is room for.")
+@click.option("--neighbor-entries", type=click.IntRange(0), help="Neighbors there is room for.")
+@click.option("--hw-address-entries", type=click.IntRange(0), help="Source MAC addresses; 0: fixed address.")
+@click.option("--ip-address-entries", type=click.IntRange(0), help="Source IP addresses.")
+@click.option("--vlan-entries", type=click.IntRange(1), help="VLAN identifiers in use.")
+@click.option(
+    "--vlan", "vlans", type=click.IntRange(1, 4095), multiple=True, help="An identifier of the interface."
+)
+@click.option("--max-rcv-window", type=click.IntRange(0), help="Largest InitialRcvWnd, bytes.")
+@click.option("--max-path-mtu", type=click.IntRange(0), help="Largest path MTU, bytes.")
+@click.option("--xmit-buffer-bytes", type=click.IntRange(0), help="Transmit buffers of all connections.")
+@click.option("--rcv-buffer-bytes", type=click.IntRange(0), help="Receive buffers of all connections.")
+@click.option(
+    "--unwelcome-port", "ports", type=click.IntRange(0, 65535), multiple=True, help="Not worth offloading."
+)
+@click.option("--ipv4/--no-ipv4", default=True, help="Whether IPv4 can be offloaded.")
+@click.option("--ipv6/--no-ipv6", default=True, help="Whether IPv6 can be offloaded.")
+@click.option("--sack/--no-sack", default=True, help="Whether SACK is supported.")
+@click.option("--latency", type=click.FloatRange(0), help="Seconds that each state operation takes.")
+def main(
+    name: str,
+    endpoint: str | None,
+    adapters: tuple[str, ...],
+    vlans: tuple[int, ...],
+    ports: tuple[int, ...],
+    ipv4: bool,
+    ipv6: bool,
+    sack: bool,
+    **capacities: float | None,
+) -> None:
+    """Run an offload target until the bus is gone for good or somebody stops it."""
+    try:
+        config = make_config(
+            name=name,
+            adapters=adapters or None,
+            interface_vlans=frozenset(vlans),
+            unwelcome_ports=frozenset(ports),
+            support_ipv4=ipv4,
+            support_ipv6=ipv6,
+            support_sack=sack,
+            **capacities,
+        )
+    except ChimneyError as e:
+        raise click.UsageError(str(e)) from e
+    # The runtime brings sockets with it; nothing else here needs them.
+    from ndisbus.process import run_driver  # noqa: PLC0415
+
+    raise SystemExit(run_driver(TargetDriver(config), name=name, endpoint=endpoint))
+
+
+def make_config(**options: object) -> TargetConfig:
+    """A configuration from options, leaving out those that were not given (None)."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return TargetConfig(**given)  # type: ignore[arg-type]

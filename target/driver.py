@@ -1,0 +1,248 @@
+"""The target as a miniport driver: registration, adapters, and the handlers that lead into the modules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ndisbus.blocklist import BlockList
+from ndisbus.driver import MiniportDriver, Reply, Steps
+from ndisbus.enums import NdisChimneyOffloadType
+from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
+from ndisbus.nblchain import NblChain
+from ndisbus.status import NdisStatus, status_symbol
+from ndisbus.structures import (
+    NdisProviderChimneyOffloadGenericCharacteristics,
+    NdisProviderChimneyOffloadTcpCharacteristics,
+    NdisTcpOffloadEventHandlers,
+)
+from target import control, io
+from target.adapter import Adapter
+from target.config import TargetConfig
+from target.delivery import deliver
+from target.initiate import initiate_offload
+from target.invalidate import invalidate_offload
+from target.knobs import Knobs
+from target.lists import FAILURE, SUCCESS
+from target.oid import oid_request as answer_oid
+from target.query import query_offload
+from target.terminate import terminate_offload
+from target.update import update_offload
+
+__all__ = ["TargetDriver"]
+
+_SURPRISE = 1  # HaltAction NdisHaltDeviceSurpriseRemoved
+
+
+class TargetDriver(MiniportDriver):
+    """An offload target with one or several adapters, all of one kind. Sans-I/O, like every driver.
+
+    ``config`` says what its hardware can do; failures are injected through :meth:`control`
+    (:mod:`target.control`).
+    """
+
+    def __init__(self, config: TargetConfig | None = None) -> None:
+        self.config = config or TargetConfig()
+        self.knobs = Knobs()
+        #: Adapters by MiniportAdapterContext.
+        self.adapters: dict[int, Adapter] = {}
+        self.ndis_driver_handle: int | None = None
+
+    # -- registration and life -----------------------------------------------------------------
+
+    def driver_entry(self) -> Steps:
+        """DriverEntry: register; NDIS calls MiniportSetOptions meanwhile and initialises adapters after.
+
+        Raises RemoteProtocolError if NDIS does not let the driver in.
+        """
+        path = {"Name": self.config.name, "Adapters": list(self.config.adapters)}
+        status, handle = yield self.ndis.m_register_miniport_driver(None, path)
+        if status != NdisStatus.SUCCESS:
+            raise RemoteProtocolError(
+                f"NdisMRegisterMiniportDriver refused {self.config.name}: {status_symbol(status)}"
+            )
+        self.ndis_driver_handle = handle
+
+    def miniport_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Steps:
+        """MiniportSetOptions: the generic and the TCP provider structure (R-REG-01, R-REG-04)."""
+        for table in (
+            NdisProviderChimneyOffloadGenericCharacteristics.full(),
+            NdisProviderChimneyOffloadTcpCharacteristics.full(),
+        ):
+            (status,) = yield self.ndis.set_optional_handlers(ndis_driver_handle, table)
+            if status != NdisStatus.SUCCESS:
+                return status
+        return NdisStatus.SUCCESS
+
+    def miniport_initialize_ex(
+        self, ndis_miniport_handle: int, miniport_driver_context: int | None, parameters: dict[str, Any]
+    ) -> Steps:
+        """MiniportInitializeEx: report capabilities, fetch and copy the entry points (R-REG-05, R-REG-06)."""
+        status: int | None = self.knobs.fire("initialize")
+        if status is not None:
+            return status
+        name = str(parameters["AdapterName"])
+        adapter = Adapter(self.ndis, self.knobs, self.config, name, ndis_miniport_handle)
+        attributes = {
+            "MiniportAdapterContext": adapter.address,
+            "TcpConnectionOffloadCapabilities": self.config.capabilities().to_wire(),
+        }
+        (status,) = yield self.ndis.m_set_miniport_attributes(ndis_miniport_handle, attributes)
+        if status == NdisStatus.SUCCESS:
+            status, table = yield self.ndis.m_get_offload_handlers(
+                ndis_miniport_handle, int(NdisChimneyOffloadType.NdisTcpChimneyOffload)
+            )
+            if status == NdisStatus.SUCCESS:
+                adapter.entry_points = _entry_points(table)
+                status = NdisStatus.SUCCESS if adapter.entry_points else NdisStatus.FAILURE
+        if status != NdisStatus.SUCCESS:
+            adapter.tear_down()
+            return status
+        self.adapters[adapter.address] = adapter
+        return NdisStatus.SUCCESS
+
+    def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> Steps:
+        """MiniportHaltEx: an orderly halt waits for net buffer lists that are lent out (R-REG-12)."""
+        adapter = self._adapter(miniport_adapter_context)
+        if halt_action != _SURPRISE:
+            for block_list in adapter.queued:
+                self._fail(adapter, block_list)
+            adapter.queued = []
+            if adapter.nbls_outstanding:
+                adapter.halting = Reply("MiniportHaltEx")
+                yield adapter.halting
+        adapter.tear_down()
+        del self.adapters[adapter.address]
+        return NdisStatus.SUCCESS
+
+    def _fail(self, adapter: Adapter, block_list: BlockList) -> None:
+        """Complete an initiate that was queued and will not be carried out any more."""
+        for block in block_list:
+            block.status = SUCCESS if block.is_placeholder else FAILURE
+        self.ndis.m_initiate_offload_complete(adapter.handle, block_list)
+
+    def detached(self, reason: str) -> None:
+        """The bus is gone; the adapters were halted. The knobs stay, they are the user's."""
+        self.ndis_driver_handle = None
+        for adapter in list(self.adapters.values()):
+            adapter.tear_down()
+        self.adapters.clear()
+
+    def miniport_check_for_hang_ex(self, miniport_adapter_context: int) -> bool:
+        """MiniportCheckForHangEx: TRUE while the "hang" command is in force."""
+        return self._adapter(miniport_adapter_context).hung
+
+    def miniport_reset_ex(self, miniport_adapter_context: int) -> NdisStatus:
+        """MiniportResetEx: the adapter works again; what is offloaded is kept."""
+        self._adapter(miniport_adapter_context).hung = False
+        return NdisStatus.SUCCESS
+
+    def adapter_handle(self, miniport_adapter_context: int) -> int:
+        """The NdisMiniportHandle of an adapter context."""
+        return self._adapter(miniport_adapter_context).handle
+
+    def _adapter(self, miniport_adapter_context: int) -> Adapter:
+        adapter = self.adapters.get(miniport_adapter_context)
+        if adapter is None:
+            raise LocalProtocolError(f"{self.config.name} has no adapter {miniport_adapter_context:#x}")
+        return adapter
+
+    # -- state and OIDs ------------------------------------------------------------------------
+
+    def miniport_oid_request(self, miniport_adapter_context: int, oid_request: dict[str, Any]) -> Any:
+        """MiniportOidRequest."""
+        return answer_oid(self._adapter(miniport_adapter_context), oid_request)
+
+    def miniport_initiate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportInitiateOffload."""
+        initiate_offload(self._adapter(miniport_adapter_context), block_list)
+
+    def miniport_query_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportQueryOffload."""
+        query_offload(self._adapter(miniport_adapter_context), block_list)
+
+    def miniport_update_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportUpdateOffload."""
+        update_offload(self._adapter(miniport_adapter_context), block_list)
+
+    def miniport_invalidate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportInvalidateOffload."""
+        invalidate_offload(self._adapter(miniport_adapter_context), block_list)
+
+    def miniport_terminate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
+        """MiniportTerminateOffload."""
+        terminate_offload(self._adapter(miniport_adapter_context), block_list)
+
+    # -- I/O -----------------------------------------------------------------------------------
+
+    def miniport_tcp_offload_send(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
+        """MiniportTcpOffloadSend."""
+        io.post(self._adapter(miniport_adapter_context), "send", context, chain)
+
+    def miniport_tcp_offload_receive(
+        self, miniport_adapter_context: int, context: int, chain: NblChain
+    ) -> Any:
+        """MiniportTcpOffloadReceive; waits where buffered data has to be indicated."""
+        adapter = self._adapter(miniport_adapter_context)
+        tcp = io.post(adapter, "receive", context, chain)
+        return deliver(adapter, tcp) if tcp is not None else None
+
+    def miniport_tcp_offload_disconnect(
+        self, miniport_adapter_context: int, context: int, chain: NblChain, flags: int
+    ) -> None:
+        """MiniportTcpOffloadDisconnect."""
+        io.post(self._adapter(miniport_adapter_context), "disconnect", context, chain, flags)
+
+    def miniport_tcp_offload_forward(
+        self, miniport_adapter_context: int, context: int, chain: NblChain
+    ) -> None:
+        """MiniportTcpOffloadForward."""
+        io.post(self._adapter(miniport_adapter_context), "forward", context, chain)
+
+    def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
+        """MiniportTcpOffloadReceiveReturn: always succeeds; the last list lets a waiting halt go on."""
+        adapter = self._adapter(miniport_adapter_context)
+        io.receive_return(adapter, chain)
+        if adapter.halting is not None and not adapter.nbls_outstanding:
+            reply, adapter.halting = adapter.halting, None
+            self.ndis.resume(reply, (int(NdisStatus.SUCCESS),))
+
+    # -- time, counters, commands --------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When an operation or a timer of any adapter is due."""
+        due = None
+        for adapter in self.adapters.values():
+            for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline()):
+                if at is not None and (due is None or at < due):
+                    due = at
+        return due
+
+    def on_timer(self, now: float) -> None:
+        """Finish operations whose latency is over, then run timers."""
+        for adapter in list(self.adapters.values()):
+            adapter.pipeline.run(now)
+            adapter.timers.run(now)
+
+    def inspect(self) -> dict[str, int]:
+        """Counters of all adapters together, and refusals by reason."""
+        total: Counter[str] = Counter({"adapters": len(self.adapters), "knobs": len(self.knobs)})
+        for adapter in self.adapters.values():
+            total.update(adapter.counters())
+            total.update({f"refused: {reason}": n for reason, n in adapter.refusals.items()})
+        return dict(total)
+
+    def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A command of ``ndisbus fault`` (:data:`target.control.COMMANDS`)."""
+        return control.control(self, command, arguments)
+
+
+def _entry_points(table: object) -> NdisTcpOffloadEventHandlers | None:
+    """A copy of NDIS's table if its header and entry points are what we know, else None (R-REG-06)."""
+    try:
+        copy = NdisTcpOffloadEventHandlers.from_wire(table, "NdisMGetOffloadHandlers.OffloadHandlers")
+    except DecodeError:
+        return None
+    expected = NdisTcpOffloadEventHandlers.expected_header()
+    complete = copy.handlers() == frozenset(NdisTcpOffloadEventHandlers.entry_points().values())
+    return copy if copy.header == expected and complete else None

@@ -1,0 +1,90 @@
+"""Operations of one adapter on their way to completion, and its timers.
+
+A handler begins its operation at once and leaves the rest to the pipeline, which finishes operations in
+the order in which they came (R-BLK-15 allows any time): inside the handler where the latency is zero and
+nothing is in front, or when its time has come. An operation may have to wait longer: a terminate lets
+receive indications return first (R-TERM-09). What is behind it then waits too, so order is kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+__all__ = ["Pipeline", "Timers"]
+
+
+def _always() -> bool:
+    return True
+
+
+class _Job(NamedTuple):
+    due: float
+    finish: Callable[[], None]
+    ready: Callable[[], bool]
+
+
+class Pipeline:
+    """First in, first out. ``latency``: seconds from an operation's beginning to its end."""
+
+    def __init__(self, latency: float) -> None:
+        self.latency = latency
+        self._jobs: deque[_Job] = deque()
+        self._running = False
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, finish: Callable[[], None], now: float, ready: Callable[[], bool] = _always) -> None:
+        """An operation that began ``now``; ``ready`` says whether it may finish."""
+        self._jobs.append(_Job(now + self.latency, finish, ready))
+        self.run(now)
+
+    def run(self, now: float) -> None:
+        """Finish what is due and ready. Something finished may call this again; that is no nesting."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._jobs and self._jobs[0].due <= now and self._jobs[0].ready():
+                self._jobs.popleft().finish()
+        finally:
+            self._running = False
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`run` should be called; None if nothing waits for time."""
+        if self._jobs and self._jobs[0].ready():
+            return self._jobs[0].due
+        return None
+
+    def clear(self) -> None:
+        """Forget all operations: the adapter is halted and NDIS has completed them."""
+        self._jobs.clear()
+
+
+class Timers:
+    """Callbacks by time; equal times in the order in which they were set."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[[float], None]]] = []
+        self._count = 0
+
+    def set(self, due: float, callback: Callable[[float], None]) -> None:
+        """Call ``callback(now)`` at ``due`` (seconds of the driver's clock)."""
+        self._count += 1
+        heapq.heappush(self._heap, (due, self._count, callback))
+
+    def run(self, now: float) -> None:
+        """Call what is due."""
+        while self._heap and self._heap[0][0] <= now:
+            heapq.heappop(self._heap)[2](now)
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`run` should be called."""
+        return self._heap[0][0] if self._heap else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._heap.clear()

@@ -1,0 +1,38 @@
+"""Net buffer list pools (R-REG-08): one for chimney receive indications, one for ordinary ones."""
+
+from __future__ import annotations
+
+from ndisbus.heap import Heap
+from ndisbus.nbl import NetBufferList, make_net_buffer_list
+
+__all__ = ["NblPool"]
+
+
+class NblPool:
+    """Lists of the target's own. ``lent`` holds those that are with the layers above (R-BRD-09, R-REG-12)."""
+
+    def __init__(self, heap: Heap) -> None:
+        self._heap = heap
+        self.lent: dict[int, NetBufferList] = {}
+
+    def __len__(self) -> int:
+        return len(self.lent)
+
+    def lend(self, data: bytes) -> NetBufferList:
+        """A list with exactly one net buffer (R-REG-09), which holds ``data``."""
+        nbl = make_net_buffer_list(self._heap.address, [data])
+        self._heap.objects[nbl.address] = nbl
+        self.lent[nbl.address] = nbl
+        return nbl
+
+    def take_back(self, address: int) -> bool:
+        """A lent list is the target's again, and freed. False if it is none of this pool's."""
+        if self.lent.pop(address, None) is None:
+            return False
+        self._heap.free(address)
+        return True
+
+    def clear(self) -> None:
+        """Nobody is left who could return anything."""
+        for address in list(self.lent):
+            self.take_back(address)

@@ -1,0 +1,45 @@
+"""The pages as pages: links, paths, fences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def _slugs(text: str) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        other = (page.parent / file) if file else page
+        assert other.exists(), target
+        if anchor:
+            assert anchor in _slugs(other.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "examples/bare_host.py"], ids=lambda p: p.name)
+def test_no_path_of_anybody_s_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w.*~$}])/(?:work|home|root|tmp|Users|mnt|opt|build)/\S*", text) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_fences_are_closed_and_diagrams_named(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"^```", text, re.MULTILINE)) % 2 == 0
+    for kind in re.findall(r"^```mermaid\n(\w[\w-]*)", text, re.MULTILINE):
+        assert kind in ("flowchart", "sequenceDiagram", "stateDiagram-v2")
+    for diagram in re.findall(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        assert ";" not in diagram, "Mermaid takes it for the end of a line"

@@ -107,7 +107,9 @@ class Tour:
 
     def run(self) -> None:
         """Everything, in order. Raises :class:`TourError`."""
-        self._until(lambda: self.driver.can_offload, "no adapter with an enabled chimney was offered to the host")
+        self._until(
+            lambda: self.driver.can_offload, "no adapter with an enabled chimney was offered to the host"
+        )
         with LoopbackConnections(self.connections) as opened:
             self.report("reading what the kernel knows")
             self._build(self._read(opened), opened.notes)
@@ -156,7 +158,9 @@ class Tour:
             "notes": [*notes, *inventory.notes],
         }
         if stay:
-            self.facts["notes"].append(f"{stay} connections with unacknowledged bytes in flight stay in the host")
+            self.facts["notes"].append(
+                f"{stay} connections with unacknowledged bytes in flight stay in the host"
+            )
         self.report(
             f"{len(self.tcbs)} connections ({', '.join(f'{n} {f}' for f, n in sorted(families.items()))}) "
             f"on {len(self.paths)} paths on {len(self.neighbors)} neighbors"
@@ -218,7 +222,7 @@ class Tour:
         self._do("invalidate", lambda: [self.driver.invalidate([neighbor])])
         self._until(
             lambda: not any(t.is_offloaded for t in affected),
-            "the target did not ask for the connections of an invalidated neighbor, or the host did not take them",
+            "the connections of an invalidated neighbor were not asked for, or the host did not take them",
         )
         step = self._step("upload")
         step.requests = step.completions = step.requests + len(affected)
@@ -231,7 +235,7 @@ class Tour:
         self._expect_offloaded()
 
     def _kill_target(self) -> None:
-        """kill -9 with requests in flight; every one completes, the target comes back, all is offloaded again."""
+        """kill -9 with requests in flight: each completes, the target comes back, all is offloaded again."""
         target, pid, epoch = self._find_target()
         self.report(f"kill -9 of {target} (pid {pid}) with {len(self.tcbs)} queries in flight")
         os.kill(pid, signal.SIGSTOP)  # so that the kill falls into the middle of the operations
@@ -275,7 +279,9 @@ class Tour:
         """What every layer still holds; all of it must be zero."""
         self.report("looking for leftovers")
         ps = self._ask("ps")
-        left: dict[str, int] = {"requests outstanding on the bus": sum(a["Outstanding"] for a in ps["Adapters"])}
+        left: dict[str, int] = {
+            "requests outstanding on the bus": sum(a["Outstanding"] for a in ps["Adapters"])
+        }
         left["objects of bindings"] = sum(sum(b["Objects"].values()) for b in ps["Bindings"])
         kept = {
             "call_entries": "IM call entries",
@@ -315,7 +321,9 @@ class Tour:
         step.blocks += sum(o.blocks for o in operations)
         return operations
 
-    def _collect(self, step: Step, operations: list[Operation], started: float, *, allowed: Sequence[str]) -> None:
+    def _collect(
+        self, step: Step, operations: list[Operation], started: float, *, allowed: Sequence[str]
+    ) -> None:
         open_ones = set(range(len(operations)))
 
         def sweep() -> bool:
@@ -334,7 +342,9 @@ class Tour:
             wrong = [s for s in o.counts() if s not in allowed]
             if wrong:
                 first = next(obj for obj, s in zip(o.objects, o.statuses, strict=True) if s)
-                raise TourError(f"{step.name}: {', '.join(wrong)}, {first!r} first: {o.reason_of(first) or 'no reason given'}")
+                raise TourError(
+                    f"{step.name}: {', '.join(wrong)}, {first!r} first: {o.reason_of(first) or 'no reason'}"
+                )
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         if not self.process.run_until(condition, timeout=_PATIENCE):
@@ -344,7 +354,7 @@ class Tour:
         """A control request over the host's own connection."""
         reply = self.process.port.control(verb, {})
         self._until(lambda: reply.answer is not None, f"the bus did not answer {verb!r}")
-        assert reply.answer is not None  # noqa: S101 - just waited for
+        assert reply.answer is not None
         if reply.answer[0] != 0:
             raise TourError(f"{verb}: {reply.answer[1]}")
         result: dict[str, Any] = reply.answer[1]
@@ -374,7 +384,9 @@ class Tour:
     def _expect_offloaded(self) -> None:
         missing = [t for t in self.tcbs if not t.is_offloaded]
         if missing:
-            raise TourError(f"{len(missing)} of {len(self.tcbs)} connections are not offloaded, {missing[0]!r} first")
+            raise TourError(
+                f"{len(missing)} of {len(self.tcbs)} connections are not offloaded, {missing[0]!r} first"
+            )
         for layer in (Layer.NEIGHBOR, Layer.PATH):
             if not self.driver.held(layer):
                 raise TourError(f"no {layer.name.lower()} is offloaded although connections are")

@@ -22,7 +22,9 @@ __all__ = ["tour_command"]
 @click.command("tour")
 @click.option("--name", default="host", show_default=True, help="Name to register under.")
 @click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
-@click.option("--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory).")
+@click.option(
+    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
+)
 @click.option(
     "--connections",
     type=click.IntRange(1, 10_000),
@@ -101,8 +103,9 @@ def _print(console: Console, tour: Tour) -> None:
     kill = tour.facts.get("kill")
     if kill:
         console.print(
-            f"kill -9 of the target: last completion after {kill['completed_after_ms']} ms, host unbound after "
-            f"{kill['unbound_after_ms']} ms, chimney back after {kill['back_after_ms']} ms "
+            f"kill -9 of the target: last completion after {kill['completed_after_ms']} ms, "
+            f"host unbound after {kill['unbound_after_ms']} ms, "
+            f"chimney back after {kill['back_after_ms']} ms "
             f"(epoch {kill['epoch_before']} to {kill['epoch_after']})"
         )
     for note in tour.facts.get("notes", []):

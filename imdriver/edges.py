@@ -174,6 +174,14 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             entry.life = CALL_ENTRY.step(entry.life, CallEvent.ABANDON)
             self.ndis.heap.free(entry.address)
 
+    def take_home(self, net_buffer_list: int) -> None:
+        """A net buffer list has come back with its connection, and goes up with it (R-DIS-16)."""
+        entry = self.io.pop(net_buffer_list)
+        entry.left.remove(net_buffer_list)
+        if not entry.left:
+            entry.life = CALL_ENTRY.step(entry.life, CallEvent.PROPAGATE)
+            self.ndis.heap.free(entry.address)
+
     # -- the binding below ---------------------------------------------------------------------
 
     def protocol_bind_adapter_ex(

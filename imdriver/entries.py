@@ -81,7 +81,8 @@ class ImCallEntry:
 
     ``saved`` holds the columns that the overlay covers or this driver borrows: SourceHandle, ImReserved,
     MiniportOffloadContext and what lies in the cells. ``fresh`` are the offload entries an initiate made,
-    ``fresh_at`` the indexes of their blocks; ``named`` the entries that the list names.
+    ``fresh_at`` the indexes of their blocks; ``named`` the entries that the list names. ``sends`` are the
+    net buffer lists that go along with an initiate, by the index of their block; None for none at all.
     """
 
     __slots__ = (
@@ -94,6 +95,7 @@ class ImCallEntry:
         "named",
         "operation",
         "saved",
+        "sends",
     )
 
     def __init__(self, operation: Operation, adapter: VirtualAdapter, block_list: BlockList) -> None:
@@ -105,6 +107,7 @@ class ImCallEntry:
         self.fresh: list[ImOffloadEntry] = []
         self.fresh_at: list[int] = []
         self.named: list[ImOffloadEntry] = []
+        self.sends: dict[int, list[int]] | None = None
         self.life: CallLife = CALL_ENTRY.initial
 
     def __repr__(self) -> str:

@@ -10,19 +10,26 @@ ImReserved, the list gets back what was borrowed, and the completion of the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from imdriver.adapter import VirtualAdapter
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
-from imdriver.entries import ImCallEntry, ImOffloadEntry, create_offload_entries, free_offload_entries
+from imdriver.entries import (
+    ImCallEntry,
+    ImIoEntry,
+    ImOffloadEntry,
+    create_offload_entries,
+    free_offload_entries,
+)
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent, OffloadLife
 from imdriver.overlay import go_down, leads_to, put_back
 from imdriver.stamps import stamp
 from ndisbus.blocklist import BlockList, Column, Key, values
-from ndisbus.ddi import STATE_OPERATIONS, Operation
+from ndisbus.ddi import IO_OPERATIONS, STATE_OPERATIONS, Operation
 from ndisbus.errors import RemoteProtocolError
+from ndisbus.nblchain import chain_addresses
 from ndisbus.status import NdisStatus
 
 __all__ = ["StateOperations"]
@@ -33,6 +40,7 @@ _RESOURCES: Final = int(NdisStatus.RESOURCES)
 #: The statuses of a new block that say its object is offloaded.
 _OFFLOADED: Final = frozenset((_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)))
 _INITIATE, _QUERY, _UPDATE, _INVALIDATE, _TERMINATE = STATE_OPERATIONS
+_SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
 _NAMABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.NAME)
 _TERMINABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.TERMINATE)
 
@@ -81,6 +89,7 @@ class StateOperations(ImEdges):
             self._refuse_down(entry, e.status)
             return
         except MemoryError:
+            self._home_again(entry, entry.sends or ())
             self._refuse_down(entry, _RESOURCES if operation is _INITIATE else _FAILURE)
             return
         if operation is _INITIATE:
@@ -123,6 +132,7 @@ class StateOperations(ImEdges):
                 raise _Refused(_FAILURE)
             above = values(cols.get(Key.NDIS_OFFLOAD_HANDLE), n)
             entry.fresh_at = fresh_at
+            self._take_along(entry)
             entry.fresh = create_offload_entries(self.ndis.heap, entry.adapter, [above[i] for i in fresh_at])
             for i, e in zip(fresh_at, entry.fresh, strict=True):
                 handles[i] = e.address
@@ -143,6 +153,31 @@ class StateOperations(ImEdges):
             ):
                 raise _Refused(_FAILURE)
         return found
+
+    def _take_along(self, entry: ImCallEntry) -> None:
+        """Send data that goes down with a connection may come back as sends do (R-OSD-10)."""
+        block_list = entry.block_list
+        pointers = block_list.columns.get(Key.NBL_CHAIN)
+        if pointers is None or block_list.attachments is None:
+            return
+        n = len(block_list)
+        chains = chain_addresses(block_list.attachments.wire, Key.NET_BUFFER_LISTS)
+        source = values(block_list.columns.get(Key.SOURCE_HANDLE), n)
+        entry.sends = {}
+        for i, pointer in enumerate(values(pointers, n)):
+            if pointer in chains:
+                lists = chains[pointer]
+                io = ImIoEntry(_SEND, entry.adapter, lists, source[i], None)
+                io.address = self.ndis.heap.allocate(io)
+                io.life = CALL_ENTRY.step(io.life, CallEvent.PASS_DOWN)
+                self.io.update(dict.fromkeys(lists, io))
+                entry.sends[i] = lists
+
+    def _home_again(self, entry: ImCallEntry, indexes: Iterable[int]) -> None:
+        """The connections of these blocks stay above, and so does their data."""
+        for i in indexes:
+            for a in (entry.sends or {}).get(i, ()):
+                self.take_home(a)
 
     def _gone(self, entries: Sequence[ImOffloadEntry]) -> None:
         OFFLOAD_ENTRY.step_all(entries, OffloadEvent.TERMINATE)
@@ -213,6 +248,12 @@ class StateOperations(ImEdges):
 
     def _settle_terminate(self, entry: ImCallEntry) -> None:
         """Free what was terminated. An object that failed for the first time may be terminated once more."""
+        attached = entry.block_list.attachments
+        if attached is not None and self.io:
+            for lists in chain_addresses(attached.wire, Key.NET_BUFFER_LISTS).values():
+                for a in lists:
+                    if a in self.io:  # received data that comes up the same way is the driver's below
+                        self.take_home(a)
         named = entry.named
         status = entry.block_list.columns[Key.STATUS]
         if status == _SUCCESS or not named:
@@ -221,7 +262,8 @@ class StateOperations(ImEdges):
             return
         by_address = {e.address: e for e in named}
         handles = values(entry.block_list.columns[Key.OFFLOAD_HANDLE], len(entry.block_list))
-        done, failed = [], []
+        done: list[ImOffloadEntry] = []
+        failed: list[ImOffloadEntry] = []
         for handle, s in zip(handles, values(status, len(entry.block_list)), strict=True):
             e = by_address.get(handle)
             if e is not None:
@@ -249,6 +291,8 @@ class StateOperations(ImEdges):
             accepted = [e for e, g in zip(fresh, good, strict=True) if g]
             rejected = [e for e, g in zip(fresh, good, strict=True) if not g]
             at = [i for i, g in zip(fresh_at, good, strict=True) if g]
+        if entry.sends:
+            self._home_again(entry, set(fresh_at).difference(at))
         OFFLOAD_ENTRY.step_all(accepted, OffloadEvent.ACCEPT)
         OFFLOAD_ENTRY.step_all(rejected, OffloadEvent.REJECT)
         free_offload_entries(self.ndis.heap, rejected)

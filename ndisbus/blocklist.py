@@ -11,8 +11,8 @@ Columns with C notation in their names stand for memory a block points to rather
 ``*MiniportOffloadContext`` is the PVOID in the cell, ``OffloadHandle->MiniportOffloadContext`` the
 pointer to that cell, ``State`` the images of the state structures that lie behind the block.
 
-Sources: ns-ndischimney-_ndis_miniport_offload_block_list.md, ns-ndischimney-_ndis_protocol_offload_block_list.md,
-comparison-of-offload-block-list-types.md, reusing-an-ndis-miniport-offload-block-list-structure.md.
+Sources: ns-ndischimney-_ndis_miniport_offload_block_list.md,
+ns-ndischimney-_ndis_protocol_offload_block_list.md, comparison-of-offload-block-list-types.md, reusing-an-ndis-miniport-offload-block-list-structure.md.
 """
 
 from __future__ import annotations
@@ -78,9 +78,11 @@ class _Released(dict[str, Any]):
     """Stands in for the columns of a list that was handed back: touching it is R-BLK-11."""
 
     def _touched(self, *_: object) -> Any:
-        raise LocalProtocolError("the block list was handed back and must not be touched any more", rule="R-BLK-11")
+        reason = "the block list was handed back and must not be touched any more"
+        raise LocalProtocolError(reason, rule="R-BLK-11")
 
-    __getitem__ = __setitem__ = __contains__ = get = pop = update = _touched  # type: ignore[assignment]
+    __getitem__ = __setitem__ = __delitem__ = __contains__ = __iter__ = __len__ = _touched
+    get = pop = update = setdefault = items = keys = values = copy = clear = _touched  # type: ignore[assignment]
 
 
 class _Member(Generic[T]):
@@ -193,7 +195,7 @@ class BlockList:
         return Block(self, index)
 
     def __repr__(self) -> str:
-        if isinstance(self.columns, _Released):
+        if type(self.columns) is _Released:
             return f"<released {self.form.value}>"
         return f"<{self.form.value} {self.address:#x}, {len(self)} blocks>"
 
@@ -326,7 +328,15 @@ class BlockListBuilder:
         self._last: dict[int, int] = {}
         self._columns: dict[str, list[Any]] = {
             k: []
-            for k in (Key.BLOCK, Key.TYPE, Key.NEXT, Key.DEPENDENT, Key.OFFLOAD_HANDLE, Key.STATE, Key.NBL_CHAIN)
+            for k in (
+                Key.BLOCK,
+                Key.TYPE,
+                Key.NEXT,
+                Key.DEPENDENT,
+                Key.OFFLOAD_HANDLE,
+                Key.STATE,
+                Key.NBL_CHAIN,
+            )
         }
 
     def __len__(self) -> int:

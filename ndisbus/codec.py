@@ -19,9 +19,19 @@ from typing import Any, Final
 
 import msgpack
 
+from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL
 from ndisbus.errors import DecodeError
 
-__all__ = ["MAX_MESSAGES", "MAX_PACKET", "MAX_PARAMS", "RETURN", "Message", "Packer", "decode_packet", "encode_packet"]
+__all__ = [
+    "MAX_MESSAGES",
+    "MAX_PACKET",
+    "MAX_PARAMS",
+    "RETURN",
+    "Message",
+    "Packer",
+    "decode_packet",
+    "encode_packet",
+]
 
 #: Largest packet, all frames together (bytes).
 MAX_PACKET: Final = 64 * 1024 * 1024
@@ -106,7 +116,9 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
         claimed = m[3] if len(m) == 4 else 0
         if claimed:
             if at + claimed > len(frames):
-                raise DecodeError(f"message {i}", f"claims {claimed} payload frames, {len(frames) - at} are there")
+                raise DecodeError(
+                    f"message {i}", f"claims {claimed} payload frames, {len(frames) - at} are there"
+                )
             out.append((m, frames[at : at + claimed]))
             at += claimed
         else:
@@ -117,6 +129,12 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
 
 
 _NESTED: Final = frozenset((list, dict))
+#: Calls with a parameter that is a map of columns, each as long as the list of blocks or of lists.
+_COLUMNS: Final = frozenset(
+    c.name
+    for c in CALLS.values()
+    if any(p.carries in (BLOCKS_PROTOCOL, BLOCKS_MINIPORT, NBL) for p in c.params)
+)
 
 
 def _check(m: Any, i: int) -> None:
@@ -134,26 +152,23 @@ def _check(m: Any, i: int) -> None:
         raise DecodeError(f"message {i} ({name})", "its number of payload frames is not a number")
     for p in params:
         if type(p) is dict:
-            for v in p.values():
-                # A column of scalars needs no closer look: its check finds what is nested further down.
-                if (type(v) is list and v and type(v[0]) in _NESTED) or type(v) is dict:
+            if name not in _COLUMNS:
+                _depth(p, f"message {i} ({name})")
+                continue
+            for key, v in p.items():
+                # A column needs no look: its own check accepts nothing but scalars in it. The descriptors of
+                # net buffer lists are passed on unread, so this is the only look that NDIS takes at them.
+                if type(v) is dict or (type(v) is list and key == "NetBufferLists"):
                     _depth(v, f"message {i} ({name})")
         elif type(p) is list:
             _depth(p, f"message {i} ({name})")
 
 
 def _depth(value: Any, where: str) -> None:
-    """Bound the nesting without recursion. Columns of scalars, the bulk of a message, are not entered."""
+    """Bound the nesting, without recursion: what is nested deeper than this cannot be encoded again."""
     level = [value]
     for _ in range(MAX_DEPTH):
-        below: list[Any] = []
-        for v in level:
-            children = v.values() if type(v) is dict else v
-            if type(v) is list and v and type(v[0]) in (int, type(None), bytes) and len(v) > 16:
-                # A long column: anything nested in it is found by the check of its element types.
-                continue
-            below += [c for c in children if type(c) is dict or type(c) is list]
-        if not below:
+        level = [c for v in level for c in (v.values() if type(v) is dict else v) if type(c) in _NESTED]
+        if not level:
             return
-        level = below
     raise DecodeError(where, f"nested deeper than {MAX_DEPTH}")

@@ -275,7 +275,12 @@ INDICATIONS: Final = (
 
 #: Life-cycle and OID calls made by drivers: name, parameters, return type, out parameters, leads to.
 _REGISTRATION: Final = (
-    ("NdisMRegisterMiniportDriver", "MiniportDriverContext RegistryPath:struct", "NdisMiniportDriverHandle", ""),
+    (
+        "NdisMRegisterMiniportDriver",
+        "MiniportDriverContext RegistryPath:struct",
+        "NdisMiniportDriverHandle",
+        "",
+    ),
     ("NdisRegisterProtocolDriver", "ProtocolDriverContext RegistryPath:struct", "NdisProtocolHandle", ""),
     ("NdisSetOptionalHandlers", "NdisHandle OptionalHandlers:struct", "", ""),
     ("NdisMSetMiniportAttributes", "NdisMiniportHandle MiniportAttributes:struct", "", ""),
@@ -287,7 +292,12 @@ _REGISTRATION: Final = (
         "MiniportInitializeEx",
     ),
     ("NdisIMDeInitializeDeviceInstance", "NdisMiniportHandle", "", "MiniportHaltEx"),
-    ("NdisOpenAdapterEx", "NdisProtocolHandle ProtocolBindingContext OpenParameters:struct", "NdisBindingHandle", ""),
+    (
+        "NdisOpenAdapterEx",
+        "NdisProtocolHandle ProtocolBindingContext OpenParameters:struct",
+        "NdisBindingHandle",
+        "",
+    ),
     ("NdisCloseAdapterEx", "NdisBindingHandle", "", "ProtocolCloseAdapterCompleteEx"),
 )
 
@@ -312,7 +322,13 @@ _LIFE: Final = (
         "NDIS_STATUS",
         "",
     ),
-    (Kind.PROTOCOL_HANDLER, "ProtocolUnbindAdapterEx", "UnbindContext ProtocolBindingContext", "NDIS_STATUS", ""),
+    (
+        Kind.PROTOCOL_HANDLER,
+        "ProtocolUnbindAdapterEx",
+        "UnbindContext ProtocolBindingContext",
+        "NDIS_STATUS",
+        "",
+    ),
     (Kind.PROTOCOL_HANDLER, "ProtocolCloseAdapterCompleteEx", "ProtocolBindingContext", "VOID", ""),
     (
         Kind.PROTOCOL_HANDLER,
@@ -466,7 +482,11 @@ def _build() -> dict[str, Call]:
             source="initializing-a-tcp-chimney-capable-intermediate-driver.md",
         )
     # An OID request is always answered by its completion handler; the miniport may answer at once.
-    oid = {"completed_by": "NdisMOidRequestComplete", "completion_seen_as": "ProtocolOidRequestComplete", "op": "oid"}
+    oid = {
+        "completed_by": "NdisMOidRequestComplete",
+        "completion_seen_as": "ProtocolOidRequestComplete",
+        "op": "oid",
+    }
     add(
         "NdisOidRequest",
         Kind.REQUEST,

@@ -152,7 +152,9 @@ class MiniportDriver(Driver):
         """MiniportTcpOffloadSend: always PENDING; here nothing is sent, the host keeps its data."""
         self._return_nbl("NdisTcpOffloadSendComplete", miniport_adapter_context, chain)
 
-    def miniport_tcp_offload_receive(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
+    def miniport_tcp_offload_receive(
+        self, miniport_adapter_context: int, context: int, chain: NblChain
+    ) -> None:
         """MiniportTcpOffloadReceive: always PENDING."""
         self._return_nbl("NdisTcpOffloadReceiveComplete", miniport_adapter_context, chain)
 
@@ -162,7 +164,9 @@ class MiniportDriver(Driver):
         """MiniportTcpOffloadDisconnect: always PENDING."""
         self._return_nbl("NdisTcpOffloadDisconnectComplete", miniport_adapter_context, chain)
 
-    def miniport_tcp_offload_forward(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
+    def miniport_tcp_offload_forward(
+        self, miniport_adapter_context: int, context: int, chain: NblChain
+    ) -> None:
         """MiniportTcpOffloadForward: always PENDING."""
         self._return_nbl("NdisTcpOffloadForwardComplete", miniport_adapter_context, chain)
 
@@ -193,7 +197,9 @@ class ProtocolDriver(Driver):
     def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
         """ProtocolCloseAdapterCompleteEx: the binding is gone."""
 
-    def protocol_net_pnp_event(self, protocol_binding_context: int | None, notification: dict[str, Any]) -> Any:
+    def protocol_net_pnp_event(
+        self, protocol_binding_context: int | None, notification: dict[str, Any]
+    ) -> Any:
         """ProtocolNetPnPEvent: PnP, power and reconfiguration events."""
         return NdisStatus.NOT_SUPPORTED
 
@@ -205,7 +211,9 @@ class ProtocolDriver(Driver):
     ) -> None:
         """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
 
-    def protocol_initiate_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
+    def protocol_initiate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
         """ProtocolInitiateOffloadComplete (nc-ndischimney-initiate_offload_complete_handler.md)."""
 
     def protocol_query_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
@@ -214,10 +222,14 @@ class ProtocolDriver(Driver):
     def protocol_update_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
         """ProtocolUpdateOffloadComplete (nc-ndischimney-update_offload_complete_handler.md)."""
 
-    def protocol_invalidate_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
+    def protocol_invalidate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
         """ProtocolInvalidateOffloadComplete (nc-ndischimney-invalidate_offload_complete_handler.md)."""
 
-    def protocol_terminate_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
+    def protocol_terminate_offload_complete(
+        self, protocol_binding_context: int, block_list: BlockList
+    ) -> None:
         """ProtocolTerminateOffloadComplete (nc-ndischimney-terminate_offload_complete_handler.md)."""
 
     def protocol_tcp_offload_send_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
@@ -226,7 +238,9 @@ class ProtocolDriver(Driver):
     def protocol_tcp_offload_receive_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
         """ProtocolTcpOffloadReceiveComplete."""
 
-    def protocol_tcp_offload_disconnect_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
+    def protocol_tcp_offload_disconnect_complete(
+        self, protocol_binding_context: int, chain: NblChain
+    ) -> None:
         """ProtocolTcpOffloadDisconnectComplete."""
 
     def protocol_tcp_offload_forward_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
@@ -237,7 +251,9 @@ class ProtocolDriver(Driver):
     ) -> None:
         """ProtocolTcpOffloadEvent; ``offload_context`` is this driver's own NDIS_OFFLOAD_HANDLE (R-HND-10)."""
 
-    def protocol_tcp_offload_receive_indicate(self, offload_context: int, chain: NblChain, status: int) -> Any:
+    def protocol_tcp_offload_receive_indicate(
+        self, offload_context: int, chain: NblChain, status: int
+    ) -> Any:
         """ProtocolTcpOffloadReceiveIndicate: returns (status, BytesConsumed)."""
         return NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED, 0
 

@@ -129,7 +129,7 @@ class FaultTable:
         self._rules.clear()
         self._changed()
 
-    def list(self) -> list[dict[str, Any]]:  # noqa: A003 - the command is called so
+    def list(self) -> list[dict[str, Any]]:
         """All rules with their counters, spent ones too."""
         return [r.to_wire() for r in self._rules.values()]
 
@@ -263,15 +263,15 @@ def _calls(pattern: Any) -> tuple[str, list[Call]]:
 
 
 def _check_failure(call: Call, status: NdisStatus) -> None:
-    """Only what is completed can be failed, and only with a status its operation may end with."""
+    """Only a request can be failed, by a status that its operation may end with; an OID's may be any."""
     if not call.completed_by:
         raise LocalProtocolError(
-            f"Call: {call.name} is no request, so it cannot fail; name the request, or drop the call"
+            f"Call: {call.name} is no request, so it cannot fail; name a request or its miniport handler, "
+            "such as NdisInitiateOffload, or drop the call"
         )
-    allowed = ALLOWED_STATUS.get(call.op, frozenset(NdisStatus))
-    failures = [s for s in allowed if not s.is_success]
+    failures = sorted(s for s in ALLOWED_STATUS.get(call.op, NdisStatus) if not s.is_success)
     if status not in failures:
-        names = ", ".join(s.symbol for s in sorted(failures))
+        names = ", ".join(s.symbol for s in failures)
         raise LocalProtocolError(f"Status: {call.name} does not fail with {status.symbol}; legal are {names}")
 
 

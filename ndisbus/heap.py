@@ -28,13 +28,15 @@ class NdisOffloadHandle:
     ``address`` is what travels as OffloadHandle. ``miniport_offload_context`` points to the cell in
     which the driver below stores its PVOID; ``context`` is the content of that cell (``None`` until
     the object is offloaded). ``owner`` is the driver's own object that the handle is embedded in.
+    ``binding`` is noted down by the port: the NdisBindingHandle that the object is offloaded through.
     """
 
-    __slots__ = ("address", "context", "owner")
+    __slots__ = ("address", "binding", "context", "owner")
 
     def __init__(self, address: int, owner: object = None) -> None:
         self.address = address
         self.context: int | None = None
+        self.binding: int | None = None
         self.owner = owner
 
     @property

@@ -15,9 +15,10 @@ from typing import Any, Final
 from ndisbus.errors import DecodeError
 from ndisbus.nbl import NetBufferList, chain_from_wire, chain_to_wire, iter_chain
 
-__all__ = ["Attachments", "NblChain", "check_nbl_columns"]
+__all__ = ["Attachments", "NblChain", "chain_addresses", "check_nbl_columns"]
 
 _LISTS: Final = "NetBufferLists"
+_COLUMN: Final = "NetBufferList"
 _COLUMNS: Final = frozenset(("NetBufferList", "SourceHandle", "Status", "Context", _LISTS))
 
 
@@ -161,3 +162,23 @@ def check_nbl_columns(obj: object, where: str) -> dict[str, Any]:
     if obj.get(_LISTS) is not None and type(obj[_LISTS]) is not list:
         raise DecodeError(f"{where}.{_LISTS}", "array expected")
     return obj
+
+
+def chain_addresses(wire: Any, where: str) -> dict[int, list[int]]:
+    """The addresses of attached lists, chain by chain, under the address of the first; nothing else is read.
+
+    ``wire`` is what :attr:`Attachments.wire` is. Raises :class:`DecodeError`.
+    """
+    out: dict[int, list[int]] = {}
+    seen: set[int] = set()
+    for i, chain in enumerate(wire):
+        if type(chain) is not list or not chain or any(type(nbl) is not dict for nbl in chain):
+            raise DecodeError(f"{where}[{i}]", "a non-empty array of maps expected")
+        addresses = [nbl.get(_COLUMN) for nbl in chain]
+        if any(type(a) is not int or a <= 0 for a in addresses):
+            raise DecodeError(f"{where}[{i}].{_COLUMN}", "pointers expected")
+        if len(seen) + len(addresses) != len(seen.union(addresses)):
+            raise DecodeError(f"{where}[{i}]", "a list stands in two places")
+        seen.update(addresses)
+        out[addresses[0]] = addresses
+    return out

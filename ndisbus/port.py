@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ndisbus.blocklist import BlockList, Form, Key
+from ndisbus.blocklist import BlockList, Form, Key, values
 from ndisbus.client import NdisCalls
 from ndisbus.codec import RETURN, Message
 from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL, Call, Kind, python_name
 from ndisbus.driver import Answer, Driver, Reply, Steps
 from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
 from ndisbus.heap import Heap, NdisOffloadHandle
-from ndisbus.nblchain import Attachments, NblChain
+from ndisbus.nblchain import Attachments, NblChain, chain_addresses
 from ndisbus.status import NdisStatus
 
 __all__ = ["PROTOCOL_VERSION", "DriverPort", "Ndis", "Outgoing"]
@@ -44,6 +44,21 @@ _UP_ALWAYS = (
 )
 
 
+#: The object's own state was offloaded.
+_TAKEN = (int(NdisStatus.SUCCESS), int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
+
+
+def _send_data(block_list: BlockList) -> dict[int, list[int]]:
+    """The outstanding send data that goes along with the blocks of an initiate: index -> net buffer lists."""
+    pointers = block_list.columns.get(Key.NBL_CHAIN)
+    if pointers is None or block_list.attachments is None:
+        return {}
+    chains = chain_addresses(block_list.attachments.wire, Key.NET_BUFFER_LISTS)
+    return {
+        i: chains[p] for i, p in enumerate(values(pointers, len(block_list))) if p is not None and p in chains
+    }
+
+
 class Ndis(NdisCalls):
     """What a driver holds of NDIS: the functions it may call, its heap and the clock."""
 
@@ -60,6 +75,10 @@ class Ndis(NdisCalls):
     def attached(self) -> bool:
         """Whether the bus knows this driver at the moment."""
         return self._port.attached
+
+    def resume(self, reply: Reply, answer: Answer) -> None:
+        """Let a handler go on that waits for a :class:`Reply` of the driver's own making."""
+        self._port.resume(reply, answer)
 
 
 class DriverPort:
@@ -78,17 +97,26 @@ class DriverPort:
         #: What the bus said when it let us in (limits, seed) or threw us out (reason, report).
         self.ready_info: dict[str, Any] = {}
         self.closed_info: dict[str, Any] | None = None
+        #: What the bus refused without anybody waiting for an answer: a hello, a late message.
+        self.refusals: list[dict[str, Any]] = []
         self._call_id = 0
         self._replies: dict[int, Reply] = {}
         #: Lists passed down and not completed: root -> (list, request, binding handle).
         self.sent: dict[int, tuple[BlockList, Call, int]] = {}
         #: Lists given to the miniport edge and not completed by it: root -> list.
         self.lent: dict[int, BlockList] = {}
-        #: Net buffer lists passed down and not completed: address -> request, and its binding.
-        self.sent_nbls: dict[int, tuple[Call, int]] = {}
+        #: Net buffer lists passed down and not completed: address -> request, binding, context in the list.
+        self.sent_nbls: dict[int, tuple[Call, int | None, int | None]] = {}
+        #: Net buffer lists that went down with the connections of an initiate, as their send data.
+        self.sent_along: set[int] = set()
+        #: OID requests passed down and not completed: (binding handle, request).
+        self.sent_oids: list[tuple[int, dict[str, Any]]] = []
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
         self.bindings: dict[int, int] = {}
         self.adapters: dict[int, int] = {}
+        #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
+        self._initializing: dict[int | None, int] = {}
+        self._attributed: dict[int, int] = {}
         self._handlers: dict[str, tuple[Any, Call]] = {}
         self.ndis = Ndis(self)
         driver.ndis = self.ndis
@@ -106,6 +134,16 @@ class DriverPort:
         if self.attached:
             self.outbox.append((["goodbye", None, []], ()))
 
+    def control(self, verb: str, arguments: dict[str, Any]) -> Reply:
+        """A control request over the driver's own connection (docs/protocol.md, "Control").
+
+        Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) when the bus refuses.
+        """
+        self._call_id += 1
+        reply = self._replies[self._call_id] = Reply("control")
+        self.outbox.append((["control", self._call_id, [verb, arguments]], ()))
+        return reply
+
     def drain(self) -> list[Outgoing]:
         """Take what is to be sent."""
         out, self.outbox = self.outbox, []
@@ -118,6 +156,8 @@ class DriverPort:
         self.now = now
         if self.attached:
             self.attached = False
+            self._initializing.clear()
+            self._attributed.clear()
             tear_down(self, reason)
         self.outbox.clear()
 
@@ -160,11 +200,15 @@ class DriverPort:
                     args[i] = self._accept(args[i], frames)
             elif p.carries == BLOCKS_PROTOCOL:
                 if args[i] is not None:
-                    args[i] = self._take_back(args[i], frames)
+                    args[i] = self._take_back(call, args[i], frames)
             elif p.carries == NBL:
                 args[i] = self._take_nbls(call, args[i], frames)
         if name == "MiniportHaltEx":
             self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
+        elif name == "ProtocolOidRequestComplete":
+            self._oid_completed(args[0], args[1])
+        elif name == "MiniportInitializeEx":
+            self._initializing[call_id] = args[0]
         result = handler(*args)
         if call.answered:
             if hasattr(result, "send"):
@@ -186,25 +230,44 @@ class DriverPort:
         self.lent[address] = block_list
         return block_list
 
-    def _take_back(self, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
-        """A completion for the protocol edge: apply what was written to the list we passed down."""
+    def _take_back(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
+        """A completion for the protocol edge: apply what was written to the list we passed down.
+
+        Raises :class:`RemoteProtocolError` for the completion of a list that is not outstanding.
+        """
         blocks = columns.pop(Key.BLOCK)
         sent = self.sent.pop(blocks[0], None)
         nbls = columns.pop(Key.NET_BUFFER_LISTS, None)
         if sent is None:
             # Not an answer: a block list of the driver below (NeighborReachabilityQuery).
+            if call.op:
+                raise RemoteProtocolError(
+                    f"{call.name}: list {blocks[0]:#x} is not outstanding", rule="R-BLK-10"
+                )
             columns[Key.BLOCK] = blocks
             block_list = BlockList(Form.PROTOCOL, columns)
         else:
             block_list = sent[0]
+            if call.op == "initiate":
+                # What was not offloaded took no data along.
+                statuses = values(columns[Key.STATUS], len(blocks))
+                for i, addresses in _send_data(block_list).items():
+                    if statuses[i] not in _TAKEN:
+                        self.sent_along.difference_update(addresses)
+            elif call.op == "terminate" and nbls is not None:
+                # A list that is handed back is completed by that act (R-DIS-16).
+                for chain in chain_addresses(nbls, Key.NET_BUFFER_LISTS).values():
+                    self.sent_along.difference_update(chain)
+                    for a in chain:
+                        self.sent_nbls.pop(a, None)
             contexts = columns.pop(Key.CONTEXT, None)
             if contexts is not None:
-                self._store(block_list, contexts)
+                self._store(block_list, contexts, sent[2])
             block_list.columns.update(columns)
         block_list.attachments = Attachments(nbls, frames) if nbls is not None else None
         return block_list
 
-    def _store(self, block_list: BlockList, contexts: Any) -> None:
+    def _store(self, block_list: BlockList, contexts: Any, binding: int) -> None:
         """The PVOIDs that the driver below stored into our cells. NULL means it left the cell alone."""
         handles = block_list.columns.get(Key.OFFLOAD_HANDLE)
         objects = self.ndis.heap.objects
@@ -217,13 +280,28 @@ class DriverPort:
                 anchor = objects.get(handle)
                 if isinstance(anchor, NdisOffloadHandle):
                     anchor.context = context
+                    anchor.binding = binding
 
     def _take_nbls(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> NblChain:
         chain = NblChain.from_wire(columns, frames)
         if call.kind is Kind.PROTOCOL_HANDLER and call.op:
+            sends = call.op == "send"
+            for a in chain.addresses:
+                sent = self.sent_nbls.get(a)
+                if not (sent is not None and sent[0].op == call.op) and not (sends and a in self.sent_along):
+                    raise RemoteProtocolError(f"{call.name}: {a:#x} is not outstanding", rule="R-IM-11")
             for a in chain.addresses:
                 self.sent_nbls.pop(a, None)
+                self.sent_along.discard(a)
         return chain
+
+    def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
+        """Take an OID request off the list; its RequestId is the requester's, and need not be unique."""
+        for i, (binding, sent) in enumerate(self.sent_oids):
+            same = all(sent.get(k) == request.get(k) for k in ("Oid", "RequestType", "RequestId"))
+            if same and self.bindings.get(binding, context) == context:
+                del self.sent_oids[i]
+                return
 
     # -- handlers that wait --------------------------------------------------------------------
 
@@ -233,6 +311,10 @@ class DriverPort:
         frames: Sequence[bytes] = ()
         if type(result) is not tuple:
             result = (result,)
+        handle = self._initializing.pop(call_id, None)
+        if handle is not None and result[0] == NdisStatus.SUCCESS and handle in self._attributed:
+            # Only an adapter whose initialisation succeeded is ever halted.
+            self.adapters[handle] = self._attributed.pop(handle)
         values: list[Any] = []
         for v in result:
             if isinstance(v, BlockList):
@@ -312,13 +394,16 @@ class DriverPort:
             elif p.carries == NBL:
                 wire, frames = a.to_wire()
                 if call.kind is Kind.REQUEST and call.completed_by:
-                    for address in a.addresses:
-                        self.sent_nbls[address] = (call, args[0])
+                    anchor = self.ndis.heap.objects.get(args[0])
+                    through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))
                 params.append(wire)
             elif hasattr(a, "to_wire"):
                 params.append(a.to_wire())
             else:
                 params.append(int(a) if isinstance(a, int) and not isinstance(a, bool) else a)
+        if name == "NdisOidRequest":
+            self.sent_oids.append((args[0], params[1]))
         reply: Reply | None = None
         call_id = None
         if call.answered:
@@ -333,18 +418,24 @@ class DriverPort:
         self.outbox.append((message, frames))
         return reply
 
-    def pass_down(self, call: Call, binding: int, block_list: BlockList) -> tuple[dict[str, Any], Sequence[bytes]]:
+    def pass_down(
+        self, call: Call, binding: int, block_list: BlockList
+    ) -> tuple[dict[str, Any], Sequence[bytes]]:
         """A request's list on its way down, with what NDIS would read through the pointers in it."""
         if block_list.form is not Form.PROTOCOL:
             raise LocalProtocolError(f"{call.name} takes a list in the PROTOCOL form", rule="R-BLK-01")
         columns = block_list.columns
         address = columns[Key.BLOCK][0]
         if address in self.sent:
-            raise LocalProtocolError(f"list {address:#x} is already in the hands of the driver below", rule="R-BLK-11")
+            raise LocalProtocolError(
+                f"list {address:#x} is already in the hands of the driver below", rule="R-BLK-11"
+            )
         wire = dict(columns)
         wire.pop(Key.STATUS, None)
         handles = columns.get(Key.OFFLOAD_HANDLE)
         if handles is not None:
+            if type(handles) is not list:
+                handles = [handles] * len(block_list)
             objects: dict[int, Any] = self.ndis.heap.objects
             try:
                 if len(handles) == 1:
@@ -360,6 +451,10 @@ class DriverPort:
                     f"{call.name}: OffloadHandle {e.args[0]:#x} is not allocated", rule="R-IM-08"
                 ) from None
         self.sent[address] = (block_list, call, binding)
+        if call.op == "initiate":
+            # Send data that goes along comes back as sends do (R-OSD-10).
+            for addresses in _send_data(block_list).values():
+                self.sent_along.update(addresses)
         if block_list.attachments is None:
             return wire, ()
         wire[Key.NET_BUFFER_LISTS] = block_list.attachments.wire
@@ -371,11 +466,16 @@ class DriverPort:
             raise LocalProtocolError(f"{call.name} takes a list in the MINIPORT form", rule="R-BLK-01")
         columns = block_list.columns
         address = columns[Key.BLOCK][0]
-        if call.op and self.lent.pop(address, None) is None:
-            raise LocalProtocolError(f"{call.name}: list {address:#x} was not given to this driver", rule="R-BLK-10")
         if call.op:
-            if Key.STATUS not in columns:
-                raise LocalProtocolError(f"{call.name}: Status was not written", rule="R-BLK-09")
+            if address not in self.lent:
+                reason = f"{call.name}: list {address:#x} was not given to this driver"
+                raise LocalProtocolError(reason, rule="R-BLK-10")
+            status = columns.get(Key.STATUS)
+            if status is None or (type(status) is list and None in status):
+                raise LocalProtocolError(
+                    f"{call.name}: Status was not written in every block", rule="R-BLK-09"
+                )
+            del self.lent[address]
             wire = {k: columns[k] for k in _UP_ALWAYS if k in columns}
             if call.op in ("query", "terminate") and Key.STATE in columns:
                 wire[Key.STATE] = columns[Key.STATE]
@@ -404,6 +504,14 @@ class DriverPort:
     def _closed(self, call_id: int | None, args: list[Any]) -> None:
         self.closed_info = args[0]
         self.lost(str(args[0].get("Reason", "the bus closed this epoch")), self.now)
+
+    def _refused(self, call_id: int | None, args: list[Any]) -> None:
+        """The bus did not accept a message: an answer to whoever waits for one, else noted down."""
+        reply = self._replies.pop(call_id or 0, None)
+        if reply is not None:
+            self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
+            return
+        self.refusals.append(args[0])
 
     def _ping(self, call_id: int | None, args: list[Any]) -> None:
         self.outbox.append(([RETURN, call_id, [0]], ()))
@@ -436,7 +544,7 @@ def _closed(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]
 
 def _attributes(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
     attributes = args[1] if isinstance(args[1], dict) else args[1].to_wire()
-    return lambda _: port.adapters.__setitem__(args[0], attributes["MiniportAdapterContext"])
+    return lambda _: port._attributed.__setitem__(args[0], attributes["MiniportAdapterContext"])
 
 
 def _halted(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
@@ -458,6 +566,7 @@ _NOTES: dict[str, Callable[[DriverPort, tuple[Any, ...]], Callable[[Answer], Non
 _CONTROL: dict[str, Any] = {
     "ready": DriverPort._ready,
     "closed": DriverPort._closed,
+    "refused": DriverPort._refused,
     "ping": DriverPort._ping,
     "inspect": DriverPort._inspect,
     "control": DriverPort._control,

@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import warnings
 import re
 import stat
 import sys
@@ -82,7 +83,11 @@ def runtime_dir() -> Path:
     directory, belongs to somebody else, can be opened by others, or lies where others could swap it.
     """
     override = os.environ.get("NDISBUS_RUNTIME_DIR")
-    path = Path(override).absolute() if override else Path(platformdirs.user_runtime_dir("ndisbus"))
+    with warnings.catch_warnings():
+        # Where XDG_RUNTIME_DIR is not set, platformdirs falls back to a directory of the user's in the
+        # system's temporary one, with a warning; what matters of that (owner, mode) is checked below.
+        warnings.simplefilter("ignore")
+        path = Path(override).absolute() if override else Path(platformdirs.user_runtime_dir("ndisbus"))
     try:
         # Path.mkdir(parents=True) would give the parents the default mode.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

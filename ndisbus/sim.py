@@ -61,7 +61,6 @@ class SimulatedProcess:
         for message, payload in decode_packet([head, *frames]):
             if message[0] == "refused":
                 self.sim.refusals.append((self.name, message[2][0]["Reason"]))
-                continue
             self.port.receive(message, payload, self.sim.now)
         if self.port.closed_info is not None and not self.port.attached:
             info = self.port.closed_info
@@ -140,7 +139,8 @@ class Simulation:
         self._route()
 
     def restart(self, name: str) -> SimulatedProcess:
-        """Start a killed process again."""
+        """Start a process again; its death is noticed before the next one of that name can say hello."""
+        self._notice(self.processes[name])
         return self.start(name, self.processes[name].make)
 
     def stall(self, name: str, seconds: float | None = None) -> None:
@@ -176,7 +176,7 @@ class Simulation:
 
     def control(self, verb: str, arguments: dict[str, Any] | None = None, *, limit: float = 5.0) -> Any:
         """A control request, as ``ndisbus`` commands make it. Raises :class:`ChimneyError` when refused."""
-        assert self.core is not None  # noqa: S101 - a caller's mistake
+        assert self.core is not None
         self._control_id += 1
         mine = self._control_id
         self.core.receive("control", ["control", mine, [verb, arguments or {}]], (), self.now)
@@ -241,14 +241,14 @@ class Simulation:
     def _ready(self) -> list[tuple[SimulatedProcess, bool]]:
         out = []
         for process in self.processes.values():
-            if process.to_bus and self.core is not None and (process.alive or True):
+            if process.to_bus and self.core is not None:  # what a dead process had sent is delivered, too
                 out.append((process, True))
             if process.to_driver and process.alive and not process.stalled:
                 out.append((process, False))
         return out
 
     def _to_bus(self, process: SimulatedProcess) -> None:
-        assert self.core is not None  # noqa: S101 - checked by the callers
+        assert self.core is not None
         head, frames = process.to_bus.popleft()
         try:
             messages = decode_packet([head, *frames])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ndisbus.blocklist import BlockList, Key
 from ndisbus.ddi import CALLS, Call, Kind, python_name
 from ndisbus.driver import Reply
+from ndisbus.heap import NdisOffloadHandle
 from ndisbus.nblchain import NblChain
 from ndisbus.status import NdisStatus
 
@@ -48,15 +49,22 @@ def tear_down(port: DriverPort, reason: str) -> None:
         for reply in port.take_replies():
             if reply.generator is not None:
                 reply.generator[0].close()
-        for block_list, call, binding in list(port.sent.values()):
-            _fail_list(port, local, block_list, call, binding)
+        lists = list(port.sent.values())
         port.sent.clear()
-        nbls: dict[tuple[str, int], list[int]] = {}
-        for address, (call, handle) in port.sent_nbls.items():
-            nbls.setdefault((call.name, handle), []).append(address)
+        port.sent_along.clear()  # it stays with its connections, which are the driver's own again
+        nbls: dict[tuple[str, int | None, int | None], list[int]] = {}
+        for address, (call, through, context) in port.sent_nbls.items():
+            nbls.setdefault((call.name, through, context), []).append(address)
         port.sent_nbls.clear()
-        for (name, handle), addresses in nbls.items():
-            _abort_nbls(port, local, CALLS[name], handle, NblChain(addresses))
+        for (name, through, context), addresses in nbls.items():
+            chain = NblChain(addresses)
+            chain.context = context
+            _abort_nbls(port, local, CALLS[name], through, chain)
+        for block_list, call, binding in lists:
+            _fail_list(port, local, block_list, call, binding)
+        for binding, request in port.sent_oids:
+            _fail_oid(port, local, binding, request)
+        port.sent_oids.clear()
         local.run()
         for handle, context in list(port.bindings.items()):
             _handle(port, local, "ProtocolUnbindAdapterEx", handle, context)
@@ -87,12 +95,11 @@ def local_call(port: DriverPort, call: Call, args: tuple[Any, ...]) -> Reply | N
         if call.blocks_at >= 0:
             _fail_list(port, local, args[1], call, args[0])
         elif call.op == "oid":
-            context = port.bindings.get(args[0], 0)
-            request = args[1] if isinstance(args[1], dict) else args[1].to_wire()
-            status = int(NdisStatus.FAILURE)
-            _handle(port, local, call.completion_seen_as, context, request, status, "the bus is gone")
+            _fail_oid(port, local, args[0], args[1] if isinstance(args[1], dict) else args[1].to_wire())
         elif call.completed_by:
-            _abort_nbls(port, local, call, args[0], args[1])
+            anchor = port.ndis.heap.objects.get(args[0])
+            through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
+            _abort_nbls(port, local, call, through, args[1])
     elif call.kind is Kind.COMPLETION and call.blocks_at >= 0:
         port.lent.pop(args[1].address, None)
         args[1].release()
@@ -114,7 +121,16 @@ def _answer(port: DriverPort, local: _Local, call: Call, args: tuple[Any, ...]) 
         if context is not None:
             _handle(port, local, "MiniportHaltEx", context, _SURPRISE)
         return (int(NdisStatus.SUCCESS),)
+    if call.name == "NdisTcpOffloadReceiveHandler":
+        return (int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0)
+    if call.kind is Kind.INDICATION:
+        return (None, None)
     return (int(NdisStatus.FAILURE), *(None for _ in call.outs))
+
+
+def _fail_oid(port: DriverPort, local: _Local, binding: int, request: dict[str, Any]) -> None:
+    context, status = port.bindings.get(binding, 0), int(NdisStatus.FAILURE)
+    _handle(port, local, "ProtocolOidRequestComplete", context, request, status, "the bus is gone")
 
 
 def _handle(port: DriverPort, local: _Local, name: str, *args: Any) -> None:
@@ -135,13 +151,19 @@ def _fail_list(port: DriverPort, local: _Local, block_list: BlockList, call: Cal
     context = port.bindings.get(binding, 0)
 
     def fail() -> None:
-        block_list.columns[Key.STATUS] = int(NdisStatus.FAILURE)
+        failure = int(NdisStatus.FAILURE)
+        handles = block_list.columns.get(Key.OFFLOAD_HANDLE)
+        if type(handles) is list and None in handles:
+            # A placeholder always succeeds (R-TREE-02).
+            block_list.columns[Key.STATUS] = [0 if h is None else failure for h in handles]
+        else:
+            block_list.columns[Key.STATUS] = failure
 
     local.todo.append(fail)
     _handle(port, local, call.completion_seen_as, context, block_list)
 
 
-def _abort_nbls(port: DriverPort, local: _Local, call: Call, handle: int, chain: NblChain) -> None:
+def _abort_nbls(port: DriverPort, local: _Local, call: Call, through: int | None, chain: NblChain) -> None:
     chain.statuses = [int(NdisStatus.REQUEST_ABORTED)] * len(chain)
-    context = next(iter(port.bindings.values()), 0)
+    context = port.bindings.get(through or 0) or next(iter(port.bindings.values()), 0)
     _handle(port, local, call.completion_seen_as, context, chain)

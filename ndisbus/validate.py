@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ndisbus.blocklist import Form, Key
+from ndisbus.blocklist import Key
 from ndisbus.enums import Layer, layer_of
 from ndisbus.errors import DecodeError
 
-__all__ = ["DOWN_COLUMNS", "MAX_BLOCKS", "UP_COLUMNS", "check_columns", "check_tree"]
+__all__ = [
+    "DOWN_COLUMNS",
+    "EVENT_COLUMNS",
+    "MAX_BLOCKS",
+    "UP_COLUMNS",
+    "check_columns",
+    "check_nodes",
+    "check_tree",
+]
 
 #: Most blocks in one list. The width of a tree has no limit in the interface (R-TREE-13); a message has.
 MAX_BLOCKS: Final = 1_000_000
@@ -60,6 +68,8 @@ DOWN_COLUMNS: Final = _limits(
 )
 #: What a miniport-form list of a completion may carry: only what a driver below may have written.
 UP_COLUMNS: Final = _limits(_COMMON)
+#: What the list of a generic indication may carry: one that a driver below made itself.
+EVENT_COLUMNS: Final = DOWN_COLUMNS | _limits((Key.NDIS_OFFLOAD_HANDLE, Key.CELL))
 
 _INT_OR_NULL: Final[frozenset[Any]] = frozenset((int, type(None)))
 _BYTES_OR_NULL: Final[frozenset[Any]] = frozenset((bytes, type(None)))
@@ -110,7 +120,7 @@ def _check_column(where: str, col: Any, n: int, top: int) -> None:
     if top == _IMAGES:
         return
     numbers = col if None not in col else [v for v in col if v is not None]
-    if numbers and not (0 <= min(numbers) and max(numbers) < top):
+    if numbers and (min(numbers) < 0 or max(numbers) >= top):
         i = next(i for i, v in enumerate(col) if v is not None and not 0 <= v < top)
         raise DecodeError(f"{where}[{i}]", f"{col[i]} does not fit {top.bit_length() - 1} bits")
 
@@ -133,12 +143,16 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
         layer = _layer(types[0] if type(types) is list else types, f"{where}.Type[0]", _first(cells))
         for key, col in ((Key.NEXT, following), (Key.DEPENDENT, dependents)):
             if col is not None and col != [None]:
-                raise DecodeError(f"{where}.{key}[0]", f"{_first(col):#x} is not a block of this list further down")
+                raise DecodeError(
+                    f"{where}.{key}[0]", f"{_first(col):#x} is not a block of this list further down"
+                )
         return [layer or int(Layer.NEIGHBOR)]
     index = {p: i for i, p in enumerate(blocks)}
     if len(index) != n:
         i = next(i for i, p in enumerate(blocks) if index[p] != i)
-        raise DecodeError(f"{where}.Block[{i}]", f"{blocks[i]:#x} stands twice in the list: a block must not be shared")
+        raise DecodeError(
+            f"{where}.Block[{i}]", f"{blocks[i]:#x} stands twice in the list: a block must not be shared"
+        )
     nexts = following if type(following) is list else [following] * n
     deps = dependents if type(dependents) is list else [dependents] * n
     kinds = types if type(types) is list else [types] * n
@@ -150,7 +164,9 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
     for i in range(n):
         layer = layers[i]
         if not layer:
-            raise DecodeError(f"{where}.Block[{i}]", f"{blocks[i]:#x} hangs from no block before it (or in a cycle)")
+            raise DecodeError(
+                f"{where}.Block[{i}]", f"{blocks[i]:#x} hangs from no block before it (or in a cycle)"
+            )
         for key, pointer, expected, rule in (
             (Key.NEXT, nexts[i], layer, "R-BLK-07"),
             (Key.DEPENDENT, deps[i], layer + 1, "R-BLK-08"),
@@ -162,9 +178,13 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
             if j < 0:
                 raise DecodeError(at, f"{pointer:#x} is not a block of this list")
             if j <= i:
-                raise DecodeError(at, f"leads back to block {j}: a link leads to a block further down (cycle)")
+                raise DecodeError(
+                    at, f"leads back to block {j}: a link leads to a block further down (cycle)"
+                )
             if parent[j] >= 0:
-                raise DecodeError(at, f"block {j} already hangs from block {parent[j]}: a block must not be shared")
+                raise DecodeError(
+                    at, f"block {j} already hangs from block {parent[j]}: a block must not be shared"
+                )
             if expected > Layer.TCP:
                 raise DecodeError(at, "a TCP block has no dependents", rule=rule)
             parent[j] = i
@@ -178,6 +198,38 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
                 )
             layers[j] = expected
     return layers
+
+
+def check_nodes(
+    columns: dict[str, Any], handles: list[int | None], contexts: list[int | None], where: str
+) -> None:
+    """Check that every block of an initiate is a placeholder, a linker or a new offload.
+
+    No state follows the first two (R-TREE-01, R-TREE-03), a linker has dependents (R-TREE-04), and state
+    always follows a new offload (R-TREE-06). ``handles``: the blocks' OffloadHandle, ``contexts``: what lies
+    in their cells. Raises :class:`DecodeError`.
+    """
+    n = len(handles)
+    states = columns.get(Key.STATE)
+    if type(states) is not list:
+        states = [states] * n
+    if None not in states and None not in handles and contexts.count(None) == n:
+        return  # nothing but new offloads, the usual case
+    dependents = columns.get(Key.DEPENDENT)
+    if type(dependents) is not list:
+        dependents = [dependents] * n
+    for i, (handle, context, state) in enumerate(zip(handles, contexts, states, strict=True)):
+        if handle is not None and context is None:
+            if state is None:
+                raise DecodeError(f"{where}.State[{i}]", "no state follows a new offload", rule="R-TREE-06")
+            continue
+        if state is not None:
+            kind, rule = ("placeholder", "R-TREE-01") if handle is None else ("linker", "R-TREE-03")
+            raise DecodeError(f"{where}.State[{i}]", f"state follows a {kind}", rule=rule)
+        if handle is not None and dependents[i] is None:
+            raise DecodeError(
+                f"{where}.DependentBlockList[{i}]", "a linker has a dependent", rule="R-TREE-04"
+            )
 
 
 def _first(col: Any) -> Any:
@@ -200,21 +252,21 @@ def _layer(kind: int, where: str, cell: int | None) -> int:
     return layer
 
 
-def _infer_root(index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any]) -> int:
-    """The layer of a placeholder root, from the first block near it that has a meaningful Type."""
-    i, steps = 0, 0
-    # Siblings first, then the dependents of each sibling; the number of steps bounds a cyclic list.
-    below = 0
-    while steps <= len(kinds):
+def _infer_root(
+    index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any]
+) -> int:
+    """The layer of a placeholder root: counted back from the first block whose Type means something."""
+    depths = {0: 0}
+    for i in range(len(kinds)):
+        depth = depths.get(i)
+        if depth is None:
+            break  # it hangs from nothing, which the caller finds as well
         if cells[i] is not None:
-            return max(_LAYERS.get(kinds[i]) or _safe(kinds[i]), 1)
-        if not below and deps[i] is not None and (j := index.get(deps[i], -1)) >= 0 and cells[j] is not None:
-            below = (_LAYERS.get(kinds[j]) or _safe(kinds[j])) - 1
-        j = index.get(nexts[i], -1) if nexts[i] is not None else -1
-        if j < 0:
-            break
-        i, steps = j, steps + 1
-    return below if below > 0 else int(Layer.NEIGHBOR)
+            return max((_LAYERS.get(kinds[i]) or _safe(kinds[i])) - depth, int(Layer.NEIGHBOR))
+        for pointer, below in ((nexts[i], depth), (deps[i], depth + 1)):
+            if pointer is not None:
+                depths.setdefault(index.get(pointer, -1), below)
+    return int(Layer.NEIGHBOR)
 
 
 def _safe(kind: int) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from ndisbus.codec import Message
-    from ndisbus.core.model import Adapter, Binding, BugCheck, CoreConfig, Peer
+    from ndisbus.core.model import Adapter, Binding, BugCheck, CoreConfig, NblRequest, Peer
     from ndisbus.faults import FaultTable
     from ndisbus.heap import Heap
 
-__all__ = ["Core", "Violation"]
+__all__ = ["NAME_LIMIT", "Core", "Violation", "free_name"]
+
+#: Longest name of a driver or an adapter (characters).
+NAME_LIMIT: Final = 64
 
 
 class Violation(RemoteProtocolError):
@@ -23,6 +26,15 @@ class Violation(RemoteProtocolError):
     def __init__(self, parameter: str, reason: str, rule: str = "") -> None:
         super().__init__(reason, rule=rule)
         self.parameter = parameter
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """The first name with this stem that nobody has: letters first, as long as there are any."""
+    for suffix in (*"abcdefghijklmnopqrstuvwxyz", *map(str, range(len(taken) + 1))):
+        name = f"{stem}-{suffix}"
+        if name not in taken:
+            return name
+    raise AssertionError("more names than there are adapters")
 
 
 class Core:
@@ -44,6 +56,7 @@ class Core:
         refused: int
         stale: int
         injected_status: int | None
+        late: bool
         _spaces: int
         _epochs: int
 
@@ -63,15 +76,23 @@ class Core:
         def bind_all(self) -> None: ...
         def halt_when_idle(self, adapter: Adapter) -> None: ...
         def fail_up(self, adapter: Adapter, request: Any, status: int) -> None: ...
-        def complete_oid(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None: ...
-        def ndis_terminate(
-            self, binding: Binding, handles: list[int], then: Callable[[], None]
+        def pass_down(self, request: Any, frames: Sequence[bytes]) -> None: ...
+        def forget(self, binding: Binding, handles: Sequence[int | None]) -> None: ...
+        def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None: ...
+        def complete_oid(
+            self, binding: Binding, request: dict[str, Any], status: int, reason: str
         ) -> None: ...
+        def ndis_terminate(self, binding: Binding, handles: list[int]) -> None: ...
         def adapter_of(self, peer: Peer, handle: Any, parameter: str) -> Adapter: ...
         def binding_of(self, peer: Peer, handle: Any) -> Binding: ...
         def find_object(self, peer: Peer, handle: Any, parameter: str) -> tuple[Binding, int, int]: ...
         def watch_hang(self, peer: Peer) -> None: ...
-        def open_adapter(self, peer: Peer, protocol: Any, context: Any, parameters: Any) -> Binding: ...
-        def abort_nbls(self, adapter: Adapter) -> None: ...
+        def open_adapter(
+            self, peer: Peer, protocol: Any, context: Any, parameters: Any
+        ) -> Binding | None: ...
+        def abort_nbls(self, adapter: Adapter, binding: Binding | None = None) -> None: ...
+        def lend_nbls(self, binding: Binding, addresses: list[int], request: NblRequest) -> None: ...
+        def take_nbl(self, adapter: Adapter, address: int) -> NblRequest: ...
+        def return_nbls(self, adapter: Adapter, addresses: list[int], status: int) -> None: ...
         def abort_oids(self, adapter: Adapter) -> None: ...
         def reconfigure(self, peer: Peer, buffer: dict[str, Any], then: Any) -> None: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.core.base import Core, Violation
+from ndisbus.core.base import Core, Violation, free_name
 from ndisbus.core.model import Adapter, AdapterState, Binding, BindingState, Peer
 from ndisbus.enums import Layer
 from ndisbus.status import NdisStatus
@@ -42,7 +42,7 @@ class BindingPart(Core):
                 wanted = (name,) if name else ()
             for name in wanted:
                 adapter = self._adapter_up(name)
-                if adapter is None or name in peer.binding_now:
+                if adapter is None or name in peer.binding_now or adapter.handle in peer.given_up:
                     continue
                 if any(b.adapter.name == name for b in peer.bindings):
                     continue
@@ -59,6 +59,10 @@ class BindingPart(Core):
     def _automatic(self, peer: Peer) -> str | None:
         """A topmost adapter that nobody has, for a protocol that does not mind which."""
         if peer.assigned is not None:
+            if not any(a.name == peer.assigned for a in self.adapters.values()):
+                self._ask_for_adapter(
+                    peer
+                )  # the driver that exposed it is a new process and knows nothing of it
             return peer.assigned
         spoken_for = {p.assigned for p in self.peers.values() if not p.closed}
         for p in self.peers.values():
@@ -67,31 +71,49 @@ class BindingPart(Core):
         free = [
             a
             for a in self.adapters.values()
-            if a.state is AdapterState.UP and a.name not in spoken_for and not a.bindings and a.chimney_owner is None
+            if a.state is AdapterState.UP
+            and a.virtual
+            and a.name not in spoken_for
+            and not a.bindings
+            and a.chimney_owner is None
         ]
-        # The higher a layer, the better: a virtual adapter before the hardware below it.
-        free.sort(key=lambda a: (not a.virtual, a.name))
-        if free and (free[0].virtual or not any(p.is_intermediate for p in self.peers.values() if not p.closed)):
-            peer.assigned = free[0].name
+        # Only virtual adapters: whoever comes first must not take the hardware from under an intermediate
+        # driver that is still starting. A protocol that wants the hardware names it.
+        if free:
+            peer.assigned = min(a.name for a in free)
             return peer.assigned
         return self._ask_for_adapter(peer)
 
     def _ask_for_adapter(self, peer: Peer) -> str | None:
-        """Have an intermediate driver expose another virtual adapter for ``peer``."""
+        """Have an intermediate driver expose an adapter for ``peer``: another one, or the one it had."""
         for im in self.peers.values():
             up = [a for a in im.adapters if a.state is AdapterState.UP]
             if im.closed or not im.is_intermediate or im is peer or not up:
                 continue
             if any(b.protocol.is_intermediate for a in up for b in a.bindings):
                 continue
-            taken = {a.name for a in self.adapters.values()} | {p.assigned for p in self.peers.values()}
-            stem = up[0].name.rsplit("-", 1)[0]
-            letters = (f"{stem}-{c}" for c in "abcdefghijklmnopqrstuvwxyz")
-            name = next((n for n in letters if n not in taken), f"{stem}-{peer.space}")
-            peer.assigned = name
-            self.reconfigure(im, {"AddAdapter": name}, lambda _: None)
+            if peer.asked_epoch == im.epoch:
+                return None
+            peer.asked_epoch = im.epoch
+            if peer.assigned is None:
+                taken = {a.name for a in self.adapters.values()}
+                taken |= {p.assigned or "" for p in self.peers.values() if not p.closed}
+                stem = up[0].name.rsplit("-", 1)[0]
+                peer.assigned = free_name(stem, taken)
+            self._request_adapter(im, peer)
             return None
         return None
+
+    def _request_adapter(self, im: Peer, peer: Peer) -> None:
+        name = peer.assigned
+
+        def asked(values: list[Any] | None) -> None:
+            refused = not values or values[0] != NdisStatus.SUCCESS
+            if refused and peer.assigned == name and not any(a.name == name for a in self.adapters.values()):
+                peer.assigned = None
+                self.bind_all()
+
+        self.reconfigure(im, {"AddAdapter": name}, asked)
 
     def reconfigure(self, peer: Peer, buffer: dict[str, Any], then: Any) -> None:
         """NetEventReconfigure: tell an intermediate driver to change its virtual adapters."""
@@ -108,12 +130,17 @@ class BindingPart(Core):
 
         def bound(_: list[Any] | None) -> None:
             peer.binding_now.discard(adapter.name)
+            if adapter.state is not AdapterState.UP:
+                self.bind_all()  # it went away while it was offered; its successor may be up already
 
         context = self.heap.address()
         self.call(peer, "ProtocolBindAdapterEx", [peer.protocol_context, context, parameters], bound)
 
-    def open_adapter(self, peer: Peer, protocol: Any, context: Any, parameters: Any) -> Binding:
-        """NdisOpenAdapterEx. :class:`Violation` for a forged handle or an adapter that was not offered."""
+    def open_adapter(self, peer: Peer, protocol: Any, context: Any, parameters: Any) -> Binding | None:
+        """NdisOpenAdapterEx; None if the adapter went away while it was being offered.
+
+        Raises :class:`Violation` for a forged handle or an adapter that was not offered.
+        """
         if peer.protocol_driver is None or protocol != peer.protocol_driver:
             raise Violation("NdisProtocolHandle", "not the handle that NDIS gave on registration")
         if type(context) is not int:
@@ -121,9 +148,13 @@ class BindingPart(Core):
         name = parameters.get("AdapterName") if type(parameters) is dict else None
         if type(name) is not str:
             raise Violation("OpenParameters.AdapterName", "a string expected")
+        if name not in peer.binding_now:
+            raise Violation(
+                "OpenParameters.AdapterName", f"{name!r} was not offered by ProtocolBindAdapterEx"
+            )
         adapter = self._adapter_up(name)
-        if adapter is None or name not in peer.binding_now:
-            raise Violation("OpenParameters.AdapterName", f"{name!r} was not offered by ProtocolBindAdapterEx")
+        if adapter is None:
+            return None
         binding = Binding(self.heap.address(), peer, adapter, context)
         self.bindings[binding.handle] = binding
         peer.bindings.append(binding)
@@ -142,14 +173,14 @@ class BindingPart(Core):
         def answered(values: list[Any] | None) -> None:
             # SUCCESS says that the protocol is through with it; PENDING that it will close it later.
             if values and values[0] == NdisStatus.SUCCESS and binding.state is BindingState.UNBINDING:
-                binding.protocol.closed_handles.add(binding.handle)
+                binding.protocol.closed_handles[binding.handle] = None
                 self.close_binding(binding)
 
         self.call(binding.protocol, "ProtocolUnbindAdapterEx", [context, binding.context], answered)
 
         def overdue() -> None:
             if binding.state is BindingState.UNBINDING:
-                binding.protocol.closed_handles.add(binding.handle)
+                binding.protocol.closed_handles[binding.handle] = binding.context
                 self.emit("unbind.forced", protocol=binding.protocol.name, adapter=binding.adapter.name)
                 self.close_binding(binding)
 
@@ -162,19 +193,32 @@ class BindingPart(Core):
             self.settle(binding)
 
     def settle(self, binding: Binding) -> None:
-        """See whether a binding that is to go can go; terminate what it left behind, layer by layer."""
-        if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED) or binding.outstanding:
+        """See whether a binding that is to go can go; terminate what it left behind, layer by layer.
+
+        Block lists that are under way come back first. Net buffer lists need not: a posted receive may wait
+        for data forever, and its connection's terminate is what ends it (R-TERM-08).
+        """
+        if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED) or binding.lists:
             return
         adapter = binding.adapter
-        if binding.objects and adapter.alive:
-            layer = max(layer for layer, _ in binding.objects.values())
-            handles = [h for h, (at, _) in binding.objects.items() if at == layer]
+        left = binding.objects | binding.lost
+        if left and adapter.alive:
+            layer = max(layer for layer, _ in left.values())
+            count = sum(1 for at, _ in left.values() if at == layer)
             self.emit(
-                "cleanup", protocol=binding.protocol.name, adapter=adapter.name, layer=Layer(layer).name, objects=len(handles)
+                "cleanup",
+                protocol=binding.protocol.name,
+                adapter=adapter.name,
+                layer=Layer(layer).name,
+                objects=count,
             )
-            self.ndis_terminate(binding, handles, lambda: None)
+            self.ndis_terminate(binding, list(left))
+            return
+        self.abort_nbls(adapter, binding)
+        if binding.outstanding or binding.handle not in self.bindings:
             return
         binding.objects.clear()
+        binding.lost.clear()
         abandoned = binding.state is BindingState.ABANDONED
         binding.state = BindingState.CLOSED
         del self.bindings[binding.handle]

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.codec import RETURN
-from ndisbus.core.base import Core
+from ndisbus.core.base import NAME_LIMIT, Core, free_name
 from ndisbus.core.model import AdapterState, Peer, Pending
 from ndisbus.enums import Layer
 from ndisbus.errors import ChimneyError, LocalProtocolError
@@ -86,9 +86,13 @@ class ControlPart(Core):
             if values is None:
                 self.refuse(key, call_id, "control driver", f"{peer.name} is gone")
             elif values[0] != 0:
-                self.refuse(key, call_id, "control driver", f"{peer.name}: {values[1]}")
+                self.refuse(key, call_id, "control driver", f"{peer.name}: {values[-1]}")
+            elif type(values[-1]) is not dict:
+                self.refuse(
+                    key, call_id, "control driver", f"{peer.name} answered {values!r}, which is no map"
+                )
             else:
-                self._reply(key, call_id, values[1])
+                self._reply(key, call_id, values[-1])
 
         self._ask(peer, "control", [command, rest], answered)
 
@@ -112,11 +116,11 @@ class ControlPart(Core):
         im = ims[0]
         taken = {a.name for a in part.adapters.values()}
         stem = next((a.name.rsplit("-", 1)[0] for a in im.adapters), im.name)
-        name = arguments.get("Name") or next(
-            n for n in (f"{stem}-{i}" for i in "abcdefghijklmnopqrstuvwxyz") if n not in taken
-        )
-        if type(name) is not str or name in taken:
-            raise LocalProtocolError(f"Name: {name!r} is no free adapter name")
+        name = arguments.get("Name") or free_name(stem, taken)
+        if type(name) is not str or len(name) > NAME_LIMIT or name in taken:
+            raise LocalProtocolError(
+                f"Name: {name!r} is no free adapter name of at most {NAME_LIMIT} characters"
+            )
         self._reconfigure(key, call_id, im, {"AddAdapter": name}, {"Name": name, "Driver": im.name})
 
     def _adapter_remove(self: Any, key: Any, call_id: int | None, arguments: dict[str, Any]) -> None:
@@ -152,7 +156,7 @@ class ControlPart(Core):
                 self._reply(key, call_id, self.survey(found))
 
         def inspected(epoch: int, values: list[Any] | None) -> None:
-            found[epoch] = values[1] if values and len(values) > 1 else None
+            found[epoch] = _counters(values[-1]) if values else None
             if len(found) == len(peers):
                 finish()
 
@@ -169,20 +173,19 @@ class ControlPart(Core):
         for p in self.peers.values():
             if p.closed:
                 continue
-            said = found.get(p.epoch) or {}
-            kinds = [k for k, there in (("miniport", p.miniport_driver), ("protocol", p.protocol_driver)) if there]
+            said = found.get(p.epoch)
+            kinds = [
+                k for k, there in (("miniport", p.miniport_driver), ("protocol", p.protocol_driver)) if there
+            ]
             processes.append(
                 {
                     "Name": p.name,
                     "Pid": p.pid,
                     "Epoch": p.epoch,
                     "Kind": "intermediate" if p.is_intermediate else "".join(kinds) or "unregistered",
-                    "State": "ready" if said else "no answer",
+                    "State": "no answer" if said is None else "ready",
                     "Space": p.space,
-                    "Counters": said.get("Counters", {}),
-                    "Sent": said.get("Sent", 0),
-                    "Lent": said.get("Lent", 0),
-                    "Heap": said.get("Heap", 0),
+                    **(said or _counters(None)),
                 }
             )
         for a in self.adapters.values():
@@ -241,3 +244,14 @@ class ControlPart(Core):
             "Refused": self.refused,
             "Stale": self.stale,
         }
+
+
+def _counters(said: Any) -> dict[str, Any]:
+    """What a driver said of itself: numbers under names, and nothing else that it may have put there."""
+    said = said if type(said) is dict else {}
+    counters = said.get("Counters")
+    counters = counters if type(counters) is dict else {}
+    return {
+        "Counters": {k: v for k, v in counters.items() if type(k) is str and type(v) is int},
+        **{k: said[k] if type(said.get(k)) is int else 0 for k in ("Sent", "Lent", "Heap")},
+    }

@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ndisbus.codec import RETURN, Message
+from ndisbus.core.base import Violation
 from ndisbus.core.binding import BindingPart
+from ndisbus.core.completions import CompletionPart
 from ndisbus.core.control import ControlPart
 from ndisbus.core.faulting import FaultPart
 from ndisbus.core.indications import IndicationPart
@@ -23,7 +25,18 @@ from ndisbus.core.oids import OidPart
 from ndisbus.core.registration import RegistrationPart
 from ndisbus.core.removal import RemovalPart
 from ndisbus.core.requests import RequestPart
-from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi import (
+    BLOCKS_MINIPORT,
+    BLOCKS_PROTOCOL,
+    CALLS,
+    HANDLE,
+    IO_OPERATIONS,
+    NBL,
+    STATE_OPERATIONS,
+    STRUCT,
+    TEXT,
+    ULONG,
+)
 from ndisbus.errors import DecodeError, RemoteProtocolError
 from ndisbus.faults import FaultTable
 from ndisbus.heap import NDIS_SPACE, Heap
@@ -35,9 +48,29 @@ Send = tuple[Any, Message, Sequence[bytes]]
 
 Handler = Callable[[Peer, Message, Sequence[bytes]], None]
 
+#: Longest text of a report or refusal: it quotes what a stranger wrote, and must travel itself.
+_MAX_TEXT: Final = 1000
+#: Python types of what a parameter carries, and the bound of a number.
+_TYPES: Final[dict[str, tuple[frozenset[type], int]]] = {
+    HANDLE: (frozenset((int, type(None))), 1 << 64),
+    ULONG: (frozenset((int,)), 1 << 32),
+    TEXT: (frozenset((str,)), 0),
+    STRUCT: (frozenset((dict,)), 0),
+    NBL: (frozenset((dict,)), 0),
+    BLOCKS_PROTOCOL: (frozenset((dict,)), 0),
+    BLOCKS_MINIPORT: (frozenset((dict,)), 0),
+}
+#: Generic indications other than NeighborReachabilityQuery carry no list (R-NUD-14).
+_NULLABLE: Final = frozenset(("NdisMOffloadEventIndicate",))
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+
 
 class NdisCore(
     RequestPart,
+    CompletionPart,
     IoPart,
     OidPart,
     IndicationPart,
@@ -49,7 +82,9 @@ class NdisCore(
 ):
     """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None."""
 
-    def __init__(self, config: CoreConfig | None = None, trace: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self, config: CoreConfig | None = None, trace: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
         self.config = config or CoreConfig()
         self.trace = trace
         self.rng = random.Random(self.config.seed)
@@ -64,7 +99,6 @@ class NdisCore(
         self.refused = 0
         self.stale = 0
         self.faults = FaultTable(self.rng)
-        self.waits: list[Any] = []
         self._spaces = NDIS_SPACE
         self._epochs = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -80,7 +114,7 @@ class NdisCore(
         self._handlers |= self.oid_handlers()
         self._handlers |= self.indication_handlers()
         self._handlers |= self.registration_handlers()
-        self._arity = {name: len(CALLS[name].params) for name in self._handlers}
+        self._shapes = {name: tuple(_TYPES[p.carries] for p in CALLS[name].params) for name in self._handlers}
         missing = [c.name for c in CALLS.values() if c.from_driver and c.name not in self._handlers]
         if missing:
             raise AssertionError(f"calls that NDIS does not answer: {missing}")
@@ -99,22 +133,24 @@ class NdisCore(
         if name == RETURN:
             pending = peer.pending.pop(message[1], None)
             if pending is None:
-                self._violation(peer, message, RemoteProtocolError(f"answer to call {message[1]}, which is not open"))
+                self._violation(
+                    peer, message, RemoteProtocolError(f"answer to call {message[1]}, which is not open")
+                )
                 return
             try:
-                pending.then(message[2])
+                self._take_answer(pending, message[2])
             except RemoteProtocolError as e:
                 self._violation(peer, [pending.name, None, []], e)
             return
         handler = self._handlers.get(name)
         if handler is not None and self.trace is None and not self.faults.active:
             # The hot path: nobody watches, nothing interferes.
-            if len(message[2]) == self._arity[name]:
-                try:
-                    handler(peer, message, frames)
-                except RemoteProtocolError as e:
-                    self._violation(peer, message, e)
-                return
+            try:
+                self._check_params(name, message[2])
+                handler(peer, message, frames)
+            except RemoteProtocolError as e:
+                self._violation(peer, message, e)
+            return
         if handler is None:
             if name == "goodbye":
                 self.remove_peer(peer, "left")
@@ -131,13 +167,36 @@ class NdisCore(
 
     def dispatch(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         """Run the handler of a driver's call; whatever rule it breaks becomes a bug check."""
-        call = CALLS[message[0]]
         try:
-            if len(message[2]) != len(call.params):
-                raise DecodeError(call.name, f"{len(call.params)} parameters expected, got {len(message[2])}")
+            self._check_params(message[0], message[2])
             self._handlers[message[0]](peer, message, frames)
         except RemoteProtocolError as e:
             self._violation(peer, message, e)
+
+    def _check_params(self, name: str, args: list[Any]) -> None:
+        """Number, kind and range of a call's parameters; what is in the maps is for its handler to check."""
+        shapes = self._shapes[name]
+        if len(args) != len(shapes):
+            raise DecodeError(name, f"{len(shapes)} parameters expected, got {len(args)}")
+        for i, (types, top) in enumerate(shapes):
+            value = args[i]
+            if type(value) not in types:
+                if value is None and name in _NULLABLE:
+                    continue
+                expected = CALLS[name].params[i]
+                raise DecodeError(
+                    f"{name}.{expected.name}", f"{expected.carries} expected, got {type(value).__name__}"
+                )
+            if top and value is not None and not 0 <= value < top:
+                raise DecodeError(f"{name}.{CALLS[name].params[i].name}", f"{value} is out of range")
+
+    def _take_answer(self, pending: Pending, values: list[Any]) -> None:
+        """Hand an answer to whoever waits for it. :class:`Violation` for one that says nothing."""
+        call = CALLS.get(pending.name)
+        if not values or (call is not None and call.returns == "NDIS_STATUS" and type(values[0]) is not int):
+            pending.then(None)
+            raise Violation("return", f"{values[0]!r} is no NDIS_STATUS" if values else "an empty answer")
+        pending.then(values)
 
     def reject(self, key: Any, error: DecodeError, now: float) -> None:
         """Bytes that were no packet came from ``key``: tell the sender, disturb nobody else."""
@@ -169,9 +228,11 @@ class NdisCore(
         parameter = parameter.removeprefix(f"{name}.")
         if not parameter and call is not None and call.params:
             parameter = call.params[0].name
-        report = BugCheck(peer.name, peer.pid, peer.epoch, name, parameter, error.rule, error.reason, self.now)
-        if isinstance(error, DecodeError):
-            report = BugCheck(peer.name, peer.pid, peer.epoch, name, parameter, error.rule, str(error), self.now)
+        reason = _clip(str(error) if isinstance(error, DecodeError) else error.reason)
+        parameter = _clip(parameter)
+        report = BugCheck(
+            peer.name, peer.pid, peer.epoch, _clip(name), parameter, error.rule, reason, self.now
+        )
         self.bug_checks.append(report)
         del self.bug_checks[:-100]
         self.emit("bugcheck", **{k.lower(): v for k, v in report.to_wire().items()})
@@ -206,6 +267,7 @@ class NdisCore(
     def refuse(self, key: Any, call_id: int | None, what: str, reason: str) -> None:
         """Tell a sender that its message was not accepted, and why."""
         self.refused += 1
+        what, reason = _clip(what), _clip(reason)
         self.emit("refused", call=what, reason=reason)
         self.outbox.append((key, ["refused", call_id, [{"Call": what, "Reason": reason}]], ()))
 

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.blocklist import Key
 from ndisbus.core.base import Core
-from ndisbus.ddi import CALLS, STATE_OPERATIONS, Direction
+from ndisbus.core.model import Pending
+from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS, Direction
 from ndisbus.status import status_symbol
 
 if TYPE_CHECKING:
     from ndisbus.codec import Message
-    from ndisbus.core.model import Adapter, Peer
+    from ndisbus.core.model import Adapter, NblRequest, Peer, Request
     from ndisbus.faults import Fault
 
 __all__ = ["FaultPart"]
 
 _DIRECTIONS: Final = {Direction.DOWN: "down", Direction.UP: "up"}
-_REQUESTS: Final = {o.request for o in STATE_OPERATIONS}
-_HANDLERS: Final = {o.handler for o in STATE_OPERATIONS}
-_COMPLETIONS: Final = {o.completion for o in STATE_OPERATIONS}
+_BLOCKS: Final = frozenset(o.handler for o in STATE_OPERATIONS)
+_IO: Final = frozenset(o.handler for o in IO_OPERATIONS)
+_IO_COMPLETIONS: Final = frozenset(o.completion for o in IO_OPERATIONS)
 
 
 class FaultPart(Core):
@@ -63,7 +64,9 @@ class FaultPart(Core):
         driver, adapter, direction = self._parties(peer, message)
         fault = self.faults.match(message[0], driver=driver, adapter=adapter, direction=direction)
         if fault is not None:
-            self.emit("fault", id=fault.id, action=fault.action, call=message[0], driver=driver, adapter=adapter)
+            self.emit(
+                "fault", id=fault.id, action=fault.action, call=message[0], driver=driver, adapter=adapter
+            )
         return fault
 
     def fault_inbound(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> bool:
@@ -71,6 +74,8 @@ class FaultPart(Core):
         fault = self._match(peer, message)
         if fault is None:
             return False
+        if fault.action in ("drop", "delay"):
+            self._waylay(peer, message)
         if fault.action == "drop":
             return True
         if fault.action == "delay":
@@ -82,41 +87,38 @@ class FaultPart(Core):
             if not peer.closed:
                 self.dispatch(peer, twin, frames)
             return True
-        return self._fail_inbound(peer, message, frames, int(fault.status or 0))
+        # A request that fails is not passed down; see the handlers for what becomes of it.
+        self.injected_status = int(fault.status or 0)
+        try:
+            self.dispatch(peer, message, frames)
+        finally:
+            self.injected_status = None
+        return True
+
+    def _waylay(self, peer: Peer, message: Message) -> None:
+        """The completion of these lists does not come, or late: no fault of the driver that made it."""
+        args = message[2]
+        if message[0] not in _IO_COMPLETIONS or len(args) != 2 or type(args[1]) is not dict:
+            return
+        lists = args[1].get("NetBufferList")
+        for adapter in peer.adapters:
+            for a in lists if type(lists) is list else ():
+                if type(a) is int and a in adapter.nbls:
+                    adapter.nbls[a].waylaid = True
 
     def _late(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         if not peer.closed:
-            self.dispatch(peer, message, frames)
-
-    def _fail_inbound(self, peer: Peer, message: Message, frames: Sequence[bytes], status: int) -> bool:
-        """Fail a request without passing it down, or a completion by rewriting its Status."""
-        name = message[0]
-        if name in _COMPLETIONS and len(message[2]) == 2 and type(message[2][1]) is dict:
-            self._rewrite(peer, message, status)
-            return False
-        if name in _REQUESTS:
-            self.injected_status = status
+            self.late = True
             try:
                 self.dispatch(peer, message, frames)
             finally:
-                self.injected_status = None
-            return True
-        return False
-
-    def _rewrite(self, peer: Peer, message: Message, status: int) -> None:
-        """A completion with another Status: what was offloaded stays offloaded below, as for a real liar."""
-        columns = message[2][1]
-        adapter = self.adapters.get(message[2][0])
-        blocks = columns.get(Key.BLOCK)
-        request = adapter.requests.get(blocks[0]) if adapter is not None and type(blocks) is list and blocks else None
-        if request is None:
-            return
-        columns[Key.STATUS] = [0 if h is None else status for h in request.handles]
-        if request.operation.op == "initiate":
-            columns[Key.CONTEXT] = list(request.contexts)
+                self.late = False
 
     #: Set while a request is dispatched that a fault makes fail before it is passed down.
     injected_status: int | None = None
+    #: Set while a call is dispatched that a fault held back: what it names may be gone through no fault of
+    #: the driver that made it.
+    late: bool = False
 
     def fault_outbound(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> bool:
         """Apply a fault to a call of NDIS's. True if it must not be sent now."""
@@ -129,20 +131,50 @@ class FaultPart(Core):
             self.schedule(self.now + fault.delay, lambda: self._send_late(peer, message, frames))
             return True
         if fault.action == "duplicate":
-            self.outbox.append((peer.key, copy.deepcopy(message), frames))
-            return False
-        if message[0] in _HANDLERS:
-            adapter = next((a for a in peer.adapters if a.context == message[2][0]), None)
-            request = adapter.requests.get(message[2][1][Key.BLOCK][0]) if adapter is not None else None
-            if adapter is not None and request is not None:
-                status = int(fault.status or 0)
-                self.schedule(self.now, lambda: self._fail_late(adapter, request, status))
-                return True
-        return False
+            twin = copy.deepcopy(message)
+            if message[1] is not None:
+                # The driver answers both; the second answer is awaited and means nothing.
+                peer.next_call += 1
+                peer.pending[peer.next_call] = Pending(message[0], lambda _: None, self.now)
+                twin[1] = peer.next_call
+            self.outbox.append((peer.key, message, frames))
+            self.outbox.append((peer.key, twin, frames))
+            return True
+        return self._fail_outbound(peer, message, int(fault.status or 0))
 
-    def _fail_late(self, adapter: Adapter, request: Any, status: int) -> None:
+    def _fail_outbound(self, peer: Peer, message: Message, status: int) -> bool:
+        """Fail a request in place of the driver below, a moment after NDIS has passed it down."""
+        name, call_id, args = message[0], message[1], message[2]
+        adapters = [a for a in peer.adapters if a.context == args[0]]
+        if name in _BLOCKS:
+            adapter, request = next((a, r) for a in adapters if (r := a.requests.get(args[1][Key.BLOCK][0])))
+            if request.operation.op == "terminate":
+                # It fails for the driver above only: what is offloaded below must not be left behind.
+                request.verdict = status
+                return False
+            self.schedule(self.now, lambda: self._fail_list(adapter, request, status))
+        elif name in _IO:
+            addresses = args[2]["NetBufferList"]
+            holder = next(a for a in adapters if addresses[0] in a.nbls)
+            lists = {a: holder.nbls[a] for a in addresses}
+            self.schedule(self.now, lambda: self._fail_nbls(holder, lists, status))
+        else:  # MiniportOidRequest, which is answered
+            self.schedule(self.now, lambda: self._fail_call(peer, call_id, status))
+        return True
+
+    def _fail_list(self, adapter: Adapter, request: Request, status: int) -> None:
         if adapter.requests.get(request.root) is request:
             self.fail_up(adapter, request, status)
+
+    def _fail_nbls(self, adapter: Adapter, lists: dict[int, NblRequest], status: int) -> None:
+        held = [a for a, r in lists.items() if adapter.nbls.get(a) is r]
+        if held:
+            self.return_nbls(adapter, held, status)
+
+    def _fail_call(self, peer: Peer, call_id: int | None, status: int) -> None:
+        pending = peer.pending.pop(call_id or 0, None)
+        if pending is not None:
+            pending.then([status])
 
     def _send_late(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         if not peer.closed:
@@ -177,9 +209,18 @@ class FaultPart(Core):
                 event["list"], event["blocks"] = blocks[0], len(blocks)
                 status = columns.get(Key.STATUS)
                 if status is not None:
-                    counts = Counter(status) if type(status) is list else {status: len(blocks)}
-                    event["status"] = {status_symbol(s) if type(s) is int else str(s): n for s, n in counts.items()}
+                    counts = (
+                        Counter(map(_symbol, status))
+                        if type(status) is list
+                        else {_symbol(status): len(blocks)}
+                    )
+                    event["status"] = dict(counts)
         elif len(message[2]) > 1 and name.endswith("TcpOffloadEvent" if not inbound else "EventHandler"):
             event["list"] = message[2][0]
             event["information"] = list(message[2][1:])
         trace(event)
+
+
+def _symbol(status: Any) -> str:
+    """A status for the trace, which shows calls before anything of them is checked."""
+    return status_symbol(status) if type(status) is int else repr(status)[:20]

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from ndisbus.blocklist import Key
 from ndisbus.codec import RETURN, Message
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import Adapter, Binding, BindingState, Peer, Pending
-from ndisbus.enums import Layer, TcpOffloadEventType
+from ndisbus.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.errors import RemoteProtocolError
 from ndisbus.heap import space_of
 from ndisbus.nblchain import check_nbl_columns
-from ndisbus.status import NdisStatus
+from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.structures import NdisStatusIndication, NdisTcpConnectionOffload
+from ndisbus.validate import EVENT_COLUMNS, check_columns
 
 __all__ = ["IndicationPart"]
 
 _BOUND: Final = (BindingState.OPEN, BindingState.UNBINDING)
+_RETRIEVE: Final = int(TcpOffloadEventType.TcpIndicateRetrieve)
+_BACKLOG: Final = int(TcpOffloadEventType.TcpIndicateSendBacklogChange)
 _EVENTS: Final = frozenset(int(e) for e in TcpOffloadEventType)
+_REASONS: Final = frozenset(int(r) for r in TcpUploadReason if r is not TcpUploadReason.MaxUploadReason)
+_ANSWERS: Final = frozenset(int(s) for s in ALLOWED_STATUS["receive_indication_return"])
+_NOT_ACCEPTED: Final = int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED)
 
 
 class IndicationPart(Core):
@@ -42,11 +50,13 @@ class IndicationPart(Core):
             raise Violation(parameter, f"a pointer expected, got {type(handle).__name__}", "R-HND-06")
         owner = self.by_space.get(space_of(handle))
         for binding in owner.bindings if owner is not None else ():
-            known = binding.objects.get(handle)
+            known = binding.objects.get(handle) or binding.lost.get(handle)
             if (known is not None and known[0] == Layer.TCP) or handle in binding.offloading:
                 if binding.adapter.driver is not peer:
                     raise Violation(parameter, f"{handle:#x} is offloaded at another driver", "R-HND-06")
-                return binding if not binding.protocol.closed else None
+                return binding if binding.state in _BOUND else None
+        if self.late:
+            return None  # NDIS itself held this call back, and the object is gone by now
         if owner is not None and any(b.adapter.driver is peer for b in owner.bindings):
             # It crossed the terminate of its object, which NDIS did for a protocol on its way out.
             if any(b.state not in _BOUND and b.adapter.driver is peer for b in owner.bindings):
@@ -59,8 +69,12 @@ class IndicationPart(Core):
         handle, event, information = message[2]
         if event not in _EVENTS:
             raise Violation("EventType", f"{event!r} is no TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
-        if type(information) is not int or not 0 <= information < 1 << 32:
-            raise Violation("EventSpecificInformation", "a ULONG expected", "R-EVT-01")
+        if event == _RETRIEVE and information not in _REASONS:
+            raise Violation("EventSpecificInformation", f"{information} is no TCP_UPLOAD_REASON", "R-EVT-01")
+        if information and event not in (_RETRIEVE, _BACKLOG):
+            raise Violation(
+                "EventSpecificInformation", f"{information}: this event carries nothing", "R-EVT-01"
+            )
         binding = self._owner(peer, handle, "NdisOffloadHandle")
         if binding is not None:
             # R-HND-10: the upper driver gets the pointer to its own NDIS_OFFLOAD_HANDLE.
@@ -74,12 +88,18 @@ class IndicationPart(Core):
         if status != NdisStatus.SUCCESS:
             raise Violation("Status", "always NDIS_STATUS_SUCCESS", "R-IND-02")
         binding = self._owner(peer, handle, "NdisOffloadHandle")
-        refused = [int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0]
+        refused = [_NOT_ACCEPTED, 0]
         if binding is None:
             self.answer(peer, message, *refused)
             return
         self._ask_up(
-            peer, message, binding, ["ProtocolTcpOffloadReceiveIndicate", [handle, columns, status]], frames, refused
+            peer,
+            message,
+            binding,
+            ["ProtocolTcpOffloadReceiveIndicate", [handle, columns, status]],
+            frames,
+            refused,
+            _check_consumed,
         )
 
     def _ask_up(
@@ -90,12 +110,27 @@ class IndicationPart(Core):
         call: list[Any],
         frames: Sequence[bytes],
         otherwise: list[Any],
+        check: Callable[[list[Any]], None],
     ) -> None:
-        """An indication that waits for the upper driver's answer (the call is synchronous in NDIS)."""
+        """An indication that waits for the upper driver's answer (the call is synchronous in NDIS).
+
+        ``check`` raises :class:`RemoteProtocolError` for an answer that is none; the driver below gets
+        ``otherwise`` then, as it does when there is nobody to answer.
+        """
 
         def answered(values: list[Any] | None) -> None:
+            problem: RemoteProtocolError | None = None
+            if values is not None:
+                try:
+                    check(values)
+                except RemoteProtocolError as e:
+                    problem, values = e, None
             if not peer.closed:
-                self.outbox.append((peer.key, [RETURN, message[1], values if values is not None else otherwise], ()))
+                self.outbox.append(
+                    (peer.key, [RETURN, message[1], values if values is not None else otherwise], ())
+                )
+            if problem is not None:
+                raise problem
 
         upper = binding.protocol
         upper.next_call += 1
@@ -108,8 +143,8 @@ class IndicationPart(Core):
     def _offload_event(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         handle, columns, code = message[2]
         adapter = self.adapter_of(peer, handle, "NdisMiniportHandle")
-        if columns is not None and (type(columns) is not dict or type(columns.get("Block")) is not list):
-            raise Violation("OffloadBlockList", "a block list or nil expected", "R-NUD-14")
+        if columns is not None:
+            check_columns(columns, "NdisMOffloadEventIndicate.OffloadBlockList", EVENT_COLUMNS)
         binding = adapter.chimney_owner
         if binding is None or binding.state not in _BOUND:
             self.answer(peer, message, None, columns)
@@ -118,9 +153,10 @@ class IndicationPart(Core):
             peer,
             message,
             binding,
-            ["ProtocolIndicateOffloadEvent", [binding.context, columns, code]],
+            ["ProtocolIndicateOffloadEvent", [binding.context, _protocol_form(columns), code]],
             frames,
             [None, columns],
+            _check_event_answer,
         )
 
     def _status(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
@@ -138,11 +174,12 @@ class IndicationPart(Core):
             adapter.paused = True
         elif code == NdisStatus.OFFLOAD_RESUME:
             adapter.paused = False
-            if isinstance(indication.status_buffer, NdisTcpConnectionOffload):
-                adapter.capabilities = wire["StatusBuffer"]
+            report = indication.status_buffer
+            if isinstance(report, NdisTcpConnectionOffload):
+                adapter.capabilities = wire["StatusBuffer"] if report.is_recognised() else None
 
     def _receive_frames(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
-        handle, chain, *rest = message[2]
+        handle, chain, *rest = message[2]  # the others are numbers, and checked
         adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
         columns = check_nbl_columns(chain, "NdisMIndicateReceiveNetBufferLists.NetBufferLists")
         for binding in list(adapter.bindings):
@@ -151,3 +188,33 @@ class IndicationPart(Core):
                 if frames:
                     out.append(len(frames))
                 self.send(binding.protocol, out, frames)
+
+
+def _check_consumed(values: list[Any]) -> None:
+    """ProtocolTcpOffloadReceiveIndicate answers (status, BytesConsumed)."""
+    if len(values) != 2 or values[0] not in _ANSWERS:
+        raise Violation(
+            "return", f"{values!r}: a status of a receive indication and BytesConsumed expected", "R-IND-03"
+        )
+    consumed = values[1]
+    if type(consumed) is not int or not 0 <= consumed < 1 << 32:
+        raise Violation("BytesConsumed", f"{consumed!r} is no number of bytes", "R-IND-03")
+    if consumed and values[0] == _NOT_ACCEPTED:
+        raise Violation("BytesConsumed", f"{consumed} bytes of a refused indication", "R-IND-04")
+
+
+def _check_event_answer(values: list[Any]) -> None:
+    """ProtocolIndicateOffloadEvent answers (nothing, the list with what was written to it)."""
+    if len(values) != 2 or values[0] is not None:
+        raise Violation("return", "nil and OffloadBlockList expected")
+    if values[1] is not None:
+        check_columns(values[1], "ProtocolIndicateOffloadEvent.OffloadBlockList", EVENT_COLUMNS)
+
+
+def _protocol_form(columns: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The list of a generic indication as the upper driver sees it, with its own handle (R-BLK-04)."""
+    if columns is None or Key.NDIS_OFFLOAD_HANDLE not in columns:
+        return columns
+    upper = {k: v for k, v in columns.items() if k not in (Key.NDIS_OFFLOAD_HANDLE, Key.CELL, Key.CONTEXT)}
+    upper[Key.OFFLOAD_HANDLE] = columns[Key.NDIS_OFFLOAD_HANDLE]
+    return upper

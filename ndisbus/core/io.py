@@ -15,7 +15,8 @@ from ndisbus.core.model import BindingState, NblRequest
 from ndisbus.ddi import CALLS, Operation
 from ndisbus.enums import Layer
 from ndisbus.heap import space_of
-from ndisbus.nblchain import check_nbl_columns
+from ndisbus.nbl import chain
+from ndisbus.nblchain import Attachments, check_nbl_columns
 from ndisbus.status import ALLOWED_STATUS, NdisStatus
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 __all__ = ["IoPart"]
 
 _ABORTED: Final = int(NdisStatus.REQUEST_ABORTED)
+#: The rule that an illegal Status breaks.
+_LEGAL: Final = {
+    "send": "R-SEND-07",
+    "receive": "R-RECV-09",
+    "disconnect": "R-DISC-09",
+    "forward": "R-FWD-05",
+}
 
 
 class IoPart(Core):
@@ -35,7 +43,7 @@ class IoPart(Core):
         return {"NdisOffloadTcpReceiveReturn": self._receive_return}
 
     def find_object(self, peer: Peer, handle: Any, parameter: str) -> tuple[Binding, int, int]:
-        """The binding, layer and PVOID of an object ``peer`` offloaded. :class:`Violation` if there is none."""
+        """Binding, layer and PVOID of an object ``peer`` offloaded. :class:`Violation` if there is none."""
         if type(handle) is int:
             for binding in peer.bindings:
                 known = binding.objects.get(handle)
@@ -53,31 +61,36 @@ class IoPart(Core):
             args = message[2]
             columns = check_nbl_columns(args[1], f"{operation.request}.NetBufferList")
             addresses: list[int] = columns["NetBufferList"]
+            status = self.injected_status
             if operation.op == "disconnect" and len(addresses) != 1:
                 raise Violation("NetBufferList", "a disconnect carries exactly one list", "R-DISC-01")
             try:
                 binding, layer, context = self.find_object(peer, args[0], "NdisOffloadHandle")
             except Violation:
-                if not self._gone(peer, args[0]):
+                gone = self._gone(peer, args[0])
+                if gone is None:
                     raise
-                self._return_down(peer, operation, columns)
+                self._return_down(peer, operation, gone, columns)
                 return
             if layer != Layer.TCP:
                 raise Violation("NdisOffloadHandle", f"{args[0]:#x} is no connection", "R-HND-08")
             adapter = binding.adapter
             for a in addresses:
-                if a in adapter.nbls:
+                twin = adapter.nbls.get(a)
+                if twin is not None and twin.binding.protocol is peer:
                     raise Violation("NetBufferList", f"{a:#x} is outstanding on {adapter.name} already")
+                if twin is not None:
+                    status = _ABORTED  # whoever passed it down before is dead, and it is not back yet
                 if space_of(a) != peer.space and not any(a in own.nbls for own in peer.adapters):
                     raise Violation("NetBufferList", f"{a:#x} lies in a stranger's address space", "R-IM-10")
             if not adapter.alive:
-                self._complete_nbls(binding, operation, addresses, [_ABORTED] * len(addresses), columns, ())
+                status = _ABORTED
+            if status is not None:
+                columns.pop("NetBufferLists", None)  # the contents are the sender's and stay there
+                self._complete_nbls(binding, operation, addresses, [status] * len(addresses), columns, ())
                 return
-            for a in addresses:
-                adapter.nbls[a] = NblRequest(
-                    operation, binding, args[0], columns.get("SourceHandle"), columns.get("Context"), self.now
-                )
-            binding.outstanding += len(addresses)
+            request = NblRequest(operation, binding, args[0], columns.get("Context"), self.now)
+            self.lend_nbls(binding, addresses, request)
             lower = dict(columns)
             lower["SourceHandle"] = binding.handle
             lower.pop("Status", None)
@@ -86,17 +99,42 @@ class IoPart(Core):
 
         return down
 
-    def _gone(self, peer: Peer, handle: Any) -> bool:
-        """Whether a handle is the peer's own but names nothing any more: a request that crossed a removal."""
-        return type(handle) is int and space_of(handle) == peer.space and bool(peer.bindings) and any(
-            not b.adapter.alive or b.state is not BindingState.OPEN for b in peer.bindings
-        )
+    def lend_nbls(self, binding: Binding, addresses: list[int], request: NblRequest) -> None:
+        """Keep the books of the lists of one request that a driver below is given."""
+        binding.adapter.nbls.update(dict.fromkeys(addresses, request))
+        binding.io.setdefault(request.offload_handle, set()).update(addresses)
+        binding.outstanding += len(addresses)
 
-    def _return_down(self, peer: Peer, operation: Operation, columns: dict[str, Any]) -> None:
+    def take_nbl(self, adapter: Adapter, address: int) -> NblRequest:
+        """A list is the driver below's no more."""
+        request = adapter.nbls.pop(address)
+        binding, handle = request.binding, request.offload_handle
+        binding.outstanding -= 1
+        held = binding.io[handle]
+        held.discard(address)
+        if not held:
+            del binding.io[handle]
+        return request
+
+    def _gone(self, peer: Peer, handle: Any) -> int | None:
+        """The binding context for a request that crossed a removal: its handle names nothing any more.
+
+        None if nothing was removed that it could have named.
+        """
+        if type(handle) is not int or space_of(handle) != peer.space:
+            return None
+        for b in peer.bindings:
+            if self.late or handle in b.lost or not b.adapter.alive or b.state is not BindingState.OPEN:
+                return b.context
+        return next((c for c in peer.closed_handles.values() if c is not None), None)
+
+    def _return_down(self, peer: Peer, operation: Operation, context: int, columns: dict[str, Any]) -> None:
         n = len(columns["NetBufferList"])
-        upper: dict[str, Any] = {k: columns[k] for k in ("NetBufferList", "SourceHandle", "Context") if k in columns}
+        upper: dict[str, Any] = {
+            k: columns[k] for k in ("NetBufferList", "SourceHandle", "Context") if k in columns
+        }
         upper["Status"] = [_ABORTED] * n
-        self.send(peer, [operation.completion_handler, None, [peer.bindings[0].context, upper]])
+        self.send(peer, [operation.completion_handler, None, [context, upper]])
 
     def io_up(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
         """The handler of a completion such as NdisTcpOffloadSendComplete."""
@@ -112,29 +150,33 @@ class IoPart(Core):
                 raise Violation("NetBufferList.Status", "not written")
             if not allowed.issuperset(statuses):
                 wrong = next(s for s in statuses if s not in allowed)
-                raise Violation("NetBufferList.Status", f"{wrong:#x} is not legal for {operation.op}", "R-SEND-07")
+                raise Violation(
+                    "NetBufferList.Status",
+                    f"{wrong:#x} is not legal for {operation.op}",
+                    _LEGAL[operation.op],
+                )
             # One call may gather lists of several requests; NDIS sorts them out by binding.
             groups: dict[int, list[int]] = {}
             for i, a in enumerate(addresses):
                 request = adapter.nbls.get(a)
+                if request is None and self.late:
+                    continue  # NDIS itself held this call back, and the list is home by now
                 if request is None or request.operation is not operation:
-                    raise Violation("NetBufferList", f"{a:#x} is not outstanding as {operation.op} on {adapter.name}", "R-IM-11")
+                    reason = f"{a:#x} is not outstanding as {operation.op} on {adapter.name}"
+                    raise Violation("NetBufferList", reason, "R-IM-11")
                 groups.setdefault(request.binding.handle, []).append(i)
-            source = columns.get("SourceHandle")
-            if len(groups) == 1 and source != next(iter(groups)):
-                raise Violation("NetBufferList.SourceHandle", "not the value that NDIS stored there", "R-IM-11")
+            if len(groups) == 1 and columns.get("SourceHandle") not in groups:
+                raise Violation(
+                    "NetBufferList.SourceHandle", "not the value that NDIS stored there", "R-IM-11"
+                )
             for indexes in groups.values():
                 mine = [addresses[i] for i in indexes]
                 binding = adapter.nbls[mine[0]].binding
-                first = adapter.nbls[mine[0]]
-                part = columns if len(groups) == 1 else {**columns, "NetBufferLists": None}
-                part = {**part, "SourceHandle": first.source_handle}
-                if first.context is not None:
-                    part["Context"] = first.context
-                for a in mine:
-                    del adapter.nbls[a]
-                binding.outstanding -= len(mine)
-                self._complete_nbls(binding, operation, mine, [statuses[i] for i in indexes], part, frames)
+                part = (columns, frames) if len(groups) == 1 else _part(columns, frames, mine)
+                contexts = {self.take_nbl(adapter, a).context for a in mine}
+                # Lists of several requests have no common context: whoever left one looks at each list.
+                part[0]["Context"] = contexts.pop() if len(contexts) == 1 else None
+                self._complete_nbls(binding, operation, mine, [statuses[i] for i in indexes], *part)
                 if binding.state is not BindingState.OPEN:
                     self.settle(binding)
 
@@ -158,27 +200,38 @@ class IoPart(Core):
             binding.protocol, _message(operation.completion_handler, [binding.context, upper], frames), frames
         )
 
-    def abort_nbls(self, adapter: Adapter) -> None:
-        """Return every list a dead adapter still holds: NDIS_STATUS_REQUEST_ABORTED in each."""
-        while adapter.nbls:
-            first = next(iter(adapter.nbls.values()))
-            mine = [
-                a
-                for a, r in adapter.nbls.items()
-                if r.binding is first.binding and r.operation is first.operation and r.context == first.context
-            ]
+    def abort_nbls(self, adapter: Adapter, binding: Binding | None = None) -> None:
+        """Return the lists a dead adapter still holds, or those of one binding: REQUEST_ABORTED in each."""
+        mine = [a for a, r in adapter.nbls.items() if binding is None or r.binding is binding]
+        if mine:
+            self.return_nbls(adapter, mine, _ABORTED)
+
+    def return_nbls(self, adapter: Adapter, addresses: list[int], status: int) -> None:
+        """Complete lists on behalf of a driver below that cannot, or is not to."""
+        groups: dict[tuple[int, str, int | None], list[int]] = {}
+        for a in addresses:
+            r = adapter.nbls[a]
+            if r.along:
+                self.take_nbl(adapter, a)
+                continue
+            groups.setdefault((r.binding.handle, r.operation.op, r.context), []).append(a)
+        for (_, _, context), mine in groups.items():
+            first = adapter.nbls[mine[0]]
             for a in mine:
-                del adapter.nbls[a]
-            first.binding.outstanding -= len(mine)
-            columns = {"Context": first.context}
-            self._complete_nbls(first.binding, first.operation, mine, [_ABORTED] * len(mine), columns, ())
-            if first.binding.state is not BindingState.OPEN:
-                self.settle(first.binding)
+                self.take_nbl(adapter, a)
+            columns = {"Context": context}
+            self._complete_nbls(first.binding, first.operation, mine, [status] * len(mine), columns, ())
+        for handle in {handle: None for handle, _, _ in groups}:
+            bound = self.bindings.get(handle)
+            if bound is not None and bound.state is not BindingState.OPEN:
+                self.settle(bound)
 
     def _receive_return(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         """NdisOffloadTcpReceiveReturn names the binding (R-DIS-10) and is not answered (R-DIS-45)."""
-        binding = self.binding_of(peer, message[2][0])
         columns = check_nbl_columns(message[2][1], "NdisOffloadTcpReceiveReturn.NetBufferList")
+        if peer.forced(message[2][0]) is not None:
+            return  # closed by force meanwhile: nobody is left to take them back
+        binding = self.binding_of(peer, message[2][0])
         adapter = binding.adapter
         if adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
@@ -187,3 +240,17 @@ class IoPart(Core):
 
 def _message(name: str, params: list[Any], frames: Sequence[bytes]) -> Message:
     return [name, None, params, len(frames)] if frames else [name, None, params]
+
+
+def _part(
+    columns: dict[str, Any], frames: Sequence[bytes], addresses: list[int]
+) -> tuple[dict[str, Any], Sequence[bytes]]:
+    """What belongs to some of the lists of a call, the data included. Raises :class:`DecodeError`."""
+    if columns.get("NetBufferLists") is None:
+        return dict(columns), ()
+    objects = Attachments(columns["NetBufferLists"], frames).read()
+    first = chain(objects[a] for a in addresses if a in objects)
+    if first is None:
+        return {**columns, "NetBufferLists": None}, ()
+    attached = Attachments.of([first])
+    return {**columns, "NetBufferLists": attached.wire}, attached.frames

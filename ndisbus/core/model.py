@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class CoreConfig:
     """Limits, in seconds."""
 
@@ -36,6 +36,8 @@ class CoreConfig:
     request_limit: float = 10.0
     #: How long a protocol may take to close a binding that it was told to unbind.
     unbind_limit: float = 5.0
+    #: How long the second terminate of objects whose first one failed may be wanting (R-DIS-43).
+    lost_limit: float = 2.0
     #: Seed of everything random (faults with a probability).
     seed: int = 0
 
@@ -130,17 +132,26 @@ class Peer:
     bind: tuple[str, ...] | str = ()
     #: The adapter that "auto" came to mean; kept so that it gets the same one again.
     assigned: str | None = None
+    #: Epoch of the intermediate driver that was asked for it; it is asked once.
+    asked_epoch: int = 0
     binding_now: set[str] = field(default_factory=set)
+    #: Adapters (handles) that it closed of its own accord; they are not offered to it again.
+    given_up: set[int] = field(default_factory=set)
     adapters: list[Adapter] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
-    #: Bindings that NDIS closed by force; the driver may still close them once.
-    closed_handles: set[int] = field(default_factory=set)
+    #: Bindings that NDIS closed; the driver may still close them once. The value is the binding's context
+    #: if it was closed by force: what comes late through it fails. Otherwise it was given up, and is None.
+    closed_handles: dict[int, int | None] = field(default_factory=dict)
     watched: bool = False
 
     @property
     def is_intermediate(self) -> bool:
         """Whether it has both edges."""
         return self.miniport_driver is not None and self.protocol_driver is not None
+
+    def forced(self, handle: int | None) -> int | None:
+        """ProtocolBindingContext of a binding that was closed by force; None if this handle is none such."""
+        return self.closed_handles.get(handle) if self.closed_handles and handle is not None else None
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid}, epoch {self.epoch})"
@@ -186,10 +197,20 @@ class Binding:
     state: BindingState = BindingState.OPEN
     #: What is offloaded through it: OffloadHandle -> (layer, the driver below's PVOID).
     objects: dict[int, tuple[int, int]] = field(default_factory=dict)
-    #: OffloadHandles that pending initiates offer.
-    offloading: set[int] = field(default_factory=set)
-    #: Requests of this binding that are not completed, block lists and net buffer lists.
+    #: Objects whose terminate failed below once: one more may follow (R-DIS-43).
+    failing: set[int] = field(default_factory=set)
+    #: OffloadHandles that pending initiates offer, and that pending terminates name.
+    offloading: set[int | None] = field(default_factory=set)
+    terminating: set[int | None] = field(default_factory=set)
+    #: Objects whose terminate failed: known for their events and for one more terminate (R-DIS-43).
+    lost: dict[int, tuple[int, int]] = field(default_factory=dict)
+    #: Those of them that NDIS terminated itself in the end.
+    swept: set[int | None] = field(default_factory=set)
+    #: Requests of this binding that are not completed: of all kinds, and the block lists among them.
     outstanding: int = 0
+    lists: int = 0
+    #: The net buffer lists among them, by the OffloadHandle of their connection.
+    io: dict[int, set[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -211,6 +232,10 @@ class Request:
     started_at: float
     #: Set for requests that NDIS itself made.
     then: Callable[[], None] | None = None
+    #: Send data that goes along with new offloads: OffloadHandle -> net buffer lists.
+    chains: dict[int, list[int]] = field(default_factory=dict)
+    #: A status that an armed fault puts in the place of the outcome.
+    verdict: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -220,9 +245,12 @@ class NblRequest:
     operation: Operation
     binding: Binding
     offload_handle: int
-    source_handle: int | None
     context: int | None
     started_at: float
+    #: A fault took its completion away, or holds it back: the driver below has it no more.
+    waylaid: bool = False
+    #: It went along with its connection: when nobody can complete it, it comes home with that, too.
+    along: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -232,3 +260,5 @@ class OidRequest:
     binding: Binding
     request: dict[str, Any]
     started_at: float
+    #: Whether it is a set that enables the chimney.
+    enabling: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.base import Core, Violation
-from ndisbus.core.model import AdapterState, OidRequest
+from ndisbus.core.model import AdapterState, BindingState, OidRequest
 from ndisbus.enums import NdisRequestType, Oid
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisOidRequest, NdisTaskOffloadHeader
@@ -30,10 +30,19 @@ class OidPart(Core):
         return {"NdisOidRequest": self._oid_request, "NdisMOidRequestComplete": self._oid_complete}
 
     def _oid_request(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
-        binding = self.binding_of(peer, message[2][0])
-        wire = message[2][1]
+        handle, wire = message[2]
         request = NdisOidRequest.from_wire(wire, "NdisOidRequest.OidRequest")
+        context = peer.forced(handle)
+        if context is not None:
+            # Closed by force meanwhile.
+            late = [context, wire, int(NdisStatus.FAILURE), "the binding is closed"]
+            self.send(peer, ["ProtocolOidRequestComplete", None, late])
+            return
+        binding = self.binding_of(peer, handle)
         adapter = binding.adapter
+        if self.injected_status is not None:
+            self.complete_oid(binding, wire, self.injected_status, "a fault was injected")
+            return
         if not adapter.alive:
             self.complete_oid(binding, wire, int(NdisStatus.FAILURE), f"adapter {adapter.name} is gone")
             return
@@ -50,21 +59,24 @@ class OidPart(Core):
                 self.complete_oid(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
                 return
         key = self.heap.address()
-        adapter.oids[key] = OidRequest(binding, wire, self.now)
+        adapter.oids[key] = OidRequest(binding, wire, self.now, _enables(request))
         binding.outstanding += 1
 
         def returned(values: list[Any] | None) -> None:
             if values is None or key not in adapter.oids:
                 return  # the adapter died; its removal completed the request
-            status = values[0] if type(values[0]) is int else int(NdisStatus.FAILURE)
-            if status == NdisStatus.PENDING:
-                return
-            self._finish(adapter, key, values[1] if len(values) > 1 and type(values[1]) is dict else wire, status)
+            if values[0] != NdisStatus.PENDING:
+                done = values[1] if len(values) > 1 else {**wire, "RequestId": key}
+                self._finish(adapter, key, done, values[0], "MiniportOidRequest.OidRequest")
 
         # RequestId names the request between NDIS and the miniport; the requester gets its own back.
-        self.call(adapter.driver, "MiniportOidRequest", [adapter.context, {**wire, "RequestId": key}], returned)
+        self.call(
+            adapter.driver, "MiniportOidRequest", [adapter.context, {**wire, "RequestId": key}], returned
+        )
 
-    def _ndis_answers(self, adapter: Adapter, request: NdisOidRequest) -> tuple[int, dict[str, Any] | None] | None:
+    def _ndis_answers(
+        self, adapter: Adapter, request: NdisOidRequest
+    ) -> tuple[int, dict[str, Any] | None] | None:
         """What NDIS answers without asking the miniport (R-OID-12, R-OID-13); None if it does not."""
         known: dict[int, dict[str, Any] | None] = {
             int(Oid.OID_TCP_CONNECTION_OFFLOAD_CURRENT_CONFIG): adapter.config,
@@ -82,34 +94,49 @@ class OidPart(Core):
 
     def _claim(self, binding: Binding, request: NdisOidRequest) -> str:
         """Whether a protocol may set the offload capabilities; the reason why not, or empty (R-OID-08)."""
-        adapter = binding.adapter
-        header = request.information_buffer
-        enabling = isinstance(header, NdisTaskOffloadHeader) and header.chimney() is not None
+        adapter, enabling = binding.adapter, _enables(request)
         owner = adapter.chimney_owner
+        if owner is not None and owner.state not in (BindingState.OPEN, BindingState.UNBINDING):
+            # Its protocol is gone; NDIS is only clearing up after it and needs no chimney for that.
+            return ""
+        if owner is None and enabling:
+            # A set that the miniport has not answered yet claims the chimney as well.
+            pending = (
+                o.binding for o in adapter.oids.values() if o.enabling and not o.binding.protocol.closed
+            )
+            owner = next(pending, None)
         if owner is not None and owner is not binding:
             if not enabling:
                 return f"the chimney of {adapter.name} is {owner.protocol.name}'s to disable [R-OID-08]"
             return (
-                f"the chimney of {adapter.name} is enabled by {owner.protocol.name} (pid {owner.protocol.pid}), and only one "
-                "protocol at a time may have it [R-OID-08]. Get an adapter of your own: attach with bind \"auto\", or "
-                "run 'ndisbus adapter add' and bind to the adapter it names"
+                f"the chimney of {adapter.name} is enabled by {owner.protocol.name} (pid "
+                f"{owner.protocol.pid}), and only one protocol at a time may have it [R-OID-08]. Get an "
+                "adapter of your own: attach with "
+                "bind \"auto\", or run 'ndisbus adapter add' and bind to the adapter it names"
             )
         return ""
 
     def _oid_complete(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, status = message[2]
         adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
-        key = wire.get("RequestId") if type(wire) is dict else None
-        if key not in adapter.oids:
+        key = wire.get("RequestId")
+        if type(key) is not int or key not in adapter.oids:
             raise Violation("OidRequest.RequestId", f"no request {key!r} is outstanding on {adapter.name}")
-        if type(status) is not int:
-            raise Violation("Status", "an NDIS_STATUS expected")
-        self._finish(adapter, key, wire, status)
+        self._finish(adapter, key, wire, status, "NdisMOidRequestComplete.OidRequest")
 
-    def _finish(self, adapter: Adapter, key: int, wire: dict[str, Any], status: int) -> None:
-        oid = adapter.oids.pop(key)
-        oid.binding.outstanding -= 1
+    def _finish(self, adapter: Adapter, key: int, wire: Any, status: int, where: str) -> None:
+        """A request came back from the miniport. :class:`Violation` if it is not the one that was given."""
+        oid = adapter.oids[key]
         request = NdisOidRequest.from_wire(oid.request, "OidRequest")
+        answer = NdisOidRequest.from_wire(wire, where)
+        if (answer.oid, answer.request_type, answer.request_id) != (request.oid, request.request_type, key):
+            raise Violation(
+                "OidRequest", f"not the request that was given: {request.oid:#x} came as {answer.oid:#x}"
+            )
+        if not 0 <= status < 1 << 32 or status == NdisStatus.PENDING:
+            raise Violation("Status", f"{status:#x} is no final NDIS_STATUS")
+        del adapter.oids[key]
+        oid.binding.outstanding -= 1
         if status == _SUCCESS and request.request_type == _SET:
             if request.oid == Oid.OID_TCP_TASK_OFFLOAD:
                 self._enabled(oid.binding, request)
@@ -119,11 +146,9 @@ class OidPart(Core):
         self.settle(oid.binding)
 
     def _enabled(self, binding: Binding, request: NdisOidRequest) -> None:
-        """A set of OID_TCP_TASK_OFFLOAD went through: only what it names is enabled now (R-OID-05, R-OID-07)."""
+        """A set of OID_TCP_TASK_OFFLOAD is through: only what it names is enabled (R-OID-05, R-OID-07)."""
         adapter = binding.adapter
-        header = request.information_buffer
-        chimney = header.chimney() if isinstance(header, NdisTaskOffloadHeader) else None
-        if chimney is None:
+        if not _enables(request):
             adapter.chimney_owner, adapter.config = None, None
             self.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
             return
@@ -134,11 +159,25 @@ class OidPart(Core):
         """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
         if binding.adapter.state is AdapterState.DEAD and not reason:
             reason = f"adapter {binding.adapter.name} is gone"
-        self.send(binding.protocol, ["ProtocolOidRequestComplete", None, [binding.context, request, status, reason]])
+        self.send(
+            binding.protocol, ["ProtocolOidRequestComplete", None, [binding.context, request, status, reason]]
+        )
 
     def abort_oids(self, adapter: Adapter) -> None:
         """Fail the OID requests a dead adapter still holds."""
         for oid in list(adapter.oids.values()):
             oid.binding.outstanding -= 1
-            self.complete_oid(oid.binding, oid.request, int(NdisStatus.REQUEST_ABORTED), f"adapter {adapter.name} is gone")
+            self.complete_oid(
+                oid.binding, oid.request, int(NdisStatus.REQUEST_ABORTED), f"adapter {adapter.name} is gone"
+            )
         adapter.oids.clear()
+
+
+def _enables(request: NdisOidRequest) -> bool:
+    """Whether a request is a set that enables the chimney."""
+    header = request.information_buffer
+    return (
+        request.request_type == _SET
+        and isinstance(header, NdisTaskOffloadHeader)
+        and header.chimney() is not None
+    )

@@ -14,7 +14,7 @@ from ndisbus.characteristics import (
     NdisTcpOffloadEventHandlers,
 )
 from ndisbus.codec import Message
-from ndisbus.core.base import Core, Violation
+from ndisbus.core.base import NAME_LIMIT, Core, Violation
 from ndisbus.core.model import Adapter, AdapterState, BindingState, Peer
 from ndisbus.enums import NdisChimneyOffloadType, ObjectType
 from ndisbus.errors import RemoteProtocolError
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["RegistrationPart"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
-_NAME_LIMIT: Final = 64
+#: How many closed epochs are remembered.
+_MAX_CLOSED: Final = 64
 
 #: Header.Type -> what is registered by it, and its structure. Provider structures belong to the
 #: miniport edge, client structures to the protocol edge (R-DIS-44).
@@ -77,18 +78,22 @@ class RegistrationPart(Core):
         if len(args) != 2 or type(args[1]) is not dict:
             raise RemoteProtocolError("hello takes [protocol version, identity map]")
         if args[0] != PROTOCOL_VERSION:
-            raise RemoteProtocolError(f"protocol version {args[0]!r}; this bus speaks version {PROTOCOL_VERSION}")
+            raise RemoteProtocolError(
+                f"protocol version {args[0]!r}; this bus speaks version {PROTOCOL_VERSION}"
+            )
         identity = args[1]
         name, pid = identity.get("Name"), identity.get("Pid", 0)
-        if type(name) is not str or not 0 < len(name) <= _NAME_LIMIT or not name.isprintable():
-            raise RemoteProtocolError(f"identity.Name: 1 to {_NAME_LIMIT} printable characters expected")
+        if type(name) is not str or not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
+            raise RemoteProtocolError(f"identity.Name: 1 to {NAME_LIMIT} printable characters expected")
         if type(pid) is not int or pid < 0:
             raise RemoteProtocolError("identity.Pid: a process id expected")
         for other in self.peers.values():
             if other.name == name and not other.closed:
                 raise RemoteProtocolError(
-                    f"identity.Name: a driver called {name!r} is here already (pid {other.pid}); choose another name"
+                    f"identity.Name: a driver called {name!r} is here already (pid {other.pid}); "
+                    "choose another name"
                 )
+        self._forget_closed()
         self._spaces += 1
         self._epochs += 1
         peer = Peer(key, name, pid, self._spaces, self._epochs, identity, self.now)
@@ -106,6 +111,14 @@ class RegistrationPart(Core):
             **self.ready_extra,
         }
         self.send(peer, ["ready", message[1], [ready]])
+
+    def _forget_closed(self) -> None:
+        """Only the latest closed epochs are remembered: what comes late from one is known for what it is."""
+        closed = [p for p in self.by_space.values() if p.closed and not p.bindings]
+        for p in closed[:-_MAX_CLOSED]:
+            del self.by_space[p.space]
+            if self.peers.get(p.key) is p:
+                del self.peers[p.key]
 
     #: What the runtime adds to a ready message: the bus's own pid and the like.
     ready_extra: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
@@ -125,6 +138,8 @@ class RegistrationPart(Core):
 
         def options_set(values: list[Any] | None) -> None:
             status = _status(values)
+            if status != _SUCCESS:
+                peer.miniport_driver = None
             self.answer(peer, message, status, handle)
             if status == _SUCCESS:
                 for n in names:
@@ -166,7 +181,8 @@ class RegistrationPart(Core):
         handle, characteristics = message[2]
         if type(characteristics) is not dict or type(characteristics.get("Header")) is not dict:
             raise Violation("OptionalHandlers", "a characteristics structure with a Header expected")
-        kind = _CHARACTERISTICS.get(characteristics["Header"].get("Type"))
+        number = characteristics["Header"].get("Type")
+        kind = _CHARACTERISTICS.get(number) if type(number) is int else None
         if kind is None:
             self.answer(peer, message, int(NdisStatus.NOT_SUPPORTED))
             return
@@ -175,8 +191,12 @@ class RegistrationPart(Core):
         own = peer.miniport_driver if provider else peer.protocol_handle
         if handle is None or handle != own:
             edge = "miniport" if provider else "protocol"
-            raise Violation("NdisHandle", f"{name} characteristics belong to the {edge} edge's handle", "R-DIS-44")
-        if name.endswith("tcp") and characteristics.get("OffloadType") != int(NdisChimneyOffloadType.NdisTcpChimneyOffload):
+            raise Violation(
+                "NdisHandle", f"{name} characteristics belong to the {edge} edge's handle", "R-DIS-44"
+            )
+        if name.endswith("tcp") and characteristics.get("OffloadType") != int(
+            NdisChimneyOffloadType.NdisTcpChimneyOffload
+        ):
             raise Violation("OptionalHandlers.OffloadType", "must be NdisTcpChimneyOffload", "R-REG-04")
         structure.from_wire(characteristics, "OptionalHandlers")
         peer.handlers.add(name)
@@ -210,16 +230,24 @@ class RegistrationPart(Core):
             status = _status(values)
             if status == _SUCCESS and adapter.context is None:
                 status = int(NdisStatus.FAILURE)
-            if status == _SUCCESS and not peer.closed:
+            if status == _SUCCESS and adapter.state is AdapterState.CLOSING:
+                then(status, adapter)
+                self.close_adapter(adapter)  # it was told to go before it was up
+                return
+            if status == _SUCCESS and adapter.state is AdapterState.INITIALIZING:
                 adapter.state = AdapterState.UP
                 self.emit("adapter.up", adapter=name, driver=peer.name, epoch=peer.epoch)
                 self.watch_hang(peer)
             else:
                 self._drop_adapter(adapter)
+                if adapter.on_halted is not None:
+                    adapter.on_halted()
             then(status, adapter)
             self.bind_all()
 
-        self.call(peer, "MiniportInitializeEx", [adapter.handle, peer.miniport_context, parameters], initialized)
+        self.call(
+            peer, "MiniportInitializeEx", [adapter.handle, peer.miniport_context, parameters], initialized
+        )
 
     def _drop_adapter(self, adapter: Adapter) -> None:
         adapter.state = AdapterState.DEAD
@@ -237,7 +265,9 @@ class RegistrationPart(Core):
             raise Violation("MiniportAttributes.MiniportAdapterContext", "a pointer expected")
         capabilities = attributes.get("TcpConnectionOffloadCapabilities")
         if capabilities is not None:
-            NdisTcpConnectionOffload.from_wire(capabilities, "MiniportAttributes.TcpConnectionOffloadCapabilities")
+            where = "MiniportAttributes.TcpConnectionOffloadCapabilities"
+            if not NdisTcpConnectionOffload.from_wire(capabilities, where).is_recognised():
+                capabilities = None  # R-OID-09
         adapter.context = context
         adapter.capabilities = capabilities
         self.answer(peer, message, _SUCCESS)
@@ -255,8 +285,8 @@ class RegistrationPart(Core):
         handle, name, context = message[2]
         if peer.miniport_driver is None or handle != peer.miniport_driver:
             raise Violation("NdisMiniportDriverHandle", "not the handle that NDIS gave on registration")
-        if type(name) is not str or not 0 < len(name) <= _NAME_LIMIT:
-            raise Violation("DriverInstance", f"a name of 1 to {_NAME_LIMIT} characters expected")
+        if type(name) is not str or not 0 < len(name) <= NAME_LIMIT:
+            raise Violation("DriverInstance", f"a name of 1 to {NAME_LIMIT} characters expected")
         if any(a.name == name and a.state is not AdapterState.DEAD for a in self.adapters.values()):
             raise Violation("DriverInstance", f"an adapter called {name!r} is here already")
         if context is not None and type(context) is not int:
@@ -271,10 +301,15 @@ class RegistrationPart(Core):
 
     def _im_deinitialize(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         adapter = self.adapter_of(peer, message[2][0], "NdisMiniportHandle")
-        if adapter.state is AdapterState.CLOSING:
+        if not adapter.virtual:
+            raise Violation("NdisMiniportHandle", f"{adapter.name} is no virtual adapter")
+        if adapter.state not in (AdapterState.INITIALIZING, AdapterState.UP):
             raise Violation("NdisMiniportHandle", f"{adapter.name} is being halted already")
         adapter.on_halted = lambda: self.answer(peer, message, _SUCCESS)
-        self.close_adapter(adapter)
+        if adapter.state is AdapterState.INITIALIZING:
+            adapter.state = AdapterState.CLOSING  # it goes as soon as it is up
+        else:
+            self.close_adapter(adapter)
 
     def close_adapter(self, adapter: Adapter) -> None:
         """Unbind everybody above, then halt: MiniportHaltEx is the adapter's last call."""
@@ -301,7 +336,10 @@ class RegistrationPart(Core):
 
     def _open(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         binding = self.open_adapter(peer, *message[2])
-        self.answer(peer, message, _SUCCESS, binding.handle)
+        if binding is None:
+            self.answer(peer, message, int(NdisStatus.ADAPTER_REMOVED), None)
+        else:
+            self.answer(peer, message, _SUCCESS, binding.handle)
 
     def _close(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         handle = message[2][0]
@@ -315,13 +353,15 @@ class RegistrationPart(Core):
         if binding.state not in (BindingState.OPEN, BindingState.UNBINDING):
             self.answer(peer, message, _SUCCESS)
             return
+        if binding.state is BindingState.OPEN:
+            peer.given_up.add(binding.adapter.handle)
         self.answer(peer, message, _SUCCESS)
         self.close_binding(binding)
 
 
 def _names(value: Any, where: str) -> Iterable[str]:
-    if type(value) is not list or any(type(v) is not str or not 0 < len(v) <= _NAME_LIMIT for v in value):
-        raise Violation(where, f"an array of names of 1 to {_NAME_LIMIT} characters expected")
+    if type(value) is not list or any(type(v) is not str or not 0 < len(v) <= NAME_LIMIT for v in value):
+        raise Violation(where, f"an array of names of 1 to {NAME_LIMIT} characters expected")
     if len(set(value)) != len(value):
         raise Violation(where, "a name stands there twice")
     return list(value)

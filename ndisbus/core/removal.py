@@ -32,6 +32,8 @@ class RemovalPart(Core):
         self.send(peer, ["closed", None, [info]])
         peer.closed = True
         self.emit("closed", driver=peer.name, pid=peer.pid, epoch=peer.epoch, reason=reason)
+        for adapter in peer.adapters:
+            adapter.state = AdapterState.DEAD  # before anything else happens: nobody is to be bound to it now
         for pending in list(peer.pending.values()):
             pending.then(None)
         peer.pending.clear()
@@ -47,16 +49,22 @@ class RemovalPart(Core):
         adapter.state = AdapterState.DEAD
         self.adapters.pop(adapter.handle, None)
         adapter.driver.adapters.remove(adapter)
+        # Net buffer lists first, as always: those of a connection are back before its terminate completes.
+        self.abort_nbls(adapter)
         for request in list(adapter.requests.values()):
             self.fail_up(adapter, request, _FAILURE)
-        self.abort_nbls(adapter)
         self.abort_oids(adapter)
-        retrieve, abort = int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpOffloadEventType.TcpIndicateAbort)
+        retrieve, abort = (
+            int(TcpOffloadEventType.TcpIndicateRetrieve),
+            int(TcpOffloadEventType.TcpIndicateAbort),
+        )
         failure = int(TcpUploadReason.HardwareFailure)
         for binding in list(adapter.bindings):
             for handle, (layer, _) in list(binding.objects.items()):
                 if layer == Layer.TCP:
-                    self.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, retrieve, failure]])
+                    self.send(
+                        binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, retrieve, failure]]
+                    )
                     self.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, abort, 0]])
             if binding.state is BindingState.OPEN:
                 self.unbind(binding, f"{adapter.driver.name}: {reason}")
@@ -74,7 +82,8 @@ class RemovalPart(Core):
     def _check_hang(self, peer: Peer) -> None:
         if peer.closed:
             return
-        adapters = [a for a in peer.adapters if a.state in (AdapterState.UP, AdapterState.CLOSING)]
+        up = (AdapterState.UP, AdapterState.CLOSING)
+        adapters = [a for a in peer.adapters if a.state in up and a.context is not None]
         if not adapters:
             peer.watched = False
             return
@@ -115,13 +124,19 @@ class RemovalPart(Core):
         """A request this driver has held for too long, if it is not a driver below that holds it."""
         limit = self.config.request_limit
         for adapter in peer.adapters:
-            if adapter.paused:
-                continue  # a paused target may queue initiates for as long as it likes (R-PAUSE-02)
             for root, request in adapter.requests.items():
                 if self.now - request.started_at <= limit:
                     break
+                if adapter.paused and request.operation.op == "initiate":
+                    continue  # a paused target may queue them for as long as it likes (R-PAUSE-02)
                 if not any(root in b.adapter.requests for b in peer.bindings):
                     return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
+            for oid in adapter.oids.values():
+                if self.now - oid.started_at <= limit:
+                    break
+                # Below an intermediate driver the request bears another RequestId, so any one will do.
+                if not any(o.binding is b for b in peer.bindings for o in b.adapter.oids.values()):
+                    return f"held NdisOidRequest {oid.request['Oid']:#010x} for more than {limit:g} s"
         return ""
 
     def _reset(self, peer: Peer, adapter: Adapter) -> None:

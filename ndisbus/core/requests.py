@@ -1,63 +1,39 @@
-"""The five state-manipulation operations: down through a binding, up by SourceHandle, exactly once.
+"""The five state-manipulation operations on their way down, through a binding.
 
-Down, NDIS checks the list, notes down what it lends, and turns the PROTOCOL form into the MINIPORT form
-by replacing a few columns. Up, it compares what comes back with what it lent: the same blocks, the same
-SourceHandle, ImReserved and ProtocolReserved, a legal Status in every block. A difference is a bug check
-of the driver that handed the list back, never a silent misdelivery.
+NDIS checks the list, notes down what it lends, and turns the PROTOCOL form into the MINIPORT form by
+replacing a few columns. The way up is in :mod:`ndisbus.core.completions`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.blocklist import BLOCK_SIZE, Key
+from ndisbus.blocklist import Key
 from ndisbus.core.base import Core, Violation
-from ndisbus.core.model import AdapterState, BindingState, Request
-from ndisbus.ddi import STATE_OPERATIONS, Operation
-from ndisbus.enums import Layer, OffloadStateType
-from ndisbus.heap import ADDRESS_BITS
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.validate import DOWN_COLUMNS, UP_COLUMNS, check_columns, check_tree
+from ndisbus.core.completions import failed_columns, same
+from ndisbus.core.model import AdapterState, Binding, NblRequest, Peer, Request
+from ndisbus.ddi import IO_OPERATIONS, Operation
+from ndisbus.enums import Layer
+from ndisbus.heap import ADDRESS_BITS, space_of
+from ndisbus.nblchain import chain_addresses
+from ndisbus.status import NdisStatus
+from ndisbus.validate import DOWN_COLUMNS, check_columns, check_nodes, check_tree
 
 if TYPE_CHECKING:
     from ndisbus.codec import Message
-    from ndisbus.core.model import Adapter, Binding, Peer
 
-__all__ = ["RequestPart", "same"]
+__all__ = ["RequestPart"]
 
-_SUCCESS: Final = int(NdisStatus.SUCCESS)
-_PARTIAL: Final = int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)
 _FAILURE: Final = int(NdisStatus.FAILURE)
-_ALLOWED: Final = {o.op: frozenset(int(s) for s in ALLOWED_STATUS[o.op]) for o in STATE_OPERATIONS}
-#: What a driver below must hand back exactly as it was given (R-BLK-12, R-BLK-13, R-IM-05).
-_LENT: Final = (*Key.IM_RESERVED, *Key.PROTOCOL_RESERVED)
-#: What travels up besides: written by the driver below, or to be applied by the upper one.
+_SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
+#: What a driver below does not get to see, or gets afresh.
 _STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS))
-_CARRIED: Final = (Key.BLOCK, Key.STATUS, *_LENT, Key.STATE, Key.NBL_CHAIN, Key.NET_BUFFER_LISTS)
-_TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
-_DELEGATED: Final = {
-    Layer.NEIGHBOR: int(OffloadStateType.NeighborOffloadDelegatedState),
-    Layer.PATH: int(OffloadStateType.Ip4OffloadDelegatedState),
-    Layer.TCP: int(OffloadStateType.TcpOffloadDelegatedState),
-}
-
-
-def same(a: Any, b: Any, n: int) -> bool:
-    """Whether two columns hold the same values, spread out or not."""
-    if a == b:
-        return True
-    if type(a) is list:
-        return a == (b if type(b) is list else [b] * n)
-    return type(b) is list and b == [a] * n
-
-
-def _listed(col: Any, n: int) -> list[Any]:
-    return col if type(col) is list else [col] * n
 
 
 class RequestPart(Core):
-    """Requests and completions of block lists."""
+    """Requests on block lists."""
 
     # -- down ----------------------------------------------------------------------------------
 
@@ -66,18 +42,27 @@ class RequestPart(Core):
         where = f"{operation.request}.OffloadBlockList"
 
         def down(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
-            args = message[2]
-            binding = self.binding_of(peer, args[0])
-            columns = check_columns(args[1], where, DOWN_COLUMNS)
-            request = self._examine(operation, where, peer, binding, columns)
-            if self.injected_status is not None:
-                self._refuse_request(request, "a fault was injected", self.injected_status)
+            handle, wire = message[2]
+            columns = check_columns(wire, where, DOWN_COLUMNS)
+            context = peer.forced(handle)
+            if context is not None:
+                self._too_late(peer, operation, handle, context, columns)
                 return
-            refusal = self._why_not(operation, binding)
+            binding = self.binding_of(peer, handle)
+            request = self._examine(operation, where, peer, binding, columns)
+            status = self.injected_status
+            refusal = self._why_not(request)
+            if status is not None and not refusal:
+                if operation.op == "terminate":
+                    # It fails for the driver above only: what is offloaded below must not be left behind.
+                    request.verdict = status
+                else:
+                    self._refuse_request(request, "a fault was injected", status)
+                    return
             if refusal:
                 self._refuse_request(request, refusal)
                 return
-            self._pass_down(request, frames)
+            self.pass_down(request, frames)
 
         return down
 
@@ -91,11 +76,16 @@ class RequestPart(Core):
         low = peer.space << ADDRESS_BITS
         high = low + (1 << ADDRESS_BITS)
         adapter = binding.adapter
-        if root in adapter.requests:
-            raise Violation("OffloadBlockList", f"list {root:#x} is outstanding on {adapter.name} already", "R-BLK-11")
+        twin = adapter.requests.get(root)
+        if twin is not None and twin.binding.protocol is peer:
+            raise Violation(
+                "OffloadBlockList", f"list {root:#x} is outstanding on {adapter.name} already", "R-BLK-11"
+            )
         if low <= root < high:
             if n > 1 and not (low <= min(blocks) and max(blocks) < high):
-                raise Violation("OffloadBlockList.Block", "a block lies in a stranger's address space", "R-BLK-11")
+                raise Violation(
+                    "OffloadBlockList.Block", "a block lies in a stranger's address space", "R-BLK-11"
+                )
             layers = check_tree(columns, where)
         else:
             upper = self._lent_to(peer, root)
@@ -105,9 +95,15 @@ class RequestPart(Core):
                     f"{root:#x} lies in a stranger's address space and was not lent to {peer.name}",
                     "R-BLK-11",
                 )
+            if upper.operation is not operation:
+                given = upper.operation
+                reason = f"{root:#x} was given by {given.handler}; it goes on by {given.request}"
+                raise Violation("OffloadBlockList", reason, "R-IM-01")
             for key in (Key.NEXT, Key.DEPENDENT, Key.TYPE):
                 if not same(columns.get(key), upper.columns.get(key), n):
-                    raise Violation(f"OffloadBlockList.{key}", "a list was changed on its way down", "R-IM-04")
+                    raise Violation(
+                        f"OffloadBlockList.{key}", "a list was changed on its way down", "R-IM-04"
+                    )
             layers = upper.layers
         handles = columns.pop(Key.OFFLOAD_HANDLE, None)
         cells = columns.pop(Key.HANDLE_CELL, None)
@@ -132,9 +128,43 @@ class RequestPart(Core):
         else:
             paired = [h is None for h in handles] == [c is None for c in cells]
         if not paired:
-            raise Violation("OffloadBlockList.OffloadHandle", "a handle without a cell, or the reverse", "R-IM-08")
-        self._check_objects(operation, binding, handles, contexts)
-        return Request(operation, binding, root, blocks, layers, handles, cells, contexts, columns, self.now)
+            raise Violation(
+                "OffloadBlockList.OffloadHandle", "a handle without a cell, or the reverse", "R-IM-08"
+            )
+        self._check_objects(operation, binding, handles, contexts, layers)
+        request = Request(
+            operation, binding, root, blocks, layers, handles, cells, contexts, columns, self.now
+        )
+        if operation.op == "initiate":
+            check_nodes(columns, handles, contexts, where)
+            if columns.get(Key.NBL_CHAIN) is not None:
+                request.chains = self._send_data(peer, request, where)
+        return request
+
+    def _send_data(self, peer: Peer, request: Request, where: str) -> dict[int, list[int]]:
+        """Outstanding send data that goes down with new connections; it comes back as sends do (R-OSD-10)."""
+        columns = request.columns
+        attached = chain_addresses(columns.get(Key.NET_BUFFER_LISTS) or (), f"{where}.NetBufferLists")
+        pointers = columns[Key.NBL_CHAIN]
+        if type(pointers) is not list:
+            pointers = [pointers] * len(request.blocks)
+        chains: dict[int, list[int]] = {}
+        held = request.binding.adapter.nbls
+        for i, (handle, pointer) in enumerate(zip(request.handles, pointers, strict=True)):
+            if pointer is None:
+                continue
+            at = f"OffloadBlockList.NetBufferListChain[{i}]"
+            if handle is None or request.contexts[i] is not None or request.layers[i] != Layer.TCP:
+                raise Violation(at, "only a connection that is being offloaded brings send data", "R-BLK-14")
+            if pointer not in attached:
+                raise Violation(at, f"{pointer:#x} names no list that came along", "R-BLK-14")
+            chains[handle] = attached.pop(pointer)
+            for a in chains[handle]:
+                if space_of(a) != peer.space and not any(a in own.nbls for own in peer.adapters):
+                    raise Violation(at, f"{a:#x} lies in a stranger's address space", "R-IM-10")
+                if a in held:
+                    raise Violation(at, f"{a:#x} is outstanding on {request.binding.adapter.name} already")
+        return chains
 
     def _lent_to(self, peer: Peer, root: int) -> Request | None:
         for adapter in peer.adapters:
@@ -144,12 +174,17 @@ class RequestPart(Core):
         return None
 
     def _check_objects(
-        self, operation: Operation, binding: Binding, handles: list[int | None], contexts: list[int | None]
+        self,
+        operation: Operation,
+        binding: Binding,
+        handles: list[int | None],
+        contexts: list[int | None],
+        layers: list[int],
     ) -> None:
         """Objects named by a request are offloaded through this binding, offered ones are not yet."""
-        objects, offloading = binding.objects, binding.offloading
+        objects, offloading, terminating = binding.objects, binding.offloading, binding.terminating
         initiating = operation.op == "initiate"
-        for handle, context in zip(handles, contexts):  # noqa: B905 - made equally long just above
+        for handle, context, layer in zip(handles, contexts, layers):  # noqa: B905 - made equally long above
             if handle is None:
                 continue
             if offloading and handle in offloading:
@@ -160,26 +195,55 @@ class RequestPart(Core):
                     reason = f"{handle:#x} names no offloaded object: its cell holds NULL"
                     raise Violation("OffloadBlockList.OffloadHandle", reason, "R-HND-04")
                 if handle in objects:
-                    raise Violation("OffloadBlockList.OffloadHandle", f"{handle:#x} is offloaded already", "R-INIT-02")
+                    raise Violation(
+                        "OffloadBlockList.OffloadHandle", f"{handle:#x} is offloaded already", "R-INIT-02"
+                    )
                 continue
             known = objects.get(handle)
+            if known is None and operation.op == "terminate":
+                known = binding.lost.get(handle)  # its first terminate failed: one more may follow (R-DIS-43)
+                if known is None and handle in binding.swept:
+                    continue
+            if known is None and not binding.adapter.alive:
+                continue  # it was lost with its adapter; the request fails without being passed down
             if known is None:
                 raise Violation(
-                    "OffloadBlockList.OffloadHandle", f"{handle:#x} is not offloaded through this binding", "R-HND-04"
+                    "OffloadBlockList.OffloadHandle",
+                    f"{handle:#x} is not offloaded through this binding",
+                    "R-HND-04",
                 )
-            if known[1] != context:
+            if known != (layer, context):
+                if known[1] == context:
+                    stands, belongs = Layer(layer).name, Layer(known[0]).name
+                    reason = f"{handle:#x} is of layer {belongs}, its block of layer {stands}"
+                    raise Violation("OffloadBlockList.Type", reason, "R-BLK-05")
                 raise Violation(
                     "OffloadBlockList.*MiniportOffloadContext",
                     f"the cell of {handle:#x} holds {context:#x}, the driver below stored {known[1]:#x}",
                     "R-HND-04",
                 )
+            if terminating and handle in terminating and handle not in binding.swept:
+                raise Violation(
+                    "OffloadBlockList.OffloadHandle", f"{handle:#x} is being terminated", "R-HND-04"
+                )
+        if (initiating or operation.op == "terminate") and len(handles) > 1:
+            named = [h for h in handles if h is not None] if None in handles else handles
+            if len(set(named)) != len(named):
+                twice = next(h for h, count in Counter(named).items() if count > 1)
+                reason = f"{twice:#x} stands in two blocks of the list"
+                raise Violation("OffloadBlockList.OffloadHandle", reason, "R-HND-07")
 
-    def _why_not(self, operation: Operation, binding: Binding) -> str:
+    def _why_not(self, request: Request) -> str:
         """Why a request is not passed down at all; it then fails at once. Empty if it is."""
-        adapter = binding.adapter
+        binding, adapter = request.binding, request.binding.adapter
         if not adapter.alive:
             return f"adapter {adapter.name} is gone"
-        if operation.op != "initiate":
+        if request.root in adapter.requests:
+            # Whoever passed it down before is dead; the driver below has not handed it back yet.
+            return f"list {request.root:#x} is still in the hands of {adapter.driver.name}"
+        if request.operation.op == "terminate" and not binding.swept.isdisjoint(request.handles):
+            return "its objects were terminated when nobody asked for the second terminate in time"
+        if request.operation.op != "initiate":
             return ""
         if adapter.state is not AdapterState.UP:
             return f"adapter {adapter.name} is closing"
@@ -194,23 +258,45 @@ class RequestPart(Core):
         return ""
 
     def _refuse_request(self, request: Request, reason: str, status: int = _FAILURE) -> None:
-        """Fail a request that was not passed down: every block FAILURE, nothing below has seen it."""
+        """Fail a request that was not passed down: every block that status, nothing below has seen it."""
         self.emit("request.refused", op=request.operation.op, list=request.root, reason=reason)
         binding = request.binding
         if request.operation.op == "terminate":
-            self._forget(binding, request)
-        columns = self._failed(request, status)
+            named = {h: binding.objects[h] for h in request.handles if h in binding.objects}
+            self.forget(binding, request.handles)
+            if binding.adapter.alive:
+                self.lose(binding, named)
+        columns = failed_columns(request.blocks, request.handles, request.columns, status)
         columns[Key.SOURCE_HANDLE] = binding.handle
         self.send(binding.protocol, [request.operation.completion_handler, None, [binding.context, columns]])
 
-    def _pass_down(self, request: Request, frames: Sequence[bytes]) -> None:
+    def _too_late(
+        self, peer: Peer, operation: Operation, handle: int, context: int, columns: dict[str, Any]
+    ) -> None:
+        """A request on a binding that NDIS closed by force meanwhile: nothing is below it any more."""
+        blocks = columns[Key.BLOCK]
+        handles = columns.get(Key.OFFLOAD_HANDLE)
+        if type(handles) is not list:
+            handles = [handles] * len(blocks)
+        failed = failed_columns(blocks, handles, columns, _FAILURE)
+        failed[Key.SOURCE_HANDLE] = handle
+        self.send(peer, [operation.completion_handler, None, [context, failed]])
+
+    def pass_down(self, request: Request, frames: Sequence[bytes]) -> None:
+        """Give the list to the driver below, in the MINIPORT form (R-BLK-02), and keep the books."""
         binding, adapter = request.binding, request.binding.adapter
         if request.operation.op == "initiate":
             for handle, context in zip(request.handles, request.contexts, strict=True):
                 if handle is not None and context is None:
                     binding.offloading.add(handle)
+            for handle, addresses in request.chains.items():
+                along = NblRequest(_SEND, binding, handle, None, self.now, along=True)
+                self.lend_nbls(binding, addresses, along)
+        elif request.operation.op == "terminate":
+            binding.terminating.update(request.handles)
         adapter.requests[request.root] = request
         binding.outstanding += 1
+        binding.lists += 1
         columns = request.columns
         lower = dict(columns)
         if not _STRIPPED.isdisjoint(lower):
@@ -227,170 +313,3 @@ class RequestPart(Core):
         if frames:
             message.append(len(frames))
         self.send(adapter.driver, message, frames)
-
-    # -- up ------------------------------------------------------------------------------------
-
-    def state_up(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
-        """The handler of a completion such as NdisMInitiateOffloadComplete."""
-        where = f"{operation.completion}.OffloadBlockList"
-        allowed = _ALLOWED[operation.op]
-
-        def up(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
-            args = message[2]
-            adapter = self.adapter_of(peer, args[0], "NdisMiniportHandle")
-            columns = check_columns(args[1], where, UP_COLUMNS)
-            blocks = columns[Key.BLOCK]
-            request = adapter.requests.get(blocks[0])
-            if request is None or request.operation is not operation:
-                reason = f"list {blocks[0]:#x} is not outstanding on {adapter.name}"
-                if request is not None:
-                    reason = f"list {blocks[0]:#x} belongs to {request.operation.request}"
-                raise Violation("OffloadBlockList", reason, "R-BLK-10")
-            self._compare(request, columns, allowed)
-            if operation.op == "initiate":
-                self._offloaded(request, columns)
-            self._complete(adapter, request, columns, frames)
-
-        return up
-
-    def _compare(self, request: Request, columns: dict[str, Any], allowed: frozenset[int]) -> None:
-        """What comes back must be what was lent, with a legal Status in every block."""
-        n = len(request.blocks)
-        if columns[Key.BLOCK] != request.blocks:
-            raise Violation("OffloadBlockList.Block", "not the blocks that were given", "R-BLK-10")
-        source = columns.get(Key.SOURCE_HANDLE)
-        if source != request.binding.handle and not same(source, request.binding.handle, n):
-            raise Violation(
-                "OffloadBlockList.SourceHandle",
-                f"not the value {request.binding.handle:#x} that NDIS stored there: "
-                "the completion would go to a stranger's binding",
-                "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12",
-            )
-        for key in _LENT:
-            given, back = request.columns.get(key), columns.get(key)
-            if given != back and not same(given, back, n):
-                rule = "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12"
-                raise Violation(f"OffloadBlockList.{key}", "not handed back as it was given", rule)
-        status = columns.get(Key.STATUS)
-        if status is None or (type(status) is list and None in status):
-            raise Violation("OffloadBlockList.Status", "not written in every block", "R-BLK-09")
-        if status == _SUCCESS:
-            return
-        written = set(status) if type(status) is list else {status}
-        if not written <= allowed:
-            wrong = sorted(written - allowed)
-            text = ", ".join(f"{v:#x}" for v in wrong)
-            raise Violation("OffloadBlockList.Status", f"{text} is not legal for {request.operation.op}", _LEGAL[request.operation.op])
-        if written != {_SUCCESS} and None in request.handles:
-            for i, handle in enumerate(request.handles):
-                if handle is None and _listed(status, n)[i] != _SUCCESS:
-                    raise Violation(f"OffloadBlockList.Status[{i}]", "a placeholder always succeeds", "R-TREE-02")
-
-    def _offloaded(self, request: Request, columns: dict[str, Any]) -> None:
-        """Take note of the objects that an initiate offloaded, and of the PVOIDs stored for them."""
-        n = len(request.blocks)
-        statuses = _listed(columns[Key.STATUS], n)
-        stored = _listed(columns.get(Key.CONTEXT), n)
-        objects = request.binding.objects
-        low = request.binding.adapter.driver.space << ADDRESS_BITS
-        high = low + (1 << ADDRESS_BITS)
-        for i, (handle, before, status, after) in enumerate(
-            zip(request.handles, request.contexts, statuses, stored, strict=True)
-        ):
-            if handle is None:
-                continue
-            if before is None and (status == _SUCCESS or status == _PARTIAL):
-                if after is None:
-                    raise Violation(
-                        f"OffloadBlockList.*MiniportOffloadContext[{i}]", "offloaded, but the cell holds NULL", "R-HND-02"
-                    )
-                if not low <= after < high:
-                    raise Violation(
-                        f"OffloadBlockList.*MiniportOffloadContext[{i}]",
-                        f"{after:#x} lies in a stranger's address space",
-                        "R-HND-02",
-                    )
-                objects[handle] = (request.layers[i], after)
-            elif after != before:
-                raise Violation(
-                    f"OffloadBlockList.*MiniportOffloadContext[{i}]", "written although nothing was offloaded", "R-HND-03"
-                )
-
-    def _complete(
-        self, adapter: Adapter, request: Request, columns: dict[str, Any], frames: Sequence[bytes]
-    ) -> None:
-        """A request is over: take it off the books and tell the driver above, if it still lives."""
-        binding = request.binding
-        del adapter.requests[request.root]
-        adapter.completed += 1
-        binding.outstanding -= 1
-        op = request.operation.op
-        if op == "initiate":
-            binding.offloading.difference_update(request.handles)  # type: ignore[arg-type]
-        elif op == "terminate":
-            self._forget(binding, request)
-        if request.then is not None:
-            request.then()
-        elif not binding.protocol.closed:
-            upper: dict[str, Any] = {k: columns[k] for k in _CARRIED if k in columns}
-            upper[Key.SOURCE_HANDLE] = binding.handle
-            if op == "initiate" and Key.CONTEXT in columns:
-                upper[Key.CONTEXT] = columns[Key.CONTEXT]
-            message: Message = [request.operation.completion_handler, None, [binding.context, upper]]
-            if frames:
-                message.append(len(frames))
-            self.send(binding.protocol, message, frames)
-        if binding.state is not BindingState.OPEN:
-            self.settle(binding)
-
-    def _forget(self, binding: Binding, request: Request) -> None:
-        objects = binding.objects
-        for handle in request.handles:
-            if handle is not None:
-                objects.pop(handle, None)
-
-    def fail_up(self, adapter: Adapter, request: Request, status: int) -> None:
-        """Complete an outstanding request on behalf of a driver that cannot any more (design, "Killed")."""
-        self._complete(adapter, request, self._failed(request, status), ())
-
-    def _failed(self, request: Request, status: int) -> dict[str, Any]:
-        """The columns of a completion that nobody below made: lent columns as they were, one status."""
-        columns: dict[str, Any] = {Key.BLOCK: request.blocks, Key.STATUS: status}
-        if None in request.handles:
-            # A placeholder always succeeds (R-TREE-02).
-            columns[Key.STATUS] = [_SUCCESS if h is None else status for h in request.handles]
-        for key in _LENT:
-            if key in request.columns:
-                columns[key] = request.columns[key]
-        return columns
-
-    # -- requests of NDIS's own ----------------------------------------------------------------
-
-    def ndis_terminate(self, binding: Binding, handles: list[int], then: Callable[[], None]) -> None:
-        """Terminate objects on behalf of a protocol that is no more: one list of siblings, one layer."""
-        layer = binding.objects[handles[0]][0]
-        blocks = list(self.heap.addresses(len(handles), BLOCK_SIZE))
-        n = len(blocks)
-        contexts = [binding.objects[h][1] for h in handles]
-        columns: dict[str, Any] = {
-            Key.BLOCK: blocks,
-            Key.TYPE: _DELEGATED[Layer(layer)],
-            Key.REVISION: 1,
-            Key.SIZE: BLOCK_SIZE,
-            Key.NEXT: [*blocks[1:], None],
-            Key.CONTEXT: contexts,
-        }
-        request = Request(
-            _TERMINATE, binding, blocks[0], blocks, [layer] * n, list(handles), [h + 0x10 for h in handles], list(contexts), columns, self.now
-        )
-        request.then = then
-        self._pass_down(request, ())
-
-
-_LEGAL: Final = {
-    "initiate": "R-INIT-04",
-    "query": "R-QRY-04",
-    "update": "R-UPD-10",
-    "invalidate": "R-INV-06",
-    "terminate": "R-TERM-17",
-}

@@ -249,7 +249,7 @@ def test_a_terminated_object_is_gone(bench: Any, upper: Any, nic: Any) -> None:
 def test_r_dis_43_an_object_that_fails_its_terminate_can_be_terminated_once_more(
     bench: Any, upper: Any, nic: Any, first: Any, second: int
 ) -> None:
-    """R-DIS-43, R-HWF-01: the entry outlives the first failure and nothing but a second terminate names it."""
+    """R-DIS-43, R-HWF-01: the entry outlives the first failure, and only a second terminate names it."""
     handles = offload(bench, upper, nic, 2)
     wire = down(bench, "terminate", upper.miniport_list(handles))
     assert up(bench, "terminate", nic.completion(wire, first))[Key.STATUS] == first

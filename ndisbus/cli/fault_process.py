@@ -1,0 +1,176 @@
+"""``ndisbus fault kill | stall | resume | restart``: faults of whole processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+import psutil
+
+from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.cli.wait import is_ready, wait_for
+from ndisbus.errors import BusUnavailable, ChimneyError
+from ndisbus.rundir import read_pid
+
+__all__ = [
+    "NoSuchProcess",
+    "find_process",
+    "kill_command",
+    "restart_command",
+    "resume_command",
+    "stall_command",
+]
+
+#: How long the bus has to say which process it is (seconds); it may be stalled itself.
+_PATIENCE: Final = 2.0
+#: How long a killed process has to be gone (seconds).
+_DEATH: Final = 5.0
+_INTERVAL: Final = 0.02
+
+
+class NoSuchProcess(ChimneyError):
+    """Nobody of that name runs here, or it cannot be signalled."""
+
+
+def find_process(endpoint: str | None, name: str) -> tuple[psutil.Process, int | None]:
+    """The process called ``name``, and its epoch if it is on the bus.
+
+    The bus itself is found by its pid file, and so is a driver when the bus does not know it. Raises
+    :class:`NoSuchProcess`.
+    """
+    known: list[str] = []
+    if name != "bus":
+        try:
+            ps = request(endpoint, "ps", {}, _PATIENCE)
+        except BusUnavailable:
+            ps = {"Processes": []}
+        for p in ps["Processes"]:
+            if p["Name"] == name:
+                return _process(name, p["Pid"]), p["Epoch"]
+            known.append(p["Name"])
+    record = read_pid(name)
+    if record is None:
+        there = ", ".join(sorted(known)) or "none"
+        raise NoSuchProcess(f"no process called {name!r} is here; drivers on the bus: {there}")
+    return _process(name, record.pid), None
+
+
+def _process(name: str, pid: int) -> psutil.Process:
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess as error:
+        raise NoSuchProcess(f"{name}: pid {pid} does not run on this machine") from error
+
+
+def _signal(name: str, process: psutil.Process, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except psutil.NoSuchProcess as error:
+        raise NoSuchProcess(f"{name}: pid {process.pid} has just ended") from error
+    except psutil.AccessDenied as error:
+        raise NoSuchProcess(f"{name}: pid {process.pid} belongs to another user") from error
+
+
+def _kill(name: str, process: psutil.Process) -> None:
+    _signal(name, process, process.kill)
+    until = time.monotonic() + _DEATH
+    while True:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        if time.monotonic() >= until:
+            raise NoSuchProcess(f"{name}: pid {process.pid} did not die within {_DEATH:g} s of SIGKILL")
+        time.sleep(_INTERVAL)
+
+
+def _report(as_json: bool, text: str, **fields: Any) -> None:
+    if as_json:
+        echo_json(fields)
+    else:
+        click.echo(text)
+
+
+@click.command("kill")
+@click.argument("name")
+@EndpointOption
+@JsonOption
+def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
+    """SIGKILL the layer NAME ('bus' for the bus). A supervised one comes back by itself."""
+    with errors(as_json=as_json):
+        process, _ = find_process(endpoint, name)
+        _kill(name, process)
+        _report(as_json, f"{name} (pid {process.pid}) is killed", Name=name, Pid=process.pid, Action="kill")
+
+
+@click.command("stall")
+@click.argument("name")
+@EndpointOption
+@JsonOption
+def stall_command(name: str, endpoint: str | None, as_json: bool) -> None:
+    """Stop the layer NAME where it is (SIGSTOP), until it is resumed."""
+    with errors(as_json=as_json):
+        process, _ = find_process(endpoint, name)
+        _signal(name, process, process.suspend)
+        text = f"{name} (pid {process.pid}) is stalled; 'ndisbus fault resume {name}' lets it go on"
+        _report(as_json, text, Name=name, Pid=process.pid, Action="stall")
+
+
+@click.command("resume")
+@click.argument("name")
+@EndpointOption
+@JsonOption
+def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
+    """Let a stalled layer go on (SIGCONT), however long it was stalled."""
+    with errors(as_json=as_json):
+        # By its pid file first: past the limit the bus has closed its epoch, and does not know it now.
+        record = read_pid(name)
+        process = _process(name, record.pid) if record is not None else find_process(endpoint, name)[0]
+        _signal(name, process, process.resume)
+        _report(as_json, f"{name} (pid {process.pid}) goes on", Name=name, Pid=process.pid, Action="resume")
+
+
+@click.command("restart")
+@click.argument("name")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds for it to be back.",
+)
+@EndpointOption
+@JsonOption
+def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bool) -> None:
+    """SIGKILL the layer NAME and wait until its supervisor has brought it back."""
+    with errors(as_json=as_json):
+        process, epoch = find_process(endpoint, name)
+        _kill(name, process)
+        old = process.pid
+        if name == "bus":
+            back = wait_for(endpoint, _not_back(name), lambda _: _new_bus(old), timeout)
+        else:
+            back = wait_for(endpoint, _not_back(name), lambda ps: _new_epoch(ps, name, old, epoch), timeout)
+        text = f"{name} is back: pid {back['Pid']} after {old}"
+        if "Epoch" in back:
+            text += f", epoch {back['Epoch']}"
+        _report(as_json, text, Name=name, Action="restart", OldPid=old, **back)
+
+
+def _not_back(name: str) -> str:
+    return f"{name} is killed and was not back (does 'ndisbus supervise' run it?)"
+
+
+def _new_bus(old: int) -> dict[str, Any] | None:
+    record = read_pid("bus")
+    return {"Pid": record.pid} if record is not None and record.pid != old else None
+
+
+def _new_epoch(ps: dict[str, Any], name: str, old: int, epoch: int | None) -> dict[str, Any] | None:
+    for p in ps["Processes"]:
+        if p["Name"] == name and p["Pid"] != old and p["Epoch"] != epoch and is_ready(ps, p):
+            return {"Pid": p["Pid"], "Epoch": p["Epoch"]}
+    return None

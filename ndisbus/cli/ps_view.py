@@ -1,0 +1,173 @@
+"""The tables of ``ndisbus ps``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["console", "fault_table", "render"]
+
+_GOOD = frozenset({"ready", "up", "open"})
+
+
+def console() -> Console:
+    """Where tables go. A file or a pipe has no width, so nothing is cut off for it."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=200)
+
+
+def render(ps: dict[str, Any]) -> RenderableType:
+    """All tables of a survey; those without rows are left out or say so in a line."""
+    parts: list[RenderableType] = []
+    if ps["Processes"]:
+        parts += [_processes(ps["Processes"]), _counters(ps["Processes"])]
+    else:
+        parts.append(Text("No driver is on the bus. Start one, for example with 'honcho start'."))
+    if ps["Adapters"]:
+        parts.append(_adapters(ps["Adapters"]))
+    if ps["Bindings"]:
+        parts.append(_bindings(ps["Bindings"]))
+    if ps["Faults"]:
+        parts.append(fault_table(ps["Faults"]))
+    if ps["BugChecks"]:
+        parts.append(_bug_checks(ps["BugChecks"], ps["Now"]))
+    outstanding = sum(a["Outstanding"] for a in ps["Adapters"])
+    parts.append(
+        Text(
+            f"{outstanding} outstanding, {ps['Refused']} refused, {ps['Stale']} stale, "
+            f"{len(ps['BugChecks'])} bug checks; seed {ps['Seed']}"
+        )
+    )
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        # A column whose name ends in # holds numbers.
+        number = column.endswith("#")
+        table.add_column(column.rstrip("#"), justify="right" if number else "left", no_wrap=number)
+    return table
+
+
+def _state(state: str) -> Text:
+    return Text(state, style="green" if state in _GOOD else "red")
+
+
+def _busy(count: int) -> Text:
+    return Text(str(count), style="yellow" if count else "")
+
+
+def _or_dash(value: Any, form: str = "{}") -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _processes(rows: list[dict[str, Any]]) -> Table:
+    t = _table(
+        "Processes", "Name", "Kind", "Pid#", "Epoch#", "State", "CPU s#", "CPU %#", "MiB#", "Sent#", "Lent#"
+    )
+    for p in rows:
+        memory = None if p["Rss"] is None else p["Rss"] / 2**20
+        t.add_row(
+            p["Name"],
+            p["Kind"],
+            str(p["Pid"]),
+            str(p["Epoch"]),
+            _state(p["State"]),
+            _or_dash(p["CpuSeconds"], "{:.2f}"),
+            _or_dash(p["CpuPercent"], "{:.0f}"),
+            _or_dash(memory, "{:.1f}"),
+            _busy(p["Sent"]),
+            _busy(p["Lent"]),
+        )
+    return t
+
+
+def _counters(rows: list[dict[str, Any]]) -> Table:
+    t = _table("Counters", "Layer", "Not zero", "Zero")
+    for p in rows:
+        counters = {"heap": p["Heap"], **p["Counters"]}
+        some = ", ".join(f"{k} {v}" for k, v in counters.items() if v)
+        none = ", ".join(k for k, v in counters.items() if not v)
+        t.add_row(p["Name"], some or "–", Text(none or "–", style="dim"))
+    return t
+
+
+def _adapters(rows: list[dict[str, Any]]) -> Table:
+    t = _table(
+        "Adapters", "Name", "Driver", "Epoch#", "State", "Chimney", "Outstanding#", "Oldest#", "Completed#"
+    )
+    for a in rows:
+        state = _state("paused" if a["Paused"] and a["State"] == "up" else a["State"])
+        t.add_row(
+            a["Name"] + (" (virtual)" if a["Virtual"] else ""),
+            a["Driver"],
+            str(a["Epoch"]),
+            state,
+            a["ChimneyOwner"] or "–",
+            _busy(a["Outstanding"]),
+            f"{a['OldestAge']:.3f} s" if a["Outstanding"] else "–",
+            f"{a['Completed']:,}",
+        )
+    return t
+
+
+def _bindings(rows: list[dict[str, Any]]) -> Table:
+    t = _table("Bindings", "Protocol", "Adapter", "State", "Outstanding#", "Neighbor#", "Path#", "TCP#")
+    for b in rows:
+        o = b["Objects"]
+        t.add_row(
+            b["Protocol"],
+            b["Adapter"],
+            _state(b["State"]),
+            _busy(b["Outstanding"]),
+            str(o["neighbor"]),
+            str(o["path"]),
+            str(o["tcp"]),
+        )
+    return t
+
+
+def fault_table(rows: list[dict[str, Any]]) -> Table:
+    """The rules of the fault table, spent ones too."""
+    t = _table("Faults", "Id#", "Action", "Call", "Where", "When", "Seen#", "Hits#", "Armed")
+    for f in rows:
+        action = f["Action"]
+        if f["Delay"]:
+            action += f" {f['Delay']:g} s"
+        if f["Status"]:
+            action += f" {f['Status'].removeprefix('NDIS_STATUS_')}"
+        where = [f"{k.lower()} {f[k]}" for k in ("Driver", "Adapter", "Direction") if f[k]]
+        when = [f"{k.lower()} {f[k]}" for k in ("Nth", "Skip", "Times") if f[k]]
+        if f["Probability"] < 1:
+            when.append(f"probability {f['Probability']:g}")
+        armed = Text("armed", style="yellow") if f["Armed"] else Text("spent", style="dim")
+        t.add_row(
+            str(f["Id"]),
+            action,
+            f["Call"],
+            ", ".join(where) or "anywhere",
+            ", ".join(when) or "always",
+            str(f["Seen"]),
+            str(f["Hits"]),
+            armed,
+        )
+    return t
+
+
+def _bug_checks(rows: list[dict[str, Any]], now: float) -> Table:
+    t = _table("Bug checks", "Ago#", "Driver", "Call", "Parameter", "Rule", "Reason")
+    for b in rows:
+        t.add_row(
+            f"{now - b['At']:.1f} s",
+            f"{b['Driver']} (pid {b['Pid']}, epoch {b['Epoch']})",
+            b["Call"],
+            b["Parameter"],
+            b["Rule"] or "–",
+            b["Reason"],
+        )
+    return t

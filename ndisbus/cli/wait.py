@@ -1,0 +1,102 @@
+"""``ndisbus wait``: readiness for scripts, with a deadline instead of a guess."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import click
+
+from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.errors import BusUnavailable, ChimneyError
+
+__all__ = ["NotInTime", "wait_command", "wait_for"]
+
+#: Seconds between two looks.
+_INTERVAL: Final = 0.05
+
+
+class NotInTime(ChimneyError):
+    """What was waited for did not come to be before the deadline."""
+
+
+def wait_for(
+    endpoint: str | None, what: str, found: Callable[[dict[str, Any]], dict[str, Any] | None], timeout: float
+) -> dict[str, Any]:
+    """Look at the bus again and again until ``found`` finds something in what ``ps`` says.
+
+    Raises :class:`BusUnavailable` if there is no bus by then, else :class:`NotInTime`.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        left = until - time.monotonic()
+        problem: ChimneyError = NotInTime(
+            f"{what} within {round(timeout, 2):g} s; see 'ndisbus ps' for what is there"
+        )
+        try:
+            result = found(request(endpoint, "ps", {}, max(left, _INTERVAL)))
+        except BusUnavailable as error:
+            result, problem = None, error
+        if result is not None:
+            return result
+        if left <= 0:
+            raise problem
+        time.sleep(min(_INTERVAL, left))
+
+
+@click.command("wait")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@EndpointOption
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds for all of them.",
+)
+@click.option(
+    "--offloading", is_flag=True, help="An adapter only counts when somebody has its chimney enabled."
+)
+@JsonOption
+def wait_command(
+    names: tuple[str, ...], endpoint: str | None, timeout: float, offloading: bool, as_json: bool
+) -> None:
+    """Wait until each NAME is a driver that is ready, or an adapter that is up.
+
+    A driver with a miniport edge is ready when it has an adapter up; one with a protocol edge only, when
+    it is registered. 'bus' is the bus itself.
+    """
+    until = time.monotonic() + timeout
+    results = []
+    with errors(as_json=as_json):
+        for name in names:
+            left = max(0.0, until - time.monotonic())
+            said = wait_for(endpoint, f"{name} was not ready", partial(_ready, name, offloading), left)
+            results.append({"Name": name, **said})
+            if not as_json:
+                details = ", ".join(f"{k.lower()} {v}" for k, v in said.items())
+                click.echo(f"{name}: {details}")
+    if as_json:
+        echo_json(results)
+
+
+def _ready(name: str, offloading: bool, ps: dict[str, Any]) -> dict[str, Any] | None:
+    if name == "bus":
+        return {"State": "ready"}
+    for a in ps["Adapters"]:
+        if a["Name"] == name and a["State"] == "up" and (a["ChimneyOwner"] or not offloading):
+            return {"State": "up", "Driver": a["Driver"], "Epoch": a["Epoch"]}
+    for p in ps["Processes"]:
+        if p["Name"] == name and p["State"] == "ready" and is_ready(ps, p):
+            return {"State": "ready", "Pid": p["Pid"], "Epoch": p["Epoch"]}
+    return None
+
+
+def is_ready(ps: dict[str, Any], process: dict[str, Any]) -> bool:
+    """Whether a driver has registered and, if it is one for adapters, has one up."""
+    if process["Kind"] == "unregistered":
+        return False
+    up = any(a["Driver"] == process["Name"] and a["State"] == "up" for a in ps["Adapters"])
+    return up or process["Kind"] == "protocol"

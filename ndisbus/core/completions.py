@@ -1,0 +1,319 @@
+"""The five state-manipulation operations on their way up, by SourceHandle, exactly once.
+
+What comes back is compared with what was lent: the same blocks, the same SourceHandle, ImReserved and
+ProtocolReserved, a legal Status in every block. A difference is a bug check of the driver that handed the
+list back, never a silent misdelivery. Here is also what NDIS does in place of drivers that cannot: fail what
+a dead one below holds, terminate what a dead one above left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ndisbus.blocklist import BLOCK_SIZE, Key
+from ndisbus.core.base import Core, Violation
+from ndisbus.core.model import BindingState, Request
+from ndisbus.ddi import STATE_OPERATIONS, Operation
+from ndisbus.enums import Layer, OffloadStateType
+from ndisbus.heap import ADDRESS_BITS
+from ndisbus.nblchain import chain_addresses
+from ndisbus.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.validate import UP_COLUMNS, check_columns
+
+if TYPE_CHECKING:
+    from ndisbus.codec import Message
+    from ndisbus.core.model import Adapter, Binding, Peer
+
+__all__ = ["LENT", "CompletionPart", "failed_columns", "same"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+#: The object's own state was offloaded (R-INIT-04, R-INIT-05).
+_TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
+_ALLOWED: Final = {o.op: frozenset(int(s) for s in ALLOWED_STATUS[o.op]) for o in STATE_OPERATIONS}
+#: The rule that an illegal Status breaks.
+_LEGAL: Final = {
+    "initiate": "R-INIT-04",
+    "query": "R-QRY-04",
+    "update": "R-UPD-10",
+    "invalidate": "R-INV-06",
+    "terminate": "R-TERM-17",
+}
+#: What a driver below must hand back exactly as it was given (R-BLK-12, R-BLK-13, R-IM-05).
+LENT: Final = (*Key.IM_RESERVED, *Key.PROTOCOL_RESERVED)
+#: What travels up besides: written by the driver below, or to be applied by the upper one.
+_CARRIED: Final = (Key.BLOCK, Key.STATUS, *LENT, Key.STATE, Key.NBL_CHAIN, Key.NET_BUFFER_LISTS)
+_TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
+_DELEGATED: Final = {
+    Layer.NEIGHBOR: int(OffloadStateType.NeighborOffloadDelegatedState),
+    Layer.PATH: int(OffloadStateType.Ip4OffloadDelegatedState),
+    Layer.TCP: int(OffloadStateType.TcpOffloadDelegatedState),
+}
+
+
+def same(a: Any, b: Any, n: int) -> bool:
+    """Whether two columns hold the same values, spread out or not."""
+    if a == b:
+        return True
+    if type(a) is list:
+        return bool(a == (b if type(b) is list else [b] * n))
+    return type(b) is list and b == [a] * n
+
+
+def failed_columns(
+    blocks: list[int], handles: Sequence[int | None], lent: dict[str, Any], status: int
+) -> dict[str, Any]:
+    """The columns of a completion that nobody below made: lent columns as they were, one status."""
+    columns: dict[str, Any] = {Key.BLOCK: blocks, Key.STATUS: status}
+    if None in handles:
+        # A placeholder always succeeds (R-TREE-02).
+        columns[Key.STATUS] = [_SUCCESS if h is None else status for h in handles]
+    for key in LENT:
+        if key in lent:
+            columns[key] = lent[key]
+    return columns
+
+
+def _listed(col: Any, n: int) -> list[Any]:
+    return col if type(col) is list else [col] * n
+
+
+class CompletionPart(Core):
+    """Completions of block lists."""
+
+    # -- up ------------------------------------------------------------------------------------
+
+    def state_up(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
+        """The handler of a completion such as NdisMInitiateOffloadComplete."""
+        where = f"{operation.completion}.OffloadBlockList"
+        allowed = _ALLOWED[operation.op]
+
+        def up(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+            args = message[2]
+            adapter = self.adapter_of(peer, args[0], "NdisMiniportHandle")
+            columns = check_columns(args[1], where, UP_COLUMNS)
+            blocks = columns[Key.BLOCK]
+            request = adapter.requests.get(blocks[0])
+            if request is None or request.operation is not operation:
+                reason = f"list {blocks[0]:#x} is not outstanding on {adapter.name}"
+                if request is not None:
+                    reason = f"list {blocks[0]:#x} belongs to {request.operation.request}"
+                raise Violation("OffloadBlockList", reason, "R-BLK-10")
+            below = (b.adapter.requests.get(blocks[0]) for b in peer.bindings)
+            if any(r is not None and r.binding.protocol is peer for r in below):
+                reason = f"list {blocks[0]:#x} is still in the hands of the driver below"
+                raise Violation("OffloadBlockList", reason, "R-BLK-11")
+            self._compare(request, columns, allowed)
+            if operation.op == "initiate":
+                self._offloaded(request, columns)
+            elif operation.op == "terminate" and request.binding.io:
+                self._io_is_back(adapter, request, columns)
+            self._complete(adapter, request, columns, frames)
+
+        return up
+
+    def _compare(self, request: Request, columns: dict[str, Any], allowed: frozenset[int]) -> None:
+        """What comes back must be what was lent, with a legal Status in every block."""
+        n = len(request.blocks)
+        if columns[Key.BLOCK] != request.blocks:
+            raise Violation("OffloadBlockList.Block", "not the blocks that were given", "R-BLK-10")
+        source = columns.get(Key.SOURCE_HANDLE)
+        if source != request.binding.handle and not same(source, request.binding.handle, n):
+            raise Violation(
+                "OffloadBlockList.SourceHandle",
+                f"not the value {request.binding.handle:#x} that NDIS stored there: "
+                "the completion would go to a stranger's binding",
+                "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12",
+            )
+        for key in LENT:
+            given, back = request.columns.get(key), columns.get(key)
+            if given != back and not same(given, back, n):
+                rule = "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12"
+                raise Violation(f"OffloadBlockList.{key}", "not handed back as it was given", rule)
+        status = columns.get(Key.STATUS)
+        if status is None or (type(status) is list and None in status):
+            raise Violation("OffloadBlockList.Status", "not written in every block", "R-BLK-09")
+        if status == _SUCCESS:
+            return
+        written = set(status) if type(status) is list else {status}
+        if not written <= allowed:
+            wrong = sorted(written - allowed)
+            text = ", ".join(f"{v:#x}" for v in wrong)
+            op = request.operation.op
+            raise Violation("OffloadBlockList.Status", f"{text} is not legal for {op}", _LEGAL[op])
+        if written != {_SUCCESS} and None in request.handles:
+            for i, handle in enumerate(request.handles):
+                if handle is None and _listed(status, n)[i] != _SUCCESS:
+                    raise Violation(
+                        f"OffloadBlockList.Status[{i}]", "a placeholder always succeeds", "R-TREE-02"
+                    )
+
+    def _offloaded(self, request: Request, columns: dict[str, Any]) -> None:
+        """Take note of the objects that an initiate offloaded, and of the PVOIDs stored for them."""
+        n = len(request.blocks)
+        statuses = _listed(columns[Key.STATUS], n)
+        stored = _listed(columns.get(Key.CONTEXT), n)
+        objects: dict[int, tuple[int, int]] = {}
+        low = request.binding.adapter.driver.space << ADDRESS_BITS
+        high = low + (1 << ADDRESS_BITS)
+        for i, (handle, before, status, after) in enumerate(
+            zip(request.handles, request.contexts, statuses, stored, strict=True)
+        ):
+            if handle is None:
+                continue
+            if before is None and status in _TAKEN:
+                if after is None:
+                    raise Violation(
+                        f"OffloadBlockList.*MiniportOffloadContext[{i}]",
+                        "offloaded, but the cell holds NULL",
+                        "R-HND-02",
+                    )
+                if not low <= after < high:
+                    raise Violation(
+                        f"OffloadBlockList.*MiniportOffloadContext[{i}]",
+                        f"{after:#x} lies in a stranger's address space",
+                        "R-HND-02",
+                    )
+                objects[handle] = (request.layers[i], after)
+            elif after != before:
+                raise Violation(
+                    f"OffloadBlockList.*MiniportOffloadContext[{i}]",
+                    "written although nothing was offloaded",
+                    "R-HND-03",
+                )
+        # Only now: a list with one bad block offloads nothing.
+        request.binding.objects.update(objects)
+
+    def _io_is_back(self, adapter: Adapter, request: Request, columns: dict[str, Any]) -> None:
+        """Before its terminate completes, everything posted on a connection was completed (R-TERM-08).
+
+        A list that is handed back in NetBufferListChain is completed by that act (R-DIS-16).
+        """
+        binding = request.binding
+        statuses = _listed(columns[Key.STATUS], len(request.blocks))
+        attached = columns.get(Key.NET_BUFFER_LISTS) or ()
+        chains = chain_addresses(attached, f"{request.operation.completion}.OffloadBlockList.NetBufferLists")
+        back = {a for chain in chains.values() for a in chain}
+        late: list[int] = []
+        for handle, status in zip(request.handles, statuses, strict=True):
+            held = binding.io.get(handle) if handle is not None else None
+            if not held or (status != _SUCCESS and handle not in binding.lost):
+                continue  # one that failed stays for another terminate, and so does what is posted on it
+            for a in sorted(held):
+                if a in back:
+                    self.take_nbl(adapter, a)
+                elif adapter.nbls[a].waylaid:
+                    late.append(a)
+                else:
+                    reason = f"net buffer list {a:#x} of {handle:#x} was not completed before"
+                    raise Violation("OffloadBlockList", reason, "R-TERM-08")
+        if late:
+            self.return_nbls(adapter, late, int(NdisStatus.REQUEST_ABORTED))
+
+    def _complete(
+        self, adapter: Adapter, request: Request, columns: dict[str, Any], frames: Sequence[bytes]
+    ) -> None:
+        """A request is over: take it off the books and tell the driver above, if it still lives."""
+        binding = request.binding
+        del adapter.requests[request.root]
+        adapter.completed += 1
+        binding.outstanding -= 1
+        binding.lists -= 1
+        op = request.operation.op
+        if op == "initiate":
+            binding.offloading.difference_update(request.handles)
+            for handle, addresses in request.chains.items():
+                if handle not in binding.objects:
+                    for a in [a for a in addresses if a in adapter.nbls]:
+                        self.take_nbl(adapter, a)  # not offloaded: they were never the driver below's
+        elif op == "terminate":
+            self._terminated(binding, request, columns[Key.STATUS])
+        if request.verdict is not None:
+            columns, frames = (
+                failed_columns(request.blocks, request.handles, request.columns, request.verdict),
+                (),
+            )
+        if request.then is not None:
+            request.then()
+        elif not binding.protocol.closed:
+            upper: dict[str, Any] = {k: columns[k] for k in _CARRIED if k in columns}
+            upper[Key.SOURCE_HANDLE] = binding.handle
+            if op == "initiate" and Key.CONTEXT in columns:
+                upper[Key.CONTEXT] = columns[Key.CONTEXT]
+            message: Message = [request.operation.completion_handler, None, [binding.context, upper]]
+            if frames:
+                message.append(len(frames))
+            self.send(binding.protocol, message, frames)
+        if binding.state is not BindingState.OPEN:
+            self.settle(binding)
+
+    def _terminated(self, binding: Binding, request: Request, status: Any) -> None:
+        """Objects are gone; one whose terminate failed below may be named once more (R-DIS-43)."""
+        binding.terminating.difference_update(request.handles)
+        if status != _SUCCESS and binding.adapter.alive and request.then is None and request.verdict is None:
+            statuses = _listed(status, len(request.blocks))
+            failed = [h for h, s in zip(request.handles, statuses, strict=True) if s != _SUCCESS]
+            lost = {h: binding.objects[h] for h in failed if h in binding.objects}
+            self.forget(binding, request.handles)
+            self.lose(binding, lost)
+        else:
+            self.forget(binding, request.handles)
+
+    def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
+        """The terminate of these objects failed: they may be terminated once more, at last by NDIS itself."""
+        if lost:
+            binding.lost.update(lost)
+            self.schedule(self.now + self.config.lost_limit, lambda: self._sweep(binding, list(lost)))
+
+    def forget(self, binding: Binding, handles: Sequence[int | None]) -> None:
+        """These objects are not offloaded through the binding any more."""
+        objects, lost = binding.objects, binding.lost
+        for handle in handles:
+            if handle is not None and objects.pop(handle, None) is None and lost:
+                lost.pop(handle, None)
+
+    def _sweep(self, binding: Binding, handles: list[int]) -> None:
+        """Nobody asked for the second terminate of objects that failed the first: NDIS does, once."""
+        left = [h for h in handles if h in binding.lost and h not in binding.terminating]
+        if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
+            return  # the end of a binding takes them along
+        binding.swept.update(left)
+        self.ndis_terminate(binding, left)
+
+    def fail_up(self, adapter: Adapter, request: Request, status: int) -> None:
+        """Complete an outstanding request on behalf of a driver that cannot any more (design, "Killed")."""
+        self._complete(
+            adapter, request, failed_columns(request.blocks, request.handles, request.columns, status), ()
+        )
+
+    # -- requests of NDIS's own ----------------------------------------------------------------
+
+    def ndis_terminate(self, binding: Binding, handles: list[int]) -> None:
+        """Terminate objects that nobody else terminates: ordinary lists of siblings, highest layer first."""
+        known = {h: binding.objects.get(h) or binding.lost[h] for h in handles}
+        layer = max(layer for layer, _ in known.values())
+        now = [h for h, (at, _) in known.items() if at == layer]
+        later = [h for h, (at, _) in known.items() if at != layer]
+        blocks = list(self.heap.addresses(len(now), BLOCK_SIZE))
+        n = len(blocks)
+        contexts: list[int | None] = [known[h][1] for h in now]
+        columns: dict[str, Any] = {
+            Key.BLOCK: blocks,
+            Key.TYPE: _DELEGATED[Layer(layer)],
+            Key.REVISION: 1,
+            Key.SIZE: BLOCK_SIZE,
+            Key.NEXT: [*blocks[1:], None],
+            Key.CONTEXT: contexts,
+        }
+        cells: list[int | None] = [h + 0x10 for h in now]
+        request = Request(
+            _TERMINATE, binding, blocks[0], blocks, [layer] * n, [*now], cells, [*contexts], columns, self.now
+        )
+
+        def then() -> None:
+            left = [h for h in later if h in binding.objects or h in binding.lost]
+            if left and binding.adapter.alive and binding.state is BindingState.OPEN:
+                self.ndis_terminate(binding, left)
+
+        request.then = then
+        self.pass_down(request, ())

@@ -1,0 +1,399 @@
+"""The runtimes around the cores: who notices whose death, and who comes back under which epoch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from ndisbus import process as runtime
+from ndisbus.control_client import ControlClient
+from ndisbus.driver import MiniportDriver
+from ndisbus.errors import BusUnavailable
+from ndisbus.process import BugChecked, DriverProcess
+from ndisbus.status import NdisStatus
+from ndisbus.trace_link import TraceSubscriber
+
+if TYPE_CHECKING:
+    from conftest import Bus
+
+pytestmark = pytest.mark.process
+
+DEADLINE = 20.0
+
+
+class Tiny(MiniportDriver):
+    """Registers an adapter; notes down what happens to it."""
+
+    def __init__(self, adapter: str = "tiny0") -> None:
+        self.adapter = adapter
+        self.events: list[str] = []
+
+    def driver_entry(self) -> Any:
+        self.events.append("entry")
+        path = {"Name": "tiny", "Adapters": [self.adapter]}
+        status, _ = yield self.ndis.m_register_miniport_driver(None, path)
+        self.events.append(f"registered {status}")
+
+    def miniport_initialize_ex(
+        self, ndis_miniport_handle: int, miniport_driver_context: int | None, parameters: dict[str, Any]
+    ) -> Any:
+        context = self.ndis.heap.address()
+        attributes = {"MiniportAdapterContext": context, "TcpConnectionOffloadCapabilities": None}
+        yield self.ndis.m_set_miniport_attributes(ndis_miniport_handle, attributes)
+        self.events.append("up")
+        return NdisStatus.SUCCESS
+
+    def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> Any:
+        self.events.append("halt")
+        return NdisStatus.SUCCESS
+
+    def detached(self, reason: str) -> None:
+        self.events.append(f"detached: {reason}")
+
+    def inspect(self) -> dict[str, int]:
+        return {"events": len(self.events)}
+
+
+#: The same in a process of its own: name and what goes wrong are arguments.
+CHILD = """
+import sys
+sys.path.insert(0, "tests/process")
+from ndisbus.process import run_driver
+from ndisbus.driver import MiniportDriver
+from ndisbus.status import NdisStatus
+
+name, trouble = sys.argv[1:]
+
+class Tiny(MiniportDriver):
+    def driver_entry(self):
+        if trouble == "raise":
+            raise RuntimeError("a driver's bug")
+        yield self.ndis.m_register_miniport_driver(None, {"Name": name, "Adapters": [name + "-nic"]})
+    def miniport_initialize_ex(self, handle, context, parameters):
+        if trouble == "forge":
+            handle += 1
+        there = self.ndis.heap.address()
+        attributes = {"MiniportAdapterContext": there, "TcpConnectionOffloadCapabilities": None}
+        yield self.ndis.m_set_miniport_attributes(handle, attributes)
+        return NdisStatus.SUCCESS
+
+sys.exit(run_driver(Tiny(), name=name))
+"""
+
+
+def spawn(bus: Bus, name: str, trouble: str = "none") -> subprocess.Popen[str]:
+    return bus.spawn("-c", CHILD, name, trouble)
+
+
+def wait(condition: Any, what: str) -> Any:
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    pytest.fail(f"{what}: not within {DEADLINE:g} s")
+
+
+def up(bus: Bus, name: str, after: int = 0) -> dict[str, Any]:
+    """The driver's line in ps, once its adapter is up under an epoch later than ``after``."""
+
+    def found() -> Any:
+        survey = bus.ps()
+        adapters = {a["Driver"] for a in survey["Adapters"] if a["State"] == "up"}
+        lines = [p for p in survey["Processes"] if p["Name"] == name and p["Epoch"] > after]
+        return lines[0] if lines and name in adapters else None
+
+    line: dict[str, Any] = wait(found, f"{name} is up")
+    return line
+
+
+@pytest.fixture
+def tiny(bus: Bus) -> Iterator[tuple[Tiny, DriverProcess]]:
+    driver = Tiny()
+    with DriverProcess(driver, name="tiny", endpoint=bus.endpoint) as process:
+        assert process.run_until(lambda: "up" in driver.events, DEADLINE)
+        yield driver, process
+
+
+def test_driver_comes_up_and_says_goodbye(bus: Bus) -> None:
+    driver = Tiny()
+    process = DriverProcess(driver, name="tiny", endpoint=bus.endpoint)
+    assert process.run_until(lambda: len(driver.events) == 3, DEADLINE)
+    assert driver.events == ["entry", "registered 0", "up"]
+    process.close()
+    # Nothing of it is there any more, although its process lives: it said so.
+    survey = bus.ps()
+    assert survey["Processes"] == survey["Adapters"] == survey["BugChecks"] == []
+    assert driver.events[3:] == ["halt", "detached: left"]
+
+
+def test_run_until_gives_up_in_time_without_a_bus(idle_bus: Bus) -> None:
+    driver = Tiny()
+    with DriverProcess(driver, name="tiny", endpoint=idle_bus.endpoint) as process:
+        start = time.monotonic()
+        assert not process.run_until(lambda: process.ready, 0.3)
+        assert 0.3 <= time.monotonic() - start < 5
+        assert driver.events == []
+        # The order of starting does not matter: the bus may come later.
+        idle_bus.start()
+        assert process.run_until(lambda: "up" in driver.events, DEADLINE)
+
+
+def test_killed_bus_is_noticed_and_the_driver_comes_back(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
+    driver, process = tiny
+    bus.kill()
+    start = time.monotonic()
+    assert process.run_until(lambda: not process.ready, DEADLINE)
+    assert time.monotonic() - start < 2
+    # NDIS's place was taken: the adapter was halted before the driver was told.
+    assert driver.events[3] == "halt"
+    assert driver.events[4].startswith("detached: ")
+    assert not process.run_until(lambda: process.ready, 0.2)
+    bus.start()
+    assert process.run_until(lambda: driver.events.count("up") == 2, DEADLINE)
+    assert driver.events[5:] == ["entry", "registered 0", "up"]
+
+
+def test_killed_bus_leaves_a_stale_socket_that_the_next_one_removes(bus: Bus) -> None:
+    bus.kill()
+    assert (bus.directory / "bus.sock").exists()
+    bus.start()
+    assert bus.ps()["Processes"] == []
+
+
+def test_second_bus_is_refused_with_the_pid_of_the_first(bus: Bus) -> None:
+    second = bus.run("serve")
+    assert second.returncode == 1
+    assert f"pid {bus.pid}" in second.stderr
+    # Even where the first one's pid file is not seen, as with another runtime directory.
+    other = bus.directory / "other"
+    other.mkdir(mode=0o700)
+    bus.env |= {"NDISBUS_RUNTIME_DIR": str(other)}
+    second = bus.run("serve", "--endpoint", bus.endpoint)
+    assert second.returncode == 1
+    assert f"pid {bus.pid} is listening there already" in second.stderr
+    other.rmdir()
+    assert bus.answers()
+
+
+def test_stopped_bus_exits_with_0_and_leaves_no_socket(bus: Bus) -> None:
+    assert bus.stop() == 0
+    assert [p.name for p in bus.directory.iterdir()] == []
+
+
+def test_death_of_a_local_driver_is_noticed_at_once(bus: Bus) -> None:
+    """Nothing is sent to the driver meanwhile, so only its pidfd can tell."""
+    child = spawn(bus, "victim")
+    up(bus, "victim")
+    with TraceSubscriber(bus.endpoint) as trace:
+        assert trace.read(DEADLINE) == []
+        start = time.monotonic()
+        child.kill()
+        closed = None
+        while closed is None and time.monotonic() < start + DEADLINE:
+            closed = next((e for e in trace.read(1.0) or () if e["event"] == "closed"), None)
+        took = time.monotonic() - start
+    assert closed is not None and closed["driver"] == "victim"
+    assert str(child.pid) in closed["reason"] or "connection" in closed["reason"]
+    assert took < 0.2
+    assert bus.ps()["Processes"] == []
+
+
+def test_restarted_driver_has_its_name_and_a_new_epoch(bus: Bus) -> None:
+    first = spawn(bus, "phoenix")
+    epoch = up(bus, "phoenix")["Epoch"]
+    first.kill()
+    first.wait(DEADLINE)
+    second = spawn(bus, "phoenix")
+    line = up(bus, "phoenix", after=epoch)
+    assert line["Pid"] == second.pid
+    assert bus.ps()["Refused"] == 0
+
+
+def test_stall_beyond_the_limit_costs_the_epoch(idle_bus: Bus) -> None:
+    bus = idle_bus
+    bus.start("--check-interval", "0.05", "--hang-limit", "0.3")
+    child = spawn(bus, "sleepy")
+    epoch = up(bus, "sleepy")["Epoch"]
+    child.send_signal(signal.SIGSTOP)
+    wait(lambda: bus.driver("sleepy") is None, "the hung driver is removed")
+    child.send_signal(signal.SIGCONT)
+    # The same process, let in again from registration on.
+    line = up(bus, "sleepy", after=epoch)
+    assert line["Pid"] == child.pid
+
+
+def test_stall_below_the_limit_costs_nothing(idle_bus: Bus) -> None:
+    bus = idle_bus
+    bus.start("--check-interval", "0.05", "--hang-limit", "5")
+    child = spawn(bus, "sleepy")
+    epoch = up(bus, "sleepy")["Epoch"]
+    with TraceSubscriber(bus.endpoint) as trace:
+        child.send_signal(signal.SIGSTOP)
+        # Long enough that it is asked whether it hangs and owes the answer.
+        asked = 0
+        while asked == 0:
+            asked = sum(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ())
+        child.send_signal(signal.SIGCONT)
+        while sum(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ()) == 0:
+            pass
+    line = bus.driver("sleepy")
+    assert line is not None and line["Epoch"] == epoch
+
+
+def test_stalled_bus_does_not_take_its_drivers_for_hung(idle_bus: Bus) -> None:
+    """The answer is in its pipe when it goes on, and is heard before anybody is judged by the clock."""
+    bus = idle_bus
+    bus.start("--check-interval", "0.05", "--hang-limit", "1")
+    child = spawn(bus, "awake")
+    epoch = up(bus, "awake")["Epoch"]
+    stopped = psutil.Process(bus.pid)
+    with TraceSubscriber(bus.endpoint) as trace:
+        # An answer is owed, and comes while the bus does not listen.
+        child.send_signal(signal.SIGSTOP)
+        while not any(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ()):
+            pass
+        asked = 0
+        while trace.read(0.2) is not None:
+            asked += 1
+        assert asked < 10
+        os.kill(bus.pid, signal.SIGSTOP)
+        wait(lambda: stopped.status() == psutil.STATUS_STOPPED, "the bus is stopped")
+        child.send_signal(signal.SIGCONT)
+        with pytest.raises(BusUnavailable), ControlClient(bus.endpoint) as client:
+            client.request("ps", {}, 1.5)
+        os.kill(bus.pid, signal.SIGCONT)
+    wait(bus.answers, "the bus goes on")
+    line = bus.driver("awake")
+    assert line is not None and line["Epoch"] == epoch
+
+
+def test_bug_check_ends_the_driver_with_70_and_the_report(bus: Bus) -> None:
+    child = spawn(bus, "forger", "forge")
+    output, _ = child.communicate(timeout=DEADLINE)
+    assert child.returncode == runtime.EX_SOFTWARE
+    assert "bug check: forger" in output and "NdisMSetMiniportAttributes(NdisMiniportHandle)" in output
+    [report] = bus.ps()["BugChecks"]
+    assert (report["Driver"], report["Pid"]) == ("forger", child.pid)
+
+
+def test_bug_check_is_raised_in_a_driver_process(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
+    driver, process = tiny
+    driver.ndis.m_get_offload_handlers(12345, 1)
+    with pytest.raises(BugChecked) as caught:
+        process.run_until(lambda: False, DEADLINE)
+    assert caught.value.report["Call"] == "NdisMGetOffloadHandlers"
+    assert driver.events[3] == "halt"
+
+
+def test_taken_name_is_a_clear_error(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
+    _, first = tiny
+    child = spawn(bus, "tiny")
+    # The bus asks the holder of the name whether it is there; it has to run for that.
+    assert first.run_until(lambda: child.poll() is not None, DEADLINE)
+    output, _ = child.communicate()
+    assert child.returncode == runtime.EX_UNAVAILABLE
+    assert f"a driver called 'tiny' is here already (pid {os.getpid()})" in output
+    assert first.ready
+
+
+def test_bug_of_a_driver_ends_it_with_a_traceback(bus: Bus) -> None:
+    child = spawn(bus, "buggy", "raise")
+    output, _ = child.communicate(timeout=DEADLINE)
+    assert child.returncode == 1
+    assert "Traceback" in output and "a driver's bug" in output
+    wait(lambda: bus.driver("buggy") is None, "the bus noticed")
+
+
+def test_run_driver_says_when_it_is_ready_and_stops_in_order(bus: Bus) -> None:
+    child = spawn(bus, "polite")
+    up(bus, "polite")
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    assert line == f"polite: pid {child.pid}, epoch 1, bus {bus.endpoint}\n"
+    assert (bus.directory / "polite.pid").exists()
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(DEADLINE) == 0
+    assert not (bus.directory / "polite.pid").exists()
+    assert bus.driver("polite") is None
+
+
+def test_readers_are_called(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
+    _, process = tiny
+    a, b = socket.socketpair()
+    with a, b:
+        read: list[bytes] = []
+        process.add_reader(a, lambda _now: read.append(a.recv(10)))
+        b.send(b"frame")
+        assert process.run_until(lambda: read, DEADLINE)
+        process.remove_reader(a)
+        b.send(b"more")
+        assert not process.run_until(lambda: len(read) > 1, 0.05)
+    assert read == [b"frame"]
+
+
+def free_port() -> int:
+    """Two ports in a row that nobody listens at now."""
+    for _ in range(100):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no two free ports in a row")
+
+
+def test_tcp_with_curve_lets_in_known_clients_only(
+    idle_bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = idle_bus
+    keys, stranger = tmp_path / "keys", tmp_path / "stranger"
+    bus.endpoint = f"tcp://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("NDISBUS_CURVE_DIR", str(keys))
+    from ndisbus.curve import make_keys  # noqa: PLC0415 - this test only
+
+    assert make_keys(keys) and not make_keys(keys)
+    assert (keys / "bus.key_secret").stat().st_mode & 0o077 == 0
+    bus.start("--endpoint", bus.endpoint, "--curve-dir", str(keys))
+    driver = Tiny()
+    with DriverProcess(driver, name="tiny", endpoint=bus.endpoint) as process:
+        assert process.run_until(lambda: "up" in driver.events, DEADLINE)
+    # Right bus, wrong client: its public key is not in the directory.
+    make_keys(stranger)
+    (stranger / "bus.key").write_bytes((keys / "bus.key").read_bytes())
+    monkeypatch.setenv("NDISBUS_CURVE_DIR", str(stranger))
+    heard: list[str] = []
+    with DriverProcess(Tiny(), name="spy", endpoint=bus.endpoint) as process:
+        process.on_change = lambda what, why: heard.append(f"{what}: {why}")
+        assert process.run_until(lambda: heard, DEADLINE)
+        assert not process.ready
+    assert heard == [f"waiting: {bus.endpoint}: the bus does not accept this client's keys"]
+    monkeypatch.delenv("NDISBUS_CURVE_DIR")
+    with pytest.raises(BusUnavailable), ControlClient(bus.endpoint) as client:
+        client.request("ps", {}, 0.5)
+
+
+def test_tcp_death_of_the_bus_is_noticed(idle_bus: Bus) -> None:
+    bus = idle_bus
+    bus.endpoint = f"tcp://127.0.0.1:{free_port()}"
+    bus.start("--endpoint", bus.endpoint)
+    second = bus.run("serve", "--endpoint", bus.endpoint)
+    assert second.returncode == 1 and f"pid {bus.pid}" in second.stderr
+    driver = Tiny()
+    with DriverProcess(driver, name="tiny", endpoint=bus.endpoint) as process:
+        assert process.run_until(lambda: "up" in driver.events, DEADLINE)
+        bus.kill()
+        assert process.run_until(lambda: not process.ready, DEADLINE)

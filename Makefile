@@ -8,7 +8,7 @@ PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench soak coverage clean
+.PHONY: help start test lint format bench torture soak coverage clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -16,6 +16,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, import-linter"
 	@echo "make format    let ruff format the sources"
 	@echo "make bench     our chain beside a bare one, with ratios"
+	@echo "make torture   kills and stalls of every layer, in numbers"
 	@echo "make soak      the long tests"
 	@echo "make coverage  the tests, with coverage"
 	@echo "make clean     remove what make and the tests made"
@@ -48,6 +49,7 @@ lint: $(VENV)/.installed-dev
 	@echo "lint: ruff format";   $(BIN)/ruff format --quiet --check .
 	@echo "lint: mypy";          $(BIN)/mypy --strict $(SOURCES)
 	@echo "lint: imports";       $(BIN)/lint-imports
+	@echo "lint: generated";     $(BIN)/python -m ndisbus.generate --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
 
 test: lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
@@ -57,6 +59,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	@$(BIN)/ndisbus bench
+
+torture: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/torture.py all
 
 soak: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --timeout=3600

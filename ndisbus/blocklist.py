@@ -12,7 +12,8 @@ Columns with C notation in their names stand for memory a block points to rather
 pointer to that cell, ``State`` the images of the state structures that lie behind the block.
 
 Sources: ns-ndischimney-_ndis_miniport_offload_block_list.md,
-ns-ndischimney-_ndis_protocol_offload_block_list.md, comparison-of-offload-block-list-types.md, reusing-an-ndis-miniport-offload-block-list-structure.md.
+ns-ndischimney-_ndis_protocol_offload_block_list.md, comparison-of-offload-block-list-types.md,
+reusing-an-ndis-miniport-offload-block-list-structure.md.
 """
 
 from __future__ import annotations

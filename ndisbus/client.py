@@ -37,8 +37,9 @@ class NdisCalls:
         self.call("NdisInitiateOffload", binding_handle, offload_block_list)
 
     def m_initiate_offload_complete(self, miniport_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisMInitiateOffloadComplete (nf-ndischimney-ndisminitiateoffloadcomplete.md);
-        leads to ProtocolInitiateOffloadComplete."""
+        """NdisMInitiateOffloadComplete (nf-ndischimney-ndisminitiateoffloadcomplete.md); leads to
+        ProtocolInitiateOffloadComplete.
+        """
         self.call("NdisMInitiateOffloadComplete", miniport_handle, offload_block_list)
 
     def query_offload_state(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
@@ -50,8 +51,9 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMQueryOffloadStateComplete (nf-ndischimney-ndismqueryoffloadstatecomplete.md);
-        leads to ProtocolQueryOffloadComplete."""
+        """NdisMQueryOffloadStateComplete (nf-ndischimney-ndismqueryoffloadstatecomplete.md); leads to
+        ProtocolQueryOffloadComplete.
+        """
         self.call("NdisMQueryOffloadStateComplete", miniport_handle, offload_block_list)
 
     def update_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
@@ -59,13 +61,15 @@ class NdisCalls:
         self.call("NdisUpdateOffload", binding_handle, offload_block_list)
 
     def m_update_offload_complete(self, miniport_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisMUpdateOffloadComplete (nf-ndischimney-ndismupdateoffloadcomplete.md);
-        leads to ProtocolUpdateOffloadComplete."""
+        """NdisMUpdateOffloadComplete (nf-ndischimney-ndismupdateoffloadcomplete.md); leads to
+        ProtocolUpdateOffloadComplete.
+        """
         self.call("NdisMUpdateOffloadComplete", miniport_handle, offload_block_list)
 
     def invalidate_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisInvalidateOffload (nf-ndischimney-ndisinvalidateoffload.md);
-        leads to MiniportInvalidateOffload."""
+        """NdisInvalidateOffload (nf-ndischimney-ndisinvalidateoffload.md); leads to
+        MiniportInvalidateOffload.
+        """
         self.call("NdisInvalidateOffload", binding_handle, offload_block_list)
 
     def m_invalidate_offload_complete(
@@ -73,13 +77,15 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMInvalidateOffloadComplete (nf-ndischimney-ndisminvalidateoffloadcomplete.md);
-        leads to ProtocolInvalidateOffloadComplete."""
+        """NdisMInvalidateOffloadComplete (nf-ndischimney-ndisminvalidateoffloadcomplete.md); leads to
+        ProtocolInvalidateOffloadComplete.
+        """
         self.call("NdisMInvalidateOffloadComplete", miniport_handle, offload_block_list)
 
     def terminate_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisTerminateOffload (nf-ndischimney-ndisterminateoffload.md);
-        leads to MiniportTerminateOffload."""
+        """NdisTerminateOffload (nf-ndischimney-ndisterminateoffload.md); leads to
+        MiniportTerminateOffload.
+        """
         self.call("NdisTerminateOffload", binding_handle, offload_block_list)
 
     def m_terminate_offload_complete(
@@ -87,8 +93,9 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMTerminateOffloadComplete (nf-ndischimney-ndismterminateoffloadcomplete.md);
-        leads to ProtocolTerminateOffloadComplete."""
+        """NdisMTerminateOffloadComplete (nf-ndischimney-ndismterminateoffloadcomplete.md); leads to
+        ProtocolTerminateOffloadComplete.
+        """
         self.call("NdisMTerminateOffloadComplete", miniport_handle, offload_block_list)
 
     def offload_tcp_send(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
@@ -96,18 +103,21 @@ class NdisCalls:
         self.call("NdisOffloadTcpSend", offload_handle, net_buffer_list)
 
     def tcp_offload_send_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadSendComplete (nc-ndischimney-ndis_tcp_offload_send_complete.md);
-        leads to ProtocolTcpOffloadSendComplete."""
+        """NdisTcpOffloadSendComplete (nc-ndischimney-ndis_tcp_offload_send_complete.md); leads to
+        ProtocolTcpOffloadSendComplete.
+        """
         self.call("NdisTcpOffloadSendComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_receive(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpReceive (nf-ndischimney-ndisoffloadtcpreceive.md);
-        leads to MiniportTcpOffloadReceive."""
+        """NdisOffloadTcpReceive (nf-ndischimney-ndisoffloadtcpreceive.md); leads to
+        MiniportTcpOffloadReceive.
+        """
         self.call("NdisOffloadTcpReceive", offload_handle, net_buffer_list)
 
     def tcp_offload_receive_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadReceiveComplete (nc-ndischimney-ndis_tcp_offload_receive_complete.md);
-        leads to ProtocolTcpOffloadReceiveComplete."""
+        """NdisTcpOffloadReceiveComplete (nc-ndischimney-ndis_tcp_offload_receive_complete.md); leads to
+        ProtocolTcpOffloadReceiveComplete.
+        """
         self.call("NdisTcpOffloadReceiveComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_disconnect(
@@ -116,28 +126,33 @@ class NdisCalls:
         net_buffer_list: NblChain,
         flags: int,
     ) -> None:
-        """NdisOffloadTcpDisconnect (nf-ndischimney-ndisoffloadtcpdisconnect.md);
-        leads to MiniportTcpOffloadDisconnect."""
+        """NdisOffloadTcpDisconnect (nf-ndischimney-ndisoffloadtcpdisconnect.md); leads to
+        MiniportTcpOffloadDisconnect.
+        """
         self.call("NdisOffloadTcpDisconnect", offload_handle, net_buffer_list, flags)
 
     def tcp_offload_disconnect_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadDisconnectComplete (nc-ndischimney-ndis_tcp_offload_disconnect_complete.md);
-        leads to ProtocolTcpOffloadDisconnectComplete."""
+        """NdisTcpOffloadDisconnectComplete (nc-ndischimney-ndis_tcp_offload_disconnect_complete.md); leads
+        to ProtocolTcpOffloadDisconnectComplete.
+        """
         self.call("NdisTcpOffloadDisconnectComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_forward(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpForward (nf-ndischimney-ndisoffloadtcpforward.md);
-        leads to MiniportTcpOffloadForward."""
+        """NdisOffloadTcpForward (nf-ndischimney-ndisoffloadtcpforward.md); leads to
+        MiniportTcpOffloadForward.
+        """
         self.call("NdisOffloadTcpForward", offload_handle, net_buffer_list)
 
     def tcp_offload_forward_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadForwardComplete (nc-ndischimney-ndis_tcp_offload_forward_complete.md);
-        leads to ProtocolTcpOffloadForwardComplete."""
+        """NdisTcpOffloadForwardComplete (nc-ndischimney-ndis_tcp_offload_forward_complete.md); leads to
+        ProtocolTcpOffloadForwardComplete.
+        """
         self.call("NdisTcpOffloadForwardComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_receive_return(self, binding_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpReceiveReturn (nf-ndischimney-ndisoffloadtcpreceivereturn.md);
-        leads to MiniportTcpOffloadReceiveReturn."""
+        """NdisOffloadTcpReceiveReturn (nf-ndischimney-ndisoffloadtcpreceivereturn.md); leads to
+        MiniportTcpOffloadReceiveReturn.
+        """
         self.call("NdisOffloadTcpReceiveReturn", binding_handle, net_buffer_list)
 
     def m_offload_event_indicate(
@@ -146,9 +161,12 @@ class NdisCalls:
         offload_block_list: BlockList,
         indication_code: int,
     ) -> Reply:
-        """NdisMOffloadEventIndicate (propagating-an-indication.md);
-        leads to ProtocolIndicateOffloadEvent; the answer carries OffloadBlockList."""
-        reply: Reply = self.call("NdisMOffloadEventIndicate", miniport_handle, offload_block_list, indication_code)
+        """NdisMOffloadEventIndicate (propagating-an-indication.md); leads to ProtocolIndicateOffloadEvent;
+        the answer carries OffloadBlockList.
+        """
+        reply: Reply = self.call(
+            "NdisMOffloadEventIndicate", miniport_handle, offload_block_list, indication_code
+        )
         return reply
 
     def tcp_offload_event_handler(
@@ -166,8 +184,9 @@ class NdisCalls:
         net_buffer_list: NblChain,
         status: int,
     ) -> Reply:
-        """NdisTcpOffloadReceiveHandler (propagating-an-indication.md);
-        leads to ProtocolTcpOffloadReceiveIndicate; the answer carries BytesConsumed."""
+        """NdisTcpOffloadReceiveHandler (propagating-an-indication.md); leads to
+        ProtocolTcpOffloadReceiveIndicate; the answer carries BytesConsumed.
+        """
         reply: Reply = self.call("NdisTcpOffloadReceiveHandler", offload_handle, net_buffer_list, status)
         return reply
 
@@ -183,19 +202,29 @@ class NdisCalls:
         number_of_net_buffer_lists: int,
         receive_flags: int,
     ) -> None:
-        """NdisMIndicateReceiveNetBufferLists (propagating-an-indication.md);
-        leads to ProtocolReceiveNetBufferLists."""
-        self.call("NdisMIndicateReceiveNetBufferLists", miniport_adapter_handle, net_buffer_lists, port_number, number_of_net_buffer_lists, receive_flags)
+        """NdisMIndicateReceiveNetBufferLists (propagating-an-indication.md); leads to
+        ProtocolReceiveNetBufferLists.
+        """
+        self.call(
+            "NdisMIndicateReceiveNetBufferLists",
+            miniport_adapter_handle,
+            net_buffer_lists,
+            port_number,
+            number_of_net_buffer_lists,
+            receive_flags,
+        )
 
     def m_register_miniport_driver(self, miniport_driver_context: int | None, registry_path: Wire) -> Reply:
-        """NdisMRegisterMiniportDriver (nf-ndis-ndismregisterminiportdriver.md);
-        the answer carries NdisMiniportDriverHandle."""
+        """NdisMRegisterMiniportDriver (nf-ndis-ndismregisterminiportdriver.md); the answer carries
+        NdisMiniportDriverHandle.
+        """
         reply: Reply = self.call("NdisMRegisterMiniportDriver", miniport_driver_context, registry_path)
         return reply
 
     def register_protocol_driver(self, protocol_driver_context: int | None, registry_path: Wire) -> Reply:
-        """NdisRegisterProtocolDriver (nf-ndis-ndisregisterprotocoldriver.md);
-        the answer carries NdisProtocolHandle."""
+        """NdisRegisterProtocolDriver (nf-ndis-ndisregisterprotocoldriver.md); the answer carries
+        NdisProtocolHandle.
+        """
         reply: Reply = self.call("NdisRegisterProtocolDriver", protocol_driver_context, registry_path)
         return reply
 
@@ -210,8 +239,9 @@ class NdisCalls:
         return reply
 
     def m_get_offload_handlers(self, miniport_handle: int | None, chimney_type: int) -> Reply:
-        """NdisMGetOffloadHandlers (nf-ndis-ndismgetoffloadhandlers.md);
-        the answer carries OffloadHandlers."""
+        """NdisMGetOffloadHandlers (nf-ndis-ndismgetoffloadhandlers.md); the answer carries
+        OffloadHandlers.
+        """
         reply: Reply = self.call("NdisMGetOffloadHandlers", miniport_handle, chimney_type)
         return reply
 
@@ -221,14 +251,18 @@ class NdisCalls:
         driver_instance: str,
         device_context: int | None,
     ) -> Reply:
-        """NdisIMInitializeDeviceInstanceEx (nf-ndis-ndisiminitializedeviceinstanceex.md);
-        leads to MiniportInitializeEx; the answer carries NdisMiniportHandle."""
-        reply: Reply = self.call("NdisIMInitializeDeviceInstanceEx", miniport_driver_handle, driver_instance, device_context)
+        """NdisIMInitializeDeviceInstanceEx (nf-ndis-ndisiminitializedeviceinstanceex.md); leads to
+        MiniportInitializeEx; the answer carries NdisMiniportHandle.
+        """
+        reply: Reply = self.call(
+            "NdisIMInitializeDeviceInstanceEx", miniport_driver_handle, driver_instance, device_context
+        )
         return reply
 
     def im_de_initialize_device_instance(self, miniport_handle: int | None) -> Reply:
-        """NdisIMDeInitializeDeviceInstance (nf-ndis-ndisimdeinitializedeviceinstance.md);
-        leads to MiniportHaltEx."""
+        """NdisIMDeInitializeDeviceInstance (nf-ndis-ndisimdeinitializedeviceinstance.md); leads to
+        MiniportHaltEx.
+        """
         reply: Reply = self.call("NdisIMDeInitializeDeviceInstance", miniport_handle)
         return reply
 
@@ -239,7 +273,9 @@ class NdisCalls:
         open_parameters: Wire,
     ) -> Reply:
         """NdisOpenAdapterEx (nf-ndis-ndisopenadapterex.md); the answer carries NdisBindingHandle."""
-        reply: Reply = self.call("NdisOpenAdapterEx", protocol_handle, protocol_binding_context, open_parameters)
+        reply: Reply = self.call(
+            "NdisOpenAdapterEx", protocol_handle, protocol_binding_context, open_parameters
+        )
         return reply
 
     def close_adapter_ex(self, binding_handle: int | None) -> Reply:
@@ -257,6 +293,7 @@ class NdisCalls:
         oid_request: Wire,
         status: int,
     ) -> None:
-        """NdisMOidRequestComplete (nf-ndis-ndismoidrequestcomplete.md);
-        leads to ProtocolOidRequestComplete."""
+        """NdisMOidRequestComplete (nf-ndis-ndismoidrequestcomplete.md); leads to
+        ProtocolOidRequestComplete.
+        """
         self.call("NdisMOidRequestComplete", miniport_adapter_handle, oid_request, status)

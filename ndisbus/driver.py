@@ -249,7 +249,7 @@ class ProtocolDriver(Driver):
     def protocol_tcp_offload_event(
         self, offload_context: int, event_type: int, event_specific_information: int
     ) -> None:
-        """ProtocolTcpOffloadEvent; ``offload_context`` is this driver's own NDIS_OFFLOAD_HANDLE (R-HND-10)."""
+        """ProtocolTcpOffloadEvent; ``offload_context``: this driver's own NDIS_OFFLOAD_HANDLE (R-HND-10)."""
 
     def protocol_tcp_offload_receive_indicate(
         self, offload_context: int, chain: NblChain, status: int

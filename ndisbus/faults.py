@@ -96,7 +96,7 @@ class FaultTable:
     ``active`` says whether any rule is armed; the hot path reads nothing else when none is.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random | None = None) -> None:
         self.active = False
         self._rng = rng
         self._rules: dict[int, Fault] = {}
@@ -112,6 +112,8 @@ class FaultTable:
         a status or with one that the operation does not end with, and the like.
         """
         rule = _parse(spec, self._last_id + 1)
+        if rule.probability < 1.0 and self._rng is None:
+            raise LocalProtocolError("Probability: nothing random is to be had here")
         self._last_id = rule.id
         self._rules[rule.id] = rule
         self._changed()
@@ -149,7 +151,7 @@ class FaultTable:
             r.seen += 1
             if r.seen <= r.skip or (r.nth is not None and r.seen != r.nth):
                 continue
-            if r.probability < 1.0 and self._rng.random() >= r.probability:
+            if r.probability < 1.0 and self._rng is not None and self._rng.random() >= r.probability:
                 if r.nth is not None:
                     self._spend(r)
                 continue

@@ -11,11 +11,11 @@ import fcntl
 import ipaddress
 import json
 import os
-import warnings
 import re
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path

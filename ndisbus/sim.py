@@ -93,7 +93,7 @@ class Simulation:
 
     def start_bus(self) -> None:
         """Start NDIS; processes that are there say hello to it."""
-        self.core = NdisCore(self.config, self.trace_events.append)
+        self.core = NdisCore(self.config, self.trace_events.append, random.Random(self.config.seed))
         self.core.now = self.now
         for process in self.processes.values():
             if process.alive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 from pathlib import Path
 
 import click
@@ -92,7 +93,7 @@ def _serve(config: CoreConfig, endpoint: str, keys_at: Path | None, as_json: boo
         if make_keys(keys_at):
             click.echo(f"ndisbus: made new CURVE keys in {keys_at}", err=True)
         keys = BusKeys.load(keys_at)
-    broker = Broker(NdisCore(config), endpoint, keys=keys)
+    broker = Broker(NdisCore(config, rng=random.Random(config.seed)), endpoint, keys=keys)
     with StopSignals() as signals, write_pid("bus"), contextlib.closing(broker):
         broker.open()
         broker.add_reader(signals.receiver.fileno(), lambda: broker.stop() if signals.arrived() else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,7 +42,6 @@ class Core:
     if TYPE_CHECKING:
         config: CoreConfig
         trace: Callable[[dict[str, Any]], None] | None
-        rng: random.Random
         heap: Heap
         now: float
         peers: dict[Any, Peer]

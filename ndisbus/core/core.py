@@ -8,7 +8,6 @@ class that this one is composed of.
 from __future__ import annotations
 
 import heapq
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -40,6 +39,9 @@ from ndisbus.ddi import (
 from ndisbus.errors import DecodeError, RemoteProtocolError
 from ndisbus.faults import FaultTable
 from ndisbus.heap import NDIS_SPACE, Heap
+
+if TYPE_CHECKING:
+    import random
 
 __all__ = ["NdisCore", "Send"]
 
@@ -80,14 +82,19 @@ class NdisCore(
     FaultPart,
     ControlPart,
 ):
-    """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None."""
+    """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None.
+
+    ``rng`` is drawn from by faults with a probability, and by nothing else; without one there are none.
+    """
 
     def __init__(
-        self, config: CoreConfig | None = None, trace: Callable[[dict[str, Any]], None] | None = None
+        self,
+        config: CoreConfig | None = None,
+        trace: Callable[[dict[str, Any]], None] | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.config = config or CoreConfig()
         self.trace = trace
-        self.rng = random.Random(self.config.seed)
         self.heap = Heap(NDIS_SPACE)
         self.now = 0.0
         self.outbox: list[Send] = []
@@ -98,7 +105,7 @@ class NdisCore(
         self.bug_checks: list[BugCheck] = []
         self.refused = 0
         self.stale = 0
-        self.faults = FaultTable(self.rng)
+        self.faults = FaultTable(rng)
         self._spaces = NDIS_SPACE
         self._epochs = 0
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

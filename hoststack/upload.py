@@ -6,6 +6,7 @@ handled, so the death of a target with a hundred thousand connections is one lis
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from hoststack.events import AbortIndicated, DisconnectIndicated, UploadIndicated
@@ -107,16 +108,23 @@ def _upload(host: HostDriver) -> None:
             (ready if obj.state in IDLE else busy).append(obj)
     groups = [ready, busy] if all(o.LAYER is Layer.TCP for o in wanted) else [ready + busy]
     for group in (*groups, again):
-        whole = [o for o in group if _complete(o, group)]
+        whole = _complete(group)
+        for obj in group:
+            if obj.dependents and obj not in whole:
+                host.uploads[obj] = None  # its turn comes when what depends on it is through
         if whole:
-            host.terminate(whole)
+            host.terminate(list(whole))
 
 
-def _complete(obj: StateObject, group: list[StateObject]) -> bool:
-    """Whether a path or neighbor may be terminated together with ``group`` (R-TERM-02)."""
-    if not obj.dependents:
-        return True
-    return obj.dependents - obj.leaving <= sum(1 for o in group if o.lower is obj)
+def _complete(group: list[StateObject]) -> dict[StateObject, None]:
+    """Those of a group that may be terminated together: nothing else depends on any of them (R-TERM-02)."""
+    chosen = dict.fromkeys(group)
+    while True:
+        taken = Counter([o.lower for o in chosen if o.lower is not None and o.state is not State.FAILED])
+        kept = {o: None for o in chosen if not o.dependents or o.dependents - o.leaving <= taken[o]}
+        if len(kept) == len(chosen):
+            return kept
+        chosen = kept
 
 
 def everything(host: HostDriver) -> Script:

@@ -106,6 +106,8 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         )
         if status == _SUCCESS:
             adapter.handle = handle
+            if not self._may_bring_up():
+                yield from self._take_down(adapter)  # the driver below went away in the meantime
         elif adapter.context in self.adapters:
             self._free_adapter(adapter)
         return status

@@ -323,7 +323,7 @@ class Host(Peer):
 
     @property
     def binding(self) -> int:
-        """Its first NdisBindingHandle."""
+        """The NdisBindingHandle of the adapter it was bound to first, the latest one by that name."""
         return next(iter(self.bindings.values()))
 
     def enable(self, enable: bool = True) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hoststack import chimney, initiate, invalidate, io, query, reachability, terminate, update, upload
 from hoststack.engine import Binding, Engine, Script
 from hoststack.events import Bound, BusLost, HostEvent, RegistrationFailed, Unbound
+from hoststack.life import State
 from hoststack.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.operation import Operation
 from ndisbus.blocklist import BlockList
@@ -294,8 +295,8 @@ class HostDriver(Engine):
         times = [self.due] if self.due is not None else []
         if self.chimney.retry_at is not None:
             times.append(self.chimney.retry_at)
-        if self.limbo:
-            times.append(min(self.limbo.values()))
+        # One that is being terminated again is not waited for by the clock: its completion ends it.
+        times += [until for o, until in self.limbo.items() if o.state is State.FAILED]
         return min(times, default=None)
 
     def on_timer(self, now: float) -> None:

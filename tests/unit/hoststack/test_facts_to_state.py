@@ -123,18 +123,21 @@ def test_one_seed_gives_one_state_and_each_connection_draws_alike(c: ConnectionF
 def test_r_state_08_srtt_times_8_and_rttvar_times_4(
     srtt_us: int, rttvar_us: int, s_rtt: int, rtt_var: int
 ) -> None:
+    """R-STATE-08: srtt times 8 and rttvar times 4."""
     _, _, delegated = tcp_state(facts(srtt_us=srtt_us, rttvar_us=rttvar_us), rng())
     assert (delegated.s_rtt, delegated.rtt_var) == (s_rtt, rtt_var)
 
 
 @pytest.mark.parametrize("state", [s for s in State if s not in OFFLOADABLE_TCP_STATES])
 def test_r_state_06_no_state_is_made_for_a_connection_that_cannot_be_offloaded(state: State) -> None:
+    """R-STATE-06: no state is made for a connection that cannot be offloaded."""
     with pytest.raises(LocalProtocolError, match=f"{state.name} cannot be offloaded"):
         tcp_state(facts(state=state), rng())
 
 
 @pytest.mark.parametrize("state", OFFLOADABLE)
 def test_r_state_06_every_other_state_is_handed_over_as_it_is(state: State) -> None:
+    """R-STATE-06: every other state is handed over as it is."""
     _, _, delegated = tcp_state(facts(state=state), rng())
     assert delegated.state is state
 
@@ -143,6 +146,7 @@ def test_r_state_06_every_other_state_is_handed_over_as_it_is(state: State) -> N
     ("local", "remote"), [("192.0.2.2", "198.51.100.7"), ("2001:db8::2", "2001:db8:7::1")]
 )
 def test_r_state_07_path_addresses_in_network_order(local: str, remote: str) -> None:
+    """R-STATE-07: path addresses in network order."""
     path = PathGroup(ip_address(local).packed, ip_address(remote).packed, 1400, ())
     const, cached, delegated = path_state(path)
     assert (const.source_address, const.destination_address) == (path.local_address, path.remote_address)
@@ -221,6 +225,7 @@ def test_the_timestamp_clock_is_the_kernels_where_it_was_told() -> None:
 
 
 def test_r_tmr_05_timers_that_do_not_run_are_all_ones() -> None:
+    """R-TMR-05: timers that do not run are all ones."""
     _, _, delegated = tcp_state(facts(), rng())
     assert delegated.keep_alive_timeout_delta == TIMER_NOT_RUNNING
     assert delegated.retransmit_timeout_delta == TIMER_NOT_RUNNING
@@ -238,11 +243,13 @@ def test_r_tmr_05_timers_that_do_not_run_are_all_ones() -> None:
 def test_r_tmr_25_the_retransmit_timer_runs_only_with_something_outstanding(
     changes: dict[str, int], ticks: int, count: int
 ) -> None:
+    """R-TMR-25: the retransmit timer runs only with something outstanding."""
     _, _, delegated = tcp_state(facts(rto_us=200_000, **changes), rng())
     assert (delegated.retransmit_timeout_delta, delegated.retransmit_count) == (ticks, count)
 
 
 def test_r_tmr_09_fin_wait_2_is_timed_by_the_retransmit_member() -> None:
+    """R-TMR-09: fin wait 2 is timed by the retransmit member."""
     _, _, delegated = tcp_state(facts(state=State.TcpConnectionFinWait2), rng())
     assert delegated.retransmit_timeout_delta == FIN_WAIT_2_TICKS == 120_000
 
@@ -267,6 +274,7 @@ def test_a_strangers_fin_is_one_number_in_flight_and_is_retransmitted(state: Sta
     ],
 )
 def test_r_tmr_12_the_keepalive_timer_is_carried_on(changes: dict[str, int], ticks: int, probes: int) -> None:
+    """R-TMR-12: the keepalive timer is carried on."""
     c = facts(keepalive=True, keep_idle_s=60, keep_interval_s=5, **changes)
     _, _, delegated = tcp_state(c, rng())
     assert (delegated.keep_alive_timeout_delta, delegated.keep_alive_probe_count) == (ticks, probes)
@@ -285,6 +293,7 @@ def test_r_tmr_12_the_keepalive_timer_is_carried_on(changes: dict[str, int], tic
 def test_r_nud_01_both_reachability_deltas_are_equal_at_offload(
     state: int, confirmed_ms: int | None, ticks: int
 ) -> None:
+    """R-NUD-01: both reachability deltas are equal at offload."""
     neighbor = NeighborFacts(
         bytes([192, 0, 2, 1]), "eth0", bytes.fromhex("02fc00000005"), state, confirmed_ms
     )
@@ -317,6 +326,7 @@ def test_a_tree_of_facts_becomes_a_tree_of_state() -> None:
 def test_r_rss_01_the_hash_agrees_with_the_published_verification_suite(
     local: tuple[str, int], remote: tuple[str, int], expected: int
 ) -> None:
+    """R-RSS-01: the hash agrees with the published verification suite."""
     here, there = ip_address(local[0]).packed, ip_address(remote[0]).packed
     assert tcp_hash(here, local[1], there, remote[1]) == expected
     c = facts(local_address=here, local_port=local[1], remote_address=there, remote_port=remote[1])

@@ -64,6 +64,7 @@ def again(rig: Rig, request: Request, name: str = "NdisInitiateOffload") -> None
 
 
 def test_r_osd_01_and_r_osd_02_send_data_goes_down_in_one_chain_with_one_net_buffer_per_list() -> None:
+    """R-OSD-01, R-OSD-02: send data goes down in one chain with one net buffer per list."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     sending(tcb, b"sent and unacknowledged", b"never sent", b"nor this", sent=23)
@@ -85,6 +86,7 @@ def test_r_osd_01_and_r_osd_02_send_data_goes_down_in_one_chain_with_one_net_buf
 def test_r_osd_04_and_r_osd_05_and_r_osd_08_sequence_numbers_find_their_bytes_in_the_chain(
     pieces: list[bytes], data: st.DataObject, una: int
 ) -> None:
+    """R-OSD-04, R-OSD-05, R-OSD-08: sequence numbers find their bytes in the chain."""
     whole = b"".join(pieces)
     sent = data.draw(st.integers(0, len(whole)))
     back = data.draw(st.integers(0, sent))
@@ -103,6 +105,7 @@ def test_r_osd_04_and_r_osd_05_and_r_osd_08_sequence_numbers_find_their_bytes_in
 
 
 def test_r_osd_05_a_queue_that_is_shorter_than_what_is_in_flight_stays_in_the_host() -> None:
+    """R-OSD-05: a queue that is shorter than what is in flight stays in the host."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     sending(tcb, b"short", sent=6)
@@ -115,6 +118,7 @@ def test_r_osd_05_a_queue_that_is_shorter_than_what_is_in_flight_stays_in_the_ho
 
 
 def test_r_osd_09_snd_nxt_beyond_snd_max_stays_in_the_host() -> None:
+    """R-OSD-09: snd nxt beyond snd max stays in the host."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     sending(tcb, b"0123456789", sent=5)
@@ -125,6 +129,7 @@ def test_r_osd_09_snd_nxt_beyond_snd_max_stays_in_the_host() -> None:
 
 
 def test_r_brd_01_and_r_brd_02_and_r_brd_04_buffered_data_goes_down_and_is_freed_on_success() -> None:
+    """R-BRD-01, R-BRD-02, R-BRD-04: buffered data goes down and is freed on success."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     tcb.receive_buffer = bytearray(b"oldest, read already; newest")
@@ -142,6 +147,7 @@ def test_r_brd_01_and_r_brd_02_and_r_brd_04_buffered_data_goes_down_and_is_freed
 
 
 def test_r_part_03_after_a_failed_initiate_all_data_is_where_it_was() -> None:
+    """R-PART-03: after a failed initiate all data is where it was."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     sending(tcb, b"one", b"two", sent=3)
@@ -202,6 +208,7 @@ def handed_over(rig: Rig, *pieces: bytes, sent: int) -> tuple[Tcb, list[NetBuffe
 
 
 def test_r_osd_10_and_r_osd_12_and_r_osd_13_send_data_that_is_handed_back_is_queued_again() -> None:
+    """R-OSD-10, R-OSD-12, R-OSD-13: send data that is handed back is queued again."""
     rig = Rig()
     tcb, lists = handed_over(rig, b"acknowledged", b"half|unsent", sent=17)
     assert rig.host.inspect()["posted"] == 2
@@ -220,6 +227,7 @@ def test_r_osd_10_and_r_osd_12_and_r_osd_13_send_data_that_is_handed_back_is_que
 
 
 def test_r_osd_13_sequence_numbers_beyond_the_data_are_a_violation() -> None:
+    """R-OSD-13: sequence numbers beyond the data are a violation."""
     rig = Rig()
     tcb, lists = handed_over(rig, b"0123456789", sent=10)
     nb = lists[0].first_net_buffer
@@ -231,6 +239,7 @@ def test_r_osd_13_sequence_numbers_beyond_the_data_are_a_violation() -> None:
 
 
 def test_r_osd_12_another_order_is_a_violation_and_the_data_still_comes_home() -> None:
+    """R-OSD-12: another order is a violation and the data still comes home."""
     rig = Rig()
     tcb, lists = handed_over(rig, b"first", b"second", sent=11)
     turned = chain(reversed(lists))
@@ -240,6 +249,7 @@ def test_r_osd_12_another_order_is_a_violation_and_the_data_still_comes_home() -
 
 
 def test_r_term_08_lists_that_were_kept_are_a_violation_and_the_data_still_comes_home() -> None:
+    """R-TERM-08: lists that were kept are a violation and the data still comes home."""
     rig = Rig()
     tcb, _ = handed_over(rig, b"kept", sent=4)
     rig.act(lambda h: h.terminate([tcb]))
@@ -250,6 +260,7 @@ def test_r_term_08_lists_that_were_kept_are_a_violation_and_the_data_still_comes
 
 
 def test_r_term_12_sends_that_come_back_with_upload_in_progress_are_the_hosts_to_send() -> None:
+    """R-TERM-12: sends that come back with upload in progress are the hosts to send."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.send(tcb, b"early "))
@@ -264,6 +275,7 @@ def test_r_term_12_sends_that_come_back_with_upload_in_progress_are_the_hosts_to
 
 
 def test_r_term_04_after_a_terminate_nothing_more_is_posted() -> None:
+    """R-TERM-04: after a terminate nothing more is posted."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.terminate([tcb]))
@@ -278,6 +290,7 @@ def test_r_term_04_after_a_terminate_nothing_more_is_posted() -> None:
 
 
 def test_r_im_14_send_data_that_must_go_by_the_host_uploads_the_connection() -> None:
+    """R-IM-14: send data that must go by the host uploads the connection."""
     rig = Rig()
     _, _, (tcb, _) = rig.offloaded(2)
     rig.act(lambda h: h.send(tcb, b"data"))
@@ -301,6 +314,7 @@ def test_aborted_sends_are_dropped() -> None:
 
 
 def test_r_brd_08_and_r_brd_09_uploaded_receive_data_is_copied_and_its_lists_given_back() -> None:
+    """R-BRD-08, R-BRD-09: uploaded receive data is copied and its lists given back."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     tcb.receive_buffer = bytearray(b"old ")
@@ -321,6 +335,7 @@ def test_r_brd_08_and_r_brd_09_uploaded_receive_data_is_copied_and_its_lists_giv
 
 
 def test_r_conc_05_and_r_fwd_02_segments_are_held_back_during_the_offload_and_then_forwarded() -> None:
+    """R-CONC-05, R-FWD-02: segments are held back during the offload and then forwarded."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     assert not rig.act(lambda h: h.deliver(tcb, [b"the host's own"]))
@@ -337,6 +352,7 @@ def test_r_conc_05_and_r_fwd_02_segments_are_held_back_during_the_offload_and_th
 
 
 def test_r_fwd_03_and_r_term_05_and_r_term_14_nothing_is_forwarded_during_or_after_a_terminate() -> None:
+    """R-FWD-03, R-TERM-05, R-TERM-14: nothing is forwarded during or after a terminate."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.deliver(tcb, [b"before"]))
@@ -351,6 +367,7 @@ def test_r_fwd_03_and_r_term_05_and_r_term_14_nothing_is_forwarded_during_or_aft
 
 @pytest.mark.parametrize("status", [SUCCESS, ABORTED])
 def test_r_fwd_05_accepted_and_aborted_segments_are_done_with(status: int) -> None:
+    """R-FWD-05: accepted and aborted segments are done with."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.deliver(tcb, [b"segment"]))
@@ -380,6 +397,7 @@ def test_a_posted_buffer_brings_as_many_bytes_as_its_list_says() -> None:
 
 
 def test_r_disc_01_a_disconnect_is_one_list_with_one_net_buffer() -> None:
+    """R-DISC-01: a disconnect is one list with one net buffer."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.disconnect(tcb, data=b"bye"))
@@ -413,6 +431,7 @@ def indicate(rig: Rig, handle: int, data: bytes, address: int = 0x7000) -> list[
 
 
 def test_r_ind_03_indicated_data_is_consumed_whole_and_the_lists_go_back_in_one_call() -> None:
+    """R-IND-03: indicated data is consumed whole and the lists go back in one call."""
     rig = Rig()
     _, _, (a, b) = rig.offloaded(2)
     assert a.handle is not None
@@ -446,6 +465,7 @@ def test_a_completion_for_what_is_not_posted_is_a_violation() -> None:
 
 
 def test_r_hnd_08_i_o_names_the_connection_by_its_handle() -> None:
+    """R-HND-08: i o names the connection by its handle."""
     rig = Rig()
     _, _, (_, tcb) = rig.offloaded(2)
     assert tcb.handle is not None
@@ -458,6 +478,7 @@ def test_r_hnd_08_i_o_names_the_connection_by_its_handle() -> None:
 
 
 def test_r_brd_07_buffered_data_that_did_not_travel_is_a_violation() -> None:
+    """R-BRD-07: buffered data that did not travel is a violation."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     tcb.delegated.buffered_data = 0x4444

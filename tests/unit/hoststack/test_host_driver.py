@@ -45,6 +45,7 @@ ABORT = int(TcpOffloadEventType.TcpIndicateAbort)
 
 
 def test_r_reg_02_and_r_reg_04_two_client_structures_are_registered() -> None:
+    """R-REG-02, R-REG-04: two client structures are registered."""
     rig = Rig(enabled=False)
     rig.receive("ProtocolSetOptions", 99, None, call_id=7)
     tables = []
@@ -80,6 +81,7 @@ def test_a_refused_registration_is_an_event() -> None:
 
 
 def test_r_oid_01_capabilities_are_asked_for_and_then_set_and_then_tuned() -> None:
+    """R-OID-01: capabilities are asked for and then set and then tuned."""
     rig = Rig(enabled=False)
     rig.bind()
     asked = rig.answer_oids(capacity=42)
@@ -108,6 +110,7 @@ def test_a_failed_oid_leaves_the_chimney_refused(answered: int) -> None:
 
 
 def test_r_oid_08_the_reason_of_a_refusal_is_kept_and_shown_by_every_offload() -> None:
+    """R-OID-08: the reason of a refusal is kept and shown by every offload."""
     rig = Rig(enabled=False)
     rig.bind()
     rig.answer_oid()
@@ -149,6 +152,7 @@ def test_an_adapter_without_the_chimney_in_its_answer_is_refused() -> None:
 
 
 def test_r_oid_06_and_r_oid_07_everything_is_uploaded_before_the_chimney_is_switched_off() -> None:
+    """R-OID-06, R-OID-07: everything is uploaded before the chimney is switched off."""
     rig = Rig()
     neighbor, paths, tcbs = rig.offloaded(3)
     operation = rig.act(lambda h: h.disable_chimney())
@@ -187,6 +191,7 @@ def test_an_adapter_that_does_not_open_leaves_nothing_allocated() -> None:
 
 
 def test_r_hnd_07_each_object_has_a_handle_of_its_own_while_it_is_offloaded() -> None:
+    """R-HND-07: each object has a handle of its own while it is offloaded."""
     rig = Rig()
     neighbor, paths, tcbs = rig.offloaded(2)
     objects = (neighbor, *paths, *tcbs)
@@ -206,6 +211,7 @@ def test_r_hnd_07_each_object_has_a_handle_of_its_own_while_it_is_offloaded() ->
 
 
 def test_r_init_01_connections_with_ip_options_stay_in_the_host() -> None:
+    """R-INIT-01: connections with ip options stay in the host."""
     rig = Rig()
     _, _, tcbs = rig.tree(3)
     tcbs[1].needs_ip_options = True
@@ -221,6 +227,7 @@ def test_r_init_01_connections_with_ip_options_stay_in_the_host() -> None:
 def test_r_state_06_only_connections_in_an_offloadable_state_are_offered(
     state: TcpOffloadConnectionState,
 ) -> None:
+    """R-STATE-06: only connections in an offloadable state are offered."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     tcb.delegated.state = state
@@ -235,6 +242,7 @@ def test_r_state_06_only_connections_in_an_offloadable_state_are_offered(
 
 
 def test_r_init_02_an_object_is_not_offered_while_its_offload_is_in_progress() -> None:
+    """R-INIT-02: an object is not offered while its offload is in progress."""
     rig = Rig()
     _, _, tcbs = rig.tree(2)
     rig.act(lambda h: h.offload(tcbs))
@@ -245,6 +253,7 @@ def test_r_init_02_an_object_is_not_offered_while_its_offload_is_in_progress() -
 
 
 def test_r_conc_01_nothing_reaches_the_target_for_an_object_being_offloaded() -> None:
+    """R-CONC-01: nothing reaches the target for an object being offloaded."""
     rig = Rig()
     _, _, (tcb, _) = rig.tree(2)
     rig.act(lambda h: h.offload([tcb]))
@@ -290,7 +299,7 @@ def test_what_waited_for_a_path_that_was_refused_offers_it_again() -> None:
 
 
 def test_r_init_05_partial_success_keeps_what_was_offloaded_and_returns_the_rest() -> None:
-    """The worked example of "partial-offloads-and-offload-failures.md"."""
+    """R-INIT-05: The worked example of "partial-offloads-and-offload-failures.md"."""
     rig = Rig()
     neighbor, (p1, p2), _ = rig.tree(0, paths=2)
     t1, t2 = synthetic.connections(p1, 2, rng=rig.rng)
@@ -310,6 +319,7 @@ def test_r_init_05_partial_success_keeps_what_was_offloaded_and_returns_the_rest
 
 
 def test_r_hnd_02_success_without_a_context_is_a_violation_and_no_offload() -> None:
+    """R-HND-02: success without a context is a violation and no offload."""
     rig = Rig()
     _, _, (tcb,) = rig.tree(1)
     operation = rig.act(lambda h: h.offload([tcb]))
@@ -342,6 +352,7 @@ def test_an_offloaded_connection_is_not_offered_twice() -> None:
 
 
 def test_r_qry_01_a_second_query_may_run_beside_the_first() -> None:
+    """R-QRY-01: a second query may run beside the first."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     first = rig.act(lambda h: h.query([tcb]))
@@ -359,6 +370,7 @@ def test_r_qry_01_a_second_query_may_run_beside_the_first() -> None:
 
 
 def test_r_qry_05_what_could_not_be_queried_is_terminated() -> None:
+    """R-QRY-05: what could not be queried is terminated."""
     rig = Rig()
     _, _, tcbs = rig.offloaded(2)
     operation = rig.act(lambda h: h.query(tcbs))
@@ -371,6 +383,7 @@ def test_r_qry_05_what_could_not_be_queried_is_terminated() -> None:
 
 
 def test_r_qry_05_a_neighbor_that_could_not_be_queried_is_terminated_with_all_that_depends_on_it() -> None:
+    """R-QRY-05: a neighbor that could not be queried is terminated with all that depends on it."""
     rig = Rig()
     neighbor, paths, tcbs = rig.offloaded(1, paths=2)
     rig.act(lambda h: h.query([neighbor]))
@@ -397,6 +410,7 @@ def test_an_unknown_class_is_refused() -> None:
 
 
 def test_r_upd_07_a_new_mac_address_is_a_plain_update_of_the_neighbor() -> None:
+    """R-UPD-07: a new mac address is a plain update of the neighbor."""
     rig = Rig()
     neighbor, _, _ = rig.offloaded(1)
     neighbor.cached.dl_destination_address = b"\2\0\0\0\0\xee"
@@ -409,6 +423,7 @@ def test_r_upd_07_a_new_mac_address_is_a_plain_update_of_the_neighbor() -> None:
 
 
 def test_r_upd_08_a_path_mtu_goes_down_as_an_update() -> None:
+    """R-UPD-08: a path mtu goes down as an update."""
     rig = Rig()
     _, (path,), _ = rig.offloaded(1)
     path.cached.path_mtu = 1280
@@ -418,6 +433,7 @@ def test_r_upd_08_a_path_mtu_goes_down_as_an_update() -> None:
 
 
 def test_r_upd_02_at_most_one_update_of_an_object_but_several_objects_at_once() -> None:
+    """R-UPD-02: at most one update of an object but several objects at once."""
     rig = Rig()
     _, _, (a, b) = rig.offloaded(2)
     rig.act(lambda h: h.update([a]))
@@ -442,6 +458,7 @@ def test_a_relink_moves_the_path_only_if_it_succeeded() -> None:
 
 
 def test_r_upd_06_failover_invalidates_offloads_relinks_and_terminates_in_this_order() -> None:
+    """R-UPD-06: failover invalidates offloads relinks and terminates in this order."""
     rig = Rig()
     old, paths, _ = rig.offloaded(1, paths=2)
     new = synthetic.neighbor(b"\2\0\0\0\0\x77")
@@ -463,6 +480,7 @@ def test_r_upd_06_failover_invalidates_offloads_relinks_and_terminates_in_this_o
 
 
 def test_r_upd_06_a_relink_to_a_neighbor_that_is_not_offloaded_is_refused() -> None:
+    """R-UPD-06: a relink to a neighbor that is not offloaded is refused."""
     rig = Rig()
     _, paths, _ = rig.offloaded(1)
     with pytest.raises(LocalProtocolError, match="R-UPD-06"):
@@ -485,6 +503,7 @@ def test_a_failed_update_or_invalidate_leads_to_a_terminate(operation: str) -> N
 
 
 def test_r_term_02_an_object_with_dependents_is_terminated_with_them_or_not_at_all() -> None:
+    """R-TERM-02: an object with dependents is terminated with them or not at all."""
     rig = Rig()
     neighbor, (path,), tcbs = rig.offloaded(2)
     for objects in ([path], [neighbor], [path, tcbs[0]], [neighbor, *tcbs]):
@@ -498,6 +517,7 @@ def test_r_term_02_an_object_with_dependents_is_terminated_with_them_or_not_at_a
 
 
 def test_r_term_02_a_path_waits_for_dependents_that_are_just_being_terminated() -> None:
+    """R-TERM-02: a path waits for dependents that are just being terminated."""
     rig = Rig()
     neighbor, (path,), tcbs = rig.offloaded(2)
     rig.act(lambda h: h.terminate(tcbs))
@@ -520,6 +540,7 @@ def test_idle_takes_along_what_nothing_depends_on_any_more() -> None:
 
 @pytest.mark.parametrize("busy", ["query", "update", "invalidate"])
 def test_r_term_03_a_terminate_waits_for_what_is_in_flight(busy: str) -> None:
+    """R-TERM-03: a terminate waits for what is in flight."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: getattr(h, busy)([tcb]))
@@ -540,6 +561,7 @@ def test_r_term_03_a_terminate_waits_for_what_is_in_flight(busy: str) -> None:
 
 
 def test_r_state_04_the_delegated_values_of_a_terminate_are_the_hosts_again() -> None:
+    """R-STATE-04: the delegated values of a terminate are the hosts again."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     final = TcpOffloadStateDelegated(
@@ -555,6 +577,7 @@ def test_r_state_04_the_delegated_values_of_a_terminate_are_the_hosts_again() ->
 
 
 def test_r_dis_43_a_single_failing_terminate_ends_the_offload() -> None:
+    """R-DIS-43: a single failing terminate ends the offload."""
     rig = Rig()
     _, (path,), (tcb,) = rig.offloaded(1)
     operation = rig.act(lambda h: h.terminate([tcb]))
@@ -574,6 +597,7 @@ def test_r_dis_43_a_single_failing_terminate_ends_the_offload() -> None:
 
 @pytest.mark.parametrize("second", [SUCCESS, FAILURE])
 def test_r_dis_43_the_doubled_terminate_is_accepted_too(second: int) -> None:
+    """R-DIS-43: the doubled terminate is accepted too."""
     rig = Rig()
     _, (path,), (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.terminate([tcb]))
@@ -601,6 +625,7 @@ def test_a_successful_terminate_without_state_is_a_violation_and_the_state_is_lo
 
 
 def test_r_blk_10_a_list_that_is_not_outstanding_is_harmless() -> None:
+    """R-BLK-10: a list that is not outstanding is harmless."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.update([tcb]))
@@ -618,6 +643,7 @@ def test_r_blk_10_a_list_that_is_not_outstanding_is_harmless() -> None:
 def test_r_evt_04_and_r_evt_05_and_r_hwf_02_a_mandatory_request_leads_to_an_upload(
     reason: TcpUploadReason,
 ) -> None:
+    """R-EVT-04, R-EVT-05, R-HWF-02: a mandatory request leads to an upload."""
     rig = Rig()
     _, _, tcbs = rig.offloaded(2)
     rig.event(tcbs[0], RETRIEVE, reason)
@@ -630,6 +656,7 @@ def test_r_evt_04_and_r_evt_05_and_r_hwf_02_a_mandatory_request_leads_to_an_uplo
 @pytest.mark.parametrize("reason", sorted(OPTIONAL_UPLOAD_REASONS))
 @pytest.mark.parametrize("accept", [True, False])
 def test_r_evt_06_optional_requests_are_the_owners_to_decide(reason: TcpUploadReason, accept: bool) -> None:
+    """R-EVT-06: optional requests are the owners to decide."""
     asked = []
 
     def policy(tcb: object, why: int) -> bool:
@@ -646,6 +673,7 @@ def test_r_evt_06_optional_requests_are_the_owners_to_decide(reason: TcpUploadRe
 
 
 def test_r_evt_17_an_abort_leads_to_an_upload() -> None:
+    """R-EVT-17: an abort leads to an upload."""
     rig = Rig()
     _, _, (tcb, _) = rig.offloaded(2)
     rig.event(tcb, ABORT)
@@ -666,6 +694,7 @@ def test_many_requests_make_one_terminate() -> None:
 
 
 def test_r_term_03_a_requested_upload_waits_for_a_query_and_holds_up_nobody_else() -> None:
+    """R-TERM-03: a requested upload waits for a query and holds up nobody else."""
     rig = Rig()
     _, _, (a, b) = rig.offloaded(2)
     rig.act(lambda h: h.query([a]))
@@ -715,6 +744,7 @@ def test_backlog_and_disconnect_are_noted() -> None:
 
 
 def test_r_pause_04_after_a_pause_nothing_is_offloaded_until_the_capabilities_were_asked_for_again() -> None:
+    """R-PAUSE-04: after a pause nothing is offloaded until the capabilities were asked for again."""
     rig = Rig()
     _, _, tcbs = rig.tree(1)
     rig.status(NdisStatus.OFFLOAD_PAUSE)
@@ -731,6 +761,7 @@ def test_r_pause_04_after_a_pause_nothing_is_offloaded_until_the_capabilities_we
 
 
 def test_r_pause_06_upload_all_takes_connections_first_and_everything_in_the_end() -> None:
+    """R-PAUSE-06: upload all takes connections first and everything in the end."""
     rig = Rig()
     _, _, tcbs = rig.offloaded(2, paths=2)
     rig.status(NdisStatus.UPLOAD_ALL)
@@ -746,6 +777,7 @@ def test_r_pause_06_upload_all_takes_connections_first_and_everything_in_the_end
 
 
 def test_r_pause_06_upload_all_waits_for_an_initiate_that_was_on_its_way() -> None:
+    """R-PAUSE-06: upload all waits for an initiate that was on its way."""
     rig = Rig()
     _, (path,), tcbs = rig.tree(1)
     rig.act(lambda h: h.offload(tcbs))
@@ -766,6 +798,7 @@ def test_r_pause_06_upload_all_waits_for_an_initiate_that_was_on_its_way() -> No
 def test_r_nud_08_the_answer_is_zero_for_a_stale_entry_and_nonzero_for_a_reachable_one(
     reachable: bool, age: int, answer: int
 ) -> None:
+    """R-NUD-08: the answer is zero for a stale entry and nonzero for a reachable one."""
     rig = Rig()
     neighbor, _, _ = rig.offloaded(1)
     neighbor.reachable = reachable

@@ -58,10 +58,12 @@ def test_a_refused_pair_names_its_rule(state: State, event: Event, rule: str) ->
 
 
 def test_r_init_02_nothing_but_its_completion_or_loss_happens_to_an_object_being_offloaded() -> None:
+    """R-INIT-02: nothing but its completion or loss happens to an object being offloaded."""
     assert set(TABLE[State.OFFLOADING]) == {Event.INITIATED, Event.REFUSED, Event.LOST}
 
 
 def test_r_qry_01_queries_overlap_each_other_and_an_update() -> None:
+    """R-QRY-01: queries overlap each other and an update."""
     thing = Thing(State.OFFLOADED)
     for event in (Event.QUERY, Event.QUERY, Event.UPDATE, Event.QUERIED, Event.LAST_QUERIED, Event.UPDATED):
         advance(thing, event)
@@ -69,6 +71,7 @@ def test_r_qry_01_queries_overlap_each_other_and_an_update() -> None:
 
 
 def test_r_upd_02_no_state_with_an_update_running_or_invalid_lets_another_update_begin() -> None:
+    """R-UPD-02: no state with an update running or invalid lets another update begin."""
     updating = {s for s, row in TABLE.items() if Event.UPDATED in row}
     assert updating == {State.UPDATING, State.UPDATING_QUERYING}
     for state in updating | {State.INVALID, State.INVALID_QUERYING, State.OFFLOADING}:
@@ -76,6 +79,7 @@ def test_r_upd_02_no_state_with_an_update_running_or_invalid_lets_another_update
 
 
 def test_r_term_03_a_terminate_begins_only_where_nothing_is_in_flight() -> None:
+    """R-TERM-03: a terminate begins only where nothing is in flight."""
     assert {s for s, row in TABLE.items() if Event.TERMINATE in row} == IDLE | {State.FAILED}
 
 

@@ -47,6 +47,7 @@ def test_an_unbind_with_nothing_offloaded_closes_at_once() -> None:
 
 
 def test_r_reg_12_indicated_lists_go_back_before_the_binding_is_closed() -> None:
+    """R-REG-12: indicated lists go back before the binding is closed."""
     rig = Rig()
     rig.host.returns.append(0x7000)
     rig.unbind()

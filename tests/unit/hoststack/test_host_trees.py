@@ -21,6 +21,7 @@ from tests.support.host_rig import Rig
 
 
 def test_r_tree_06_and_r_blk_06_a_new_offload_is_followed_by_its_whole_state() -> None:
+    """R-TREE-06, R-BLK-06: a new offload is followed by its whole state."""
     rig = Rig()
     neighbor, (path,), tcbs = rig.tree(2)
     rig.act(lambda h: h.offload(tcbs))
@@ -34,6 +35,7 @@ def test_r_tree_06_and_r_blk_06_a_new_offload_is_followed_by_its_whole_state() -
 
 
 def test_r_tree_03_and_r_tree_04_an_offloaded_path_is_linked_to_without_state() -> None:
+    """R-TREE-03, R-TREE-04: an offloaded path is linked to without state."""
     rig = Rig()
     _, (path,), tcbs = rig.offloaded(1)
     more = synthetic.connections(path, 2, rng=rig.rng, first_port=1000)
@@ -50,7 +52,10 @@ def test_r_tree_03_and_r_tree_04_an_offloaded_path_is_linked_to_without_state() 
 
 
 def test_r_tree_03_a_linked_neighbor_has_new_paths_only_below_it() -> None:
-    """An old path of the same neighbor hangs from a placeholder: a linker's dependents are new objects."""
+    """R-TREE-03.
+
+    An old path of the same neighbor hangs from a placeholder: a linker's dependents are new objects.
+    """
     rig = Rig()
     neighbor, (old,), _ = rig.offloaded(1)
     new = synthetic.path(neighbor, bytes((10, 0, 0, 1)), bytes((10, 9, 9, 9)))
@@ -72,6 +77,7 @@ def test_r_tree_03_a_linked_neighbor_has_new_paths_only_below_it() -> None:
 
 
 def test_r_tree_01_a_placeholder_has_neither_handle_nor_state() -> None:
+    """R-TREE-01: a placeholder has neither handle nor state."""
     rig = Rig()
     neighbor, _, tcbs = rig.offloaded(2)
     rig.act(lambda h: h.query([neighbor, *tcbs], "whole"))
@@ -84,6 +90,7 @@ def test_r_tree_01_a_placeholder_has_neither_handle_nor_state() -> None:
 
 
 def test_r_inv_02_an_invalidate_tree_has_blocks_only() -> None:
+    """R-INV-02: an invalidate tree has blocks only."""
     rig = Rig()
     neighbor, paths, tcbs = rig.offloaded(2)
     rig.act(lambda h: h.invalidate([neighbor, *paths, *tcbs]))
@@ -92,6 +99,7 @@ def test_r_inv_02_an_invalidate_tree_has_blocks_only() -> None:
 
 
 def test_r_upd_04_a_relink_has_the_new_neighbor_as_root_and_the_paths_below() -> None:
+    """R-UPD-04: a relink has the new neighbor as root and the paths below."""
     rig = Rig()
     _, paths, _ = rig.offloaded(1, paths=3)
     new = synthetic.neighbor(b"\2\0\0\0\0\x99")
@@ -108,6 +116,7 @@ def test_r_upd_04_a_relink_has_the_new_neighbor_as_root_and_the_paths_below() ->
 
 
 def test_r_upd_01_only_paths_are_relinked() -> None:
+    """R-UPD-01: only paths are relinked."""
     rig = Rig()
     neighbor, _, tcbs = rig.offloaded(1)
     with pytest.raises(LocalProtocolError, match="R-UPD-01"):
@@ -169,7 +178,10 @@ def choices(draw: st.DrawFn) -> list[StateObject]:
 
 @given(choices())
 def test_r_blk_07_and_r_blk_08_any_choice_of_objects_makes_a_legal_tree(objects: list[StateObject]) -> None:
-    """Every named object has one block, links keep to their layers, and each stands below its own object."""
+    """R-BLK-07, R-BLK-08.
+
+    Every named object has one block, links keep to their layers, and each stands below its own object.
+    """
     heap = Heap(3)
     for obj in objects:
         obj.handle = heap.handle(obj)
@@ -191,6 +203,7 @@ def test_r_blk_07_and_r_blk_08_any_choice_of_objects_makes_a_legal_tree(objects:
 
 @given(choices())
 def test_r_tree_08_blocks_stand_in_traversal_order(objects: list[StateObject]) -> None:
+    """R-TREE-08: blocks stand in traversal order."""
     heap = Heap(3)
     for obj in objects:
         obj.handle = heap.handle(obj)

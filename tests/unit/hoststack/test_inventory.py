@@ -74,6 +74,7 @@ def inventories(draw: st.DrawFn) -> Inventory:
 def test_r_state_05_a_path_has_one_interface_and_mtu_and_a_neighbor_one_next_hop(
     inventory: Inventory,
 ) -> None:
+    """R-STATE-05: a path has one interface and mtu and a neighbor one next hop."""
     seen_neighbors = set()
     for neighbor_group in group(inventory):
         neighbor = neighbor_group.neighbor
@@ -93,6 +94,7 @@ def test_r_state_05_a_path_has_one_interface_and_mtu_and_a_neighbor_one_next_hop
 
 @given(inventories())
 def test_r_state_06_exactly_the_offloadable_connections_are_in_the_tree_once(inventory: Inventory) -> None:
+    """R-STATE-06: exactly the offloadable connections are in the tree once."""
     inside = [c for g in group(inventory) for path in g.paths for c in path.connections]
     banned = {
         State.TcpConnectionClosed,
@@ -217,6 +219,7 @@ Address = namedtuple("Address", "ip port")
 def test_r_state_06_others_are_listed_in_offloadable_states_only_and_the_rest_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """R-STATE-06: others are listed in offloadable states only and the rest counted."""
     names = inventory_module._STATES
     rows = [
         Listed(Address("127.0.0.1", number), Address("127.0.0.1", 9), name, 1)
@@ -230,6 +233,7 @@ def test_r_state_06_others_are_listed_in_offloadable_states_only_and_the_rest_co
 
 
 def test_r_state_07_an_ipv4_address_mapped_into_ipv6_is_4_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-STATE-07: an ipv4 address mapped into ipv6 is 4 bytes."""
     row = Listed(Address("::ffff:127.0.0.1", 1), Address("::ffff:127.0.0.2", 2), "ESTABLISHED", None)
     monkeypatch.setattr(psutil, "net_connections", lambda kind: [row, row])
     (only,) = read_inventory([]).connections

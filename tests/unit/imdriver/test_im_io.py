@@ -87,6 +87,7 @@ def test_r_im_10_11_a_request_and_its_completion_pass(
 
 @pytest.mark.parametrize("flags", [1, 2, 3, 0xFFFFFFFF])
 def test_r_im_12_disconnect_flags_pass_unchanged(bench: Any, upper: Any, nic: Any, flags: int) -> None:
+    """R-IM-12: disconnect flags pass unchanged."""
     _, params, _ = Connection(bench, upper, nic).io(DISCONNECT, lists_of(upper, 1), flags)
     assert params[2] == flags
 
@@ -118,6 +119,7 @@ def test_payload_frames_pass_both_ways_untouched(bench: Any, upper: Any, nic: An
 def test_r_im_15_the_entry_of_a_disconnect_is_freed_by_its_completion(
     bench: Any, upper: Any, nic: Any
 ) -> None:
+    """R-IM-15: the entry of a disconnect is freed by its completion."""
     connection = Connection(bench, upper, nic)
     (nbl,) = lists_of(upper, 1)
     before = set(bench.port.ndis.heap.objects)
@@ -321,7 +323,7 @@ def test_completions_of_lists_that_are_not_below_are_errors(bench: Any, upper: A
 
 
 def test_r_dis_10_a_receive_return_names_the_binding(bench: Any, make_upper: Any, nic: Any) -> None:
-    """Lists of several indications at once, not completed, nothing kept."""
+    """R-DIS-10: Lists of several indications at once, not completed, nothing kept."""
     chain = {"NetBufferList": [0x30, 0x40], "SourceHandle": 5}
     calls = bench.tell("MiniportTcpOffloadReceiveReturn", bench.context("im0-b"), chain)
     assert calls == [("NdisOffloadTcpReceiveReturn", [bench.binding, chain], ())]

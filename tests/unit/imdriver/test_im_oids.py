@@ -66,6 +66,7 @@ def header_of(down: dict[str, Any]) -> NdisTaskOffloadHeader:
 
 
 def test_r_oid_02_a_permitting_driver_passes_the_query_down(bench: Any) -> None:
+    """R-OID-02: a permitting driver passes the query down."""
     wire = request(QUERY, request_id=0x77)
     down = passed(bench, wire)
     assert {**down, "RequestId": 0x77} == wire
@@ -84,6 +85,7 @@ def test_r_oid_04_a_blocking_driver_answers_not_supported(make_bench: Any) -> No
 
 @pytest.mark.parametrize("policy", ChimneyPolicy)
 def test_r_oid_03_a_set_always_travels_on(make_bench: Any, policy: ChimneyPolicy) -> None:
+    """R-OID-03: a set always travels on."""
     bench = make_bench(ImConfig(chimney=policy)).attach()
     wire = request(SET, buffer=tasks(support_ipv4=1))
     down = passed(bench, wire)

@@ -79,6 +79,7 @@ def test_r_im_01_request_and_completion_keep_their_names(
 
 
 def test_r_dis_08_a_query_goes_down_as_ndis_query_offload_state(bench: Any, upper: Any, nic: Any) -> None:
+    """R-DIS-08: a query goes down as ndis query offload state."""
     columns = upper.miniport_list(offload(bench, upper, nic))
     ((name, _, _),) = bench.tell("MiniportQueryOffload", bench.context(), columns)
     assert name == "NdisQueryOffloadState"
@@ -129,6 +130,7 @@ def test_what_was_absent_is_absent_again(bench: Any, upper: Any, nic: Any) -> No
 
 
 def test_r_blk_13_source_handle_is_not_altered_on_the_way_down(bench: Any, upper: Any) -> None:
+    """R-BLK-13: source handle is not altered on the way down."""
     wire = down(bench, "initiate", upper.miniport_list(upper.new()))
     assert wire[Key.SOURCE_HANDLE] == upper.source
 
@@ -188,6 +190,7 @@ def test_r_im_09_the_upper_cell_gets_the_address_of_our_entry(bench: Any, upper:
 
 
 def test_r_dis_09_completions_go_up_with_the_miniport_handle(bench: Any, upper: Any, nic: Any) -> None:
+    """R-DIS-09: completions go up with the miniport handle."""
     wire = down(bench, "initiate", upper.miniport_list(upper.new()), "im0-b")
     ((_, params, _),) = bench.tell(
         "ProtocolInitiateOffloadComplete", bench.binding_context, nic.completion(wire)

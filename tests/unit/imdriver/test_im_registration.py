@@ -66,6 +66,7 @@ def test_a_structure_that_is_not_taken_ends_the_registration(make_bench: Any) ->
 
 
 def test_r_dis_35_all_six_client_tcp_entry_points_are_registered(bench: Any) -> None:
+    """R-DIS-35: all six client tcp entry points are registered."""
     (table,) = [t for t in tables(bench, bench.protocol) if "TcpOffloadEventHandler" in t]
     handlers = {k: v for k, v in table.items() if k.endswith("Handler")}
     assert len(handlers) == 6
@@ -101,6 +102,7 @@ def test_r_reg_05_entry_points_are_fetched_while_an_adapter_initialises(bench: A
 
 @pytest.mark.parametrize(("member", "value"), [("Type", 2), ("Revision", 9), ("Size", 0x30)])
 def test_r_reg_06_a_table_with_another_header_is_not_used(member: str, value: int) -> None:
+    """R-REG-06: a table with another header is not used."""
     table = NdisTcpOffloadEventHandlers.full().to_wire()
     table["Header"][member] = value  # type: ignore[index]
     with pytest.raises(RemoteProtocolError, match=r"R-REG-06"):

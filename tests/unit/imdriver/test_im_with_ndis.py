@@ -382,6 +382,7 @@ def test_r_oid_02_a_blocking_driver_hides_the_chimney() -> None:
 
 
 def test_r_im_14_a_send_without_memory_comes_back_with_request_upload() -> None:
+    """R-IM-14: a send without memory comes back with request upload."""
     world = World(ImConfig(), hosts=TWO).ready()
     world.act("host-a", "offload", 1)
     world.sim.driver("im").control("no-memory", {"sends": 1})

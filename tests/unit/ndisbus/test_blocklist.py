@@ -135,6 +135,7 @@ def test_r_tree_08_depth_first_and_breadth_next(tree: Grown) -> None:
 @few
 @given(trees(), st.randoms(use_true_random=False))
 def test_r_tree_08_the_order_does_not_depend_on_where_blocks_are_stored(tree: Grown, rng: Any) -> None:
+    """R-TREE-08: the order does not depend on where blocks are stored."""
     columns = tree.block_list.columns
     places = list(range(1, len(tree.layers)))
     rng.shuffle(places)
@@ -193,7 +194,7 @@ def test_r_blk_03_and_r_im_04_the_protocol_form_covers_the_middle_and_nothing_el
 
 
 def test_r_blk_03_and_r_im_05_the_miniport_form_comes_back_and_keeps_everything_else() -> None:
-    """R-IM-05: what comes up again is the block that came down."""
+    """R-BLK-03: R-IM-05: what comes up again is the block that came down."""
     blocks = miniport_list()
     before = dict(blocks.columns)
     blocks.overlay_protocol([0x51, 0x52, 0x53])

@@ -41,7 +41,6 @@ _UNEXPLAINED = "not taken up yet"
 SECTION_REASONS: Mapping[str, str] = {
     "BRD": _DATA,
     "OSD": _DATA,
-    "HWF": "corrupt hardware is not emulated yet",
     "EVT": "events of connections that move data: come with the TCP machine",
     "SEND": _DATA,
     "RECV": _DATA,
@@ -54,8 +53,7 @@ SECTION_REASONS: Mapping[str, str] = {
     "TS": _WIRE,
     "NUD": _REACH,
     "STAT": "counts the traffic of offloaded connections: needs moving TCP data",
-    "PAUSE": "pause, resume and upload-all are not emulated yet",
-    "PWR": "power management is not emulated yet",
+    "PWR": "the host's side of power management is not emulated yet",
     "IP": _WIRE,
     "VLAN": _WIRE,
     "RSS": _WIRE,
@@ -80,6 +78,9 @@ RULE_REASONS: Mapping[str, str] = {
     **_each(_TCP, "R-DIS-25", "R-DIS-31", "R-DIS-38", "R-DIS-46", "R-OPEN-01"),
     **_each(_WIRE, "R-STATE-09", "R-STATE-10", "R-STATE-11", "R-TREE-12", "R-IM-17", "R-INIT-01"),
     **_each(_WIRE, "R-UPD-07", "R-UPD-08", "R-INV-04", "R-INV-05", "R-DIS-11", "R-DIS-23"),
+    **_each("a statement of scope: the target has no code for the rest", "R-REG-11"),
+    **_each("a list of motives: whoever owns the host calls terminate for whatever reason", "R-TERM-19"),
+    **_each("interrupt levels are not emulated", "R-EVT-16"),
     **_each(_REACH, "R-DIS-26", "R-DIS-27", "R-OPEN-04"),
 }
 

@@ -59,6 +59,25 @@ def _send_data(block_list: BlockList) -> dict[int, list[int]]:
     }
 
 
+#: A handler: the bound method, its call, its parameters that are memory, whether it is answered, and
+#: whether the port takes note of it.
+_Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
+
+_NOTICED = frozenset(("MiniportHaltEx", "ProtocolOidRequestComplete", "MiniportInitializeEx"))
+
+
+def _memory_of(call: Call) -> tuple[tuple[int, str], ...]:
+    """The parameters that carry lists, by index."""
+    kinds = (BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL)
+    return tuple((i, p.carries) for i, p in enumerate(call.params) if p.carries in kinds)
+
+
+#: What a driver may call: the call, what its parameters carry, whether it is answered.
+_PLANS = {
+    c.name: (c, tuple(p.carries for p in c.params), c.answered) for c in CALLS.values() if c.from_driver
+}
+
+
 class Ndis(NdisCalls):
     """What a driver holds of NDIS: the functions it may call, its heap and the clock."""
 
@@ -117,7 +136,7 @@ class DriverPort:
         #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
         self._initializing: dict[int | None, int] = {}
         self._attributed: dict[int, int] = {}
-        self._handlers: dict[str, tuple[Any, Call]] = {}
+        self._handlers: dict[str, _Entry] = {}
         self.ndis = Ndis(self)
         driver.ndis = self.ndis
 
@@ -192,31 +211,36 @@ class DriverPort:
             handler = getattr(self.driver, python_name(name), None)
             if handler is None:
                 raise RemoteProtocolError(f"the bus sent {name!r}, which this driver has no edge for")
-            entry = self._handlers[name] = (handler, call)
-        handler, call = entry
-        for i, p in enumerate(call.params):
-            if p.carries == BLOCKS_MINIPORT:
-                if args[i] is not None:
-                    args[i] = self._accept(args[i], frames)
-            elif p.carries == BLOCKS_PROTOCOL:
-                if args[i] is not None:
-                    args[i] = self._take_back(call, args[i], frames)
-            elif p.carries == NBL:
+            entry = self._handlers[name] = (handler, call, _memory_of(call), call.answered, name in _NOTICED)
+        handler, call, memory, answered, noticed = entry
+        for i, carries in memory:
+            if args[i] is None:
+                continue
+            if carries == BLOCKS_MINIPORT:
+                args[i] = self._accept(args[i], frames)
+            elif carries == BLOCKS_PROTOCOL:
+                args[i] = self._take_back(call, args[i], frames)
+            else:
                 args[i] = self._take_nbls(call, args[i], frames)
-        if name == "MiniportHaltEx":
-            self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
-        elif name == "ProtocolOidRequestComplete":
-            self._oid_completed(args[0], args[1])
-        elif name == "MiniportInitializeEx":
-            self._initializing[call_id] = args[0]
+        if noticed:
+            self._notice(name, call_id, args)
         result = handler(*args)
-        if call.answered:
+        if answered:
             if hasattr(result, "send"):
                 self._step(result, call_id, None)
             else:
                 self._answer(call_id, result)
         elif hasattr(result, "send"):
             self._step(result, None, None)
+
+    def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
+        """Keep the books that a teardown would need."""
+        if name == "MiniportHaltEx":
+            self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
+        elif name == "ProtocolOidRequestComplete":
+            self._oid_completed(args[0], args[1])
+        else:
+            self._initializing[call_id] = args[0]
 
     def _accept(self, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
         """A request for the miniport edge: the list is ours until we complete it."""
@@ -371,27 +395,28 @@ class DriverPort:
         Returns a :class:`Reply` for functions that return something. Raises
         :class:`LocalProtocolError` where the call breaks a rule that is seen from here.
         """
-        call = CALLS.get(name)
-        if call is None or not call.from_driver:
+        plan = _PLANS.get(name)
+        if plan is None:
             raise LocalProtocolError(f"{name} is no function that NDIS offers")
-        if len(args) != len(call.params):
-            raise LocalProtocolError(f"{name} takes {len(call.params)} parameters, {len(args)} were given")
+        call, carried, answered = plan
+        if len(args) != len(carried):
+            raise LocalProtocolError(f"{name} takes {len(carried)} parameters, {len(args)} were given")
         if not self.attached:
             from ndisbus.teardown import local_call  # noqa: PLC0415 - it needs the port
 
             return local_call(self, call, args)
         params: list[Any] = []
         frames: Sequence[bytes] = ()
-        for p, a in zip(call.params, args, strict=True):
+        for carries, a in zip(carried, args):  # noqa: B905 - as long as one another, see above
             if type(a) is int or a is None:
                 params.append(a)
-            elif p.carries == BLOCKS_PROTOCOL:
+            elif carries == BLOCKS_PROTOCOL:
                 wire, frames = self.pass_down(call, args[0], a)
                 params.append(wire)
-            elif p.carries == BLOCKS_MINIPORT:
+            elif carries == BLOCKS_MINIPORT:
                 wire, frames = self.hand_back(call, a)
                 params.append(wire)
-            elif p.carries == NBL:
+            elif carries == NBL:
                 wire, frames = a.to_wire()
                 if call.kind is Kind.REQUEST and call.completed_by:
                     anchor = self.ndis.heap.objects.get(args[0])
@@ -406,7 +431,7 @@ class DriverPort:
             self.sent_oids.append((args[0], params[1]))
         reply: Reply | None = None
         call_id = None
-        if call.answered:
+        if answered:
             self._call_id += 1
             call_id = self._call_id
             reply = self._replies[call_id] = Reply(name)

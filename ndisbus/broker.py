@@ -43,6 +43,8 @@ NO_COPY: Final = 16 * 1024
 QUIET: Final = 1.0
 #: While messages keep coming nothing else is looked at for so long (seconds).
 HOT: Final = HOT_MS / 1000
+#: A packet below this size (bytes) is certainly within every limit.
+SMALL: Final = 65536
 #: As a plain number: the flag type is slow to compute with.
 _READABLE: Final = int(zmq.POLLIN)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -267,7 +269,8 @@ class Broker:
             sends = core.drain()
             if len(sends) == 1:
                 key, message, payload = sends[0]
-                self._send(key, ((message, payload),))
+                if payload or not self._send_one(key, message):
+                    self._send(key, ((message, payload),))
                 continue
             by_key: dict[Any, list[Any]] = {}
             for key, message, payload in sends:
@@ -278,6 +281,20 @@ class Broker:
                     batch.append((message, payload))
             for key, batch in by_key.items():
                 self._send(key, batch)
+
+    def _send_one(self, key: bytes, message: Message) -> bool:
+        """Send a message without payload, if its packet is certainly small enough; the common case."""
+        head = self._pack((message,))
+        if len(head) >= SMALL:
+            return False
+        try:
+            self._router.send(key, _MORE)
+            self._router.send(head, _LAST)
+        except zmq.ZMQError as e:
+            if e.errno != zmq.EHOSTUNREACH:
+                raise
+            self._gone(key, "its connection is gone")
+        return True
 
     def _send(self, key: bytes, batch: Sequence[tuple[Message, Sequence[Any]]]) -> None:
         send = self._router.send

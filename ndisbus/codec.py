@@ -155,11 +155,11 @@ def _check(m: Any, i: int) -> None:
             if name not in _COLUMNS:
                 _depth(p, f"message {i} ({name})")
                 continue
-            for key, v in p.items():
-                # A column needs no look: its own check accepts nothing but scalars in it. The descriptors of
-                # net buffer lists are passed on unread, so this is the only look that NDIS takes at them.
-                if type(v) is dict or (type(v) is list and key == "NetBufferLists"):
-                    _depth(v, f"message {i} ({name})")
+            # A column needs no look: its own check accepts nothing but scalars in it. The descriptors of net
+            # buffer lists are passed on unread, so this is the only look that NDIS takes at them.
+            lists = p.get("NetBufferLists")
+            if type(lists) is list:
+                _depth(lists, f"message {i} ({name})")
         elif type(p) is list:
             _depth(p, f"message {i} ({name})")
 

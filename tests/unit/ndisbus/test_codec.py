@@ -138,7 +138,10 @@ def test_nesting_behind_scalars_is_found(front: Any) -> None:
     """A long array of scalars with one deep element among them; NDIS could not encode it again."""
     for name in ("control", "NdisOffloadTcpSend", "NdisInitiateOffload"):
         hidden = [front] * 17 + [deep(400)]
-        for value in ({"NetBufferLists": hidden}, {"A": {"B": hidden}}, hidden):
+        values: list[Any] = [{"NetBufferLists": hidden}, hidden]
+        if name == "control":
+            values.append({"A": {"B": hidden}})  # elsewhere no column is called A, and none holds a map
+        for value in values:
             with pytest.raises(DecodeError, match="nested deeper"):
                 decode_packet([encode_packet([[name, 1, [1, value]]])])
 

@@ -42,7 +42,7 @@ def bench_command(*, as_json: bool, quick: bool) -> None:
 def _print(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(title="One-block requests through bus, intermediate driver and target, and back")
-    for column in ("", "round trip p50", "round trip p99", "pipelined"):
+    for column in ("", "round trip p50", "round trip p99", "p50, steady", "pipelined"):
         table.add_column(column, justify="right" if column else "left")
     for name, key in (("bare ZeroMQ", "bare"), ("our chain", "chain")):
         m = result[key]
@@ -50,7 +50,7 @@ def _print(result: dict[str, Any]) -> None:
             name, f"{m['rtt_p50_us']:.0f} µs", f"{m['rtt_p99_us']:.0f} µs", f"{m['ops_per_s']:,} op/s"
         )
     r = result["ratio"]
-    table.add_row("ratio", f"{r['rtt_p50']:.2f}", f"{r['rtt_p99']:.2f}", f"{r['ops_per_s']:.2f}")
+    table.add_row("ratio", *(f"{r[k]:.2f}" for k in ("rtt_p50", "rtt_p99", "rtt_p50_steady", "ops_per_s")))
     console.print(table)
     trees = Table(title="Trees: blocks per second, call to completion")
     for column in ("blocks", "initiate", "query", "terminate", "all"):

@@ -22,6 +22,7 @@ from ndisbus.bench.host import CACHED, DELEGATED, WHOLE, BenchHost, Tree
 from ndisbus.blocklist import BlockList, BlockListBuilder
 from ndisbus.errors import ChimneyError
 from ndisbus.process import DriverProcess
+from ndisbus.runtime import tune_gc
 
 __all__ = ["SIZES", "measure"]
 
@@ -171,6 +172,7 @@ def measure(*, quick: bool = False, report: Report = lambda _: None) -> dict[str
             "target": ["target", "--tcp-entries", "200000"],
         }
         children = {name: stack.enter_context(_process(args, env)) for name, args in layers.items()}
+        tune_gc()  # as every process of the chain does
         chain = _Chain(ours)
         stack.callback(chain.process.close)
         result = _compare(floor, chain, trips, operations, report)
@@ -228,7 +230,7 @@ def _summary(turns: list[float], steady: list[float], operations: list[float]) -
 
 def _tree(chain: _Chain, blocks: int, report: Report) -> dict[str, Any]:
     """Initiate, query, invalidate and terminate trees of this size; blocks per second of each and of all."""
-    repeats = max(1, min(20, 20_000 // blocks))
+    repeats = max(3, min(20, 20_000 // blocks))
     report(f"trees of {blocks} blocks, {repeats} times each operation")
     seconds = dict.fromkeys(("initiate", "query", "terminate"), 0.0)
     size = 0

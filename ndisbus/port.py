@@ -63,7 +63,14 @@ def _send_data(block_list: BlockList) -> dict[int, list[int]]:
 #: whether the port takes note of it.
 _Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
 
-_NOTICED = frozenset(("MiniportHaltEx", "ProtocolOidRequestComplete", "MiniportInitializeEx"))
+_NOTICED = frozenset(
+    (
+        "MiniportHaltEx",
+        "MiniportInitializeEx",
+        "ProtocolCloseAdapterCompleteEx",
+        "ProtocolOidRequestComplete",
+    )
+)
 
 
 def _memory_of(call: Call) -> tuple[tuple[int, str], ...]:
@@ -239,6 +246,9 @@ class DriverPort:
             self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
         elif name == "ProtocolOidRequestComplete":
             self._oid_completed(args[0], args[1])
+        elif name == "ProtocolCloseAdapterCompleteEx":
+            if not self.bindings:
+                self.sent_along.clear()  # what a dead driver had of it came home with its connections
         else:
             self._initializing[call_id] = args[0]
 

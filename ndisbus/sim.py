@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any, Final
 
-from ndisbus.codec import Message, decode_packet, encode_packet
+from ndisbus.batch import packets
+from ndisbus.codec import Message, Packer, decode_packet, encode_packet
 from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.driver import Driver
 from ndisbus.errors import ChimneyError, DecodeError
-from ndisbus.port import DriverPort
+from ndisbus.port import DriverPort, Outgoing
 
 __all__ = ["SimulatedProcess", "Simulation", "SimulationStuck"]
 
@@ -51,9 +54,9 @@ class SimulatedProcess:
         self.deadline: float | None = None
 
     def flush(self) -> None:
-        """Move what the port wants sent into the queue, one packet per message."""
-        for message, frames in self.port.drain():
-            self.to_bus.append((encode_packet([message]), frames))
+        """Move what the port wants sent into the queue."""
+        for head, *frames in self.sim.packets(self.port.drain()):
+            self.to_bus.append((head, frames))
 
     def deliver(self) -> None:
         """Let the driver handle the oldest packet."""
@@ -66,11 +69,29 @@ class SimulatedProcess:
             info = self.port.closed_info
             self.sim.closings.append((self.name, str(info.get("Reason"))))
             self.port.hello()
+        if not self.sim.shuffle:
+            self.timer()
         self.flush()
+
+    def timer(self) -> None:
+        """Let the driver's timers run, if they are due."""
+        if self.timer_due():
+            self.port.on_timer(self.sim.now)
+            self.flush()
+
+    def timer_due(self) -> bool:
+        """Whether one of the driver's timers is due."""
+        deadline = self.port.next_deadline()
+        return deadline is not None and deadline <= self.sim.now
 
 
 class Simulation:
-    """A bus and its processes on virtual time. ``shuffle=False`` serves queues in a fixed order."""
+    """A bus and its processes on virtual time.
+
+    With ``shuffle`` every message is a packet of its own, and any queue or any timer that is due may be
+    next. Without, queues are served in a fixed order, and packets and timers are those of the runtime of
+    processes: what is sent at once travels at once, and timers run after each packet.
+    """
 
     def __init__(self, seed: int = 0, config: CoreConfig | None = None, *, shuffle: bool = True) -> None:
         self.rng = random.Random(seed)
@@ -87,6 +108,7 @@ class Simulation:
         self.core: NdisCore | None = None
         self._replies: dict[int, list[Any]] = {}
         self._control_id = 0
+        self._pack = Packer()
         self.start_bus()
 
     # -- processes -----------------------------------------------------------------------------
@@ -193,11 +215,7 @@ class Simulation:
         """Serve one queue, or jump to what is due next. False when nothing will ever happen again."""
         ready = self._ready()
         if ready:
-            process, inbound = self.rng.choice(ready) if self.shuffle else ready[0]
-            if inbound:
-                self._to_bus(process)
-            else:
-                process.deliver()
+            (self.rng.choice(ready) if self.shuffle else ready[0])()
             return True
         due = self._next_due()
         if due is None:
@@ -238,13 +256,16 @@ class Simulation:
         self.at(end, mark)
         self.run_until(lambda: reached, limit=seconds + 1)
 
-    def _ready(self) -> list[tuple[SimulatedProcess, bool]]:
-        out = []
+    def _ready(self) -> list[Callable[[], None]]:
+        out: list[Callable[[], None]] = []
         for process in self.processes.values():
             if process.to_bus and self.core is not None:  # what a dead process had sent is delivered, too
-                out.append((process, True))
-            if process.to_driver and process.alive and not process.stalled:
-                out.append((process, False))
+                out.append(partial(self._to_bus, process))
+            if process.alive and not process.stalled:
+                if process.to_driver:
+                    out.append(process.deliver)
+                if self.shuffle and process.timer_due():
+                    out.append(process.timer)
         return out
 
     def _to_bus(self, process: SimulatedProcess) -> None:
@@ -262,14 +283,22 @@ class Simulation:
     def _route(self) -> None:
         if self.core is None:
             return
-        by_key = {p.key: p for p in self.processes.values()}
+        by_key: dict[Any, list[Outgoing]] = {}
         for key, message, frames in self.core.drain():
             if key == "control":
                 self._replies[message[1]] = [message[0], message[2]]
-                continue
-            process = by_key.get(key)
-            if process is not None and process.alive:
-                process.to_driver.append((encode_packet([message]), frames))
+            else:
+                by_key.setdefault(key, []).append((message, frames))
+        for process in self.processes.values():
+            if process.alive:
+                for head, *payload in self.packets(by_key.get(process.key, [])):
+                    process.to_driver.append((head, payload))
+
+    def packets(self, messages: Sequence[Outgoing]) -> Iterator[list[Any]]:
+        """What is sent at once, as the frames of packets."""
+        if not self.shuffle:
+            return packets(self._pack, messages) if messages else iter(())
+        return chain.from_iterable(packets(self._pack, (m,)) for m in messages)
 
     def _next_due(self) -> float | None:
         due = [self._events[0][0]] if self._events else []

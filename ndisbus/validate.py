@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ndisbus.blocklist import Key
-from ndisbus.enums import Layer, layer_of
+from ndisbus.enums import Layer, OffloadStateType, layer_of
 from ndisbus.errors import DecodeError
 
 __all__ = [
@@ -147,7 +147,7 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
                     f"{where}.{key}[0]", f"{_first(col):#x} is not a block of this list further down"
                 )
         return [layer or int(Layer.NEIGHBOR)]
-    index = {p: i for i, p in enumerate(blocks)}
+    index = dict(zip(blocks, range(n), strict=True))
     if len(index) != n:
         i = next(i for i, p in enumerate(blocks) if index[p] != i)
         raise DecodeError(
@@ -157,10 +157,13 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
     deps = dependents if type(dependents) is list else [dependents] * n
     kinds = types if type(types) is list else [types] * n
     holds = cells if type(cells) is list else [cells] * n
+    root = _layer(kinds[0], f"{where}.Type[0]", holds[0]) or _infer_root(index, nexts, deps, kinds, holds)
+    layers = _walk(index, nexts, deps, kinds, holds, root)
+    if layers is not None:
+        return layers
+    # Something is wrong with it; this finds out what, and where.
     parent = [-1] * n
-    layers = [0] * n
-    root = _layer(kinds[0], f"{where}.Type[0]", holds[0])
-    layers[0] = root or _infer_root(index, nexts, deps, kinds, holds)
+    layers = [root, *[0] * (n - 1)]
     for i in range(n):
         layer = layers[i]
         if not layer:
@@ -232,24 +235,53 @@ def check_nodes(
             )
 
 
+def _walk(
+    index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any], root: int
+) -> list[int] | None:
+    """The layers of a good tree, in one pass over plain integers; None for any other."""
+    following, dependents = list(map(index.get, nexts)), list(map(index.get, deps))
+    if following.count(None) != nexts.count(None) or dependents.count(None) != deps.count(None):
+        return None
+    found = list(map(_LAYERS.get, kinds))
+    if None in cells:
+        found = [0 if c is None else f for c, f in zip(cells, found, strict=True)]
+    if None in found:
+        return None
+    layers = [root, *[0] * (len(kinds) - 1)]
+    for i, (j, k) in enumerate(zip(following, dependents, strict=True)):
+        layer = layers[i]
+        if not layer:
+            return None
+        if j is not None:
+            # A block that has its layer already was led to before, or stands further up.
+            if layers[j] or (found[j] != layer and found[j]):
+                return None
+            layers[j] = layer
+        if k is not None:
+            above = layer + 1
+            if layers[k] or above > Layer.TCP or (found[k] != above and found[k]):
+                return None
+            layers[k] = above
+    return layers
+
+
 def _first(col: Any) -> Any:
     return col[0] if type(col) is list else col
 
 
-_LAYERS: Final[dict[int, int]] = {}
+_LAYERS: Final[dict[int, int]] = {
+    int(t): int(layer_of(t)) for t in OffloadStateType if t < OffloadStateType.FilterReservedOffloadState
+}
 
 
 def _layer(kind: int, where: str, cell: int | None) -> int:
     """The layer of a block, 0 for a placeholder, whose Type means nothing (R-TREE-01)."""
     if cell is None:
         return 0
-    layer = _LAYERS.get(kind)
-    if layer is None:
-        try:
-            layer = _LAYERS[kind] = int(layer_of(kind))
-        except ValueError as e:
-            raise DecodeError(where, str(e)) from None
-    return layer
+    try:
+        return _LAYERS.get(kind) or int(layer_of(kind))
+    except ValueError as e:
+        raise DecodeError(where, str(e)) from None
 
 
 def _infer_root(
@@ -262,15 +294,8 @@ def _infer_root(
         if depth is None:
             break  # it hangs from nothing, which the caller finds as well
         if cells[i] is not None:
-            return max((_LAYERS.get(kinds[i]) or _safe(kinds[i])) - depth, int(Layer.NEIGHBOR))
+            return max(_LAYERS.get(kinds[i], 0) - depth, int(Layer.NEIGHBOR))
         for pointer, below in ((nexts[i], depth), (deps[i], depth + 1)):
             if pointer is not None:
                 depths.setdefault(index.get(pointer, -1), below)
     return int(Layer.NEIGHBOR)
-
-
-def _safe(kind: int) -> int:
-    try:
-        return int(layer_of(kind))
-    except ValueError:
-        return 0

@@ -200,8 +200,8 @@ class CompletionPart(Core):
             if not held or (status != _SUCCESS and handle not in binding.lost):
                 continue  # one that failed stays for another terminate, and so does what is posted on it
             for a in sorted(held):
-                if a in back:
-                    self.take_nbl(adapter, a)
+                if a in back or (adapter.nbls[a].along and status != _SUCCESS):
+                    self.take_nbl(adapter, a)  # the second: a dead driver's, home with the connection
                 elif adapter.nbls[a].waylaid:
                     late.append(a)
                 else:
@@ -219,6 +219,9 @@ class CompletionPart(Core):
         adapter.completed += 1
         binding.outstanding -= 1
         binding.lists -= 1
+        for own in binding.protocol.adapters:
+            if (above := own.requests.get(request.root)) is not None:
+                above.back_at = self.now
         op = request.operation.op
         if op == "initiate":
             binding.offloading.difference_update(request.handles)

@@ -193,12 +193,10 @@ class IndicationPart(Core):
 def _check_consumed(values: list[Any]) -> None:
     """ProtocolTcpOffloadReceiveIndicate answers (status, BytesConsumed)."""
     if len(values) != 2 or values[0] not in _ANSWERS:
-        raise Violation(
-            "return", f"{values!r}: a status of a receive indication and BytesConsumed expected", "R-IND-03"
-        )
+        raise Violation("return", f"{values!r}: a status of a receive indication and BytesConsumed expected")
     consumed = values[1]
     if type(consumed) is not int or not 0 <= consumed < 1 << 32:
-        raise Violation("BytesConsumed", f"{consumed!r} is no number of bytes", "R-IND-03")
+        raise Violation("BytesConsumed", f"{consumed!r} is no number of bytes")
     if consumed and values[0] == _NOT_ACCEPTED:
         raise Violation("BytesConsumed", f"{consumed} bytes of a refused indication", "R-IND-04")
 

@@ -230,6 +230,8 @@ class Request:
     contexts: list[int | None]
     columns: dict[str, Any]
     started_at: float
+    #: When the driver below this one gave the list back; it has the request to itself since then.
+    back_at: float = 0.0
     #: Set for requests that NDIS itself made.
     then: Callable[[], None] | None = None
     #: Send data that goes along with new offloads: OffloadHandle -> net buffer lists.
@@ -260,5 +262,6 @@ class OidRequest:
     binding: Binding
     request: dict[str, Any]
     started_at: float
+    back_at: float = 0.0
     #: Whether it is a set that enables the chimney.
     enabling: bool = False

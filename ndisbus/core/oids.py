@@ -59,7 +59,7 @@ class OidPart(Core):
                 self.complete_oid(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
                 return
         key = self.heap.address()
-        adapter.oids[key] = OidRequest(binding, wire, self.now, _enables(request))
+        adapter.oids[key] = OidRequest(binding, wire, self.now, enabling=_enables(request))
         binding.outstanding += 1
 
         def returned(values: list[Any] | None) -> None:
@@ -157,6 +157,9 @@ class OidPart(Core):
 
     def complete_oid(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
         """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
+        for own in binding.protocol.adapters:
+            for above in own.oids.values():
+                above.back_at = self.now  # one of them went on as this one, whatever its RequestId is there
         if binding.adapter.state is AdapterState.DEAD and not reason:
             reason = f"adapter {binding.adapter.name} is gone"
         self.send(

@@ -125,15 +125,15 @@ class RemovalPart(Core):
         limit = self.config.request_limit
         for adapter in peer.adapters:
             for root, request in adapter.requests.items():
-                if self.now - request.started_at <= limit:
-                    break
+                if self.now - max(request.started_at, request.back_at) <= limit:
+                    continue
                 if adapter.paused and request.operation.op == "initiate":
                     continue  # a paused target may queue them for as long as it likes (R-PAUSE-02)
                 if not any(root in b.adapter.requests for b in peer.bindings):
                     return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
             for oid in adapter.oids.values():
-                if self.now - oid.started_at <= limit:
-                    break
+                if self.now - max(oid.started_at, oid.back_at) <= limit:
+                    continue
                 # Below an intermediate driver the request bears another RequestId, so any one will do.
                 if not any(o.binding is b for b in peer.bindings for o in b.adapter.oids.values()):
                     return f"held NdisOidRequest {oid.request['Oid']:#010x} for more than {limit:g} s"

@@ -7,7 +7,7 @@ replacing a few columns. The way up is in :mod:`ndisbus.core.completions`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.blocklist import Key
@@ -184,6 +184,8 @@ class RequestPart(Core):
         """Objects named by a request are offloaded through this binding, offered ones are not yet."""
         objects, offloading, terminating = binding.objects, binding.offloading, binding.terminating
         initiating = operation.op == "initiate"
+        if len(handles) > 16 and _in_order(operation.op, binding, handles, contexts, layers):
+            return
         for handle, context, layer in zip(handles, contexts, layers):  # noqa: B905 - made equally long above
             if handle is None:
                 continue
@@ -286,9 +288,14 @@ class RequestPart(Core):
         """Give the list to the driver below, in the MINIPORT form (R-BLK-02), and keep the books."""
         binding, adapter = request.binding, request.binding.adapter
         if request.operation.op == "initiate":
-            for handle, context in zip(request.handles, request.contexts, strict=True):
-                if handle is not None and context is None:
-                    binding.offloading.add(handle)
+            fresh = request.handles
+            if None in fresh or request.contexts.count(None) != len(fresh):
+                fresh = [
+                    h
+                    for h, c in zip(request.handles, request.contexts, strict=True)
+                    if h is not None and c is None
+                ]
+            binding.offloading.update(fresh)
             for handle, addresses in request.chains.items():
                 along = NblRequest(_SEND, binding, handle, None, self.now, along=True)
                 self.lend_nbls(binding, addresses, along)
@@ -313,3 +320,19 @@ class RequestPart(Core):
         if frames:
             message.append(len(frames))
         self.send(adapter.driver, message, frames)
+
+
+def _in_order(
+    op: str, binding: Binding, handles: list[int | None], contexts: list[int | None], layers: list[int]
+) -> bool:
+    """Whether all blocks of a long list plainly name what they should; False calls for a closer look."""
+    if None in handles or (binding.offloading and not binding.offloading.isdisjoint(handles)):
+        return False
+    if op in ("initiate", "terminate") and len(set(handles)) != len(handles):
+        return False
+    if op == "initiate":
+        return contexts.count(None) == len(contexts) and binding.objects.keys().isdisjoint(handles)
+    if binding.terminating and not binding.terminating.isdisjoint(handles):
+        return False
+    known: Iterable[Any] = map(binding.objects.get, handles)  # type: ignore[arg-type]
+    return list(known) == list(zip(layers, contexts, strict=True))

@@ -6,6 +6,7 @@ import random
 import sys
 
 import pytest
+
 from tests.process.stack_processes import expect_good
 from tools.torture_hosts import check_refused_host, check_workers, host_rounds, stacked
 from tools.torture_rig import Round

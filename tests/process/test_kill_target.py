@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from tests.process.stack_processes import expect_good, tortured
 from tools.torture import NOTICE_LIMIT, Report
 from tools.torture_kill import kill_round, kill_rounds
@@ -35,7 +36,7 @@ def test_each_request_completes_once_and_everything_recovers(rig: Rig, op: str, 
     result = kill_round(rig, Round(0, "target", op, moment))
     expect_good(result)
     if moment in ("before", "during"):
-        assert set(result.statuses) == {FAILURE}
+        assert result.statuses[FAILURE] and not result.statuses[SUCCESS]
     if moment == "after":
         assert result.statuses[SUCCESS]
     assert result.notice is not None and result.notice < rig.limit

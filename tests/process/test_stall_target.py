@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from tests.process.stack_processes import expect_good, tortured
 from tools.torture_rig import OPERATIONS, Rig, Round
 from tools.torture_stack import RealStack, three_layers

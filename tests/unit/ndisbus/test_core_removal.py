@@ -169,6 +169,17 @@ def test_all_adapters_of_a_driver_go_and_none_is_offered_while_they_do(bench: Be
     assert bench.core.adapters == {}
 
 
+def test_none_is_offered_when_the_driver_dies_bringing_another_one_up(bench: Bench) -> None:
+    nic = bench.peer(Nic, "nic")
+    nic.register_miniport(["nic0", "nic1"])
+    nic.initialize("nic0")
+    host = bench.peer(Host, "host")
+    host.register_protocol(["nic0"])
+    host.answer(host.take("ProtocolBindAdapterEx"), FAILURE)
+    nic.send("goodbye")
+    assert host.names() == []
+
+
 def test_a_driver_that_breaks_a_rule_is_removed_like_one_that_dies(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
@@ -243,6 +254,15 @@ def test_a_posted_receive_does_not_keep_the_objects_of_the_dead(bench: Bench, ho
     lower = nic.given("terminate")
     nic.complete_nbls("receive", int(NdisStatus.UPLOAD_IN_PROGRESS))
     nic.send("NdisMTerminateOffloadComplete", nic.handle, nic.up(lower, "terminate"))
+    nothing_left(bench)
+
+
+def test_nor_does_one_that_is_never_completed(bench: Bench, host: Host, nic: Nic) -> None:
+    """The terminate fails, and the receive does not come back: nobody is left to wait for it."""
+    ((_, handle, _),) = host.offload(nic, TCP)
+    host.send("NdisOffloadTcpReceive", handle, {"NetBufferList": [host.heap.address()]})
+    host.send("goodbye")
+    nic.complete("terminate", FAILURE)
     nothing_left(bench)
 
 
@@ -482,7 +502,7 @@ def test_an_intermediate_driver_that_swallows_a_completion_hangs(bench: Bench, n
 def test_a_paused_miniport_may_queue_initiates_and_nothing_else(
     bench: Bench, host: Host, nic: Nic, op: str, dead: bool
 ) -> None:
-    """R-PAUSE-02: it queues them for later."""
+    """It may queue them for as long as it likes; all else has its time."""
     blocks: Any = [(TCP, host.new_handle(), None)] if op == "initiate" else host.offload(nic, TCP)
     pause = NdisStatusIndication(status_code=int(NdisStatus.OFFLOAD_PAUSE)).to_wire()
     nic.send("NdisMIndicateStatusEx", nic.handle, pause)

@@ -296,6 +296,14 @@ def test_r_blk_08_dependents_are_one_layer_up_and_a_connection_has_none(
     assert error.where.startswith("X.DependentBlockList")
 
 
+@pytest.mark.parametrize("cells", [[0x11, None, None], [None, None, 0x13]])
+def test_r_blk_08_nor_does_a_connection_have_a_placeholder_as_dependent(cells: list[Any]) -> None:
+    """R-BLK-08: the Type of a placeholder says nothing, but where it hangs does."""
+    cols = columns(HANDLE_CELL=cells, DEPENDENT=[0x200, None, None], NEXT=[0x300, None, None])
+    error = misshapen(cols)
+    assert (error.where, error.rule) == ("X.DependentBlockList[0]", "R-BLK-08")
+
+
 def test_a_single_block_leads_nowhere() -> None:
     assert check_tree({Key.BLOCK: [1], Key.TYPE: PATH, Key.HANDLE_CELL: [5]}, "X") == [2]
     for key in (Key.NEXT, Key.DEPENDENT):

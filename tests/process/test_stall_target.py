@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 #: Seconds. Long enough for a busy machine: whoever gets no time for so long counts as hung.
-HANG_LIMIT = 1.5
+HANG_LIMIT = 1.2
 FAILURE, SUCCESS = "NDIS_STATUS_FAILURE", "NDIS_STATUS_SUCCESS"
 
 
@@ -38,7 +38,7 @@ def test_shorter_than_the_limit_only_delays(rig: Rig, op: str) -> None:
     assert set(result.statuses) == {SUCCESS}
 
 
-@pytest.mark.parametrize("op", ["initiate", "query", "terminate"])
+@pytest.mark.parametrize("op", ["initiate", "query"])
 def test_longer_than_the_limit_fails_upwards_and_the_old_epoch_is_refused(rig: Rig, op: str) -> None:
     """Within the limit and a second; the thawed target's completions are refused, and it is back."""
     rig.rng = random.Random(op)
@@ -51,7 +51,7 @@ def test_longer_than_the_limit_fails_upwards_and_the_old_epoch_is_refused(rig: R
 def test_stalled_intermediate_driver_is_a_dead_one_past_the_limit(rig: Rig) -> None:
     rig.rng = random.Random("im")
     expect_good(stall_round(rig, Round(0, "im", "update", "short"), HANG_LIMIT))
-    expect_good(stall_round(rig, Round(0, "im", "update", "long"), HANG_LIMIT))
+    expect_good(stall_round(rig, Round(0, "im", "terminate", "long"), HANG_LIMIT))
 
 
 def test_stalled_bus_judges_nobody(rig: Rig) -> None:

@@ -179,7 +179,7 @@ class Rig:
                 self.wait_held(holder, before + len(self.driver.pending))
                 kill()
             finally:
-                if held != victim:
+                if held != victim or not killed_at:
                     os.kill(held, signal.SIGCONT)
             return operations, killed_at
         operations = self.start(op, tree)

@@ -8,71 +8,47 @@ measured on the way; anything that is not as it should be is a :class:`TourError
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.driver import HostDriver
+from hoststack.events import HostEvent, OperationDone, UploadIndicated
 from hoststack.facts_to_state import neighbor_state, path_state, tcp_state
 from hoststack.inventory import group, read_inventory
 from hoststack.loopback import LoopbackConnections
 from hoststack.objects import Neighbor, Path, StateObject, Tcb
+from hoststack.tour_step import Step
 from ndisbus.enums import Layer, TcpCachedFlags
 from ndisbus.errors import ChimneyError
 from ndisbus.state import NeighborOffloadStateCached, NeighborOffloadStateConst, NeighborOffloadStateDelegated
+from ndisbus.status import status_symbol
 
 if TYPE_CHECKING:
     from hoststack.inventory import Inventory
     from hoststack.operation import Operation
+    from ndisbus.driver import Reply
     from ndisbus.process import DriverProcess
 
-__all__ = ["Step", "Tour", "TourError"]
+__all__ = ["Tour", "TourError"]
 
 _PATIENCE: Final = 15.0
 #: How long acknowledgments of data that was exchanged just now may take (Linux delays them up to 40 ms).
 _ACK_PATIENCE: Final = 0.5
+#: How many connections are queried one by one.
+_ALONE: Final = 64
 
 Report = Callable[[str], None]
 
 
 class TourError(ChimneyError):
     """Something on the tour was not as it should be; the text says what."""
-
-
-class Step:
-    """One kind of operation: what went down, what came back, how long it took."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.requests = 0
-        self.blocks = 0
-        self.completions = 0
-        self.statuses: Counter[str] = Counter()
-        self.seconds: list[float] = []
-
-    def percentile(self, q: float) -> float | None:
-        """Latency in milliseconds, None where nothing was measured."""
-        if not self.seconds:
-            return None
-        ordered = sorted(self.seconds)
-        return ordered[min(int(len(ordered) * q), len(ordered) - 1)] * 1e3
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "operation": self.name,
-            "requests": self.requests,
-            "blocks": self.blocks,
-            "statuses": dict(self.statuses),
-            "p50_ms": self.percentile(0.5),
-            "p99_ms": self.percentile(0.99),
-            "completions_expected": self.requests,
-            "completions_got": self.completions,
-        }
 
 
 class Tour:
@@ -168,14 +144,16 @@ class Tour:
 
     def _offload(self, name: str = "initiate") -> None:
         self.report("initiate: the whole tree in one list")
-        self._do(name, lambda: [self.driver.offload(self.tcbs)])
+        self._do(name, lambda: self.driver.offload(self.tcbs))
         self._expect_offloaded()
 
     def _query(self) -> None:
-        self.report("query: the whole tree, then each connection by itself")
+        self.report("query: the whole tree, then connections one by one")
         everything: list[StateObject] = [*self.neighbors, *self.paths, *self.tcbs]
-        self._do("query", lambda: [self.driver.query(everything)])
-        operations = self._do("query", lambda: [self.driver.query([t]) for t in self.tcbs])
+        self._do("query", lambda: self.driver.query(everything))
+        # One at a time: the latency of a query, and not that of a queue of them.
+        alone = self.tcbs[:_ALONE]
+        operations = [self._do("query", partial(self.driver.query, [t]))[0] for t in alone]
         missing = [o for o in operations if o.result_of(o.objects[0]) is None]
         if missing:
             raise TourError(f"{len(missing)} queries brought no state")
@@ -187,9 +165,9 @@ class Tour:
             t.cached.ka_timeout = 60_000
         for p in self.paths:
             p.cached.path_mtu = min(p.cached.path_mtu, 1400)
-        self._do("update", lambda: [self.driver.update(self.tcbs)])
-        self._do("update", lambda: [self.driver.update([p]) for p in self.paths])
-        read = self._do("query", lambda: [self.driver.query(self.paths, "cached")])[0]
+        self._do("update", lambda: self.driver.update(self.tcbs))
+        self._do("update", *(partial(self.driver.update, [p]) for p in self.paths))
+        read = self._do("query", lambda: self.driver.query(self.paths, "cached"))[0]
         for p in self.paths:
             result = read.result_of(p)
             if result is None or result[0] != p.cached:
@@ -207,9 +185,9 @@ class Tour:
             name="new next hop",
         )
         moved = [p for p in self.paths if p.neighbor is old]
-        self._do("initiate", lambda: [self.driver.offload([new])])
-        self._do("relink", lambda: [self.driver.relink(moved, new)])
-        self._do("terminate", lambda: [self.driver.terminate([old])])
+        self._do("initiate", lambda: self.driver.offload([new]))
+        self._do("relink", lambda: self.driver.relink(moved, new))
+        self._do("terminate", lambda: self.driver.terminate([old]))
         self.neighbors[0] = new
         if any(p.neighbor is not new for p in moved):
             raise TourError("a path was relinked, but the host still links it to the old neighbor")
@@ -219,35 +197,59 @@ class Tour:
         self.report("invalidate: a neighbor, and the uploads that the target asks for")
         neighbor = self.neighbors[0]
         affected = [t for t in self.tcbs if t.path.neighbor is neighbor]
-        self._do("invalidate", lambda: [self.driver.invalidate([neighbor])])
+        self._events()  # what came before is not about this
+        self._do("invalidate", lambda: self.driver.invalidate([neighbor]))
         self._until(
             lambda: not any(t.is_offloaded for t in affected),
             "the connections of an invalidated neighbor were not asked for, or the host did not take them",
         )
-        step = self._step("upload")
-        step.requests = step.completions = step.requests + len(affected)
-        step.blocks += len(affected)
-        step.statuses["uploaded on request"] += len(affected)
+        self._count_uploads(affected)
         rest: list[StateObject] = [p for p in self.paths if p.neighbor is neighbor and p.is_offloaded]
         if neighbor.is_offloaded:
-            self._do("terminate", lambda: [self.driver.terminate([*rest, neighbor])])
-        self._do("initiate", lambda: [self.driver.offload([t for t in self.tcbs if not t.is_offloaded])])
+            self._do("terminate", lambda: self.driver.terminate([*rest, neighbor]))
+        self._do("initiate", lambda: self.driver.offload([t for t in self.tcbs if not t.is_offloaded]))
         self._expect_offloaded()
+
+    def _count_uploads(self, affected: list[Tcb]) -> None:
+        """A request is the target's for one connection, its completion the terminate that uploaded it."""
+        step = self._step("upload")
+        asked: dict[Tcb, float] = {}
+        for event in self._events():
+            if isinstance(event, UploadIndicated) and event.accepted:
+                asked[event.tcb] = event.at
+            elif isinstance(event, OperationDone) and event.operation.op == "terminate":
+                step.blocks += event.operation.blocks
+                for obj, status in zip(event.operation.objects, event.operation.statuses, strict=True):
+                    if isinstance(obj, Tcb) and obj in asked:
+                        step.requests += 1
+                        step.completed(event.at - asked.pop(obj))
+                        step.statuses[status_symbol(status or 0)] += 1
+        step.requests += len(asked)
+        unasked = len(affected) - step.requests
+        if asked or unasked:
+            raise TourError(
+                f"upload: of {len(affected)} connections of the invalidated neighbor the target asked for "
+                f"{step.requests}, and {step.completions} of those were uploaded"
+            )
+        if set(step.statuses) != {"NDIS_STATUS_SUCCESS"}:
+            raise TourError(f"upload: {dict(step.statuses)}")
 
     def _kill_target(self) -> None:
         """kill -9 with requests in flight: each completes, the target comes back, all is offloaded again."""
         target, pid, epoch = self._find_target()
         self.report(f"kill -9 of {target} (pid {pid}) with {len(self.tcbs)} queries in flight")
-        os.kill(pid, signal.SIGSTOP)  # so that the kill falls into the middle of the operations
         step = self._step("query, killed")
-        started = time.monotonic()
-        operations = [self.driver.query([t]) for t in self.tcbs]
-        step.requests += len(operations)
-        step.blocks += len(operations)
-        self._until(lambda: self._outstanding() >= len(operations), "the queries did not reach the target")
-        self.kill(pid)
-        killed = time.monotonic()
-        self._collect(step, operations, started, allowed=("NDIS_STATUS_SUCCESS", "NDIS_STATUS_FAILURE"))
+        with _stopped(pid):  # so that the kill falls into the middle of the operations
+            operations = self._start(step, *(partial(self.driver.query, [t]) for t in self.tcbs))
+            step.blocks += len(operations)
+            survey = _Survey(self.process)
+            self._until(
+                lambda: survey.outstanding() >= len(operations), "the queries did not reach the target"
+            )
+            killed = time.monotonic()
+            self.kill(pid)
+        self._collect(step, operations, allowed=("NDIS_STATUS_SUCCESS", "NDIS_STATUS_FAILURE"))
+        completed = time.monotonic()
         self._until(lambda: self.driver.binding is None, "the host was not unbound after the target's death")
         noticed = time.monotonic()
         self._until(lambda: self.driver.can_offload, "the target did not come back")
@@ -258,19 +260,19 @@ class Tour:
             "pid": pid,
             "epoch_before": epoch,
             "epoch_after": back[2],
-            "completed_after_ms": round((max(step.seconds) - (killed - started)) * 1e3, 1),
+            "completed_after_ms": round((completed - killed) * 1e3, 1),
             "unbound_after_ms": round((noticed - killed) * 1e3, 1),
             "back_after_ms": round((time.monotonic() - killed) * 1e3, 1),
         }
         lost = sum(t.lost for t in self.tcbs)
         self.facts["kill"]["connections_lost_state"] = lost
         self.report("recovery: offloading everything again")
-        self._do("re-offload", lambda: [self.driver.offload(self.tcbs)])
+        self._do("re-offload", lambda: self.driver.offload(self.tcbs))
         self._expect_offloaded()
 
     def _terminate(self) -> None:
         self.report("terminate: everything comes back to the host")
-        self._do("terminate", lambda: [self.driver.terminate(self.tcbs, idle=True)])
+        self._do("terminate", lambda: self.driver.terminate(self.tcbs, idle=True))
         stay = [o for o in (*self.tcbs, *self.paths, *self.neighbors) if o.is_offloaded]
         if stay:
             raise TourError(f"{len(stay)} objects are still offloaded after the terminate, {stay[0]!r} first")
@@ -311,30 +313,31 @@ class Tour:
     def _step(self, name: str) -> Step:
         return self.steps.setdefault(name, Step(name))
 
-    def _do(self, name: str, start: Callable[[], list[Operation]]) -> list[Operation]:
+    def _do(self, name: str, *calls: Callable[[], Operation]) -> list[Operation]:
         """Start operations, wait for them, take note of what came back; all of them must succeed."""
         step = self._step(name)
-        started = time.monotonic()
-        operations = start()
-        step.requests += len(operations)
-        self._collect(step, operations, started, allowed=("NDIS_STATUS_SUCCESS",))
+        operations = self._start(step, *calls)
+        self._collect(step, operations, allowed=("NDIS_STATUS_SUCCESS",))
         step.blocks += sum(o.blocks for o in operations)
         return operations
 
-    def _collect(
-        self, step: Step, operations: list[Operation], started: float, *, allowed: Sequence[str]
-    ) -> None:
-        open_ones = set(range(len(operations)))
+    def _start(self, step: Step, *calls: Callable[[], Operation]) -> list[Operation]:
+        """Make the calls, one after the other at once; each operation is timed by itself."""
+        operations: list[Operation] = []
+        for call in calls:
+            started = time.monotonic()
+            operation = call()
+            operation.when_done(partial(self._note, step, started))
+            operations.append(operation)
+        step.requests += len(operations)
+        return operations
 
-        def sweep() -> bool:
-            now = time.monotonic()
-            for i in [i for i in open_ones if operations[i].done]:
-                open_ones.discard(i)
-                step.completions += 1
-                step.seconds.append(now - started)
-            return not open_ones
+    @staticmethod
+    def _note(step: Step, started: float, _: Operation) -> None:
+        step.completed(time.monotonic() - started)
 
-        self._until(sweep, f"{step.name}: completions are missing")
+    def _collect(self, step: Step, operations: list[Operation], *, allowed: Sequence[str]) -> None:
+        self._until(lambda: all(o.done for o in operations), f"{step.name}: completions are missing")
         for o in operations:
             step.statuses.update(o.counts())
             if o.refused:
@@ -360,17 +363,9 @@ class Tour:
         result: dict[str, Any] = reply.answer[1]
         return result
 
-    def _outstanding(self) -> int:
-        """Requests that the hardware's adapters have been given and have not completed."""
-        if self._survey is None:
-            self._survey = self.process.port.control("ps", {})
-            return 0
-        if self._survey.answer is None:
-            return 0
-        ps, self._survey = self._survey.answer[1], None
-        return sum(a["Outstanding"] for a in ps["Adapters"] if not a["Virtual"])
-
-    _survey: Any = None
+    def _events(self) -> list[HostEvent]:
+        """What the driver has told since the last time."""
+        return list(iter(self.driver.next_event, None))
 
     def _find_target(self) -> tuple[str, int, int]:
         """Name, pid and epoch of the driver of the hardware at the bottom of the stack."""
@@ -390,3 +385,36 @@ class Tour:
         for layer in (Layer.NEIGHBOR, Layer.PATH):
             if not self.driver.held(layer):
                 raise TourError(f"no {layer.name.lower()} is offloaded although connections are")
+
+
+class _Survey:
+    """Asks the bus again and again, without waiting for an answer, what the hardware has not completed."""
+
+    def __init__(self, process: DriverProcess) -> None:
+        self._process = process
+        self._reply: Reply = process.port.control("ps", {})
+        self._last = 0
+
+    def outstanding(self) -> int:
+        """Requests that the hardware's adapters had been given and had not completed, by the last answer."""
+        if self._reply.answer is not None:
+            status, ps = self._reply.answer
+            if status != 0:
+                raise TourError(f"ps: {ps}")
+            self._last = sum(a["Outstanding"] for a in ps["Adapters"] if not a["Virtual"])
+            self._reply = self._process.port.control("ps", {})
+        return self._last
+
+
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """A process is stopped (SIGSTOP) meanwhile; it never stays so, whatever happens."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except OSError as e:
+        raise TourError(f"the target (pid {pid}) cannot be stopped: {e.strerror}") from e
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it was killed, as planned
+            os.kill(pid, signal.SIGCONT)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -12,11 +16,39 @@ from rich.console import Console
 from rich.table import Table
 
 from hoststack.driver import HostDriver
-from hoststack.tour import Step, Tour
+from hoststack.tour import Tour
+from hoststack.tour_step import Step
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.process import DriverProcess
 
 __all__ = ["tour_command"]
+
+
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM: everything is put back on the way out, and no handler of errors takes it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Both stop signals unwind the tour; a second one does not cut the unwinding short."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        for s in before:
+            signal.signal(s, signal.SIG_IGN)
+        raise _Interrupted(number)
+
+    for s in before:
+        signal.signal(s, interrupt)
+    try:
+        yield
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
 
 
 @click.command("tour")
@@ -68,11 +100,14 @@ def tour_command(
     tour: Tour | None = None
     error: ChimneyError | None = None
     try:
-        with DriverProcess(driver, name=name, endpoint=endpoint, seed=seed) as process:
+        with _interruptible(), DriverProcess(driver, name=name, endpoint=endpoint, seed=seed) as process:
             tour = Tour(process, driver, connections=connections, others=others, seed=seed, report=report)
             tour.run()
     except (ChimneyError, BusUnavailable) as e:
         error = e
+    except _Interrupted as e:
+        click.echo(f"tour: interrupted by {e}", err=True)
+        sys.exit(128 + e.number)
     seconds = time.monotonic() - started
     if as_json:
         click.echo(json.dumps(_result(tour, error, seconds, seed), indent=2))

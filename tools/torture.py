@@ -4,6 +4,7 @@
     python tools/torture.py stall                          SIGSTOP, shorter and longer than the hang limit
     python tools/torture.py neighbours                     kill -9 of the intermediate driver, a host, the bus
     python tools/torture.py hosts                          several hosts, stacked drivers, a refused host
+    python tools/torture.py storm                          several layers at once, again and again
     python tools/torture.py all                            one after the other
 
 Each starts stacks of its own under honcho, in runtime directories of their own, and prints a table (with
@@ -32,19 +33,20 @@ from rich.table import Table  # noqa: E402
 
 from ndisbus.core import CoreConfig  # noqa: E402
 from ndisbus.errors import ChimneyError  # noqa: E402
-from tools.torture_hosts import host_rounds  # noqa: E402
+from tools.torture_hosts import host_rounds, stacked  # noqa: E402
 from tools.torture_kill import kill_rounds  # noqa: E402
 from tools.torture_neighbours import neighbour_rounds  # noqa: E402
 from tools.torture_rig import Round  # noqa: E402
 from tools.torture_stack import RealStack, three_layers  # noqa: E402
 from tools.torture_stall import stall_rounds  # noqa: E402
+from tools.torture_storm import storm_rounds  # noqa: E402
 
 __all__ = ["Report", "main"]
 
 #: How soon a local death has to show at the host (seconds), for 99 of 100 kills.
 NOTICE_LIMIT: Final = 0.05
 #: Rounds unless told otherwise. Those of hosts are of everything that is played there.
-_ROUNDS: Final = {"kill": 200, "stall": 36, "neighbours": 60, "hosts": 2}
+_ROUNDS: Final = {"kill": 200, "stall": 36, "neighbours": 60, "hosts": 2, "storm": 60}
 
 
 @dataclass
@@ -109,6 +111,13 @@ def _rounds_of(command: str, options: argparse.Namespace) -> Iterator[Round]:
     seed, connections = options.seed, options.connections
     if command == "hosts":
         yield from host_rounds(rounds=rounds, seed=seed, connections=connections)
+        return
+    if command == "storm":
+        layers = stacked("--hang-limit", str(options.hang_limit))
+        with RealStack(layers) as stack:
+            yield from storm_rounds(
+                stack, rounds=rounds, seed=seed, layers=list(layers), bind="im1-a", connections=connections
+            )
         return
     if options.procfile is not None:
         stack = RealStack(procfile=options.procfile, only=("bus", "target", "im"))

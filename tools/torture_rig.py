@@ -279,6 +279,10 @@ class Rig:
             self._grown(problems, p["Name"], "heap objects", p["Heap"])
         return problems
 
+    def forget(self) -> None:
+        """Compare nobody's size with what it was before."""
+        self._known.clear()
+
     def _grown(self, problems: list[str], name: str, what: str, count: int) -> None:
         known = self._known.setdefault((name, what), count)
         if count > known:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.process.stack_processes import expect_good, tortured
+from tools.torture_hosts import stacked
 from tools.torture_neighbours import (
     HOST_MOMENTS,
     MOMENTS,
@@ -19,6 +20,7 @@ from tools.torture_neighbours import (
 )
 from tools.torture_rig import OPERATIONS, Rig, Round
 from tools.torture_stack import RealStack, three_layers
+from tools.torture_storm import storm_rounds
 
 pytestmark = [
     pytest.mark.process,
@@ -66,6 +68,24 @@ def test_host(host_rig: Rig, moment: str) -> None:
     """What it had offloaded is terminated and freed; another host does not notice, and its name is free."""
     host_rig.rng = random.Random(moment)
     expect_good(host_round(host_rig, Round(0, "host", "-", moment)))
+
+
+def test_several_at_once_and_again_before_they_are_back() -> None:
+    """Bus, target and drivers killed and stalled in any order: in the end everything is as new."""
+    layers = three_layers()
+    with RealStack(layers) as stack:
+        for result in storm_rounds(stack, rounds=2, seed=1, layers=list(layers)):
+            expect_good(result)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_many_storms(seed: int) -> None:
+    layers = stacked()
+    with RealStack(layers) as stack:
+        for result in storm_rounds(stack, rounds=60, seed=seed, layers=list(layers), bind="im1-a"):
+            expect_good(result)
 
 
 @pytest.mark.soak

@@ -74,6 +74,11 @@ class Host:
             raise
         return host
 
+    def __repr__(self) -> str:
+        driver = self.driver
+        where = "unbound" if driver.binding is None else f"on {driver.binding.adapter}"
+        return f"<Host {driver.name!r}, {where}, chimney {driver.chimney.state}>"
+
     def __enter__(self) -> Self:
         return self
 

@@ -20,7 +20,7 @@ __all__ = ["main"]
 #: Exit codes besides 0: an expectation failed; the command or file is wrong; there is no bus.
 FAILED: Final = 1
 USAGE: Final = 2
-ABSENT: Final = 3
+ABSENT: Final = 69
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,8 +51,8 @@ def run(
 ) -> None:
     """Run a scenario against the stack on the bus.
 
-    Exits with 0 if every expectation held, 1 if one did not, 2 if the file is wrong, and 3 if there is
-    no bus.
+    Exits with 0 if every expectation held, 1 if one did not, 2 if the file is wrong, and 69 if there
+    is no bus.
     """
     # Imported here: other subcommands, and --help, need none of it.
     from hoststack.api import Host  # noqa: PLC0415
@@ -97,7 +97,7 @@ def tour(context: click.Context) -> None:
     """Take this machine's real connections through everything the chimney does."""
     from hoststack.tour_command import tour_command  # noqa: PLC0415 - other subcommands need none of it
 
-    tour_command.main(context.args, prog_name="hoststack tour")
+    tour_command.main(context.args, prog_name="hoststack tour", help_option_names=["-h", "--help"])
 
 
 def _show(result: StepResult) -> None:

@@ -27,7 +27,7 @@ from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.rundir import check_endpoint, trace_endpoint
 from ndisbus.trace_link import TracePublisher
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "epoch_base"]
 
 #: Most packets handled between two looks at the clock and at who died.
 BATCH: Final = 256
@@ -49,6 +49,16 @@ SMALL: Final = 65536
 _READABLE: Final = int(zmq.POLLIN)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _LAST: Final = int(zmq.NOBLOCK)
+#: 2026-01-01, in seconds since 1970: epochs count from the seconds that have passed since.
+_YEAR_ZERO: Final = 1_767_225_600
+
+
+def epoch_base() -> int:
+    """Where a bus that starts now counts its epochs from: past those of the bus before it.
+
+    That holds while there is less than one hello per second of a bus's life, and no clock is set back.
+    """
+    return max(0, int(time.time()) - _YEAR_ZERO)
 
 
 class Broker:
@@ -318,7 +328,8 @@ class Broker:
         core = self.core
         self._ask_namesake(message)
         core.receive(key, message, (), now)
-        self._watch.forget(lambda peer: peer.closed)
+        # One that was cut off stays watched: it is listed until it dies.
+        self._watch.forget(lambda peer: peer.closed and core.cut_off.get(peer.name) is not peer)
         peer = core.peers.get(key)
         if peer is not None and not peer.closed and not self._watch.watch(peer, peer.info):
             self._died(peer)
@@ -344,7 +355,7 @@ class Broker:
                 self.core.call(peer, "ping", [], lambda _: None)
 
     def _died(self, peer: Peer) -> None:
-        self.core.remove_peer(peer, f"process {peer.pid} died")
+        self.core.process_died(peer, f"process {peer.pid} died")
 
     def _gone(self, key: bytes, reason: str) -> None:
         peer = self.core.peers.get(key)

@@ -14,10 +14,12 @@ any bytes either decode or raise it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgpack
+from msgpack.exceptions import ExtraData, FormatError, OutOfData, StackError, UnpackException
 
 from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL
 from ndisbus.errors import DecodeError
@@ -49,6 +51,37 @@ MAX_ARRAY: Final = 1_000_000
 MAX_DEPTH: Final = 12
 
 RETURN: Final = "return"
+
+_LIMITS: Final[dict[str, Any]] = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_str_len": MAX_STR,
+    "max_bin_len": MAX_PACKET,
+    "max_array_len": MAX_ARRAY,
+    "max_map_len": MAX_MAP,
+    "max_ext_len": 0,
+}
+#: All that msgpack raises for bytes. Most are ValueErrors: FormatError, StackError, ExtraData,
+#: UnicodeDecodeError and the plain one for a limit; the others are here for whatever version or platform
+#: raises them after all.
+_UNPACK_ERRORS: Final = (
+    ValueError,
+    UnpackException,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+#: The plain ValueErrors of msgpack, which only their texts tell apart.
+_OVER_LIMIT: Final = re.compile(r"(\d+) exceeds max_(str|bin|array|map|ext)_len\((\d+)\)")
+_BAD_KEY: Final = re.compile(r"(\w+) is not allowed for map key")
+_SIZED: Final = {
+    "str": "a string of {} bytes, at most {} are accepted",
+    "bin": "a bin of {} bytes, at most {} are accepted",
+    "array": "an array of {} elements, at most {} are accepted",
+    "map": "a map of {} entries, at most {} are accepted",
+    "ext": "an extension type; none is accepted",
+}
 
 #: A decoded message: [name, call id, params] or [name, call id, params, frames].
 Message = list[Any]
@@ -87,18 +120,9 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
     if size > MAX_PACKET:
         raise DecodeError("packet", f"{size} bytes, at most {MAX_PACKET} are accepted")
     try:
-        messages = msgpack.unpackb(
-            head,
-            raw=False,
-            strict_map_key=True,
-            max_str_len=MAX_STR,
-            max_bin_len=MAX_PACKET,
-            max_array_len=MAX_ARRAY,
-            max_map_len=MAX_MAP,
-            max_ext_len=0,
-        )
-    except Exception as e:  # msgpack raises ValueError, its subclasses, OverflowError and RecursionError kin
-        raise DecodeError("packet", f"not msgpack: {type(e).__name__}: {e}") from e
+        messages = msgpack.unpackb(head, **_LIMITS)
+    except _UNPACK_ERRORS as e:
+        raise DecodeError("packet", _why(head, e)) from e
     if type(messages) is not list or not messages:
         raise DecodeError("packet", "a non-empty array of messages expected")
     if len(messages) > MAX_MESSAGES:
@@ -126,6 +150,52 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
     if at != len(frames):
         raise DecodeError("packet", f"{len(frames) - at} payload frames that no message claims")
     return out
+
+
+def _why(head: bytes, error: Exception) -> str:
+    """What is wrong with bytes that msgpack did not accept, in the words of this protocol."""
+    text = str(error)
+    if not head:
+        return "frame 0 is empty"
+    if isinstance(error, ExtraData):
+        extra = len(error.extra)
+        return f"trailing data: one value ends at offset {len(head) - extra}, {extra} more bytes follow"
+    if isinstance(error, StackError | RecursionError):
+        return f"nested deeper than {MAX_DEPTH}"
+    if isinstance(error, OutOfData) or "incomplete input" in text:
+        return f"truncated: its {len(head)} bytes end within a value"
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"a string that is not UTF-8: byte {error.object[error.start]:#04x} at its offset {error.start}"
+        )
+    if isinstance(error, FormatError):
+        at = _bad_byte(head)
+        return (
+            "not msgpack: an invalid byte"
+            if at is None
+            else f"not msgpack: byte {head[at]:#04x} at offset {at}"
+        )
+    if (m := _OVER_LIMIT.fullmatch(text)) is not None:
+        return _SIZED[m[2]].format(m[1], m[3])
+    if (m := _BAD_KEY.match(text)) is not None:
+        return f"a map with a key of type {m[1]}, keys are strings"
+    if isinstance(error, MemoryError):
+        return "more than fits into memory"
+    return f"not msgpack: {text or type(error).__name__}"
+
+
+def _bad_byte(head: bytes) -> int | None:
+    """Offset of the byte at which msgpack gave up, if it is found again by reading as a stream."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(head), **_LIMITS)
+    try:
+        unpacker.feed(head)
+        unpacker.unpack()
+    except FormatError:
+        at: int = unpacker.tell()
+        return at if at < len(head) else None
+    except _UNPACK_ERRORS:
+        return None
+    return None
 
 
 _NESTED: Final = frozenset((list, dict))

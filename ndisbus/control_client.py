@@ -47,27 +47,30 @@ class ControlClient:
         self._connection.close()
         self._context.destroy(linger=0)
 
-    def request(self, verb: str, arguments: dict[str, Any], timeout: float = 5.0) -> Any:
+    def request(
+        self, verb: str, arguments: dict[str, Any], timeout: float = 5.0, *, command: str | None = None
+    ) -> Any:
         """The result of a control request, waited for at most ``timeout`` seconds.
 
-        Raises :class:`BusUnavailable` if there is no answer in time, :class:`Refused` if it is no.
+        Raises :class:`BusUnavailable` if there is no answer in time, :class:`Refused` if it is no. The
+        former names ``command``, what somebody typed, if that is not the verb.
         """
         if is_deserted(self.endpoint):
-            raise self._nobody(verb, "is listening")
+            raise self._nobody(command or verb, "is listening")
         self._call_id += 1
         until = time.monotonic() + timeout
         self._connection.socket.send(encode_packet([["control", self._call_id, [verb, arguments]]]))
         while True:
             left = until - time.monotonic()
             if left <= 0 or not self._connection.socket.poll(math.ceil(left * 1000)):
-                raise self._nobody(verb, f"answered within {timeout:g} s")
+                raise self._nobody(command or verb, f"answered within {timeout:g} s")
             for message, _ in decode_packet(self._connection.socket.recv_multipart()):
                 if message[1] == self._call_id:
                     return _result(verb, message)
 
-    def _nobody(self, verb: str, what: str) -> BusUnavailable:
+    def _nobody(self, command: str, what: str) -> BusUnavailable:
         return BusUnavailable(
-            f"{verb}: no bus {what} at {self.endpoint}; "
+            f"{command}: no bus {what} at {self.endpoint}; "
             "start one with 'ndisbus serve', or name another with NDISBUS_ENDPOINT"
         )
 

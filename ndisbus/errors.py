@@ -54,6 +54,8 @@ class DecodeError(RemoteProtocolError):
     def __init__(self, where: str, reason: str, *, rule: str = "") -> None:
         super().__init__(f"{where}: {reason}", rule=rule)
         self.where = where
+        #: The reason without the place.
+        self.detail = reason
 
 
 @final

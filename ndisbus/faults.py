@@ -18,7 +18,7 @@ from ndisbus.status import ALLOWED_STATUS, MISPRINTED_STATUS, NdisStatus
 if TYPE_CHECKING:
     import random
 
-__all__ = ["ACTIONS", "DIRECTIONS", "Fault", "FaultTable", "parse_status"]
+__all__ = ["ACTIONS", "DIRECTIONS", "Fault", "FaultTable", "find_calls", "parse_status"]
 
 ACTIONS: Final = ("drop", "delay", "duplicate", "fail")
 DIRECTIONS: Final = ("down", "up")
@@ -211,7 +211,7 @@ def _parse(spec: Any, fault_id: int) -> Fault:
     action = given.get("Action")
     if action not in ACTIONS:
         raise LocalProtocolError(f"Action: {action!r} is none of {', '.join(ACTIONS)}")
-    pattern, calls = _calls(given.get("Call"))
+    pattern, calls = find_calls(given.get("Call"))
     rule = Fault(fault_id, action, pattern)
     for key, attribute in (("Driver", "driver"), ("Adapter", "adapter")):
         if key in given:
@@ -249,7 +249,8 @@ def _parse(spec: Any, fault_id: int) -> Fault:
     return rule
 
 
-def _calls(pattern: Any) -> tuple[str, list[Call]]:
+def find_calls(pattern: Any) -> tuple[str, list[Call]]:
+    """The calls of a DDI name or a pattern. Raises :class:`LocalProtocolError` if there are none."""
     if type(pattern) is not str or not pattern:
         raise LocalProtocolError(f"Call: a DDI name or a pattern expected, got {pattern!r}")
     if pattern in CALLS:

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ADDRESS_BITS", "NDIS_SPACE", "Heap", "NdisOffloadHandle", "space_of"]
+__all__ = ["ADDRESS_BITS", "NDIS_SPACE", "Heap", "NdisOffloadHandle", "space_of", "space_of_epoch"]
 
 #: Low bits of a pointer that address within one space; the number of the space stands above them.
 ADDRESS_BITS: Final = 40
 NDIS_SPACE: Final = 1
+#: How many numbers are left for the drivers: neither 0 nor NDIS_SPACE is one.
+_DRIVER_SPACES: Final = (1 << (64 - ADDRESS_BITS)) - NDIS_SPACE - 1
 _STEP: Final = 0x10
 
 
 def space_of(pointer: int) -> int:
     """The address space a pointer belongs to."""
     return pointer >> ADDRESS_BITS
+
+
+def space_of_epoch(epoch: int) -> int:
+    """The address space of an epoch (1, 2, ...): another one for each, until the numbers start over."""
+    return NDIS_SPACE + 1 + (epoch - 1) % _DRIVER_SPACES
 
 
 class NdisOffloadHandle:

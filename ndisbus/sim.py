@@ -157,7 +157,7 @@ class Simulation:
         self.core.now = self.now
         peer = self.core.peers.get(process.key)
         if peer is not None:
-            self.core.remove_peer(peer, "the process died")
+            self.core.process_died(peer, "the process died")
         self._route()
 
     def restart(self, name: str) -> SimulatedProcess:

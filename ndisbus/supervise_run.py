@@ -244,5 +244,6 @@ def supervise_command(
         policy = Policy(Restart(restart), grace, backoff_min, backoff_max, stable)
         code = supervise(name, command, policy)
     except ChimneyError as error:
-        raise click.ClickException(str(error)) from error
+        click.echo(f"ndisbus: {error}", err=True)
+        code = 1
     sys.exit(code)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -19,6 +19,7 @@ from typing import Any, Final
 import click
 
 from ndisbus.ddi import CALLS, Kind
+from ndisbus.heap import ADDRESS_BITS
 
 __all__ = ["Filter", "JsonFormatter", "MermaidFormatter", "TextFormatter"]
 
@@ -33,7 +34,9 @@ _ALARMS: Final = frozenset(
 _SHOWN: Final = frozenset(
     {"t", "event", "from", "to", "call", "direction", "list", "blocks", "status", "adapter"}
 )
-_WIDEST_CALL: Final = max(map(len, CALLS))
+#: Column of the call: as wide as the state operations need, so that a line fits into 100 columns. Data paths
+#: have some longer names.
+_CALL_WIDTH: Final = len("ProtocolTerminateOffloadComplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,13 @@ class TextFormatter:
         """The event as a line without its end."""
         if self._start is None:
             self._start = event["t"]
-        time = f"{event['t'] - self._start:12.6f}"
+        time = f"{event['t'] - self._start:10.6f}"
         if event["event"] == "call":
-            return f"{self._style(time, dim=True)}  {self._call(event)}".rstrip()
+            return f"{self._style(time, dim=True)} {self._call(event)}".rstrip()
         alarm = event["event"] in _ALARMS
         kind = self._style(event["event"], fg="red" if alarm else "yellow", bold=alarm)
         details = " ".join(f"{k}={_text(v)}" for k, v in event.items() if k not in ("t", "event"))
-        return f"{self._style(time, dim=True)}  {kind} {details}".rstrip()
+        return f"{self._style(time, dim=True)} {kind} {details}".rstrip()
 
     def end(self) -> str:
         """What follows the last line: nothing."""
@@ -89,9 +92,10 @@ class TextFormatter:
         call = CALLS.get(event["call"])
         kind = None if call is None else call.kind if call.from_driver else _led_by(call.name)
         colour = None if kind is None else _COLOURS.get(kind)
-        name = self._style(f"{event['call']:<{_WIDEST_CALL}}", fg=colour)
+        name = self._style(f"{event['call']:<{_CALL_WIDTH}}", fg=colour)
+        details = " ".join(_details(event, _list_by_space))
         who = f"{event['from']:>{self._widest}} → {event['to']:<{self._widest}}"
-        return f"{who}  {_ARROWS.get(event.get('direction', ''), ' ')} {name}  {' '.join(_details(event))}"
+        return f"{who} {_ARROWS.get(event.get('direction', ''), ' ')} {name} {details}"
 
     def _style(self, text: str, **style: Any) -> str:
         return click.style(text, **style) if self._colour else text
@@ -147,12 +151,18 @@ def _led_by(handler: str) -> Kind | None:
     return None
 
 
-def _details(event: Event) -> Iterable[str]:
+def _list_by_space(pointer: int) -> str:
+    """The number of a block list, without the zeros between its heap's space and its address there."""
+    return f"{pointer >> ADDRESS_BITS:x}:{pointer & ((1 << ADDRESS_BITS) - 1):x}"
+
+
+def _details(event: Event, of_list: Callable[[int], str] = hex) -> Iterable[str]:
     if "adapter" in event:
         yield str(event["adapter"])
     if "list" in event:
         blocks = f" ×{event['blocks']}" if "blocks" in event else ""
-        yield f"{event['list']:#x}{blocks}" if type(event["list"]) is int else f"{event['list']}{blocks}"
+        number = event["list"]
+        yield f"{of_list(number) if type(number) is int else number}{blocks}"
     for symbol, count in event.get("status", {}).items():
         short = symbol.removeprefix("NDIS_STATUS_")
         yield short if count == event.get("blocks") else f"{short}×{count}"

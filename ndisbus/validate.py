@@ -81,7 +81,9 @@ def check_columns(obj: object, where: str, allowed: dict[str, int]) -> dict[str,
     Raises :class:`DecodeError`.
     """
     if type(obj) is not dict:
-        raise DecodeError(where, f"a block list is a map of columns, got {type(obj).__name__}")
+        # Each of the five operations has a list; an indication may do without one.
+        rule = "" if allowed is EVENT_COLUMNS else "R-BLK-01"
+        raise DecodeError(where, f"a block list is a map of columns, got {type(obj).__name__}", rule=rule)
     blocks = obj.get(Key.BLOCK)
     if type(blocks) is not list or not blocks:
         raise DecodeError(f"{where}.Block", "a non-empty array of pointers expected")

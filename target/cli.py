@@ -11,7 +11,7 @@ from target.driver import TargetDriver
 __all__ = ["main"]
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", default="target", show_default=True, help="Name of the driver on the bus.")
 @click.option("--endpoint", default=None, help="Where the bus listens; NDISBUS_ENDPOINT unless given.")
 @click.option("--adapter", "adapters", multiple=True, help="An adapter (several times for several) [nic0].")

@@ -41,7 +41,14 @@ def echo_json(value: Any) -> None:
     click.echo(json.dumps(value, default=str))
 
 
-def request(endpoint: str | None, verb: str, arguments: dict[str, Any], timeout: float = 5.0) -> Any:
+def request(
+    endpoint: str | None,
+    verb: str,
+    arguments: dict[str, Any],
+    timeout: float = 5.0,
+    *,
+    command: str | None = None,
+) -> Any:
     """One control request. Raises as :meth:`ControlClient.request` does."""
     with ControlClient(endpoint) as client:
-        return client.request(verb, arguments, timeout)
+        return client.request(verb, arguments, timeout, command=command)

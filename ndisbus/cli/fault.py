@@ -54,7 +54,8 @@ def add_command(
     chosen = {"drop": drop, "delay": delay is not None, "duplicate": duplicate, "fail": fail is not None}
     actions = [action for action, given in chosen.items() if given]
     if len(actions) != 1:
-        raise click.UsageError("one of --drop, --delay, --duplicate and --fail is needed")
+        only = "only " if actions else ""
+        raise click.UsageError(f"{only}one of --drop, --delay, --duplicate and --fail is needed")
     spec = {"Action": actions[0], "Call": call, "Delay": delay, "Status": fail}
     spec |= {k.capitalize(): v for k, v in rest.items()}
     spec = {k: v for k, v in spec.items() if v is not None}
@@ -131,7 +132,8 @@ def knob_command(
             raise click.UsageError(f"{argument!r} is not KEY=VALUE")
         pairs[key] = _value(value)
     with errors(as_json=as_json):
-        result = request(endpoint, "driver", {"Name": name, "Command": command, "Arguments": pairs})
+        asked = {"Name": name, "Command": command, "Arguments": pairs}
+        result = request(endpoint, "driver", asked, command="fault knob")
     if as_json:
         echo_json(result)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -12,7 +13,7 @@ import psutil
 from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
 from ndisbus.cli.wait import is_ready, wait_for
 from ndisbus.errors import BusUnavailable, ChimneyError
-from ndisbus.rundir import read_pid
+from ndisbus.rundir import read_pid, runtime_dir
 
 __all__ = [
     "NoSuchProcess",
@@ -34,23 +35,29 @@ class NoSuchProcess(ChimneyError):
     """Nobody of that name runs here, or it cannot be signalled."""
 
 
-def find_process(endpoint: str | None, name: str) -> tuple[psutil.Process, int | None]:
+def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.Process, int | None]:
     """The process called ``name``, and its epoch if it is on the bus.
 
     The bus itself is found by its pid file, and so is a driver when the bus does not know it. Raises
-    :class:`NoSuchProcess`.
+    :class:`NoSuchProcess` or, if nobody can know because there is no bus, :class:`BusUnavailable`, which
+    names ``command``.
     """
     known: list[str] = []
+    absent: BusUnavailable | None = None
     if name != "bus":
         try:
-            ps = request(endpoint, "ps", {}, _PATIENCE)
-        except BusUnavailable:
-            ps = {"Processes": []}
+            ps = request(endpoint, "ps", {}, _PATIENCE, command=command)
+        except BusUnavailable as error:
+            ps, absent = {"Processes": []}, error
         for p in ps["Processes"]:
             if p["Name"] == name:
                 return _process(name, p["Pid"]), p["Epoch"]
             known.append(p["Name"])
     record = read_pid(name)
+    if record is None and name == "bus":
+        raise BusUnavailable(f"{command}: no bus runs here (its pid file would be in {runtime_dir()})")
+    if record is None and absent is not None:
+        raise absent
     if record is None:
         there = ", ".join(sorted(known)) or "none"
         raise NoSuchProcess(f"no process called {name!r} is here; drivers on the bus: {there}")
@@ -101,7 +108,7 @@ def _report(as_json: bool, text: str, **fields: Any) -> None:
 def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
     """SIGKILL the layer NAME ('bus' for the bus). A supervised one comes back by itself."""
     with errors(as_json=as_json):
-        process, _ = find_process(endpoint, name)
+        process, _ = find_process(endpoint, name, "fault kill")
         _kill(name, process)
         _report(as_json, f"{name} (pid {process.pid}) is killed", Name=name, Pid=process.pid, Action="kill")
 
@@ -113,7 +120,7 @@ def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
 def stall_command(name: str, endpoint: str | None, as_json: bool) -> None:
     """Stop the layer NAME where it is (SIGSTOP), until it is resumed."""
     with errors(as_json=as_json):
-        process, _ = find_process(endpoint, name)
+        process, _ = find_process(endpoint, name, "fault stall")
         _signal(name, process, process.suspend)
         text = f"{name} (pid {process.pid}) is stalled; 'ndisbus fault resume {name}' lets it go on"
         _report(as_json, text, Name=name, Pid=process.pid, Action="stall")
@@ -128,7 +135,10 @@ def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
     with errors(as_json=as_json):
         # By its pid file first: past the limit the bus has closed its epoch, and does not know it now.
         record = read_pid(name)
-        process = _process(name, record.pid) if record is not None else find_process(endpoint, name)[0]
+        if record is not None:
+            process = _process(name, record.pid)
+        else:
+            process, _ = find_process(endpoint, name, "fault resume")
         _signal(name, process, process.resume)
         _report(as_json, f"{name} (pid {process.pid}) goes on", Name=name, Pid=process.pid, Action="resume")
 
@@ -147,13 +157,14 @@ def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
 def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bool) -> None:
     """SIGKILL the layer NAME and wait until its supervisor has brought it back."""
     with errors(as_json=as_json):
-        process, epoch = find_process(endpoint, name)
+        process, epoch = find_process(endpoint, name, "fault restart")
         _kill(name, process)
         old = process.pid
         if name == "bus":
-            back = wait_for(endpoint, _not_back(name), lambda _: _new_bus(old), timeout)
+            found = partial(_new_bus, old=old)
         else:
-            back = wait_for(endpoint, _not_back(name), lambda ps: _new_epoch(ps, name, old, epoch), timeout)
+            found = partial(_new_epoch, name=name, old=old, epoch=epoch)
+        back = wait_for(endpoint, _not_back(name), found, timeout, command="fault restart")
         text = f"{name} is back: pid {back['Pid']} after {old}"
         if "Epoch" in back:
             text += f", epoch {back['Epoch']}"
@@ -164,12 +175,12 @@ def _not_back(name: str) -> str:
     return f"{name} is killed and was not back (does 'ndisbus supervise' run it?)"
 
 
-def _new_bus(old: int) -> dict[str, Any] | None:
+def _new_bus(_: dict[str, Any], *, old: int) -> dict[str, Any] | None:
     record = read_pid("bus")
     return {"Pid": record.pid} if record is not None and record.pid != old else None
 
 
-def _new_epoch(ps: dict[str, Any], name: str, old: int, epoch: int | None) -> dict[str, Any] | None:
+def _new_epoch(ps: dict[str, Any], *, name: str, old: int, epoch: int | None) -> dict[str, Any] | None:
     for p in ps["Processes"]:
         if p["Name"] == name and p["Pid"] != old and p["Epoch"] != epoch and is_ready(ps, p):
             return {"Pid": p["Pid"], "Epoch": p["Epoch"]}

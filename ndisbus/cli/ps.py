@@ -10,8 +10,9 @@ import psutil
 from rich.live import Live
 
 from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors
-from ndisbus.cli.ps_view import console, render
+from ndisbus.cli.ps_view import BUS, CUT_OFF, console, render
 from ndisbus.control_client import ControlClient
+from ndisbus.heap import NDIS_SPACE
 
 __all__ = ["ps_command"]
 
@@ -63,7 +64,11 @@ def _watch(client: ControlClient, meter: _Meter, interval: float, as_json: bool)
 
 
 class _Meter:
-    """Adds to each process what its machine says of it: CPU, memory, whether it is stopped."""
+    """Adds to each process what its machine says of it: CPU, memory, whether it is stopped.
+
+    The bus and the hung drivers that it cut off become processes like the others here: on the wire they
+    are apart, so that who waits for a driver does not take one of them for it.
+    """
 
     def __init__(self, local: bool) -> None:
         self._local = local
@@ -71,6 +76,7 @@ class _Meter:
 
     def add(self, ps: dict[str, Any]) -> dict[str, Any]:
         """``ps`` with ``CpuSeconds``, ``CpuPercent`` (since the last look), ``Rss`` (bytes), or None."""
+        ps["Processes"] = [*_bus(ps.pop("Bus")), *ps["Processes"], *ps.pop("CutOff")]
         for row in ps["Processes"]:
             row |= {"CpuSeconds": None, "CpuPercent": None, "Rss": None}
             if self._local:
@@ -86,10 +92,18 @@ class _Meter:
             times = process.cpu_times()
             row["CpuSeconds"] = round(times.user + times.system, 2)
             row["Rss"] = process.memory_info().rss
-            if process.status() in _STALLED:
+            if not row["State"].startswith(CUT_OFF) and process.status() in _STALLED:
                 row["State"] = "stalled"
         now = time.monotonic()
         before = self._before.get(process.pid)
         if before is not None and now > before[0]:
             row["CpuPercent"] = round(100 * (row["CpuSeconds"] - before[1]) / (now - before[0]), 1)
         self._before[process.pid] = (now, row["CpuSeconds"])
+
+
+def _bus(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """The bus's own row."""
+    if said["Pid"] is None:
+        return []
+    row = {"Name": BUS, "Kind": BUS, "Epoch": None, "State": "ready", "Space": NDIS_SPACE}
+    return [{**row, **said, "Counters": {}, "Sent": 0, "Lent": 0}]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["console", "fault_table", "render"]
+__all__ = ["BUS", "CUT_OFF", "console", "fault_table", "render"]
 
+#: Kind of the bus's own row.
+BUS: Final = "bus"
+#: How the state of a process begins that is there, but no driver on the bus any more.
+CUT_OFF: Final = "cut off"
 _GOOD = frozenset({"ready", "up", "open"})
 
 
@@ -23,8 +27,11 @@ def console() -> Console:
 def render(ps: dict[str, Any]) -> RenderableType:
     """All tables of a survey; those without rows are left out or say so in a line."""
     parts: list[RenderableType] = []
+    drivers = [p for p in ps["Processes"] if p["Kind"] != BUS and not p["State"].startswith(CUT_OFF)]
     if ps["Processes"]:
-        parts += [_processes(ps["Processes"]), _counters(ps["Processes"])]
+        parts.append(_processes(ps["Processes"]))
+    if drivers:
+        parts.append(_counters(drivers))
     else:
         parts.append(Text("No driver is on the bus. Start one, for example with 'honcho start'."))
     if ps["Adapters"]:
@@ -76,7 +83,7 @@ def _processes(rows: list[dict[str, Any]]) -> Table:
             p["Name"],
             p["Kind"],
             str(p["Pid"]),
-            str(p["Epoch"]),
+            _or_dash(p["Epoch"]),
             _state(p["State"]),
             _or_dash(p["CpuSeconds"], "{:.2f}"),
             _or_dash(p["CpuPercent"], "{:.0f}"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ndisbus.broker import Broker
+from ndisbus.broker import Broker, epoch_base
 from ndisbus.cli.common import EndpointOption, errors
 from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.curve import BusKeys, curve_dir, make_keys
@@ -93,7 +93,8 @@ def _serve(config: CoreConfig, endpoint: str, keys_at: Path | None, as_json: boo
         if make_keys(keys_at):
             click.echo(f"ndisbus: made new CURVE keys in {keys_at}", err=True)
         keys = BusKeys.load(keys_at)
-    broker = Broker(NdisCore(config, rng=random.Random(config.seed)), endpoint, keys=keys)
+    core = NdisCore(config, rng=random.Random(config.seed), epoch_base=epoch_base())
+    broker = Broker(core, endpoint, keys=keys)
     with StopSignals() as signals, write_pid("bus"), contextlib.closing(broker):
         broker.open()
         broker.add_reader(signals.receiver.fileno(), lambda: broker.stop() if signals.arrived() else None)

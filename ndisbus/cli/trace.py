@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
@@ -11,7 +14,8 @@ import click
 from ndisbus.cli.common import EndpointOption, errors
 from ndisbus.curve import ClientKeys
 from ndisbus.endpoint import is_deserted
-from ndisbus.errors import BusUnavailable
+from ndisbus.errors import BusUnavailable, LocalProtocolError
+from ndisbus.faults import find_calls
 from ndisbus.rundir import check_endpoint, default_endpoint
 from ndisbus.trace import Filter, JsonFormatter, MermaidFormatter, TextFormatter
 from ndisbus.trace_link import TraceSubscriber
@@ -19,6 +23,17 @@ from ndisbus.trace_link import TraceSubscriber
 __all__ = ["trace_command"]
 
 _HANDSHAKE: Final = 5.0
+#: Comes several times a second for each adapter, and nearly always says that all is well.
+_HEARTBEAT: Final = "MiniportCheckForHangEx"
+
+
+def _known(_ctx: click.Context, _param: click.Parameter, calls: tuple[str, ...]) -> tuple[str, ...]:
+    for call in calls:
+        try:
+            find_calls(call)
+        except LocalProtocolError as error:
+            raise click.BadParameter(str(error).removeprefix("Call: ")) from None
+    return calls
 
 
 @click.command("trace")
@@ -29,8 +44,11 @@ _HANDSHAKE: Final = 5.0
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
 @click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
-@click.option("--call", "calls", multiple=True, metavar="GLOB", help="Only these calls.")
-@click.option("--without", multiple=True, metavar="GLOB", help="Not these calls ('*CheckForHang*').")
+@click.option("--call", "calls", multiple=True, metavar="GLOB", callback=_known, help="Only these calls.")
+@click.option("--without", multiple=True, metavar="GLOB", help="Not these calls.")
+@click.option(
+    "--all", "everything", is_flag=True, help=f"As text, show {_HEARTBEAT} too; so does --call {_HEARTBEAT}."
+)
 @click.option(
     "--driver", "drivers", multiple=True, metavar="NAME", help="Only what this driver sends or gets."
 )
@@ -46,15 +64,20 @@ def trace_command(
     duration: float | None,
     calls: tuple[str, ...],
     without: tuple[str, ...],
+    everything: bool,
     drivers: tuple[str, ...],
     adapters: tuple[str, ...],
     kinds: tuple[str, ...],
 ) -> None:
     """Print every call that crosses the bus, until interrupted.
 
-    A Mermaid diagram is printed at the end, so give it --count or --duration, or press Ctrl-C.
+    As text without MiniportCheckForHangEx, unless --all or --call asks for it. A Mermaid diagram is printed
+    at the end, so give it --count or --duration, or end it by Ctrl-C or SIGTERM.
     """
     form = "json" if as_json else form
+    quiet = form == "text" and not (everything or calls)
+    if quiet:
+        without += (_HEARTBEAT,)
     wanted = Filter(calls, without, drivers, adapters, kinds)
     with errors(as_json=form == "json"):
         endpoint = endpoint or default_endpoint()
@@ -62,8 +85,21 @@ def trace_command(
         check_endpoint(endpoint, keys is not None)
         if is_deserted(endpoint):
             raise BusUnavailable(f"trace: no bus is listening at {endpoint}; start one with 'ndisbus serve'")
-        with TraceSubscriber(endpoint, keys) as subscriber:
-            _watch(subscriber, endpoint, _formatter(form), wanted, count, duration)
+        about = f"{endpoint}, {_HEARTBEAT} left out (--all)" if quiet else endpoint
+        with TraceSubscriber(endpoint, keys) as subscriber, _sigterm_as_sigint():
+            if subscriber.read(_HANDSHAKE) is None:
+                raise BusUnavailable(f"trace: no bus answered at {endpoint} within {_HANDSHAKE:g} s")
+            _watch(subscriber, about, _formatter(form), wanted, count, duration)
+
+
+@contextlib.contextmanager
+def _sigterm_as_sigint() -> Iterator[None]:
+    """SIGTERM is a KeyboardInterrupt, too: what was collected is still printed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _formatter(form: str) -> Any:
@@ -74,18 +110,16 @@ def _formatter(form: str) -> Any:
 
 def _watch(
     subscriber: TraceSubscriber,
-    endpoint: str,
+    about: str,
     formatter: Any,
     wanted: Filter,
     count: int | None,
     duration: float | None,
 ) -> None:
-    if subscriber.read(_HANDSHAKE) is None:
-        raise BusUnavailable(f"trace: no bus answered at {endpoint} within {_HANDSHAKE:g} s")
-    click.echo(f"ndisbus: tracing {endpoint}", err=True)
     until = None if duration is None else time.monotonic() + duration
     left = count
     try:
+        click.echo(f"ndisbus: tracing {about}", err=True)
         while left != 0:
             timeout = 3600.0 if until is None else until - time.monotonic()
             if timeout <= 0:

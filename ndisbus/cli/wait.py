@@ -23,11 +23,17 @@ class NotInTime(ChimneyError):
 
 
 def wait_for(
-    endpoint: str | None, what: str, found: Callable[[dict[str, Any]], dict[str, Any] | None], timeout: float
+    endpoint: str | None,
+    what: str,
+    found: Callable[[dict[str, Any]], dict[str, Any] | None],
+    timeout: float,
+    *,
+    command: str,
 ) -> dict[str, Any]:
     """Look at the bus again and again until ``found`` finds something in what ``ps`` says.
 
-    Raises :class:`BusUnavailable` if there is no bus by then, else :class:`NotInTime`.
+    Raises :class:`BusUnavailable`, which names ``command``, if there is no bus by then, else
+    :class:`NotInTime`.
     """
     until = time.monotonic() + timeout
     while True:
@@ -36,7 +42,7 @@ def wait_for(
             f"{what} within {round(timeout, 2):g} s; see 'ndisbus ps' for what is there"
         )
         try:
-            result = found(request(endpoint, "ps", {}, max(left, _INTERVAL)))
+            result = found(request(endpoint, "ps", {}, max(left, _INTERVAL), command=command))
         except BusUnavailable as error:
             result, problem = None, error
         if result is not None:
@@ -73,7 +79,8 @@ def wait_command(
     with errors(as_json=as_json):
         for name in names:
             left = max(0.0, until - time.monotonic())
-            said = wait_for(endpoint, f"{name} was not ready", partial(_ready, name, offloading), left)
+            found = partial(_ready, name, offloading)
+            said = wait_for(endpoint, f"{name} was not ready", found, left, command="wait")
             results.append({"Name": name, **said})
             if not as_json:
                 details = ", ".join(f"{k.lower()} {v}" for k, v in said.items())

@@ -174,20 +174,7 @@ class ControlPart(Core):
             if p.closed:
                 continue
             said = found.get(p.epoch)
-            kinds = [
-                k for k, there in (("miniport", p.miniport_driver), ("protocol", p.protocol_driver)) if there
-            ]
-            processes.append(
-                {
-                    "Name": p.name,
-                    "Pid": p.pid,
-                    "Epoch": p.epoch,
-                    "Kind": "intermediate" if p.is_intermediate else "".join(kinds) or "unregistered",
-                    "State": "no answer" if said is None else "ready",
-                    "Space": p.space,
-                    **(said or _counters(None)),
-                }
-            )
+            processes.append(_process(p, "no answer" if said is None else "ready", said))
         for a in self.adapters.values():
             ages = [self.now - r.started_at for r in a.requests.values()]
             adapters.append(
@@ -237,6 +224,9 @@ class ControlPart(Core):
             "Now": self.now,
             "Seed": self.config.seed,
             "Processes": processes,
+            # Apart, so that nobody who waits for a driver takes one of these for it.
+            "CutOff": [_process(p, "cut off: hung", None) for p in self.cut_off.values()],
+            "Bus": {"Pid": self.ready_extra.get("Pid"), "Heap": len(self.heap.objects)},
             "Adapters": adapters,
             "Bindings": bindings,
             "BugChecks": [r.to_wire() for r in self.bug_checks],
@@ -244,6 +234,19 @@ class ControlPart(Core):
             "Refused": self.refused,
             "Stale": self.stale,
         }
+
+
+def _process(p: Peer, state: str, said: dict[str, Any] | None) -> dict[str, Any]:
+    kinds = [k for k, there in (("miniport", p.miniport_driver), ("protocol", p.protocol_driver)) if there]
+    return {
+        "Name": p.name,
+        "Pid": p.pid,
+        "Epoch": p.epoch,
+        "Kind": "intermediate" if p.is_intermediate else "".join(kinds) or "unregistered",
+        "State": state,
+        "Space": p.space,
+        **(said or _counters(None)),
+    }
 
 
 def _counters(said: Any) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class NdisCore(
     """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None.
 
     ``rng`` is drawn from by faults with a probability, and by nothing else; without one there are none.
+    Epochs count from ``epoch_base`` + 1; a bus that is to follow another takes a later base than that one.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class NdisCore(
         config: CoreConfig | None = None,
         trace: Callable[[dict[str, Any]], None] | None = None,
         rng: random.Random | None = None,
+        *,
+        epoch_base: int = 0,
     ) -> None:
         self.config = config or CoreConfig()
         self.trace = trace
@@ -104,14 +107,15 @@ class NdisCore(
         self.outbox: list[Send] = []
         self.peers: dict[Any, Peer] = {}
         self.by_space: dict[int, Peer] = {}
+        #: Hung drivers that were removed, by name, until they die or say hello; :attr:`Peer.closed`.
+        self.cut_off: dict[str, Peer] = {}
         self.adapters: dict[int, Any] = {}
         self.bindings: dict[int, Any] = {}
         self.bug_checks: list[BugCheck] = []
         self.refused = 0
         self.stale = 0
         self.faults = FaultTable(rng)
-        self._spaces = NDIS_SPACE
-        self._epochs = 0
+        self._epochs = epoch_base
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_seq = 0
         self._handlers: dict[str, Handler] = {}
@@ -180,9 +184,12 @@ class NdisCore(
 
     def dispatch(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         """Run the handler of a driver's call; whatever rule it breaks becomes a bug check."""
+        name = message[0]
         try:
-            self._check_params(message[0], message[2])
-            self._handlers[message[0]](peer, message, frames)
+            # As on the hot path: a report does not depend on whether somebody watches.
+            if name not in _LISTS or len(message[2]) != _LIST_PARAMS:
+                self._check_params(name, message[2])
+            self._handlers[name](peer, message, frames)
         except RemoteProtocolError as e:
             self._violation(peer, message, e)
 
@@ -241,7 +248,7 @@ class NdisCore(
         parameter = parameter.removeprefix(f"{name}.")
         if not parameter and call is not None and call.params:
             parameter = call.params[0].name
-        reason = _clip(str(error) if isinstance(error, DecodeError) else error.reason)
+        reason = _clip(error.detail if isinstance(error, DecodeError) else error.reason)
         parameter = _clip(parameter)
         report = BugCheck(
             peer.name, peer.pid, peer.epoch, _clip(name), parameter, error.rule, reason, self.now

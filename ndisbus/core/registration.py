@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ from ndisbus.core.base import NAME_LIMIT, Core, Violation
 from ndisbus.core.model import Adapter, AdapterState, BindingState, Peer
 from ndisbus.enums import NdisChimneyOffloadType, ObjectType
 from ndisbus.errors import RemoteProtocolError
+from ndisbus.heap import space_of_epoch
 from ndisbus.port import PROTOCOL_VERSION
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisTcpConnectionOffload
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["RegistrationPart"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
+#: What a driver may be called: its name is part of file names, command lines and tables.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 #: How many closed epochs are remembered.
 _MAX_CLOSED: Final = 64
 
@@ -83,10 +88,19 @@ class RegistrationPart(Core):
             )
         identity = args[1]
         name, pid = identity.get("Name"), identity.get("Pid", 0)
-        if type(name) is not str or not 0 < len(name) <= NAME_LIMIT or not name.isprintable():
-            raise RemoteProtocolError(f"identity.Name: 1 to {NAME_LIMIT} printable characters expected")
+        if type(name) is not str or len(name) > NAME_LIMIT or _NAME.fullmatch(name) is None:
+            raise RemoteProtocolError(
+                f"identity.Name: 1 to {NAME_LIMIT} characters of A-Z a-z 0-9 . _ - expected, "
+                "the first neither '.' nor '-'"
+            )
         if type(pid) is not int or pid < 0:
             raise RemoteProtocolError("identity.Pid: a process id expected")
+        created = identity.get("CreateTime", 0.0)
+        # Encoders of some languages write a float without a fraction as an integer.
+        if type(created) not in (int, float) or not 0 <= created < math.inf:
+            raise RemoteProtocolError("identity.CreateTime: seconds since 1970 (float) expected")
+        if type(identity.get("Host", "")) is not str:
+            raise RemoteProtocolError("identity.Host: a string expected")
         for other in self.peers.values():
             if other.name == name and not other.closed:
                 raise RemoteProtocolError(
@@ -94,9 +108,12 @@ class RegistrationPart(Core):
                     "choose another name"
                 )
         self._forget_closed()
-        self._spaces += 1
+        self.cut_off.pop(name, None)
         self._epochs += 1
-        peer = Peer(key, name, pid, self._spaces, self._epochs, identity, self.now)
+        while space_of_epoch(self._epochs) in self.by_space:
+            self._epochs += 1  # the numbers have started over, and somebody has kept his so long
+        space = space_of_epoch(self._epochs)
+        peer = Peer(key, name, pid, space, self._epochs, identity, self.now)
         self.peers[key] = peer
         self.by_space[peer.space] = peer
         self.emit("hello", driver=name, pid=pid, epoch=peer.epoch)

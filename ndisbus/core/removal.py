@@ -16,16 +16,33 @@ from ndisbus.status import NdisStatus
 
 __all__ = ["RemovalPart"]
 
+#: Hung drivers that are remembered after their removal; beyond that the oldest is forgotten.
+MAX_CUT_OFF: Final = 32
 _FAILURE: Final = int(NdisStatus.FAILURE)
 
 
 class RemovalPart(Core):
     """Removal of peers, hang detection."""
 
-    def remove_peer(self, peer: Peer, reason: str, *, bug_check: BugCheck | None = None) -> None:
-        """Close a driver's epoch and clean up on both sides of it. Harmless when it is closed already."""
+    def process_died(self, peer: Peer, reason: str) -> None:
+        """The process is gone: :meth:`remove_peer`, and it is not listed as cut off any more."""
+        if self.cut_off.get(peer.name) is peer:
+            del self.cut_off[peer.name]
+        self.remove_peer(peer, reason)
+
+    def remove_peer(
+        self, peer: Peer, reason: str, *, bug_check: BugCheck | None = None, hung: bool = False
+    ) -> None:
+        """Close a driver's epoch and clean up on both sides of it. Harmless when it is closed already.
+
+        A ``hung`` one stays listed as cut off, since its process is there.
+        """
         if peer.closed:
             return
+        if hung:
+            while len(self.cut_off) >= MAX_CUT_OFF:
+                del self.cut_off[next(iter(self.cut_off))]
+            self.cut_off[peer.name] = peer
         info: dict[str, Any] = {"Reason": reason, "Epoch": peer.epoch}
         if bug_check is not None:
             info["BugCheck"] = bug_check.to_wire()
@@ -89,7 +106,7 @@ class RemovalPart(Core):
             return
         overdue = self._overdue(peer)
         if overdue:
-            self.remove_peer(peer, overdue)
+            self.remove_peer(peer, overdue, hung=True)
             return
         adapter = adapters[0]
         asked_at = self.now
@@ -116,7 +133,8 @@ class RemovalPart(Core):
             if quiet + 1e-9 < self.config.hang_limit:
                 self.schedule(max(asked_at, peer.heard_at) + self.config.hang_limit, too_late)
                 return
-            self.remove_peer(peer, f"no answer to MiniportCheckForHangEx for {self.config.hang_limit:g} s")
+            reason = f"no answer to MiniportCheckForHangEx for {self.config.hang_limit:g} s"
+            self.remove_peer(peer, reason, hung=True)
 
         self.schedule(asked_at + self.config.hang_limit, too_late)
 
@@ -145,6 +163,6 @@ class RemovalPart(Core):
 
         def reset(values: list[Any] | None) -> None:
             if values is not None and values[0] != NdisStatus.SUCCESS:
-                self.remove_peer(peer, f"MiniportResetEx of {adapter.name} failed")
+                self.remove_peer(peer, f"MiniportResetEx of {adapter.name} failed", hung=True)
 
         self.call(peer, "MiniportResetEx", [adapter.context], reset)

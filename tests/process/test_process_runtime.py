@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -231,6 +232,35 @@ def test_stall_beyond_the_limit_costs_the_epoch(idle_bus: Bus) -> None:
     # The same process, let in again from registration on.
     line = up(bus, "sleepy", after=epoch)
     assert line["Pid"] == child.pid
+    assert bus.ps()["CutOff"] == []
+
+
+def test_hung_process_is_listed_as_cut_off_until_it_dies(idle_bus: Bus) -> None:
+    bus = idle_bus
+    bus.start("--check-interval", "0.05", "--hang-limit", "0.3")
+    child = spawn(bus, "sleepy")
+    up(bus, "sleepy")
+    child.send_signal(signal.SIGSTOP)
+    [row] = wait(lambda: bus.ps()["CutOff"], "the hung driver is cut off")
+    assert (row["Name"], row["Pid"], row["State"]) == ("sleepy", child.pid, "cut off: hung")
+    # Somebody else's hello does not make the bus forget to watch it.
+    other = spawn(bus, "other")
+    up(bus, "other")
+    child.kill()
+    wait(lambda: not bus.ps()["CutOff"], "its death is noticed")
+    other.kill()
+
+
+def test_epochs_grow_across_a_restart_of_the_bus(idle_bus: Bus) -> None:
+    bus = idle_bus
+    bus.start()
+    child = spawn(bus, "loyal")
+    before = up(bus, "loyal")
+    bus.kill()
+    time.sleep(1)  # the base of the epochs is in whole seconds, and a bus that lives lives longer
+    bus.start()
+    after = up(bus, "loyal", after=before["Epoch"])
+    assert after["Pid"] == child.pid and after["Space"] != before["Space"]
 
 
 def test_stall_below_the_limit_costs_nothing(idle_bus: Bus) -> None:
@@ -320,7 +350,7 @@ def test_run_driver_says_when_it_is_ready_and_stops_in_order(bus: Bus) -> None:
     up(bus, "polite")
     assert child.stdout is not None
     line = child.stdout.readline()
-    assert line == f"polite: pid {child.pid}, epoch 1, bus {bus.endpoint}\n"
+    assert re.fullmatch(rf"polite: pid {child.pid}, epoch \d+, bus {re.escape(bus.endpoint)}\n", line)
     assert (bus.directory / "polite.pid").exists()
     child.send_signal(signal.SIGTERM)
     assert child.wait(DEADLINE) == 0

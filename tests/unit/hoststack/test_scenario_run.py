@@ -235,8 +235,22 @@ def test_without_a_bus_the_exit_code_is_its_own(tmp_path: Path) -> None:
     file = tmp_path / "quick.yaml"
     file.write_text("timeout: 0.2\nsteps: [{wait_bound: {}}]\n")
     result = CliRunner().invoke(main, ["run", str(file), "--endpoint", f"ipc://{tmp_path}/nobody"])
-    assert result.exit_code == 3
+    assert result.exit_code == 69
     assert "no bus let 'scenario' in" in result.stderr
+
+
+@pytest.mark.parametrize("args", [["-h"], ["run", "-h"], ["tour", "-h"], ["tour", "--help"]], ids=" ".join)
+def test_help_is_short_too(args: list[str]) -> None:
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_a_host_says_who_it_is_and_where() -> None:
+    host = stack()
+    assert repr(host).startswith("<Host 'host', unbound, chimney ")
+    host.wait_bound()
+    assert repr(host) == "<Host 'host', on im0-a, chimney enabled>"
 
 
 def test_a_dead_bus_is_not_a_missing_adapter() -> None:

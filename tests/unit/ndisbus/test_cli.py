@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ndisbus import __version__
-from ndisbus.cli import main
+from ndisbus.cli import main, ps
 from ndisbus.control_client import ControlClient
+from ndisbus.core import NdisCore
 from ndisbus.driver import ProtocolDriver
 from ndisbus.errors import BusUnavailable
+from ndisbus.port import PROTOCOL_VERSION
 from ndisbus.process import DriverProcess
+from ndisbus.trace import Filter
 
 ROOT = Path(__file__).parents[3]
 DEADLINE = 20.0
@@ -158,6 +162,10 @@ def test_version_and_unknown_command() -> None:
         ["adapter", "add"],
         ["adapter", "remove", "x"],
         ["wait", "x", "--timeout", "0.1"],
+        ["fault", "kill", "x"],
+        ["fault", "stall", "x"],
+        ["fault", "resume", "x"],
+        ["fault", "restart", "x"],
     ],
     ids=" ".join,
 )
@@ -167,11 +175,35 @@ def test_without_a_bus_every_command_says_so(args: list[str]) -> None:
     assert result.exit_code == EX_UNAVAILABLE
     assert result.stdout == ""
     assert "no bus is listening at ipc://" in result.stderr and "ndisbus serve" in result.stderr
+    assert result.stderr.startswith(f"ndisbus: {args[0]}")
     # At once, not after the patience for an answer.
     assert time.monotonic() - start < 3
     as_json = run(*args, "--json")
     assert as_json.exit_code == EX_UNAVAILABLE
     assert "no bus is listening" in json.loads(as_json.stderr)["Error"]
+
+
+@pytest.mark.usefixtures("no_bus")
+def test_fault_without_a_bus_finds_what_the_pid_files_name() -> None:
+    source = (
+        "import time; from ndisbus.rundir import write_pid\n"
+        "with write_pid('lone'): print(1, flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None and child.stdout.readline()
+        assert run("fault", "kill", "lone").output == f"lone (pid {child.pid}) is killed\n"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_fault_kill_of_a_bus_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("NDISBUS_RUNTIME_DIR", str(tmp_path))
+    result = run("fault", "kill", "bus")
+    assert result.exit_code == EX_UNAVAILABLE
+    assert "fault kill: no bus runs here" in result.stderr
 
 
 def test_wrong_endpoint_is_explained() -> None:
@@ -187,7 +219,10 @@ def test_ps_of_an_empty_bus(bus: int) -> None:
     assert "No driver is on the bus" in result.output
     assert "seed 7" in result.output
     survey = json.loads(run("ps", "--json").output)
-    assert survey["Processes"] == [] and survey["Seed"] == 7
+    [line] = survey["Processes"]
+    assert (line["Name"], line["Kind"], line["Pid"], line["State"]) == ("bus", "bus", bus, "ready")
+    assert line["Rss"] > 1 << 20 and line["CpuSeconds"] > 0
+    assert "CutOff" not in survey and "Bus" not in survey and survey["Seed"] == 7
 
 
 def test_ps_shows_a_driver_with_what_it_costs(bus: int, host: DriverProcess) -> None:
@@ -195,10 +230,23 @@ def test_ps_shows_a_driver_with_what_it_costs(bus: int, host: DriverProcess) -> 
     assert done.returncode == 0, done.stderr
     for text in ("idle", "protocol", str(os.getpid()), "ready", "tcbs 3", "posted"):
         assert text in done.stdout
-    [line] = json.loads(served(host, "ps", "--json").stdout)["Processes"]
+    [_, line] = json.loads(served(host, "ps", "--json").stdout)["Processes"]
     assert line["Pid"] == os.getpid()
     assert line["Counters"] == {"tcbs": 3, "posted": 0}
     assert line["Rss"] > 1 << 20 and line["CpuSeconds"] > 0
+
+
+def test_ps_shows_a_hung_driver_that_was_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    core = NdisCore()
+    core.receive("key", ["hello", 1, [PROTOCOL_VERSION, {"Name": "hung", "Pid": os.getpid()}]], (), 0.0)
+    core.remove_peer(core.peers["key"], "no answer", hung=True)
+    survey = ps._Meter(local=True).add(core.survey({}))
+    [line] = survey["Processes"]
+    assert (line["Name"], line["Pid"], line["State"]) == ("hung", os.getpid(), "cut off: hung")
+    assert line["Rss"] > 1 << 20
+    ps._show(survey, as_json=False)
+    said = capsys.readouterr().out
+    assert "cut off: hung" in said and "Counters" not in said and "No driver is on the bus" in said
 
 
 def test_wait(bus: int, host: DriverProcess) -> None:
@@ -233,8 +281,10 @@ def test_fault_add_list_remove_reset(bus: int) -> None:
 
 
 def test_fault_add_needs_exactly_one_action_that_makes_sense(bus: int) -> None:
-    assert run("fault", "add", "NdisOidRequest").exit_code == 2
-    assert run("fault", "add", "NdisOidRequest", "--drop", "--duplicate").exit_code == 2
+    none = run("fault", "add", "NdisOidRequest")
+    assert none.exit_code == 2 and "Error: one of --drop" in none.stderr
+    two = run("fault", "add", "NdisOidRequest", "--drop", "--duplicate")
+    assert two.exit_code == 2 and "Error: only one of --drop" in two.stderr
     unknown = run("fault", "add", "NdisNonsense", "--drop")
     assert unknown.exit_code == 1
     assert "NdisNonsense is no call of the interface" in unknown.stderr
@@ -291,6 +341,52 @@ def test_trace_sees_who_comes_and_stops_at_its_count(bus: int) -> None:
     assert (child.returncode, err) == (0, "")
     events = [json.loads(line) for line in out.splitlines()]
     assert [(e["event"], e["driver"]) for e in events] == [("hello", "first"), ("hello", "second")]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+def test_trace_prints_its_diagram_when_a_signal_ends_it(bus: int, ended_by: signal.Signals) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ndisbus", "trace", "--format", "mermaid"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stderr is not None and child.stderr.readline().startswith("ndisbus: tracing ipc://")
+        child.send_signal(ended_by)
+        out, err = child.communicate(timeout=DEADLINE)
+    finally:
+        child.kill()
+        child.communicate()
+    assert (child.returncode, err) == (0, "")
+    assert out.startswith("sequenceDiagram\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("Nope", "Nope is no call of the interface"),
+        ("ndisoidrequest", "did you mean NdisOidRequest?"),
+        ("Nope*", "no call of the interface looks like Nope*"),
+    ],
+)
+def test_trace_refuses_what_is_no_call(call: str, reason: str) -> None:
+    result = run("trace", "--call", call)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+
+
+def test_text_trace_leaves_the_heartbeat_out_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Filter] = []
+    monkeypatch.setattr("ndisbus.cli.trace.is_deserted", lambda _: False)
+    monkeypatch.setattr("ndisbus.cli.trace.TraceSubscriber.read", lambda *_: [])
+    monkeypatch.setattr("ndisbus.cli.trace._watch", lambda _s, _a, _f, wanted, _c, _d: seen.append(wanted))
+    heartbeat = "MiniportCheckForHangEx"
+    event = {"t": 1.0, "event": "call", "from": "ndis", "to": "target", "call": heartbeat}
+    for args in ([], ["--all"], ["--call", heartbeat], ["--json"], ["--format", "mermaid"]):
+        assert run("trace", *args).exit_code == 0
+    assert [wanted(event) for wanted in seen] == [False, True, True, True, True]
 
 
 def test_trace_ends_after_its_duration_with_a_diagram(bus: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgpack
@@ -179,34 +180,75 @@ def test_the_number_of_parameters_is_limited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "size"),
+    ("reason", "value", "size"),
     [
-        ("max_str_len", "s", MAX_STR),
-        ("max_map_len", {}, MAX_MAP),
+        ("a string of 4097 bytes, at most 4096 are accepted", "s", MAX_STR),
+        ("a map of 257 entries, at most 256 are accepted", {}, MAX_MAP),
     ],
 )
-def test_strings_and_maps_are_limited(limit: str, value: Any, size: int) -> None:
+def test_strings_and_maps_are_limited(reason: str, value: Any, size: int) -> None:
     def of(n: int) -> Any:
         return value * n if value == "s" else {str(i): 0 for i in range(n)}
 
     decode_packet([encode_packet([["x", None, [of(size)]]])])
-    with pytest.raises(DecodeError, match=limit):
+    with pytest.raises(DecodeError, match=f"^packet: {reason}$"):
         decode_packet([encode_packet([["x", None, [of(size + 1)]]])])
 
 
 def test_arrays_are_limited() -> None:
-    with pytest.raises(DecodeError, match="max_array_len"):
+    with pytest.raises(DecodeError, match="packet: an array of 1000001 elements, at most 1000000"):
         decode_packet([b"\x91\x93\xa1x\xc0\xdd\x00\x0f\x42\x41"])  # an array of 1,000,001
 
 
 def test_extension_types_are_refused() -> None:
-    with pytest.raises(DecodeError, match="max_ext_len"):
+    with pytest.raises(DecodeError, match="packet: an extension type; none is accepted"):
         decode_packet([pack([["x", None, [msgpack.Timestamp(1)]]])])
 
 
 def test_text_that_is_no_utf_8_is_refused() -> None:
-    with pytest.raises(DecodeError, match="UnicodeDecodeError"):
+    with pytest.raises(DecodeError, match="a string that is not UTF-8: byte 0xff at its offset 0"):
         decode_packet([b"\x91\x93\xa2\xff\xfe\xc0\x90"])
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"", "frame 0 is empty"),
+        (b"\xc1", "not msgpack: byte 0xc1 at offset 0"),
+        (b"\x91\x93\xa1x\xc1", "not msgpack: byte 0xc1 at offset 4"),
+        (b"\x91" * 5000, "nested deeper than 12"),
+        (b"\x91\x93\xa1x", "truncated: its 4 bytes end within a value"),
+        (b"\x91\x93\xa1x\xc0\x90\x01\x02", "trailing data: one value ends at offset 6, 2 more bytes follow"),
+        (b"\x81\x07\x01", "a map with a key of type int, keys are strings"),
+        (b"\x81\x90\x01", "a map with a key of type list, keys are strings"),
+    ],
+)
+def test_what_is_no_packet_is_refused_in_words_of_its_own(head: bytes, reason: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_packet([head])
+    assert str(caught.value) == f"packet: {reason}"
+
+
+@given(st.binary(max_size=300))
+def test_no_refusal_passes_on_the_words_of_msgpack(head: bytes) -> None:
+    reason = ""
+    try:
+        decode_packet([head])
+    except DecodeError as e:
+        reason = str(e)
+    assert not re.search(r"Error|_len|strict_map_key|[Uu]npack|: *$", reason)
+
+
+@pytest.mark.parametrize("error", codec._UNPACK_ERRORS)
+def test_whatever_msgpack_raises_is_a_decode_error(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unpackb(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(msgpack, "unpackb", unpackb)
+    with pytest.raises(DecodeError, match=r"^packet: \w.*\w$"):
+        decode_packet([b"\x90"])
 
 
 # -- shape ---------------------------------------------------------------------------------------------

@@ -55,7 +55,22 @@ def test_hello_gives_an_address_space_an_epoch_and_the_limits(bench: Bench) -> N
         ([PROTOCOL_VERSION, {"Name": "x" * 65}], "identity.Name"),
         ([PROTOCOL_VERSION, {"Name": "bell\a"}], "identity.Name"),
         ([PROTOCOL_VERSION, {"Name": ["x"]}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": "../x"}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": ".x"}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": "-x"}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": "a b"}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": "x\n"}], "identity.Name"),
+        ([PROTOCOL_VERSION, {"Name": "n\u00efc"}], "identity.Name"),
         ([PROTOCOL_VERSION, {"Name": "x", "Pid": "1"}], "identity.Pid"),
+        ([PROTOCOL_VERSION, {"Name": "x", "Pid": True}], "identity.Pid"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": "q"}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": True}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": None}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": float("nan")}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": float("inf")}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "CreateTime": -1.0}], "identity.CreateTime"),
+        ([PROTOCOL_VERSION, {"Name": "x", "Host": 3}], "identity.Host"),
+        ([PROTOCOL_VERSION, {"Name": "x", "Host": None}], "identity.Host"),
         ([PROTOCOL_VERSION, {"Name": "taken"}], "'taken' is here already"),
     ],
 )
@@ -70,6 +85,23 @@ def test_a_hello_that_makes_no_sense_is_refused_with_a_reason(
     assert reason in refusal["Reason"]
     assert stranger.inbox == []
     stranger.hello()
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {"Name": "host.1"},
+        {"Name": "im0-a", "Pid": 7, "CreateTime": 1.5, "Host": "m"},
+        {"Name": "_B_2", "CreateTime": 1700000000, "Host": "", "More": [1]},
+        {"Name": "x" * 64},
+    ],
+)
+def test_a_hello_that_makes_sense_is_answered_ready(bench: Bench, identity: dict[str, Any]) -> None:
+    stranger = bench.peers["x"] = Peer(bench, "x")
+    stranger.send("hello", PROTOCOL_VERSION, identity)
+    assert stranger.refusals == []
+    assert stranger.take("ready")
+    assert [p.name for p in bench.core.peers.values()] == [identity["Name"]]
 
 
 def test_nothing_is_accepted_before_hello_and_no_second_hello(bench: Bench) -> None:
@@ -107,6 +139,27 @@ def test_a_new_epoch_is_a_new_address_space(bench: Bench) -> None:
     peer.hello()
     assert peer.ready["Epoch"] > before["Epoch"]
     assert peer.ready["AddressSpace"] > before["AddressSpace"]
+
+
+def test_epochs_and_spaces_go_on_from_the_base_of_the_bus() -> None:
+    said = []
+    for base in (0, 1000, 28_000_000):
+        bench = Bench()
+        bench.core = NdisCore(epoch_base=base)
+        said += [bench.peer(Peer, name).ready for name in "ab"]
+    assert [r["Epoch"] for r in said] == [1, 2, 1001, 1002, 28_000_001, 28_000_002]
+    spaces = [r["AddressSpace"] for r in said]
+    assert spaces[:2] == [2, 3] and len(set(spaces)) == 6
+    assert all(1 < s < 1 << 24 for s in spaces)
+
+
+def test_a_space_that_somebody_has_is_passed_over_when_the_numbers_start_over() -> None:
+    bench = Bench()
+    kept = bench.peer(Peer, "kept")
+    bench.core._epochs = (1 << 24) - 2
+    again = bench.peer(Peer, "again")
+    assert (kept.ready["AddressSpace"], again.ready["AddressSpace"]) == (2, 3)
+    assert again.ready["Epoch"] == 1 << 24
 
 
 def test_closed_epochs_do_not_pile_up(bench: Bench) -> None:

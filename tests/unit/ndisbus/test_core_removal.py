@@ -8,11 +8,12 @@ import pytest
 
 from ndisbus.blocklist import Key
 from ndisbus.core import CoreConfig
+from ndisbus.core.removal import MAX_CUT_OFF
 from ndisbus.ddi import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadEventType, TcpUploadReason
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisStatusIndication
-from tests.support.core_bench import NEIGHBOR, OPERATIONS, PATH, TCP, Bench, Host, Im, Nic, oid
+from tests.support.core_bench import NEIGHBOR, OPERATIONS, PATH, TCP, Bench, Host, Im, Nic, Peer, oid
 
 FAILURE, ABORTED, PENDING = int(NdisStatus.FAILURE), int(NdisStatus.REQUEST_ABORTED), int(NdisStatus.PENDING)
 RETRIEVE, ABORT = int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpOffloadEventType.TcpIndicateAbort)
@@ -402,6 +403,34 @@ def test_one_that_does_not_answer_within_the_limit_is_dead(bench: Bench, host: H
     assert host.completed("initiate")[Key.STATUS] == FAILURE
     assert "MiniportCheckForHangEx" in str(nic.closed)
     assert bench.core.bug_checks == []
+
+
+def test_a_hung_driver_is_listed_until_it_dies_or_says_hello(bench: Bench, host: Host, nic: Nic) -> None:
+    epoch = nic.ready["Epoch"]
+    for end in ("hello", "death"):
+        nic.responsive = False
+        bench.tick(LIMITS.check_interval + LIMITS.hang_limit + 0.01)
+        survey = bench.core.survey({})
+        assert [p["Name"] for p in survey["Processes"]] == ["host"]
+        [row] = survey["CutOff"]
+        assert (row["Name"], row["State"], row["Kind"]) == ("nic", "cut off: hung", "miniport")
+        assert row["Epoch"] == epoch
+        if end == "hello":
+            nic.responsive = True
+            nic.hello()
+            epoch = nic.ready["Epoch"]
+            assert bench.core.survey({})["CutOff"] == []
+            nic.start("nic0")
+    bench.core.process_died(bench.core.peers["nic"], "the process died")
+    assert bench.core.survey({})["CutOff"] == []
+
+
+def test_only_so_many_hung_drivers_are_listed(bench: Bench) -> None:
+    names = [f"p{i}" for i in range(MAX_CUT_OFF + 3)]
+    for name in names:
+        bench.peer(Peer, name)
+        bench.core.remove_peer(bench.core.peers[name], "hung", hung=True)
+    assert [p["Name"] for p in bench.core.survey({})["CutOff"]] == names[3:]
 
 
 def test_one_that_answers_late_but_within_the_limit_lives(bench: Bench, host: Host, nic: Nic) -> None:

@@ -806,3 +806,30 @@ def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
     assert host.completed("terminate")[Key.STATUS] == FAILURE
     assert nic.names() == []
     assert bench.core.bug_checks == []
+
+
+# -- what is no list -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("value", [5, None, [1]])
+@pytest.mark.parametrize("operation", STATE_OPERATIONS, ids=OPS)
+def test_r_blk_01_an_operation_comes_with_a_block_list(
+    bench: Bench, host: Host, operation: Operation, value: Any, traced: bool
+) -> None:
+    """R-BLK-01: the report names call, parameter and rule once each, whether somebody watches or not."""
+    if traced:
+        bench.core.trace = lambda _: None
+    host.send(operation.request, host.binding, value)
+    cut_off(bench, host, operation.request, "OffloadBlockList", "R-BLK-01")
+    report = bench.bug_check
+    assert report.parameter == "OffloadBlockList"
+    assert report.reason == f"a block list is a map of columns, got {type(value).__name__}"
+    assert str(report).count(operation.request) == str(report).count("OffloadBlockList") == 1
+
+
+def test_a_reason_does_not_repeat_the_place(bench: Bench, host: Host, nic: Nic) -> None:
+    host.send("NdisInitiateOffload", host.binding, {"Block": [1], "Status": ["x"]})
+    report = bench.bug_check
+    assert report.parameter == "OffloadBlockList.Status[0]"
+    assert report.reason == "integer or nil expected, got str"

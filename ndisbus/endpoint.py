@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import zmq
 
 from ndisbus.errors import ChimneyError
+from ndisbus.rundir import locked
 
 __all__ = ["EndpointInUse", "bind", "is_deserted"]
 
@@ -46,7 +46,7 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
     path = Path(endpoint.removeprefix("ipc://"))
     if not path.parent.is_dir():
         raise ChimneyError(f"{endpoint}: there is no directory {path.parent}")
-    with _locked(path.parent):
+    with locked(path.parent):
         # libzmq removes whatever lies there, a live bus's socket too, so this is looked at first.
         _clear(endpoint, path)
         before = os.umask(0o077)
@@ -57,7 +57,7 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
         made = path.lstat()
 
     def remove() -> None:
-        with _locked(path.parent), contextlib.suppress(FileNotFoundError):
+        with locked(path.parent), contextlib.suppress(FileNotFoundError):
             now = path.lstat()
             if (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino):
                 path.unlink()
@@ -126,14 +126,3 @@ def _tcp_listener(endpoint: str) -> int | None:
             if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port:
                 return c.pid
     return None
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Two buses must not both find a stale socket and then bind over each other."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -36,6 +36,7 @@ __all__ = [
     "check_endpoint",
     "default_endpoint",
     "list_pids",
+    "locked",
     "read_pid",
     "runtime_dir",
     "trace_endpoint",
@@ -223,7 +224,7 @@ class PidFile:
 
     def release(self) -> None:
         """Remove the file if it still is ours; a second call does nothing."""
-        with _locked(self.path.parent):
+        with locked(self.path.parent):
             if _parse(self.path) == self.record:
                 self.path.unlink()
 
@@ -242,7 +243,7 @@ def write_pid(name: str) -> PidFile:
     path = _pid_path(directory, name)
     me = psutil.Process()
     record = PidRecord(name, me.pid, me.create_time(), me.cmdline())
-    with _locked(directory):
+    with locked(directory):
         holder = _live(path)
         if holder is not None:
             raise AlreadyRunning(name, holder.pid)
@@ -257,14 +258,14 @@ def read_pid(name: str) -> PidRecord | None:
     """Who holds ``name``: None if nobody does. A file whose process is gone is removed."""
     directory = runtime_dir()
     path = _pid_path(directory, name)
-    with _locked(directory):
+    with locked(directory):
         return _live(path)
 
 
 def list_pids() -> list[PidRecord]:
     """Every live holder of a name, sorted by name. Files whose process is gone are removed."""
     directory = runtime_dir()
-    with _locked(directory):
+    with locked(directory):
         found = [_live(path) for path in sorted(directory.glob("[!.]*.pid"))]
     return [record for record in found if record is not None]
 
@@ -276,8 +277,10 @@ def _pid_path(directory: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory: two processes must not clear one stale file and then both take the name."""
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory: two processes must not clear one stale file (of a pid, of a socket) and then both
+    take its name.
+    """
     handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

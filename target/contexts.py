@@ -9,7 +9,7 @@ truth, and the image is made from them: the TCP machine works on these very obje
 from __future__ import annotations
 
 from collections import deque
-from typing import ClassVar, Final, TypeAlias, cast
+from typing import ClassVar, Final, Generic, TypeAlias, TypeVar, cast
 
 from ndisbus.enums import Layer
 from ndisbus.nbl import NetBufferList
@@ -38,7 +38,12 @@ _WHOLE_NEIGHBOR: Final = 4
 _STATE: Final = TCP_STATE_OFF["delegated.State"]
 
 
-class _Stateful:
+_Const = TypeVar("_Const", bound=OffloadState)
+_Cached = TypeVar("_Cached", bound=OffloadState)
+_Delegated = TypeVar("_Delegated", bound=OffloadState)
+
+
+class _Stateful(Generic[_Const, _Cached, _Delegated]):
     """An object with an image of its three structures, unpacked on first use."""
 
     __slots__ = ("_image", "_state", "address", "corrupt", "life", "ndis_handle", "released")
@@ -56,7 +61,7 @@ class _Stateful:
         #: A terminate has ended it for the host; it waits here for dependents that are still lost.
         self.released = False
         self._image = image
-        self._state: tuple[OffloadState, ...] | None = None
+        self._state: tuple[_Const, _Cached, _Delegated] | None = None
 
     @property
     def whole_type(self) -> int:
@@ -67,18 +72,36 @@ class _Stateful:
         """Constant, cached and delegated structure, one behind the other, as they are now."""
         return self._image if self._state is None else pack_state(self._state)
 
-    def structures(self) -> tuple[OffloadState, ...]:
+    def structures(self) -> tuple[_Const, _Cached, _Delegated]:
         """The three structures; changes to them are changes of the object's state."""
         if self._state is None:
-            self._state = unpack_state(self.whole_type, self._image, where=str(self))
+            unpacked = unpack_state(self.whole_type, self._image, where=str(self))
+            self._state = cast(tuple[_Const, _Cached, _Delegated], unpacked)
         return self._state
+
+    @property
+    def const(self) -> _Const:
+        """The constant structure (..._OFFLOAD_STATE_CONST)."""
+        return self.structures()[0]
+
+    @property
+    def cached(self) -> _Cached:
+        """The cached structure (..._OFFLOAD_STATE_CACHED)."""
+        return self.structures()[1]
+
+    @property
+    def delegated(self) -> _Delegated:
+        """The delegated structure (..._OFFLOAD_STATE_DELEGATED)."""
+        return self.structures()[2]
 
     def step(self, event: Event) -> None:
         """Move on in life. Raises :class:`IllegalTransition`; the object then stays what it was."""
         self.life = after(self.life, event, self)
 
 
-class NeighborContext(_Stateful):
+class NeighborContext(
+    _Stateful[NeighborOffloadStateConst, NeighborOffloadStateCached, NeighborOffloadStateDelegated]
+):
     """A neighbor, and the paths that lead through it."""
 
     __slots__ = ("dependents", "mac", "vlan")
@@ -94,26 +117,11 @@ class NeighborContext(_Stateful):
 
     whole_type = _WHOLE_NEIGHBOR
 
-    @property
-    def const(self) -> NeighborOffloadStateConst:
-        """NEIGHBOR_OFFLOAD_STATE_CONST."""
-        return cast(NeighborOffloadStateConst, self.structures()[0])
-
-    @property
-    def cached(self) -> NeighborOffloadStateCached:
-        """NEIGHBOR_OFFLOAD_STATE_CACHED."""
-        return cast(NeighborOffloadStateCached, self.structures()[1])
-
-    @property
-    def delegated(self) -> NeighborOffloadStateDelegated:
-        """NEIGHBOR_OFFLOAD_STATE_DELEGATED."""
-        return cast(NeighborOffloadStateDelegated, self.structures()[2])
-
     def __str__(self) -> str:
         return f"neighbor {self.address:#x}"
 
 
-class PathContext(_Stateful):
+class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathOffloadStateDelegated]):
     """A path, its neighbor, and the connections that run over it."""
 
     __slots__ = ("dependents", "neighbor", "source", "type")
@@ -142,21 +150,6 @@ class PathContext(_Stateful):
         """Ip4OffloadState or Ip6OffloadState."""
         return self.type
 
-    @property
-    def const(self) -> PathOffloadStateConst:
-        """PATH_OFFLOAD_STATE_CONST."""
-        return cast(PathOffloadStateConst, self.structures()[0])
-
-    @property
-    def cached(self) -> PathOffloadStateCached:
-        """PATH_OFFLOAD_STATE_CACHED."""
-        return cast(PathOffloadStateCached, self.structures()[1])
-
-    @property
-    def delegated(self) -> PathOffloadStateDelegated:
-        """PATH_OFFLOAD_STATE_DELEGATED."""
-        return cast(PathOffloadStateDelegated, self.structures()[2])
-
     def relink(self, neighbor: NeighborContext) -> None:
         """Move this path, with all that depends on it, to another neighbor (R-UPD-05)."""
         del self.neighbor.dependents[self.address]
@@ -167,7 +160,7 @@ class PathContext(_Stateful):
         return f"path {self.address:#x}"
 
 
-class TcpContext(_Stateful):
+class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOffloadStateDelegated]):
     """A connection and its path; ``io`` exists once anything was posted on it."""
 
     __slots__ = ("aborted", "io", "path", "rcv_reserved", "uploading")
@@ -195,21 +188,6 @@ class TcpContext(_Stateful):
         path.dependents[address] = self
 
     whole_type = _WHOLE_TCP
-
-    @property
-    def const(self) -> TcpOffloadStateConst:
-        """TCP_OFFLOAD_STATE_CONST."""
-        return cast(TcpOffloadStateConst, self.structures()[0])
-
-    @property
-    def cached(self) -> TcpOffloadStateCached:
-        """TCP_OFFLOAD_STATE_CACHED."""
-        return cast(TcpOffloadStateCached, self.structures()[1])
-
-    @property
-    def delegated(self) -> TcpOffloadStateDelegated:
-        """TCP_OFFLOAD_STATE_DELEGATED."""
-        return cast(TcpOffloadStateDelegated, self.structures()[2])
 
     @property
     def tcp_state(self) -> int:

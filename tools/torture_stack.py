@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 import psutil
 
+from ndisbus.cli.wait import is_ready
 from ndisbus.control_client import ControlClient
 from ndisbus.errors import BusUnavailable, ChimneyError
 
@@ -293,9 +294,8 @@ def _ends_with_us() -> Callable[[], None] | None:
 
 def _all_up(survey: dict[str, Any], names: set[str]) -> bool:
     """Whether each of the processes is there and, unless it is a host, has an adapter up."""
-    there = {p["Name"]: p for p in survey["Processes"]}
-    with_adapter = {a["Driver"] for a in survey["Adapters"] if a["State"] == "up"}
-    return all(n in there and (n in with_adapter or there[n]["Kind"] == "protocol") for n in names)
+    ready = {p["Name"] for p in survey["Processes"] if is_ready(survey, p)}
+    return names <= ready
 
 
 def leftovers(survey: dict[str, Any]) -> dict[str, int]:

@@ -12,7 +12,7 @@ import click
 from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
 from ndisbus.errors import BusUnavailable, ChimneyError
 
-__all__ = ["NotInTime", "wait_command", "wait_for"]
+__all__ = ["NotInTime", "is_ready", "wait_command", "wait_for"]
 
 #: Seconds between two looks.
 _INTERVAL: Final = 0.05

@@ -27,6 +27,7 @@ from ndisbus.state import (
 from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from target.config import TargetConfig
 from target.driver import TargetDriver
+from tools.torture_stack import leftovers
 
 #: What an operation may report besides the statuses of the interface: it was never passed down, or the
 #: binding under it is gone.
@@ -149,33 +150,7 @@ class Stack:
 
     def leftovers(self) -> dict[str, int]:
         """Everything that anybody still holds, non-zero entries only; empty is the goal."""
-        ps = self.sim.control("ps")
-        left = {f"outstanding on {a['Name']}": a["Outstanding"] for a in ps["Adapters"]}
-        for b in ps["Bindings"]:
-            left[f"objects of {b['Protocol']} on {b['Adapter']}"] = sum(b["Objects"].values())
-            left[f"outstanding of {b['Protocol']}"] = b["Outstanding"]
-        kept = (
-            "call_entries",
-            "io_entries",
-            "offload_entries",
-            "tcp",
-            "path",
-            "neighbor",
-            "handles",
-            "operations",
-            "queued_initiates",
-            "pending_operations",
-            "nbls_outstanding",
-            "violations",
-            "stray_indications",
-        )
-        for p in ps["Processes"]:
-            left[f"{p['Name']}: answer"] = int(p["State"] != "ready")
-            for key in kept:
-                left[f"{p['Name']}: {key}"] = p["Counters"].get(key, 0)
-            left[f"{p['Name']}: lists"] = p["Sent"] + p["Lent"]
-        left["bug checks"] = len(ps["BugChecks"])
-        return {k: v for k, v in left.items() if v}
+        return leftovers(self.sim.control("ps"))
 
 
 class Monkey:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from ndisbus import rundir
+from tests.process.stack_processes import until
 
 pytestmark = [
     pytest.mark.process,
@@ -49,7 +50,7 @@ class Supervised:
 
     def line(self, pattern: str) -> re.Match[str]:
         """The next line that matches; the lines before it are dropped."""
-        until = time.monotonic() + DEADLINE
+        end = time.monotonic() + DEADLINE
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
             while True:
@@ -57,7 +58,7 @@ class Supervised:
                     line, self._text = self._text.split(b"\n", 1)
                     if found := re.search(pattern, line.decode()):
                         return found
-                if not selector.select(max(0.0, until - time.monotonic())):
+                if not selector.select(max(0.0, end - time.monotonic())):
                     raise AssertionError(f"no line like {pattern!r} within {DEADLINE} s")
                 chunk = self._out.read()
                 if chunk == b"":
@@ -169,6 +170,8 @@ def test_stalled_child_is_left_alone_until_it_is_stopped(start: Start) -> None:
     supervised = start("--grace", "0.2")
     child = supervised.child()
     os.kill(child, signal.SIGSTOP)
+    # Only once it has stopped: of two pending signals the kernel delivers SIGTERM, the lower number, first.
+    until(lambda: psutil.Process(child).status() == psutil.STATUS_STOPPED, "the child stops")
     # SIGCHLD for the stall comes before that for the end; both are seen, only the end counts.
     with gone_at_the_end(child):
         supervised.process.terminate()

@@ -14,7 +14,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -239,7 +239,8 @@ class Tour:
         target, pid, epoch = self._find_target()
         self.report(f"kill -9 of {target} (pid {pid}) with {len(self.tcbs)} queries in flight")
         step = self._step("query, killed")
-        with _stopped(pid):  # so that the kill falls into the middle of the operations
+        try:  # stopped meanwhile, so that the kill falls into the middle of the operations
+            _stop(pid)
             operations = self._start(step, *(partial(self.driver.query, [t]) for t in self.tcbs))
             step.blocks += len(operations)
             survey = _Survey(self.process)
@@ -248,6 +249,9 @@ class Tour:
             )
             killed = time.monotonic()
             self.kill(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it was killed, as planned
+                os.kill(pid, signal.SIGCONT)
         self._collect(step, operations, allowed=("NDIS_STATUS_SUCCESS", "NDIS_STATUS_FAILURE"))
         completed = time.monotonic()
         self._until(lambda: self.driver.binding is None, "the host was not unbound after the target's death")
@@ -406,15 +410,9 @@ class _Survey:
         return self._last
 
 
-@contextlib.contextmanager
-def _stopped(pid: int) -> Iterator[None]:
-    """A process is stopped (SIGSTOP) meanwhile; it never stays so, whatever happens."""
+def _stop(pid: int) -> None:
+    """SIGSTOP. Call it inside the ``try`` that ends it: a signal of our own may come as it returns."""
     try:
         os.kill(pid, signal.SIGSTOP)
     except OSError as e:
         raise TourError(f"the target (pid {pid}) cannot be stopped: {e.strerror}") from e
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it was killed, as planned
-            os.kill(pid, signal.SIGCONT)

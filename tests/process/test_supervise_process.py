@@ -28,7 +28,11 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
-COMMAND = "from ndisbus.supervise_run import supervise_command; supervise_command()"
+# Under nohup SIGHUP would be ignored from the start, which a supervisor respects.
+COMMAND = (
+    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+    "from ndisbus.supervise_run import supervise_command; supervise_command()"
+)
 
 # The child says who it is through a plain print: unbuffered output is the supervisor's doing.
 SLEEPER = "import os, time; print('child', os.getpid(), os.environ['NDISBUS_NAME']); time.sleep(600)"

@@ -36,7 +36,7 @@ from hoststack.scenario_reader import (
 )
 from ndisbus.enums import TcpOffloadConnectionState
 
-__all__ = ["VERBS", "Scenario", "ScenarioError", "Step", "load", "parse"]
+__all__ = ["INVENTORY_NAMES", "VERBS", "Scenario", "ScenarioError", "Step", "load", "parse"]
 
 _MAX_DEPTH: Final = 16
 
@@ -52,7 +52,10 @@ class Step:
 
 @dataclass(slots=True, frozen=True)
 class Scenario:
-    """A checked scenario. The three lists are the arguments of ``define``, in the file's order."""
+    """A checked scenario. The three lists are the arguments of ``define``, in the file's order.
+
+    ``inventory``: real connections of the machine are to be read; :data:`INVENTORY_NAMES` are their names.
+    """
 
     name: str
     description: str
@@ -61,6 +64,7 @@ class Scenario:
     neighbors: tuple[dict[str, Any], ...]
     paths: tuple[dict[str, Any], ...]
     connections: tuple[dict[str, Any], ...]
+    inventory: dict[str, Any] | None
     steps: tuple[Step, ...]
 
 
@@ -209,24 +213,32 @@ def _list_of(known: dict[str, Key]) -> Read:
     return read
 
 
+#: The names of what ``inventory`` defines, with their kinds.
+INVENTORY_NAMES: Final = {f"inventory.{kind}": kind for kind in ("neighbors", "paths", "connections")}
+_INVENTORY: Final[dict[str, Key]] = {
+    "connections": Key(read_count(1, 10_000), 64),
+    "others": Key(read_bool, True),
+}
 _DEFINE: Final[dict[str, Key]] = {
     "neighbors": Key(_list_of(_NEIGHBOR), ()),
     "paths": Key(_list_of(_PATH), ()),
     "connections": Key(_list_of(_CONNECTION), ()),
+    "inventory": Key(lambda r, n, p: r.keys(n, p, _INVENTORY), None),
 }
+_NOTHING: Final[dict[str, Any]] = {"neighbors": (), "paths": (), "connections": (), "inventory": None}
 _TOP: Final[dict[str, Key]] = {
     "name": Key(read_text, ""),
     "description": Key(read_text, ""),
     "seed": Key(read_count(0, 1 << 62), 0),
     "timeout": Key(read_seconds, 10.0),
-    "define": Key(lambda r, n, p: r.keys(n, p, _DEFINE), {"neighbors": (), "paths": (), "connections": ()}),
+    "define": Key(lambda r, n, p: r.keys(n, p, _DEFINE), _NOTHING),
     "steps": Key(_steps),
 }
 
 
 def _check_names(r: Reader, define: dict[str, Any], steps: tuple[Step, ...]) -> None:
     """Names are defined once, and only defined ones of the right kind are used."""
-    kinds: dict[str, str] = {}
+    kinds: dict[str, str] = dict(INVENTORY_NAMES) if define["inventory"] is not None else {}
     for kind in ("neighbors", "paths", "connections"):
         for entry in define[kind]:
             node, path = entry.pop("where")
@@ -285,6 +297,7 @@ def parse(text: str, file: str = "<scenario>") -> Scenario:
         define["neighbors"],
         define["paths"],
         define["connections"],
+        define["inventory"],
         top["steps"],
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,6 +63,10 @@ class ScenarioResult:
         }
 
 
+def void(_: object) -> None:
+    """Drop a value."""
+
+
 class _Unexpected(Exception):
     """A step ended in another way than the scenario says."""
 
@@ -111,14 +116,39 @@ class ScenarioRun:
             self.objects[c["name"]] = list(made)
 
     def run(self) -> ScenarioResult:
-        """Carry out all steps, or those up to the first that fails. Faults it armed are taken away."""
-        try:
+        """Carry out all steps, or those up to the first that fails. Faults it armed are taken away.
+
+        Raises what reading the machine's connections raises, where the scenario asks for them.
+        """
+        with ExitStack() as opened:
+            opened.callback(self._disarm)
+            self._take_inventory(opened)
             passed = all(self._step(step) for step in self.scenario.steps)
             if passed and self.running:
                 passed = self._step(Step("join", {"timeout": None}, "the end of the scenario"))
-        finally:
-            self._disarm()
         return ScenarioResult(self.scenario.name, self.scenario.seed, passed, tuple(self.results))
+
+    def _take_inventory(self, opened: ExitStack) -> None:
+        """Open connections over loopback and read what the kernel knows; they close with the scenario."""
+        wanted = self.scenario.inventory
+        if wanted is None:
+            return
+        # Imported here: only Linux says what these modules ask for.
+        from hoststack.inventory_objects import inventory_objects  # noqa: PLC0415
+        from hoststack.loopback import LoopbackConnections  # noqa: PLC0415
+
+        connections = opened.enter_context(LoopbackConnections(wanted["connections"]))
+        rng = random.Random(self.scenario.seed)
+        found = inventory_objects(
+            connections, rng, others=wanted["others"], pause=lambda s: void(self.host.pump(timeout=s))
+        )
+        self.objects["inventory.neighbors"] = list(found.neighbors)
+        self.objects["inventory.paths"] = list(found.paths)
+        self.objects["inventory.connections"] = list(found.connections)
+        text = "; ".join((str(found), *found.notes))
+        result = StepResult("define.inventory", "inventory", True, text, 0.0)
+        self.results.append(result)
+        self.progress(result)
 
     def _disarm(self) -> None:
         faults, self.faults = self.faults, []

@@ -154,6 +154,16 @@ def test_definitions_are_checked(define: str, part: str) -> None:
     assert part in complaint(f"define:\n  {define}\nsteps: []\n")
 
 
+def test_the_inventory_s_names_exist_only_where_it_is_asked_for() -> None:
+    step = "steps:\n  - offload: {objects: inventory.connections}\n"
+    found = parse("define: {inventory: {others: false}}\n" + step)
+    assert found.inventory == {"connections": 64, "others": False}
+    assert "inventory.connections" in complaint(DEFINE + step)
+    relink = "steps:\n  - relink: {paths: inventory.paths, neighbor: inventory.paths}\n"
+    assert "'inventory.paths' is none of" in complaint("define: {inventory: {}}\n" + relink)
+    assert "unknown" in complaint("define: {inventory: {count: 3}}\n" + step)
+
+
 def test_a_name_is_taken_once() -> None:
     text = "define:\n  neighbors:\n" + "    - {name: n, mac: '02:00:00:00:00:01'}\n" * 2 + "steps: []\n"
     found = complaint(text)

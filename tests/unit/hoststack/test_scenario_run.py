@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -52,13 +54,33 @@ def failure(text: str, *, target: bool = True) -> str:
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda p: p.stem)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_scenarios_of_the_project_pass_and_leave_nothing(file: Path, seed: int) -> None:
+    scenario = load(file)
+    if scenario.inventory is not None and not sys.platform.startswith("linux"):
+        pytest.skip("only Linux says what an inventory asks for")
     host = stack(seed)
-    result = ScenarioRun(host, load(file)).run()
+    result = ScenarioRun(host, scenario).run()
     assert result.passed, result.steps[-1]
     survey = host.control("ps")
     assert survey["BugChecks"] == []
     assert all(a["Outstanding"] == 0 for a in survey["Adapters"])
     assert all(sum(b["Objects"].values()) == 0 for b in survey["Bindings"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads what Linux knows of connections")
+def test_an_inventory_opens_real_connections_and_closes_them() -> None:
+    before = len(psutil.Process().net_connections("tcp"))
+    scenario = parse(
+        "define: {inventory: {connections: 6, others: false}}\n"
+        "steps:\n"
+        "  - wait_bound: {}\n"
+        "  - offload: {objects: inventory.connections}\n"
+        "  - expect: {offloaded: 6}\n"
+        "  - terminate: {all: true}\n"
+    )
+    result = ScenarioRun(stack(), scenario).run()
+    assert result.passed, result.steps[-1]
+    assert result.steps[0].text.startswith("6 connections (")
+    assert len(psutil.Process().net_connections("tcp")) == before
 
 
 def test_one_seed_gives_one_result() -> None:

@@ -28,7 +28,7 @@ __all__ = ["disable", "oid", "oid_completed", "retry", "start", "status_indicate
 _ASKED: Final = ("asking", "refused")
 
 
-def oid(host: HostDriver, number: Oid, value: Struct | None = None) -> Operation:
+def oid(host: HostDriver, number: Oid, value: Struct | bytes | None = None) -> Operation:
     """One OID request as an operation: a query, or a set if there is a value; ``target`` is the answer."""
     operation = host.new_operation("oid")
     operation.statuses = [None]

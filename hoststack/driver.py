@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hoststack import chimney, initiate, invalidate, io, query, reachability, terminate, update, upload
+from hoststack import (
+    chimney,
+    initiate,
+    invalidate,
+    io,
+    power,
+    query,
+    reachability,
+    terminate,
+    update,
+    upload,
+)
 from hoststack.engine import Binding, Engine, Script
 from hoststack.events import Bound, BusLost, HostEvent, RegistrationFailed, Unbound
 from hoststack.life import State
@@ -148,6 +159,14 @@ class HostDriver(Engine):
     def enable_chimney(self) -> Operation:
         """Ask for the capabilities and switch the chimney on; the host does this itself when it binds."""
         return self.compose("enable", chimney.start(self))
+
+    def power_down(self, state: power.DeviceState = power.DeviceState.NdisDeviceStateD3) -> Operation:
+        """Upload everything, then set OID_PNP_SET_POWER (R-PWR-01); nothing is offloaded before power_up."""
+        return self.compose("power down", power.down(self, state))
+
+    def power_up(self) -> Operation:
+        """Set full power, then ask for the capabilities and switch the chimney on."""
+        return self.compose("power up", power.up(self))
 
     def send(self, tcb: Tcb, data: bytes) -> None:
         """Send on a connection: posted below if it is offloaded, queued in the host otherwise."""

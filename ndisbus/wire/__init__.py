@@ -1,0 +1,1 @@
+"""The wire: links that carry Ethernet frames, and what can be wrapped around them."""

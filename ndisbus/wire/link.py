@@ -1,0 +1,217 @@
+"""A link: what carries Ethernet frames, and what wrappers of it have in common.
+
+Times are seconds on the caller's clock, real or virtual. A wrapper (impairments, capture, tracing) is a
+link around another one, its ``inner``; the order in which they are stacked is the order in which a frame
+that is sent passes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from ndisbus.errors import ChimneyError
+
+__all__ = [
+    "ETHERNET_HEADER",
+    "ETHERNET_OVERHEAD",
+    "Link",
+    "LinkCounters",
+    "LinkError",
+    "LinkWrapper",
+    "NoLink",
+    "innermost",
+]
+
+#: Bytes of an Ethernet header without a tag, and the most that an Ethernet header adds to a packet: one tag.
+ETHERNET_HEADER: Final = 14
+ETHERNET_OVERHEAD: Final = ETHERNET_HEADER + 4
+
+
+class LinkError(ChimneyError):
+    """A link that cannot be opened, or that is gone: what was asked for, why not, and what to do."""
+
+
+class LinkCounters:
+    """What went over a link: frames and bytes (whole frames), and frames dropped, by reason."""
+
+    __slots__ = ("dropped", "received", "received_bytes", "sent", "sent_bytes")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.sent_bytes = 0
+        self.received = 0
+        self.received_bytes = 0
+        self.dropped: dict[str, int] = {}
+
+    def drop(self, reason: str) -> None:
+        """One more frame was dropped for ``reason``."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def to_wire(self) -> dict[str, Any]:
+        """As a map, for ``ps`` and netstat."""
+        return {
+            "Sent": self.sent,
+            "SentBytes": self.sent_bytes,
+            "Received": self.received,
+            "ReceivedBytes": self.received_bytes,
+            "Dropped": dict(sorted(self.dropped.items())),
+        }
+
+
+class Link(Protocol):
+    """Carries whole Ethernet frames (no preamble, no FCS), and may lose any of them.
+
+    ``mtu`` is the most bytes behind the Ethernet header; a frame has at most ``mtu`` + 18 (one tag). A frame
+    that is longer, or shorter than a header, is dropped with a counted reason. Nothing here blocks.
+    """
+
+    @property
+    def name(self) -> str:
+        """For people: the spec without its options, such as ``cable:lan`` or ``tap:tap0``."""
+        ...
+
+    @property
+    def mtu(self) -> int:
+        """Most bytes behind the Ethernet header."""
+        ...
+
+    @property
+    def counters(self) -> LinkCounters:
+        """What went over this link."""
+        ...
+
+    @property
+    def inner(self) -> Link | None:
+        """The link that this one wraps; None if it wraps none."""
+        ...
+
+    def send(self, frame: bytes, now: float) -> None:
+        """Send a frame; it is sent, kept for a while or dropped, but the caller never waits."""
+        ...
+
+    def receive(self, now: float) -> list[bytes]:
+        """The frames that have arrived, oldest first; at most a batch, so ask again while some come.
+
+        What is due by ``now`` happens here too, such as the sending of a delayed frame.
+        """
+        ...
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`receive` is to be called though the descriptor is not readable; None: never.
+
+        A link without a descriptor gives a time that has passed while frames wait.
+        """
+        ...
+
+    def fileno(self) -> int | None:
+        """A descriptor that is readable when :meth:`receive` is to be called; None if there is none."""
+        ...
+
+    def close(self) -> None:
+        """Leave the wire and give back everything. A second call does nothing."""
+        ...
+
+
+class LinkWrapper:
+    """Base of the wrappers: everything passes through to ``inner``."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Link) -> None:
+        self._inner = inner
+
+    @property
+    def inner(self) -> Link:
+        """The link this one wraps."""
+        return self._inner
+
+    @property
+    def name(self) -> str:
+        """The inner link's name."""
+        return self._inner.name
+
+    @property
+    def mtu(self) -> int:
+        """The inner link's MTU."""
+        return self._inner.mtu
+
+    @property
+    def counters(self) -> LinkCounters:
+        """The inner link's counters."""
+        return self._inner.counters
+
+    def send(self, frame: bytes, now: float) -> None:
+        """See :class:`Link`."""
+        self._inner.send(frame, now)
+
+    def receive(self, now: float) -> list[bytes]:
+        """See :class:`Link`."""
+        return self._inner.receive(now)
+
+    def next_deadline(self) -> float | None:
+        """See :class:`Link`."""
+        return self._inner.next_deadline()
+
+    def fileno(self) -> int | None:
+        """See :class:`Link`."""
+        return self._inner.fileno()
+
+    def close(self) -> None:
+        """See :class:`Link`."""
+        self._inner.close()
+
+
+class NoLink:
+    """The cable that is not plugged in: frames that are sent are dropped, none arrives."""
+
+    __slots__ = ("_counters", "_mtu")
+
+    def __init__(self, mtu: int = 1500) -> None:
+        self._mtu = mtu
+        self._counters = LinkCounters()
+
+    @property
+    def inner(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """``none``."""
+        return "none"
+
+    @property
+    def mtu(self) -> int:
+        """As it was given."""
+        return self._mtu
+
+    @property
+    def counters(self) -> LinkCounters:
+        """Everything is dropped as ``unplugged``."""
+        return self._counters
+
+    def send(self, frame: bytes, now: float) -> None:
+        """Drop the frame."""
+        self._counters.drop("unplugged")
+
+    def receive(self, now: float) -> list[bytes]:
+        """Nothing ever arrives."""
+        return []
+
+    def next_deadline(self) -> float | None:
+        """Nothing is ever due."""
+        return None
+
+    def fileno(self) -> int | None:
+        """There is no descriptor."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def innermost(link: Link) -> Link:
+    """The link under all wrappers."""
+    while link.inner is not None:
+        link = link.inner
+    return link

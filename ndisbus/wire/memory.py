@@ -1,0 +1,150 @@
+"""A segment in memory, for the simulation: stations on it hear one another at once.
+
+Sans-I/O. A segment is a switch: it learns which station an address is behind, and floods what is for a
+group or for an address that nobody has sent from yet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters
+
+__all__ = ["MemoryLink", "MemorySegment"]
+
+#: Frames a station keeps until it is asked for them.
+QUEUE: Final = 65536
+#: Most source addresses a segment remembers.
+_ADDRESSES: Final = 4096
+
+
+class MemorySegment:
+    """Stations in one process. ``queue`` is how many frames each keeps until it asks for them."""
+
+    def __init__(self, name: str = "memory", *, mtu: int = 1500, queue: int = QUEUE) -> None:
+        self.name = name
+        self.mtu = mtu
+        self.queue = queue
+        self._stations: dict[str, MemoryLink] = {}
+        #: Source address -> the station it was last heard from.
+        self._behind: dict[bytes, MemoryLink] = {}
+
+    def station(self, name: str) -> MemoryLink:
+        """A new station. Raises LocalProtocolError if one of that name is there."""
+        if name in self._stations:
+            raise LocalProtocolError(f"segment {self.name} has a station {name} already")
+        link = self._stations[name] = MemoryLink(self, name)
+        return link
+
+    def _carry(self, frame: bytes, sender: MemoryLink, now: float) -> None:
+        destination, source = frame[:6], frame[6:12]
+        if not source[0] & 1 and self._behind.get(source) is not sender:
+            if len(self._behind) >= _ADDRESSES:
+                # The oldest one is forgotten, which only means that frames to it are flooded again.
+                del self._behind[next(iter(self._behind))]
+            self._behind[source] = sender
+        only = None if destination[0] & 1 else self._behind.get(destination)
+        if only is None:
+            for station in list(self._stations.values()):
+                if station is not sender:
+                    station._arrive(frame, now)
+        elif only is not sender:
+            only._arrive(frame, now)
+
+    def _leave(self, link: MemoryLink) -> None:
+        del self._stations[link.station]
+        self._behind = {a: s for a, s in self._behind.items() if s is not link}
+
+
+class MemoryLink:
+    """A station of a :class:`MemorySegment`.
+
+    ``on_frame(now)`` is called when a frame has arrived and none was waiting before; it must not call
+    :meth:`receive` by itself while a frame is being sent. Without it, :meth:`next_deadline` tells.
+    """
+
+    __slots__ = ("_counters", "_open", "_segment", "_since", "_waiting", "on_frame", "station")
+
+    def __init__(self, segment: MemorySegment, station: str) -> None:
+        self.station = station
+        self.on_frame: Callable[[float], object] | None = None
+        self._segment = segment
+        self._waiting: deque[bytes] = deque()
+        #: When the oldest of the frames that wait arrived.
+        self._since = 0.0
+        self._open = True
+        self._counters = LinkCounters()
+
+    @property
+    def inner(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """``memory:`` and the segment's name."""
+        return f"memory:{self._segment.name}"
+
+    @property
+    def mtu(self) -> int:
+        """The segment's."""
+        return self._segment.mtu
+
+    @property
+    def counters(self) -> LinkCounters:
+        """See :class:`ndisbus.wire.link.Link`; ``full`` counts frames beyond the queue."""
+        return self._counters
+
+    @property
+    def waiting(self) -> int:
+        """Frames that have arrived and were not asked for yet."""
+        return len(self._waiting)
+
+    def send(self, frame: bytes, now: float) -> None:
+        """Put the frame into the queues of those it is for. Raises LocalProtocolError once closed."""
+        if not self._open:
+            raise LocalProtocolError(f"station {self.station} has left {self.name}")
+        size = len(frame)
+        if not ETHERNET_HEADER <= size <= self.mtu + ETHERNET_OVERHEAD:
+            self._counters.drop("too short" if size < ETHERNET_HEADER else "too long")
+            return
+        self._counters.sent += 1
+        self._counters.sent_bytes += size
+        self._segment._carry(frame, self, now)
+
+    def receive(self, now: float) -> list[bytes]:
+        """Everything that has arrived."""
+        frames = list(self._waiting)
+        self._waiting.clear()
+        return frames
+
+    def next_deadline(self) -> float | None:
+        """When the oldest frame that waits arrived; None if there is none."""
+        return self._since if self._waiting else None
+
+    def fileno(self) -> int | None:
+        """There is no descriptor."""
+        return None
+
+    def close(self) -> None:
+        """Leave the segment; frames that wait are lost."""
+        if self._open:
+            self._open = False
+            self._waiting.clear()
+            self._segment._leave(self)
+
+    def _arrive(self, frame: bytes, now: float) -> None:
+        waiting = self._waiting
+        if len(waiting) >= self._segment.queue:
+            self._counters.drop("full")
+            return
+        self._counters.received += 1
+        self._counters.received_bytes += len(frame)
+        waiting.append(frame)
+        if len(waiting) == 1:
+            self._since = now
+            if self.on_frame is not None:
+                self.on_frame(now)

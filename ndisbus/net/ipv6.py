@@ -1,0 +1,123 @@
+"""The IPv6 header and its extension headers (RFC 8200)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final, NamedTuple
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net.malformed import BAD_VERSION, SHORT_HEADER, TRUNCATED, malformed
+
+__all__ = [
+    "DESTINATION_OPTIONS",
+    "FRAGMENT",
+    "HOP_BY_HOP",
+    "NO_NEXT_HEADER",
+    "ROUTING",
+    "Fragment",
+    "Ipv6Header",
+    "Problem",
+    "UpperLayer",
+    "parse",
+    "walk",
+]
+
+HOP_BY_HOP: Final = 0
+ROUTING: Final = 43
+FRAGMENT: Final = 44
+NO_NEXT_HEADER: Final = 59
+DESTINATION_OPTIONS: Final = 60
+EXTENSIONS: Final = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS))
+
+_HEADER: Final = Struct("!IHBB16s16s")
+
+
+@dataclass(slots=True)
+class Ipv6Header:
+    """``next_header``: of the first header behind this one, which may be an extension header."""
+
+    source: bytes
+    destination: bytes
+    next_header: int
+    hop_limit: int = 64
+    traffic_class: int = 0
+    flow_label: int = 0
+
+    def build(self, payload: bytes) -> bytes:
+        """The packet; extension headers are part of ``payload``. Raises LocalProtocolError."""
+        if len(payload) > 0xFFFF or len(self.source) != 16 or len(self.destination) != 16:
+            raise LocalProtocolError("IPv6: payload longer than 65,535 bytes or address not 16 bytes long")
+        if self.flow_label >> 20 or self.traffic_class >> 8:
+            raise LocalProtocolError("IPv6: flow label of more than 20 or traffic class of more than 8 bits")
+        first = 6 << 28 | self.traffic_class << 20 | self.flow_label
+        return (
+            _HEADER.pack(first, len(payload), self.next_header, self.hop_limit, self.source, self.destination)
+            + payload
+        )
+
+
+class Fragment(NamedTuple):
+    """The fragment header. ``offset``: bytes, counted from the start of the fragmentable part."""
+
+    offset: int
+    more: bool
+    identification: int
+
+
+class Problem(NamedTuple):
+    """Why a packet's extension headers cannot be processed (RFC 8200 sections 4, 4.2 and 4.4).
+
+    ``code`` and ``pointer`` are those of the ICMPv6 parameter problem. ``answer``: send one to the source;
+    ``answer_multicast``: even if the packet went to a multicast address.
+    """
+
+    code: int
+    pointer: int
+    answer: bool
+    answer_multicast: bool
+
+
+class UpperLayer(NamedTuple):
+    """What stands behind the extension headers; offsets count from the start of the IPv6 header.
+
+    ``protocol``: the first next-header value that is no extension header this module knows. ``offset``: where
+    that header begins. ``named_at``: where the byte lies that says ``protocol`` (the pointer of a parameter
+    problem with code 1). ``fragment``: the fragment header, with ``unfragmentable`` bytes before it, whose
+    last next-header byte lies at ``fragment_named_at``; the walk ends at a fragment header of a fragment that
+    is not the first. ``extensions``: the kinds that were passed, in order.
+    """
+
+    protocol: int
+    offset: int
+    named_at: int
+    fragment: Fragment | None
+    unfragmentable: int
+    fragment_named_at: int
+    extensions: tuple[int, ...]
+    problem: Problem | None
+
+
+def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv6Header, bytes]:
+    """Header and payload (extension headers included); bytes behind the payload length are ignored.
+
+    ``whole=False`` is for packets quoted in ICMPv6 messages, whose end may be missing. Raises DecodeError.
+    """
+    if len(packet) < 40:
+        raise malformed("ipv6", SHORT_HEADER)
+    first, length, next_header, hop_limit, source, destination = _HEADER.unpack_from(packet)
+    if first >> 28 != 6:
+        raise malformed("ipv6", BAD_VERSION)
+    if whole and 40 + length > len(packet):
+        raise malformed("ipv6", TRUNCATED)
+    header = Ipv6Header(source, destination, next_header, hop_limit, first >> 20 & 0xFF, first & 0xFFFFF)
+    return header, packet[40 : 40 + length]
+
+
+def walk(packet: bytes) -> UpperLayer:
+    """Pass the extension headers of a packet that :func:`parse` accepts.
+
+    Raises DecodeError if a header is cut short. A header or an option that must not be ignored makes
+    :attr:`UpperLayer.problem`; the walk ends there.
+    """
+    raise NotImplementedError

@@ -1,0 +1,81 @@
+"""The words for what can be wrong with a packet.
+
+A :class:`ndisbus.errors.DecodeError` of this package has one of :data:`LAYERS` as its ``where`` and one of the
+words below as its ``detail``, and never a number, an address or an offset, so that its text can name a counter.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndisbus.errors import DecodeError
+
+__all__ = [
+    "BAD_ADDRESS",
+    "BAD_CHECKSUM",
+    "BAD_HEADER_LENGTH",
+    "BAD_OPTION",
+    "BAD_PORT",
+    "BAD_TOTAL_LENGTH",
+    "BAD_VALUE",
+    "BAD_VERSION",
+    "FRAGMENT_ALIGNMENT",
+    "FRAGMENT_CONFLICT",
+    "FRAGMENT_OVERLAP",
+    "FRAGMENT_TOO_LONG",
+    "INCOMPLETE_CHAIN",
+    "LAYERS",
+    "SHORT_HEADER",
+    "TRUNCATED",
+    "WORDS",
+    "malformed",
+]
+
+#: Fewer bytes than the smallest header (a header error in the statistics: R-STAT-08).
+SHORT_HEADER: Final = "short header"
+#: A header, and fewer bytes behind it than it promises (R-STAT-08).
+TRUNCATED: Final = "truncated"
+BAD_VERSION: Final = "bad version"
+BAD_HEADER_LENGTH: Final = "bad header length"
+BAD_TOTAL_LENGTH: Final = "bad total length"
+BAD_CHECKSUM: Final = "bad checksum"
+BAD_ADDRESS: Final = "bad address"
+BAD_PORT: Final = "bad port"
+BAD_OPTION: Final = "bad option"
+BAD_VALUE: Final = "bad value"
+#: The first fragment does not hold all headers up to the transport's (RFC 8200 section 5, RFC 7112).
+INCOMPLETE_CHAIN: Final = "incomplete header chain"
+#: A fragment other than the last whose length is no multiple of 8.
+FRAGMENT_ALIGNMENT: Final = "fragment length"
+#: Fragments that would make up more than 65,535 bytes.
+FRAGMENT_TOO_LONG: Final = "datagram too long"
+#: Fragments that overlap: the whole datagram is dropped (RFC 5722, RFC 8200 section 4.5).
+FRAGMENT_OVERLAP: Final = "fragments overlap"
+#: Fragments that contradict one another about where the datagram ends.
+FRAGMENT_CONFLICT: Final = "fragments disagree"
+
+WORDS: Final = frozenset(
+    (
+        SHORT_HEADER,
+        TRUNCATED,
+        BAD_VERSION,
+        BAD_HEADER_LENGTH,
+        BAD_TOTAL_LENGTH,
+        BAD_CHECKSUM,
+        BAD_ADDRESS,
+        BAD_PORT,
+        BAD_OPTION,
+        BAD_VALUE,
+        INCOMPLETE_CHAIN,
+        FRAGMENT_ALIGNMENT,
+        FRAGMENT_TOO_LONG,
+        FRAGMENT_OVERLAP,
+        FRAGMENT_CONFLICT,
+    )
+)
+LAYERS: Final = frozenset(("ethernet", "arp", "ipv4", "ipv6", "icmp", "icmpv6", "nd", "udp", "tcp"))
+
+
+def malformed(layer: str, word: str, *, rule: str = "") -> DecodeError:
+    """The error to raise: ``layer`` of :data:`LAYERS`, ``word`` of :data:`WORDS`."""
+    return DecodeError(layer, word, rule=rule)

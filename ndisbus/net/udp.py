@@ -1,0 +1,57 @@
+"""UDP (RFC 768): just enough to refuse datagrams for ports that nobody listens on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net import checksum
+from ndisbus.net.malformed import BAD_CHECKSUM, BAD_TOTAL_LENGTH, SHORT_HEADER, TRUNCATED, malformed
+
+__all__ = ["PROTOCOL", "UdpDatagram", "parse"]
+
+PROTOCOL: Final = 17
+_HEADER: Final = Struct("!HHHH")
+
+
+@dataclass(slots=True)
+class UdpDatagram:
+    """Ports and payload."""
+
+    source_port: int
+    destination_port: int
+    payload: bytes = b""
+
+    def build(self, pseudo: int) -> bytes:
+        """Header and payload. ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses."""
+        size = 8 + len(self.payload)
+        if size > 0xFFFF:
+            raise LocalProtocolError("a UDP datagram has at most 65,527 bytes of payload")
+        total = pseudo + 2 * size + self.source_port + self.destination_port + checksum.partial(self.payload)
+        # A sum of zero is sent as all ones; zero means none (RFC 768).
+        field = checksum.finish(total) or 0xFFFF
+        return _HEADER.pack(self.source_port, self.destination_port, size, field) + self.payload
+
+
+def parse(buffer: bytes, pseudo: int | None, *, need_checksum: bool = False) -> UdpDatagram:
+    """Read a datagram; bytes behind its length are ignored.
+
+    ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses, None to leave the checksum alone.
+    ``need_checksum``: refuse a datagram without one, as IPv6 does (RFC 8200 section 8.1). Raises DecodeError.
+    """
+    if len(buffer) < 8:
+        raise malformed("udp", SHORT_HEADER)
+    source, destination, size, field = _HEADER.unpack_from(buffer)
+    if size < 8:
+        raise malformed("udp", BAD_TOTAL_LENGTH)
+    if size > len(buffer):
+        raise malformed("udp", TRUNCATED)
+    if pseudo is not None:
+        if field:
+            if not checksum.is_valid(checksum.partial(buffer[:size]) + pseudo + size):
+                raise malformed("udp", BAD_CHECKSUM)
+        elif need_checksum:
+            raise malformed("udp", BAD_CHECKSUM)
+    return UdpDatagram(source, destination, buffer[8:size])

@@ -1,0 +1,168 @@
+"""The two queues of a connection: bytes not yet acknowledged, bytes not yet read. Empty ones cost little."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["ReceiveBuffer", "SendBuffer"]
+
+_COMPACT: Final = 64
+"""So many used-up pieces are kept at the front of a list before it is cut."""
+
+
+class SendBuffer:
+    """Bytes from SndUna on, in the pieces in which they were given: each ends where a PSH belongs."""
+
+    __slots__ = ("_base", "_ends", "_first", "_pieces")
+
+    def __init__(self, pieces: Iterable[bytes] = ()) -> None:
+        self._pieces: list[bytes] = []
+        # Where each piece ends, counted from the first byte ever appended; ascending, so it can be searched.
+        self._ends: list[int] = []
+        self._first = 0  # index of the piece that holds SndUna
+        self._base = 0  # where SndUna is, in the same count
+        for piece in pieces:
+            self.append(piece)
+
+    def __len__(self) -> int:
+        ends = self._ends
+        return ends[-1] - self._base if ends else 0
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue ``data`` behind the rest. bytes are kept as they are, other buffers are copied."""
+        size = len(data)
+        if size:
+            ends = self._ends
+            ends.append((ends[-1] if ends else self._base) + size)
+            self._pieces.append(bytes(data))
+
+    def take(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes, ``offset`` bytes beyond SndUna; they stay queued until acked()."""
+        start = self._base + offset
+        ends = self._ends
+        i = bisect_right(ends, start, self._first)
+        if i == len(ends) or size <= 0:
+            return b""
+        pieces = self._pieces
+        piece = pieces[i]
+        end = ends[i]
+        at = start - end + len(piece)
+        if size <= end - start:
+            return piece[at : at + size] if at or size < len(piece) else piece
+        parts = [piece[at:] if at else piece]
+        size -= end - start
+        for i in range(i + 1, len(pieces)):  # noqa: B020
+            piece = pieces[i]
+            if size <= len(piece):
+                parts.append(piece[:size])
+                break
+            parts.append(piece)
+            size -= len(piece)
+        return b"".join(parts)
+
+    def push_at(self, offset: int, size: int) -> bool:
+        """Whether a piece ends within these bytes, which then deserve PSH (R-SEND-05)."""
+        start = self._base + offset
+        ends = self._ends
+        i = bisect_right(ends, start, self._first)
+        return i < len(ends) and ends[i] <= start + size
+
+    def acked(self, n: int) -> None:
+        """Drop ``n`` bytes from the front, 0..len(self)."""
+        self._base = base = self._base + n
+        ends = self._ends
+        if not ends:
+            return
+        if base >= ends[-1]:
+            ends.clear()
+            self._pieces.clear()
+            self._first = 0
+            return
+        old = self._first
+        first = self._first = bisect_right(ends, base, old)
+        if first >= _COMPACT and 2 * first >= len(ends):
+            del ends[:first]
+            del self._pieces[:first]
+            self._first = 0
+            return
+        pieces = self._pieces
+        for i in range(old, first):
+            pieces[i] = b""
+
+    def pieces(self) -> list[bytes]:
+        """All that is queued, in its pieces; the first without the bytes already acknowledged."""
+        result = self._pieces[self._first :]
+        if result:
+            gone = len(result[0]) - (self._ends[self._first] - self._base)
+            if gone:
+                result[0] = result[0][gone:]
+        return result
+
+
+class ReceiveBuffer:
+    """Bytes received in order and not yet read."""
+
+    __slots__ = ("_at", "_first", "_pieces", "_size")
+
+    def __init__(self, pieces: Iterable[bytes] = ()) -> None:
+        self._pieces: list[bytes] = []
+        self._first = 0  # index of the first piece with unread bytes
+        self._at = 0  # where those begin in it
+        self._size = 0
+        for piece in pieces:
+            self.append(piece)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue ``data``. bytes are kept as they are, other buffers are copied."""
+        size = len(data)
+        if size:
+            self._pieces.append(bytes(data))
+            self._size += size
+
+    def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes, or all there are."""
+        size = self._size
+        if n is None or n >= size:
+            pieces = self.pieces()
+            self._pieces.clear()
+            self._first = self._at = self._size = 0
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if n <= 0:
+            return b""
+        self._size = size - n
+        pieces = self._pieces
+        first = self._first
+        at = self._at
+        parts = []
+        while True:
+            piece = pieces[first]
+            left = len(piece) - at
+            if n < left:
+                parts.append(piece[at : at + n])
+                at += n
+                break
+            parts.append(piece[at:] if at else piece)
+            pieces[first] = b""
+            first += 1
+            at = 0
+            n -= left
+            if not n:
+                break
+        if first >= _COMPACT and 2 * first >= len(pieces):
+            del pieces[:first]
+            first = 0
+        self._first = first
+        self._at = at
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pieces(self) -> list[bytes]:
+        """All that is unread, without reading it."""
+        result = self._pieces[self._first :]
+        if self._at:
+            result[0] = result[0][self._at :]
+        return result

@@ -1,0 +1,64 @@
+"""What all connections of one host, or of one target, have in common: timer lengths and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ndisbus.structures import NdisTcpConnectionOffloadParameters
+
+__all__ = ["TcpSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpSettings:
+    """Milliseconds are given, ticks are worked out once. A timer never gets less than one tick.
+
+    ``offloaded``: the machine is a target's, which asks for an upload where a host's machine aborts, and
+    leaves urgent data and an in-order SYN to the host (R-EVT-09, R-BRA-03).
+    ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5); the lower bound is ours, 1 s is the RFC's wish.
+    ``syn_rto_ms``: RTO when data begins after a SYN was lost, RFC 6298 (5.7).
+    ``msl_ms``: TIME_WAIT lasts twice this. ``fin_wait_2_ms``: R-TMR-07.
+    ``connect_retries``: SYNs (or SYN-ACKs) sent again before the attempt is given up.
+    ``challenge_ms``, ``syn_challenge_ms``: blind reset protection, R-BRA-04 and R-BRA-03.
+    """
+
+    parameters: NdisTcpConnectionOffloadParameters = field(default_factory=NdisTcpConnectionOffloadParameters)
+    offloaded: bool = False
+    rto_min_ms: int = 300
+    rto_max_ms: int = 60_000
+    rto_initial_ms: int = 1_000
+    syn_rto_ms: int = 3_000
+    msl_ms: int = 30_000
+    fin_wait_2_ms: int = 120_000
+    connect_retries: int = 5
+    challenge_ms: int = 300_000
+    syn_challenge_ms: int = 3_000
+
+    # In ticks, for the hot path.
+    rto_min: int = field(init=False)
+    rto_max: int = field(init=False)
+    rto_initial: int = field(init=False)
+    syn_rto: int = field(init=False)
+    time_wait: int = field(init=False)
+    fin_wait_2: int = field(init=False)
+    challenge: int = field(init=False)
+    syn_challenge: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raises LocalProtocolError unless TicksPerSecond is 10, 100 or 1000 (R-TMR-02)."""
+        self.parameters.validate()
+        for name, ms in (
+            ("rto_min", self.rto_min_ms),
+            ("rto_max", self.rto_max_ms),
+            ("rto_initial", self.rto_initial_ms),
+            ("syn_rto", self.syn_rto_ms),
+            ("time_wait", 2 * self.msl_ms),
+            ("fin_wait_2", self.fin_wait_2_ms),
+            ("challenge", self.challenge_ms),
+            ("syn_challenge", self.syn_challenge_ms),
+        ):
+            object.__setattr__(self, name, self.ticks(ms))
+
+    def ticks(self, ms: int) -> int:
+        """``ms`` milliseconds in ticks of 1/TicksPerSecond s, rounded up, at least 1."""
+        return max(1, -(-ms * self.parameters.ticks_per_second // 1000))

@@ -1,20 +1,28 @@
-"""Impairments: a link that loses, delays, reorders, doubles and corrupts frames, by a seed."""
+"""Impairments: a link that loses, corrupts, doubles, slows, delays and reorders frames, by a seed.
+
+Sans-I/O. What happens to a frame of one direction, in this order: loss (bursts, then uniform),
+corruption, duplication, the rate limit, delay and jitter, reordering. Every kind in each direction
+draws from a generator of its own: one kind switched on changes nothing of what the others do.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ndisbus.wire.link import Link, LinkWrapper
+from ndisbus.errors import LocalProtocolError
+from ndisbus.wire.link import ETHERNET_HEADER, Link, LinkWrapper
 
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Bursts", "ImpairedLink", "Impairments"]
+__all__ = ["UNIMPAIRED", "Bursts", "FaultCounters", "ImpairedLink", "Impairments"]
 
 
 class Bursts(NamedTuple):
-    """Loss in bursts (Gilbert-Elliott): probabilities, per frame, of the changes and of loss in each state."""
+    """Loss in bursts (Gilbert-Elliott): per frame, the chance of each change of state and of loss in each."""
 
     to_bad: float
     to_good: float
@@ -26,10 +34,10 @@ class Bursts(NamedTuple):
 class Impairments:
     """What happens to frames of one direction. Probabilities are per frame, times in seconds.
 
-    ``jitter`` adds up to so much to ``delay`` without changing the order. A reordered frame is held until 1 to
-    ``reorder_gap`` later ones have passed it, at most for ``reorder_hold``. A corrupted frame has one bit
-    flipped behind its Ethernet header. ``rate`` is in bits a second, with ``rate_burst`` bytes at once;
-    ``limit`` is how many frames are kept at most.
+    ``jitter`` adds up to so much to ``delay`` without changing the order. A reordered frame is held until
+    1 to ``reorder_gap`` later ones have passed it, at most for ``reorder_hold``. A corrupted frame has one
+    bit flipped behind its Ethernet header. ``rate`` is in bits a second, with ``rate_burst`` bytes at once;
+    ``limit`` is how many frames are kept at most. Raises LocalProtocolError for what makes no sense.
     """
 
     loss: float = 0.0
@@ -45,16 +53,270 @@ class Impairments:
     reorder_hold: float = 0.02
     limit: int = 1000
 
+    def __post_init__(self) -> None:
+        chances = {k: getattr(self, k) for k in ("loss", "corrupt", "duplicate", "reorder")}
+        if self.bursts is not None:
+            chances |= self.bursts._asdict()
+            if self.bursts.to_bad and not self.bursts.to_good and self.bursts.loss_bad == 1.0:
+                raise LocalProtocolError("bursts: to_good is 0, so that the first burst never ends")
+        for name, chance in chances.items():
+            if not 0.0 <= chance <= 1.0:
+                raise LocalProtocolError(f"{name}: {chance!r} is not between 0 and 1")
+        for name in ("delay", "jitter", "reorder_hold"):
+            # Not «value < 0»: a NaN is no time either.
+            if not 0.0 <= getattr(self, name) <= 3600.0:
+                raise LocalProtocolError(f"{name}: {getattr(self, name)!r} is not between 0 and 3600 seconds")
+        for name in ("rate_burst", "reorder_gap", "limit"):
+            if getattr(self, name) < 1:
+                raise LocalProtocolError(f"{name}: {getattr(self, name)!r} is not at least 1")
+        if self.rate is not None and not self.rate > 0:
+            raise LocalProtocolError(f"rate: {self.rate!r} bits a second is not above 0")
+
+
+#: Frames pass unharmed and at once.
+UNIMPAIRED: Final = Impairments()
+
+
+class FaultCounters:
+    """How many frames of one direction came, how many went on, and what was done to how many."""
+
+    __slots__ = (
+        "burst_lost",
+        "corrupted",
+        "delivered",
+        "duplicated",
+        "frames",
+        "lost",
+        "overflowed",
+        "reordered",
+    )
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.delivered = 0
+        self.lost = 0
+        self.burst_lost = 0
+        self.corrupted = 0
+        self.duplicated = 0
+        self.overflowed = 0
+        self.reordered = 0
+
+    def to_wire(self) -> dict[str, int]:
+        """As a map: ``Frames``, ``BurstLost`` and so on."""
+        return {"".join(w.capitalize() for w in k.split("_")): getattr(self, k) for k in self.__slots__}
+
+
+class _Held(NamedTuple):
+    """A reordered frame: how many later ones are still to pass it, and when it goes on at the latest."""
+
+    left: int
+    until: float
+    frame: bytes
+    what: str
+    passed: bool = False
+
+
+class _Direction:
+    """One direction: frames are put in, and taken out when they are due."""
+
+    __slots__ = ("_bad", "_held", "_impairments", "_line", "_queue", "_ready", "_rng", "counters")
+
+    def __init__(self, impairments: Impairments, make: Callable[[str], random.Random]) -> None:
+        self.set(impairments)
+        self.counters = FaultCounters()
+        kinds = ("bursts", "loss", "corrupt", "duplicate", "jitter", "reorder")
+        self._rng = {kind: make(kind) for kind in kinds}
+        #: Gilbert-Elliott: whether the state is the bad one.
+        self._bad = False
+        #: Due, frame, what was done to it; in the order of due.
+        self._queue: deque[tuple[float, bytes, str]] = deque()
+        self._held: list[_Held] = []
+        #: When the last frame of the queue is due, and when the limited line has drained its bucket.
+        self._ready = self._line = float("-inf")
+
+    def set(self, impairments: Impairments) -> None:
+        """Other impairments from the next frame on."""
+        # What has none is known by identity.
+        self._impairments = UNIMPAIRED if impairments == UNIMPAIRED else impairments
+
+    def put(self, frame: bytes, now: float) -> tuple[str, bool]:
+        """Take a frame in. What is done to it, in words ("" for nothing), and whether it goes on at all."""
+        i, c = self._impairments, self.counters
+        c.frames += 1
+        if i is UNIMPAIRED and not self._held:
+            # Behind what is still on its way from before the impairments were lifted.
+            self._ready = max(self._ready, now)
+            self._queue.append((self._ready, frame, ""))
+            return "", True
+        if self._is_lost(i):
+            return "lost", False
+        what = ""
+        if i.corrupt and self._rng["corrupt"].random() < i.corrupt and len(frame) > ETHERNET_HEADER:
+            bit = self._rng["corrupt"].randrange(ETHERNET_HEADER * 8, len(frame) * 8)
+            damaged = bytearray(frame)
+            damaged[bit >> 3] ^= 0x80 >> (bit & 7)
+            frame = bytes(damaged)
+            c.corrupted += 1
+            what = f"corrupted: bit {bit & 7} of byte {bit >> 3} flipped"
+        double = bool(i.duplicate) and self._rng["duplicate"].random() < i.duplicate
+        first = self._schedule(i, frame, what, now)
+        if double:
+            c.duplicated += 1
+            # An object of its own: whoever notes what happened to frames tells them apart by identity.
+            again = self._schedule(i, bytes(bytearray(frame)), f"{what}; duplicate".lstrip("; "), now)
+            return "; ".join(w for w in (first[0], "duplicated") if w), first[1] or again[1]
+        return first
+
+    def take(self, now: float) -> list[tuple[bytes, str]]:
+        """The frames that are due, in the order in which they go on."""
+        out: list[tuple[bytes, str]] = []
+        queue = self._queue
+        while True:
+            first = min(self._held, key=lambda h: h.until) if self._held else None
+            if first is not None and first.until <= now and (not queue or first.until < queue[0][0]):
+                self._held.remove(first)
+                self.counters.reordered += first.passed
+                out.append((first.frame, first.what))
+            elif queue and queue[0][0] <= now:
+                out.append(queue.popleft()[1:])
+            else:
+                self.counters.delivered += len(out)
+                return out
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`take` has something next."""
+        due = min((h.until for h in self._held), default=None)
+        if self._queue and (due is None or self._queue[0][0] < due):
+            return self._queue[0][0]
+        return due
+
+    def clear(self) -> None:
+        """Forget what is on its way."""
+        self._queue.clear()
+        self._held.clear()
+
+    def _is_lost(self, i: Impairments) -> bool:
+        if i.bursts is not None:
+            rng, b = self._rng["bursts"], i.bursts
+            if rng.random() < (b.to_good if self._bad else b.to_bad):
+                self._bad = not self._bad
+            if rng.random() < (b.loss_bad if self._bad else b.loss_good):
+                self.counters.burst_lost += 1
+                return True
+        if i.loss and self._rng["loss"].random() < i.loss:
+            self.counters.lost += 1
+            return True
+        return False
+
+    def _schedule(self, i: Impairments, frame: bytes, what: str, now: float) -> tuple[str, bool]:
+        if len(self._queue) + len(self._held) >= i.limit:
+            self.counters.overflowed += 1
+            return f"{what}; dropped: {i.limit} frames wait".lstrip("; "), False
+        ready = now
+        if i.rate is not None:
+            # A token bucket by its emptying time: a frame leaves once the bucket has room for it.
+            self._line = max(self._line, now) + len(frame) * 8 / i.rate
+            ready = max(now, self._line - i.rate_burst * 8 / i.rate)
+        ready += i.delay
+        if i.jitter:
+            ready += i.jitter * self._rng["jitter"].random()
+        self._ready = ready = max(ready, self._ready)
+        if i.reorder and self._rng["reorder"].random() < i.reorder:
+            left = self._rng["reorder"].randint(1, i.reorder_gap)
+            what = f"{what}; held back".lstrip("; ")
+            self._held.append(_Held(left, ready + i.reorder_hold, frame, what))
+            return what, True
+        self._queue.append((ready, frame, what))
+        if self._held:
+            self._pass_held(ready)
+        return what, True
+
+    def _pass_held(self, ready: float) -> None:
+        """One more frame goes before those that are held; who has been passed by enough follows it."""
+        still = []
+        for h in self._held:
+            if h.left > 1:
+                still.append(h._replace(left=h.left - 1, passed=True))
+            else:
+                self.counters.reordered += 1
+                self._queue.append((ready, h.frame, h.what))
+        self._held = still
+
 
 class ImpairedLink(LinkWrapper):
-    """``inner`` with impairments; ``rng`` gives the seed of each direction and kind, and nothing else."""
+    """``inner`` with impairments; ``rng`` gives the seed of each direction and kind, and nothing else.
+
+    ``ingress`` holds for what is received, ``egress`` for what is sent. ``on_fault(direction, frame, what,
+    now)`` is told of each frame that something was done to, besides delays: direction "in" or "out"; a frame
+    that is sent as it was given, one that is received as it is handed on.
+    """
+
+    __slots__ = ("_egress", "_ingress", "on_fault")
 
     def __init__(
         self,
         inner: Link,
         rng: random.Random,
         *,
-        ingress: Impairments = Impairments(),
-        egress: Impairments = Impairments(),
+        ingress: Impairments = UNIMPAIRED,
+        egress: Impairments = UNIMPAIRED,
     ) -> None:
         super().__init__(inner)
+        base, make = rng.getrandbits(64), type(rng)
+        self._ingress = _Direction(ingress, lambda kind: make(f"{base}/in/{kind}"))
+        self._egress = _Direction(egress, lambda kind: make(f"{base}/out/{kind}"))
+        self.on_fault: Callable[[str, bytes, str, float], object] | None = None
+
+    @property
+    def faults(self) -> dict[str, FaultCounters]:
+        """Counters of ``in`` and ``out``."""
+        return {"in": self._ingress.counters, "out": self._egress.counters}
+
+    def faults_to_wire(self) -> dict[str, Any]:
+        """The counters as maps, under ``In`` and ``Out``."""
+        return {k.capitalize(): c.to_wire() for k, c in self.faults.items()}
+
+    def impair(self, *, ingress: Impairments | None = None, egress: Impairments | None = None) -> None:
+        """Other impairments from the next frame on; what is on its way stays on its way."""
+        if ingress is not None:
+            self._ingress.set(ingress)
+        if egress is not None:
+            self._egress.set(egress)
+
+    def send(self, frame: bytes, now: float) -> None:
+        """See :class:`ndisbus.wire.link.Link`."""
+        what, _ = self._egress.put(frame, now)
+        if what and self.on_fault is not None:
+            self.on_fault("out", frame, what, now)
+        self._send_due(now)
+
+    def receive(self, now: float) -> list[bytes]:
+        """What has arrived and is due; sends what is due, too."""
+        self._send_due(now)
+        ingress, tell = self._ingress, self.on_fault
+        for frame in self._inner.receive(now):
+            what, goes_on = ingress.put(frame, now)
+            if not goes_on and tell is not None:
+                tell("in", frame, what, now)
+        frames = []
+        for frame, what in ingress.take(now):
+            frames.append(frame)
+            if what and tell is not None:
+                tell("in", frame, what, now)
+        return frames
+
+    def next_deadline(self) -> float | None:
+        """The next frame that is due in either direction, or the inner link's deadline."""
+        times = (self._inner.next_deadline(), self._ingress.next_deadline(), self._egress.next_deadline())
+        return min((t for t in times if t is not None), default=None)
+
+    def close(self) -> None:
+        """What is on its way is lost."""
+        self._ingress.clear()
+        self._egress.clear()
+        self._inner.close()
+
+    def _send_due(self, now: float) -> None:
+        send = self._inner.send
+        for frame, _ in self._egress.take(now):
+            send(frame, now)

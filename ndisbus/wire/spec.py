@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ndisbus.wire.impair import Impairments
+from ndisbus.wire.impair import UNIMPAIRED, Impairments
 
 __all__ = ["LinkSpec", "parse_link"]
 
@@ -23,8 +23,8 @@ class LinkSpec:
     mtu: int | None = None
     netns: str | None = None
     seed: int = 0
-    ingress: Impairments = Impairments()
-    egress: Impairments = Impairments()
+    ingress: Impairments = UNIMPAIRED
+    egress: Impairments = UNIMPAIRED
     capture: str | None = None
     trace: str | None = None
 

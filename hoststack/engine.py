@@ -109,6 +109,8 @@ class Engine(ProtocolDriver):
         self.due: float | None = None
         self.events: deque[HostEvent] = deque(maxlen=MAX_EVENTS)
         self.events_dropped = 0
+        #: Told of each event as it happens, beside the queue.
+        self.observers: list[Callable[[HostEvent], None]] = []
         self.violations = 0
         self._next_id = 0
         self._retrying = False
@@ -120,6 +122,8 @@ class Engine(ProtocolDriver):
         if len(self.events) == MAX_EVENTS:
             self.events_dropped += 1
         self.events.append(event)
+        for observer in self.observers:
+            observer(event)
 
     def violation(self, rule: str, text: str) -> None:
         """The driver below broke a rule that is seen here only."""

@@ -7,10 +7,18 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.net.malformed import BAD_VERSION, SHORT_HEADER, TRUNCATED, malformed
+from ndisbus.net.malformed import (
+    BAD_OPTION,
+    BAD_VERSION,
+    INCOMPLETE_CHAIN,
+    SHORT_HEADER,
+    TRUNCATED,
+    malformed,
+)
 
 __all__ = [
     "DESTINATION_OPTIONS",
+    "EXTENSIONS",
     "FRAGMENT",
     "HOP_BY_HOP",
     "NO_NEXT_HEADER",
@@ -31,6 +39,7 @@ DESTINATION_OPTIONS: Final = 60
 EXTENSIONS: Final = frozenset((HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS))
 
 _HEADER: Final = Struct("!IHBB16s16s")
+_PAD1: Final = 0
 
 
 @dataclass(slots=True)
@@ -117,7 +126,60 @@ def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv6Header, bytes]:
 def walk(packet: bytes) -> UpperLayer:
     """Pass the extension headers of a packet that :func:`parse` accepts.
 
-    Raises DecodeError if a header is cut short. A header or an option that must not be ignored makes
-    :attr:`UpperLayer.problem`; the walk ends there.
+    A header or an option that must not be ignored makes :attr:`UpperLayer.problem`, and the walk ends there.
+    Raises DecodeError if a header is cut short, with a word of its own if this is the first of several fragments.
     """
-    raise NotImplementedError
+    end = min(len(packet), 40 + (packet[4] << 8 | packet[5]))
+    kind, at, named_at = packet[6], 40, 6
+    passed: list[int] = []
+    part: Fragment | None = None
+    unfragmentable, fragment_named_at = 40, 6
+    problem: Problem | None = None
+    while kind in EXTENSIONS and problem is None:
+        size = 8 if kind == FRAGMENT else _size(packet, at, end)
+        if at + size > end:
+            raise malformed("ipv6", INCOMPLETE_CHAIN if part is not None and part.more else TRUNCATED)
+        if (kind == HOP_BY_HOP and passed) or (kind == FRAGMENT and part is not None):
+            # Only in the first place, and only once; elsewhere they are headers nobody knows.
+            problem = Problem(1, named_at, True, False)
+            break
+        if kind == FRAGMENT:
+            word = packet[at + 2] << 8 | packet[at + 3]
+            part = Fragment(word & 0xFFF8, bool(word & 1), int.from_bytes(packet[at + 4 : at + 8], "big"))
+            unfragmentable, fragment_named_at = at, named_at
+        elif kind == ROUTING:
+            if packet[at + 3]:  # segments left, and no type that is known
+                problem = Problem(0, at + 2, True, False)
+        else:
+            problem = _options(packet, at + 2, at + size)
+        passed.append(kind)
+        if part is None and kind != DESTINATION_OPTIONS:
+            unfragmentable, fragment_named_at = at + size, at
+        if problem is None:
+            kind, named_at, at = packet[at], at, at + size
+            if part is not None and part.offset:
+                break
+    return UpperLayer(kind, at, named_at, part, unfragmentable, fragment_named_at, tuple(passed), problem)
+
+
+def _size(packet: bytes, at: int, end: int) -> int:
+    """Bytes of the extension header at ``at``; more than there are if it is cut short."""
+    return (packet[at + 1] + 1) << 3 if at + 2 <= end else 8
+
+
+def _options(packet: bytes, at: int, end: int) -> Problem | None:
+    """Pass the options of a hop-by-hop or destination options header: the first that must not be skipped."""
+    while at < end:
+        kind = packet[at]
+        if kind == _PAD1:
+            at += 1
+            continue
+        following = at + 2 + packet[at + 1] if at + 1 < end else end + 1
+        if following > end:
+            raise malformed("ipv6", BAD_OPTION)
+        # The two highest bits say what becomes of a packet with an option that is not known: none is known.
+        action = kind >> 6
+        if action:
+            return Problem(2, at, action != 1, action == 2)
+        at = following
+    return None

@@ -277,14 +277,18 @@ def _pid_path(directory: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a directory: two processes must not clear one stale file (of a pid, of a socket) and then both
-    take its name.
+    take its name. Gives whether it is held, which only without ``wait`` is a question.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(handle)
 

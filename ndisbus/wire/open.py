@@ -6,16 +6,96 @@ what the station sent and what it was given, and marks what the impairments did 
 
 from __future__ import annotations
 
-from ndisbus.wire.link import Link
-from ndisbus.wire.spec import LinkSpec
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TextIO
 
-__all__ = ["open_link"]
+from ndisbus.rundir import runtime_dir
+from ndisbus.wire.cable import CableLink
+from ndisbus.wire.capture import CaptureLink
+from ndisbus.wire.impair import UNIMPAIRED, ImpairedLink
+from ndisbus.wire.link import Link, LinkError, NoLink
+from ndisbus.wire.spec import LinkSpec, parse_link
+from ndisbus.wire.tap import TapLink
+from ndisbus.wire.tracing import TracingLink
+
+__all__ = ["cable_directory", "open_link"]
+
+_MTU: Final = 1500
 
 
-def open_link(spec: str | LinkSpec, *, station: str) -> Link:
-    """Open what ``spec`` names (see :mod:`ndisbus.wire.spec`).
+def cable_directory(name: str) -> Path:
+    """Where the stations of a cable have their sockets: in this user's runtime directory."""
+    return runtime_dir() / f"cable-{name}"
 
-    ``station`` is this process's name on a cable, where the spec gives none. Clock: time.monotonic().
+
+def open_link(
+    spec: str | LinkSpec,
+    *,
+    station: str,
+    emit: Callable[[dict[str, Any]], object] | None = None,
+) -> Link:
+    """Open what ``spec`` names (see :mod:`ndisbus.wire.spec`); ``now`` is time.monotonic() from then on.
+
+    ``station`` is this process's name on a cable, where the spec gives none. What the impairments do follows
+    from the spec's seed (0 where it gives none) and the station's name. ``emit`` is given the events of the
+    frames, see :class:`ndisbus.wire.tracing.TracingLink`.
     Raises :class:`ndisbus.wire.link.LinkError`: what was asked for, why not, and what to do.
     """
-    raise NotImplementedError
+    if isinstance(spec, str):
+        spec = parse_link(spec)
+    station = spec.station or station
+    with contextlib.ExitStack() as undo:
+        link = _medium(spec, station)
+        # What was opened is closed again if a later wrapper cannot be.
+        undo.callback(lambda: link.close())
+        if spec.ingress != UNIMPAIRED or spec.egress != UNIMPAIRED:
+            rng = random.Random(f"{spec.seed}/{spec.name}/{station}")
+            link = ImpairedLink(link, rng, ingress=spec.ingress, egress=spec.egress)
+        if spec.capture is not None:
+            link = CaptureLink(link, spec.capture, origin=time.time_ns() - time.monotonic_ns())
+        if emit is not None:
+            link = TracingLink(link, emit)
+        if spec.trace is not None:
+            lines = _Lines(spec.trace)
+            link = TracingLink(link, lines.write, lines.close)
+        undo.pop_all()
+    return link
+
+
+def _medium(spec: LinkSpec, station: str) -> Link:
+    if spec.kind == "cable":
+        return CableLink(cable_directory(spec.name), station, mtu=spec.mtu or _MTU)
+    if spec.kind == "tap":
+        return TapLink(spec.name, spec.netns)
+    return NoLink(spec.mtu or _MTU)
+
+
+class _Lines:
+    """Events as lines of a file, or on stderr for "-"; times count from the first one."""
+
+    def __init__(self, path: str) -> None:
+        self._start: float | None = None
+        try:
+            # Line by line, for the sake of those who look at the file of a process that was killed.
+            self._file: TextIO = sys.stderr if path == "-" else Path(path).open("w", buffering=1)
+        except OSError as error:
+            raise LinkError(f"trace {path}: {error.strerror}") from error
+
+    def write(self, event: dict[str, Any]) -> None:
+        """One line."""
+        if self._start is None:
+            self._start = event["t"]
+        arrow = "←" if event["direction"] == "in" else "→"
+        self._file.write(
+            f"{event['t'] - self._start:10.6f} {event['link']} {arrow} {event['length']:5} {event['frame']}\n"
+        )
+
+    def close(self) -> None:
+        """Close the file; stderr stays open."""
+        if self._file is not sys.stderr:
+            self._file.close()

@@ -1,0 +1,405 @@
+"""A cable: stations that are processes of one machine, on one segment.
+
+A segment is a directory with a datagram socket in it for each station. A station sends to the others by
+itself: to the one behind the frame's destination where that is known, to all of them otherwise. Stations
+come and go in any order; nobody serves the segment.
+
+Each station has a socket of its own for every other one it sends to. Linux charges a datagram that nobody
+has read to the socket that sent it, so with one socket for all a station that is stopped would use up what
+the others need. What a station does not take at once waits for it, up to :data:`BACKLOG` frames; the rest
+is dropped and counted. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import select
+import socket
+import stat
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.rundir import IPC_PATH_MAX, locked
+from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters, LinkError
+
+__all__ = ["BACKLOG", "BATCH", "CableLink"]
+
+#: Frames that wait for one station that does not take them.
+BACKLOG: Final = 1024
+#: Most frames of one :meth:`CableLink.receive`.
+BATCH: Final = 256
+#: Most source addresses a station remembers.
+_ADDRESSES: Final = 4096
+#: Bytes that the kernel is asked to hold of what was sent to one station.
+_BUFFER: Final = 1 << 20
+#: Within so long (nanoseconds) of a change a directory may change again without its time showing it.
+_COARSE: Final = 50_000_000
+#: How often a name is tried while others take the directory away.
+_ATTEMPTS: Final = 100
+_SUFFIX: Final = ".station"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+#: The station is gone: nobody has its socket open, or there is no file of it.
+_GONE: Final = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE})
+#: The station, or the system, has no room for more.
+_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+#: Seconds after which a full station is asked again, where no descriptor tells.
+_AGAIN: Final = 0.002
+
+
+class _Station:
+    """Another station: the socket that sends to it, and what waits for it."""
+
+    __slots__ = ("key", "socket", "waiting")
+
+    def __init__(self, key: bytes, connected: socket.socket) -> None:
+        self.key = key
+        self.socket = connected
+        self.waiting: deque[bytes] = deque()
+
+
+class CableLink:
+    """Station ``name`` on the segment ``directory`` (made, for this user only, if it is not there).
+
+    A datagram is one byte with the length of the sender's name, the name, and the frame. Raises LinkError
+    if a live station has the name, or the directory cannot be used.
+    """
+
+    def __init__(self, directory: str | Path, name: str, *, mtu: int = 1500) -> None:
+        if not _NAME.fullmatch(name):
+            raise LinkError(
+                f"{name!r} is no name for a station: up to 40 letters, digits, '.', '_' and '-', "
+                "the first one a letter or a digit"
+            )
+        self._directory = Path(directory).absolute()
+        self._path = self._directory / (name + _SUFFIX)
+        size = len(os.fsencode(self._path))
+        if size > IPC_PATH_MAX:
+            raise LinkError(
+                f"cable {self._directory}: a socket's path in it has {size} bytes, and this system allows "
+                f"{IPC_PATH_MAX}; set NDISBUS_RUNTIME_DIR to a shorter directory"
+            )
+        self.station = name
+        self._name = f"cable:{self._directory.name}"
+        self._mtu = mtu
+        self._counters = LinkCounters()
+        self._prefix = bytes((len(name),)) + name.encode()
+        #: The others by their names, as these stand in datagrams.
+        self._stations: dict[bytes, _Station] = {}
+        self._by_fd: dict[int, _Station] = {}
+        #: Source address -> the station it was last heard from.
+        self._behind: dict[bytes, bytes] = {}
+        #: Time of the directory's last change when it was last looked at; None: look again.
+        self._seen: int | None = None
+        self._closed = False
+        self._socket, self._made = self._enter()
+        #: The stations that do not take what waits for them.
+        self._full: set[_Station] = set()
+        #: Where there is none (it is Linux's), the stations are asked again and again.
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._retry = 0.0
+        if self._epoll is not None:
+            self._epoll.register(self._socket, select.EPOLLIN)
+
+    @property
+    def inner(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """``cable:`` and the segment's name."""
+        return self._name
+
+    @property
+    def mtu(self) -> int:
+        """As it was given."""
+        return self._mtu
+
+    @property
+    def counters(self) -> LinkCounters:
+        """See Link. A frame to several stations counts as sent once, and as dropped for each that lacks it.
+
+        Reasons: ``full`` (the station does not take them), ``gone``, ``alone``, ``refused`` (by the system),
+        ``too long``, ``too short``, ``malformed`` (no datagram of a station).
+        """
+        return self._counters
+
+    @property
+    def stations(self) -> list[str]:
+        """The other stations, sorted. One that was killed is among them until something is sent to it."""
+        self._look()
+        return sorted(key.decode() for key in self._stations)
+
+    def send(self, frame: bytes, now: float) -> None:
+        """See Link. Raises LocalProtocolError once closed."""
+        if self._closed:
+            raise LocalProtocolError(f"station {self.station} has left {self.name}")
+        size, c = len(frame), self._counters
+        if not ETHERNET_HEADER <= size <= self._mtu + ETHERNET_OVERHEAD:
+            c.drop("too short" if size < ETHERNET_HEADER else "too long")
+            return
+        c.sent += 1
+        c.sent_bytes += size
+        datagram = self._prefix + frame
+        if not frame[0] & 1:
+            key = self._behind.get(frame[:6])
+            if key is not None:
+                if key not in self._stations:
+                    self._look()
+                if key in self._stations and self._send(self._stations[key], datagram):
+                    return
+        self._flood(datagram)
+
+    def receive(self, now: float) -> list[bytes]:
+        """See Link. What had to wait for a station goes out here, once it takes something again."""
+        frames: list[bytes] = []
+        if self._closed:
+            return frames
+        if self._epoll is None:
+            self._retry = now + _AGAIN
+            self._receive(frames)
+            for station in list(self._full):
+                self._flush(station)
+            return frames
+        for fd, _ in self._epoll.poll(0):
+            if fd == self._socket.fileno():
+                self._receive(frames)
+            elif fd in self._by_fd:
+                self._flush(self._by_fd[fd])
+        return frames
+
+    def next_deadline(self) -> float | None:
+        """None on Linux: the descriptor tells."""
+        return self._retry if self._epoll is None and self._full else None
+
+    def fileno(self) -> int | None:
+        """Readable when frames have arrived, or when a station takes again what waits for it."""
+        if self._closed:
+            return None
+        return self._socket.fileno() if self._epoll is None else self._epoll.fileno()
+
+    def close(self) -> None:
+        """Leave: the socket's file goes, and with the last station the directory."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._epoll is not None:
+            self._epoll.close()
+        self._full.clear()
+        for station in self._stations.values():
+            station.socket.close()
+        self._stations.clear()
+        self._by_fd.clear()
+        # Without waiting: one that was stopped with the directory in its hands would stop us, too. Then the
+        # next one to leave tidies up.
+        with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
+            # While the socket is open nobody else can have taken the name, but the directory may be new.
+            if _identity(self._path) == self._made:
+                self._path.unlink()
+            if held:
+                for path in filter(_is_stale, self._directory.glob("*" + _SUFFIX)):
+                    path.unlink(missing_ok=True)
+                # Not empty: the last one to leave does it.
+                with contextlib.suppress(OSError):
+                    self._directory.rmdir()
+        self._socket.close()
+
+    # -- stations ------------------------------------------------------------------------------
+
+    def _enter(self) -> tuple[socket.socket, tuple[int, int]]:
+        """Take the name: the directory is made, and what a dead station of this name left is removed."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with locked(self._directory):
+                    self._clear_name()
+                    own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                    try:
+                        own.setblocking(False)
+                        own.bind(str(self._path))
+                        return own, _identity(self._path)
+                    except BaseException:
+                        own.close()
+                        raise
+            except FileNotFoundError:
+                # The last station left and took the directory with it, between two of these steps.
+                continue
+            except OSError as error:
+                raise LinkError(f"cable {self._directory}: {error.strerror}") from error
+        raise LinkError(f"cable {self._directory}: the directory vanishes again and again")
+
+    def _clear_name(self) -> None:
+        if _is_stale(self._path):
+            self._path.unlink(missing_ok=True)
+        elif self._path.is_socket():
+            raise LinkError(
+                f"{self._name} has a station {self.station} already; "
+                "give this one another name (station=NAME)"
+            )
+        elif self._path.exists():
+            raise LinkError(f"{self._path} is there and no socket; move it away")
+
+    def _look(self) -> None:
+        """Learn which stations there are, if the directory has changed."""
+        try:
+            changed = self._directory.stat().st_mtime_ns
+            if changed == self._seen:
+                return
+            # Only after a while can no other change hide behind the same time.
+            self._seen = changed if abs(time.time_ns() - changed) > _COARSE else None
+            names = [p.name.removesuffix(_SUFFIX) for p in self._directory.glob("*" + _SUFFIX)]
+        except FileNotFoundError:
+            return
+        found = {n.encode() for n in names if _NAME.fullmatch(n) and n != self.station}
+        for key in sorted(found - self._stations.keys()):
+            self._join(key)
+        for key in self._stations.keys() - found:
+            self._drop(self._stations[key])
+
+    def _join(self, key: bytes) -> None:
+        path = self._directory / (key.decode() + _SUFFIX)
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        connected.setblocking(False)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        try:
+            connected.connect(str(path))
+        except OSError as error:
+            connected.close()
+            if error.errno not in _GONE:
+                # Something that is no station of ours; the others are still to be reached.
+                self._counters.drop("refused")
+                return
+            with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
+                if held and _is_stale(path):
+                    path.unlink()
+            return
+        self._stations[key] = self._by_fd[connected.fileno()] = _Station(key, connected)
+
+    def _drop(self, station: _Station) -> None:
+        """The station is gone, and what waits for it is lost. What was behind it is flooded from now on."""
+        for _ in station.waiting:
+            self._counters.drop("gone")
+        self._full.discard(station)
+        del self._stations[station.key]
+        del self._by_fd[station.socket.fileno()]
+        # Closing takes it out of the epoll set, too.
+        station.socket.close()
+        self._behind = {a: k for a, k in self._behind.items() if k != station.key}
+        self._seen = None
+
+    # -- frames --------------------------------------------------------------------------------
+
+    def _flood(self, datagram: bytes) -> None:
+        self._look()
+        if not self._stations:
+            self._counters.drop("alone")
+        gone = [s.key for s in list(self._stations.values()) if not self._send(s, datagram)]
+        if gone:
+            # One that was killed may be back under its name, with another socket.
+            self._look()
+            for key in gone:
+                if key not in self._stations or not self._send(self._stations[key], datagram):
+                    self._counters.drop("gone")
+
+    def _send(self, station: _Station, datagram: bytes) -> bool:
+        """Send, keep or drop; False if the station is gone, and has been taken off the list."""
+        waiting = station.waiting
+        if not waiting:
+            error = _try_send(station.socket, datagram)
+            if error == 0:
+                return True
+            if error in _GONE:
+                self._drop(station)
+                return False
+            if error not in _FULL:
+                self._counters.drop("refused")
+                return True
+            self._full.add(station)
+            if self._epoll is not None:
+                self._epoll.register(station.socket, select.EPOLLOUT)
+        if len(waiting) < BACKLOG:
+            waiting.append(datagram)
+        else:
+            self._counters.drop("full")
+        return True
+
+    def _flush(self, station: _Station) -> None:
+        waiting = station.waiting
+        while waiting:
+            error = _try_send(station.socket, waiting[0])
+            if error in _FULL:
+                return
+            if error in _GONE:
+                self._drop(station)
+                return
+            if error:
+                self._counters.drop("refused")
+            waiting.popleft()
+        self._full.discard(station)
+        if self._epoll is not None:
+            self._epoll.unregister(station.socket)
+
+    def _receive(self, frames: list[bytes]) -> None:
+        recv, c, behind = self._socket.recv, self._counters, self._behind
+        longest = self._mtu + ETHERNET_OVERHEAD
+        # One byte more than fits, so that what is too long is seen to be.
+        room = 1 + 40 + longest + 1
+        for _ in range(BATCH):
+            try:
+                datagram = recv(room)
+            except BlockingIOError:
+                return
+            start = 1 + datagram[0] if datagram else 0
+            frame = datagram[start:]
+            if not 1 < start <= 41 or len(frame) < ETHERNET_HEADER:
+                c.drop("malformed")
+                continue
+            if len(frame) > longest:
+                c.drop("too long")
+                continue
+            key, source = datagram[1:start], frame[6:12]
+            if behind.get(source) != key and not source[0] & 1:
+                if len(behind) >= _ADDRESSES:
+                    # The oldest one is forgotten: frames to it are flooded again, no more.
+                    del behind[next(iter(behind))]
+                behind[source] = key
+            c.received += 1
+            c.received_bytes += len(frame)
+            frames.append(frame)
+
+
+def _try_send(connected: socket.socket, datagram: bytes) -> int:
+    """0, or the number of the error."""
+    try:
+        connected.send(datagram)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file a path leads to: device and inode."""
+    about = path.lstat()
+    return about.st_dev, about.st_ino
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether a path leads to a socket that no process has open. What is no socket is somebody's."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            # Says whether somebody has it open, and disturbs nobody, not even one that is stopped.
+            probe.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        # It is not there, or is a socket of another kind.
+        pass
+    return False

@@ -1,0 +1,208 @@
+"""A TAP device of Linux: the other end of the wire is the kernel's own network stack.
+
+The device may be there already (``ip tuntap add dev NAME mode tap``), or it is made and lives as long as
+the link. Either way it has to be up, and its addresses are the administrator's affair. Needs root
+(CAP_NET_ADMIN), or a device that belongs to this user. Linux documents the interface in
+Documentation/networking/tuntap.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters, LinkError
+
+__all__ = ["BATCH", "TapLink"]
+
+#: Most frames of one :meth:`TapLink.receive`.
+BATCH: Final = 128
+_DEVICE: Final = "/dev/net/tun"
+_NETNS: Final = Path("/run/netns")
+_TUNSETIFF: Final = 0x400454CA
+_SIOCGIFMTU: Final = 0x8921
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_CLONE_NEWNET: Final = 0x40000000
+_NAME: Final = re.compile(r"[^\s/:%]{1,15}")
+
+
+class TapLink:
+    """The station at the far end of TAP device ``name``, in network namespace ``netns`` (None: this one).
+
+    The MTU is the device's at the time of opening. Raises LinkError where there is no TAP, where it is not
+    permitted, or where the device is in use.
+    """
+
+    def __init__(self, name: str, netns: str | None = None) -> None:
+        if not sys.platform.startswith("linux"):
+            raise LinkError(f"tap:{name}: TAP devices are Linux's; this is {sys.platform}. Use a cable")
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            raise LinkError(f"tap: {name!r} is no name for a network device (1 to 15 characters)")
+        self._name = f"tap:{name}"
+        self._counters = LinkCounters()
+        with _inside(netns, self._name):
+            self._fd = _attach(name, self._name)
+            try:
+                self._mtu = _mtu_of(name)
+            except OSError as error:
+                os.close(self._fd)
+                raise LinkError(f"{self._name}: its MTU cannot be read: {error.strerror}") from error
+
+    @property
+    def inner(self) -> None:
+        """There is none."""
+        return None
+
+    @property
+    def name(self) -> str:
+        """``tap:`` and the device's name."""
+        return self._name
+
+    @property
+    def mtu(self) -> int:
+        """The device's when it was opened."""
+        return self._mtu
+
+    @property
+    def counters(self) -> LinkCounters:
+        """See Link. Drops: ``down`` (the device is not up), ``full``, ``refused``, and wrong sizes."""
+        return self._counters
+
+    def send(self, frame: bytes, now: float) -> None:
+        """See Link. Raises LocalProtocolError once closed, and LinkError if the device is gone."""
+        if self._fd < 0:
+            raise LocalProtocolError(f"{self._name} is closed")
+        size, c = len(frame), self._counters
+        if not ETHERNET_HEADER <= size <= self._mtu + ETHERNET_OVERHEAD:
+            c.drop("too short" if size < ETHERNET_HEADER else "too long")
+            return
+        try:
+            os.write(self._fd, frame)
+        except OSError as error:
+            c.drop(self._why(error))
+            return
+        c.sent += 1
+        c.sent_bytes += size
+
+    def receive(self, now: float) -> list[bytes]:
+        """See Link. Raises LinkError if the device is gone."""
+        frames: list[bytes] = []
+        if self._fd < 0:
+            return frames
+        read, fd, c = os.read, self._fd, self._counters
+        longest = self._mtu + ETHERNET_OVERHEAD
+        for _ in range(BATCH):
+            try:
+                frame = read(fd, longest + 1)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                c.drop(self._why(error))
+                break
+            # The device's MTU may have been raised since.
+            if len(frame) > longest:
+                c.drop("too long")
+                continue
+            c.received += 1
+            c.received_bytes += len(frame)
+            frames.append(frame)
+        return frames
+
+    def next_deadline(self) -> float | None:
+        """Nothing here depends on time."""
+        return None
+
+    def fileno(self) -> int | None:
+        """The device's descriptor."""
+        return None if self._fd < 0 else self._fd
+
+    def close(self) -> None:
+        """Let go of the device; one that was made by opening it vanishes."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _why(self, error: OSError) -> str:
+        """The reason to count; raises LinkError if it is for good."""
+        if error.errno in (errno.EBADFD, errno.ENODEV):
+            raise LinkError(f"{self._name}: the device is gone") from error
+        if error.errno == errno.EIO:
+            return "down"
+        if error.errno in (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM):
+            return "full"
+        return "refused"
+
+
+def _attach(name: str, what: str) -> int:
+    """A descriptor of the device, which is made if it is not there."""
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise LinkError(f"{what}: {_DEVICE}: {error.strerror}; {_hint(error)}") from error
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
+    except OSError as error:
+        os.close(fd)
+        raise LinkError(f"{what}: {error.strerror}; {_hint(error)}") from error
+    return fd
+
+
+def _hint(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return "run as root, or give the device to this user (ip tuntap add dev NAME mode tap user USER)"
+    if error.errno == errno.EBUSY:
+        return "another process has the device"
+    if error.errno == errno.EINVAL:
+        return "there is a device of this name that is no TAP"
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+        return "the kernel has no TUN/TAP here (modprobe tun)"
+    return "see ip-tuntap(8)"
+
+
+def _mtu_of(name: str) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        answer = fcntl.ioctl(asking, _SIOCGIFMTU, struct.pack("16si20x", name.encode(), 0))
+    mtu: int = struct.unpack("16si20x", answer)[1]
+    return mtu
+
+
+@contextlib.contextmanager
+def _inside(netns: str | None, what: str) -> Iterator[None]:
+    """This thread in a named network namespace, for as long as it takes to open a device there."""
+    if netns is None:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    path = _NETNS / netns
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LinkError(
+            f"{what}: network namespace {netns!r}: {error.strerror} (ip netns list shows them)"
+        ) from error
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # os.setns came with Python 3.12.
+        if libc.setns(there, _CLONE_NEWNET):
+            why = os.strerror(ctypes.get_errno())
+            raise LinkError(f"{what}: network namespace {netns!r}: {why}; run as root")
+        try:
+            yield
+        finally:
+            if libc.setns(here, _CLONE_NEWNET):
+                raise LinkError(f"{what}: no way back from network namespace {netns!r}")
+    finally:
+        os.close(here)
+        os.close(there)

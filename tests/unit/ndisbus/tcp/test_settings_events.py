@@ -12,10 +12,9 @@ from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.settings import TcpSettings
 
 
-def with_ticks(ticks_per_second: int, **rest: int) -> TcpSettings:
-    return TcpSettings(
-        parameters=NdisTcpConnectionOffloadParameters(ticks_per_second=ticks_per_second), **rest
-    )
+def with_ticks(ticks_per_second: int, rto_min_ms: int = 300) -> TcpSettings:
+    parameters = NdisTcpConnectionOffloadParameters(ticks_per_second=ticks_per_second)
+    return TcpSettings(parameters=parameters, rto_min_ms=rto_min_ms)
 
 
 @pytest.mark.parametrize("ticks_per_second", [10, 100, 1000])

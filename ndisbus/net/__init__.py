@@ -5,8 +5,8 @@ Nothing here keeps connection state, reads a clock or does input or output. Pars
 :mod:`ndisbus.net.malformed`), so ``str(error)`` serves as the name of a counter. Builders raise
 :class:`ndisbus.errors.LocalProtocolError` for values that no packet can carry.
 
-- hot path: :func:`ndisbus.net.peek.peek`, :func:`ndisbus.net.tcp.parse_tcp`, :class:`ndisbus.net.frames.FrameBuilder`
-- whole headers: :mod:`.ethernet`, :mod:`.arp`, :mod:`.ipv4`, :mod:`.ipv6`, :mod:`.icmp`, :mod:`.icmpv6`, :mod:`.nd`,
-  :mod:`.udp`, :mod:`.tcp`
-- :mod:`.fragments` and :mod:`.reassembly`, :mod:`.identification`, :mod:`.checksum`
+- hot path: :func:`ndisbus.net.peek.peek`, :func:`ndisbus.net.tcp.parse_frame` and
+  :class:`ndisbus.net.frames.FrameBuilder`
+- whole headers: ``ethernet``, ``arp``, ``ipv4``, ``ipv6``, ``icmp``, ``icmpv6``, ``nd``, ``udp``, ``tcp``
+- ``fragments`` and ``reassembly``; ``identification``; ``checksum``
 """

@@ -18,7 +18,7 @@ _KIND: Final = b"\x00\x01\x08\x00\x06\x04"
 
 @dataclass(slots=True)
 class ArpPacket:
-    """``operation``: REQUEST or REPLY (others parse as well); hardware addresses 6 bytes, protocol addresses 4."""
+    """``operation``: REQUEST or REPLY (others parse too); hardware addresses have 6 bytes, IP addresses 4."""
 
     operation: int
     sender_mac: bytes

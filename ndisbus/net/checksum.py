@@ -44,7 +44,7 @@ def partial(data: Buffer) -> int:
         if size <= _CHUNK:
             total = int.from_bytes(data, "big")
         else:
-            # The first, shorter chunk has the odd length, so that all chunks end where the buffer's words end.
+            # The first, shorter chunk has the odd length, so that all chunks end as the buffer does.
             first = size % _CHUNK
             total = int.from_bytes(data[:first], "big")
             for start in range(first, size, _CHUNK):
@@ -57,7 +57,7 @@ def partial(data: Buffer) -> int:
 def finish(total: int) -> int:
     """The checksum field for a partial sum of everything else: 0..0xFFFE.
 
-    For data that is not all zero this is the field of RFC 1071. (All zeros would make it 0xFFFF; 0 verifies as well.)
+    For data that is not all zero this is the field of RFC 1071; for zeros only, 0 verifies like 0xFFFF.
     """
     return -total % _MODULUS
 
@@ -75,11 +75,11 @@ def checksum(data: Buffer, initial: int = 0) -> int:
 def pseudo_header(source: bytes, destination: bytes, protocol: int) -> int:
     """Partial sum of the pseudo header *without its length*, which whoever parses or builds adds.
 
-    The same sum serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): their zero bytes add nothing.
+    The same sum serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): zero bytes add nothing.
     """
     return int.from_bytes(source, "big") + int.from_bytes(destination, "big") + protocol
 
 
 def update(field: int, old: int, new: int) -> int:
-    """The checksum field after a word (or any aligned words) of the data changed from ``old`` to ``new`` (RFC 1624)."""
+    """The checksum field after aligned words of the data changed from ``old`` to ``new`` (RFC 1624)."""
     return (field + old - new) % _MODULUS

@@ -76,7 +76,7 @@ def is_group(mac: bytes) -> bool:
 
 
 def multicast_mac(address: bytes) -> bytes:
-    """Where frames for a multicast address go: RFC 1112 section 6.4 (4 bytes), RFC 2464 section 7 (16 bytes)."""
+    """Where frames for a multicast address go: RFC 1112 section 6.4 (IPv4), RFC 2464 section 7 (IPv6)."""
     if len(address) == 4:
         return b"\x01\x00\x5e" + bytes((address[1] & 0x7F,)) + address[2:]
     return b"\x33\x33" + address[12:]

@@ -20,8 +20,8 @@ from ndisbus.tcp.segment import SYN, Segment
 
 __all__ = ["FrameBuilder"]
 
-# A header as one Struct, by the length of what stands in front and is alike in all frames: Ethernet header and tag,
-# IP version, TOS (IPv4); these, traffic class and flow label (IPv6).
+# The headers as one Struct, by the length of what stands in front and is alike in all frames: Ethernet header
+# and tag; IP version and TOS, or version, traffic class and flow label.
 #: Total length, identification, flags and TTL and protocol, checksum, addresses and ports; the rest of TCP.
 _IPV4: Final = {n: Struct(f"!{n}sHHIH12sIIHHHH") for n in (16, 20)}
 #: Payload length, next header and hop limit, addresses and ports; the rest of TCP.
@@ -33,10 +33,10 @@ class FrameBuilder:
     """Segments of one connection to whole Ethernet frames.
 
     The tag follows R-VLAN-05. DF is set on every IPv4 packet (R-IP-01), and its identification comes from
-    ``next_id`` (:meth:`ndisbus.net.identification.IpIdentification.next_v4`, R-IP-02). TTL or hop limit, TOS or
-    traffic class and flow label are those of the cached TCP state. Ports and addresses are those of the state,
-    whatever the segment says. ``source_mac``: the interface's address, used when DlSourceAddress of the
-    neighbor is empty.
+    ``next_id`` (:meth:`ndisbus.net.identification.IpIdentification.next_v4`, R-IP-02). TTL or hop limit, TOS
+    or traffic class and flow label are those of the cached TCP state. Ports and addresses are those of the
+    state, whatever the segment says. ``source_mac``: the interface's address, used when DlSourceAddress of
+    the neighbor is empty.
 
     What changes in the cached structures takes effect with the next frame. A structure that another one
     replaces (an update, a relink) is made known by :meth:`refresh`.

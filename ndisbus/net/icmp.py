@@ -1,12 +1,28 @@
-"""ICMP for IPv4 (RFC 792, RFC 1191, RFC 1122 section 3.2.2)."""
+"""ICMP for IPv4 (RFC 792, RFC 1191, RFC 1122 section 3.2.2), and the packets that error messages quote."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
+from struct import error as struct_error
 from typing import Final, NamedTuple
 
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net import ipv4, ipv6
+from ndisbus.net.checksum import checksum, is_valid, partial
+from ndisbus.net.malformed import BAD_CHECKSUM, SHORT_HEADER, malformed
+
 __all__ = [
+    "FRAGMENTATION_NEEDED",
+    "HOST_UNREACHABLE",
+    "NET_UNREACHABLE",
+    "PORT_UNREACHABLE",
     "PROTOCOL",
+    "PROTOCOL_UNREACHABLE",
+    "REASSEMBLY_TIME_EXCEEDED",
+    "REDIRECT_HOST",
+    "REDIRECT_NET",
+    "TTL_EXCEEDED",
     "Echo",
     "IcmpMessage",
     "Original",
@@ -18,6 +34,7 @@ __all__ = [
     "build",
     "original",
     "parse",
+    "quote",
 ]
 
 PROTOCOL: Final = 1
@@ -35,6 +52,18 @@ REASSEMBLY_TIME_EXCEEDED: Final = 1
 REDIRECT_NET: Final = 0
 REDIRECT_HOST: Final = 1
 
+_ECHO_REPLY: Final = 0
+_UNREACHABLE: Final = 3
+_REDIRECT: Final = 5
+_ECHO_REQUEST: Final = 8
+_TIME_EXCEEDED: Final = 11
+_PARAMETER_PROBLEM: Final = 12
+
+#: Type, code, checksum; two halves of the word behind it.
+_HEADER: Final = Struct("!BBHHH")
+_ICMPV6: Final = 58
+_WITH_PORTS: Final = frozenset((6, 17))
+
 
 @dataclass(slots=True)
 class Echo:
@@ -48,8 +77,10 @@ class Echo:
 
 @dataclass(slots=True)
 class Unreachable:
-    """``original``: the packet it is about, from its IP header on, possibly cut. ``next_hop_mtu``: with
-    FRAGMENTATION_NEEDED, 0 from routers that do not know RFC 1191."""
+    """``original``: the packet that was refused, from its IP header on; its end may be missing.
+
+    ``next_hop_mtu``: with FRAGMENTATION_NEEDED; 0 from routers that do not know RFC 1191.
+    """
 
     code: int
     original: bytes
@@ -95,7 +126,10 @@ IcmpMessage = Echo | Unreachable | TimeExceeded | ParameterProblem | Redirect | 
 
 
 class Original(NamedTuple):
-    """The packet an error message quotes. Ports and ``sequence`` (of TCP) are 0 where the quotation is too short."""
+    """The packet that an error message quotes.
+
+    Ports, and ``sequence`` of a TCP segment, are 0 where the quotation does not show them.
+    """
 
     source: bytes
     destination: bytes
@@ -104,23 +138,94 @@ class Original(NamedTuple):
     destination_port: int
     sequence: int
     fragment: bool
+    #: Whether the packet was itself an ICMP error, about which no error message is ever sent.
+    icmp_error: bool
 
 
 def parse(buffer: bytes) -> IcmpMessage:
     """Read an ICMP message that fills ``buffer``, verifying its checksum. Raises DecodeError."""
-    raise NotImplementedError
+    if len(buffer) < 8:
+        raise malformed("icmp", SHORT_HEADER)
+    if not is_valid(partial(buffer)):
+        raise malformed("icmp", BAD_CHECKSUM)
+    kind, code, _, first, second = _HEADER.unpack_from(buffer)
+    rest = buffer[8:]
+    if kind in (_ECHO_REQUEST, _ECHO_REPLY) and code == 0:
+        return Echo(first, second, rest, kind == _ECHO_REPLY)
+    if kind == _UNREACHABLE:
+        return Unreachable(code, rest, second if code == FRAGMENTATION_NEEDED else 0)
+    if kind == _TIME_EXCEEDED:
+        return TimeExceeded(code, rest)
+    if kind == _PARAMETER_PROBLEM:
+        return ParameterProblem(code, first >> 8, rest)
+    if kind == _REDIRECT:
+        return Redirect(code, buffer[4:8], rest)
+    return Other(kind, code, buffer[4:])
 
 
 def build(message: IcmpMessage) -> bytes:
-    """The message with its checksum. ``original`` is sent as given: see :func:`quote`."""
-    raise NotImplementedError
+    """The message with its checksum; ``original`` goes out as it is (see :func:`quote`).
+
+    Raises LocalProtocolError for members that do not fit.
+    """
+    try:
+        data = _image(message)
+    except (struct_error, OverflowError, ValueError) as exc:
+        raise LocalProtocolError(f"ICMP has no room for {message!r}") from exc
+    return data[:2] + checksum(data).to_bytes(2, "big") + data[4:]
 
 
-def quote(packet: bytes, limit: int = 548) -> bytes:
-    """As much of an IPv4 packet as an error message about it carries (RFC 1812 section 4.3.2.3: 576 bytes in all)."""
-    return packet[:limit]
+def _image(message: IcmpMessage) -> bytes:
+    """The message with zeros for a checksum."""
+    if isinstance(message, Echo):
+        kind = _ECHO_REPLY if message.reply else _ECHO_REQUEST
+        return _HEADER.pack(kind, 0, 0, message.identifier, message.sequence) + message.data
+    if isinstance(message, Unreachable):
+        return _HEADER.pack(_UNREACHABLE, message.code, 0, 0, message.next_hop_mtu) + message.original
+    if isinstance(message, TimeExceeded):
+        return _HEADER.pack(_TIME_EXCEEDED, message.code, 0, 0, 0) + message.original
+    if isinstance(message, ParameterProblem):
+        pointer = message.pointer << 8
+        return _HEADER.pack(_PARAMETER_PROBLEM, message.code, 0, pointer, 0) + message.original
+    if isinstance(message, Redirect):
+        if len(message.gateway) != 4:
+            raise ValueError("a gateway has 4 bytes")
+        return bytes((_REDIRECT, message.code, 0, 0)) + message.gateway + message.original
+    return bytes((message.type, message.code, 0, 0)) + message.body
+
+
+def quote(packet: bytes) -> bytes:
+    """As much of an IPv4 packet as an error message about it carries: 576 bytes in all (RFC 1812 4.3.2.3)."""
+    return packet[: 576 - 20 - 8]
 
 
 def original(data: bytes) -> Original:
-    """Read what an error message quotes: an IPv4 or IPv6 packet whose end may be missing. Raises DecodeError."""
-    raise NotImplementedError
+    """Read what an error message quotes: an IPv4 or IPv6 packet, whose end may be missing.
+
+    Raises DecodeError if not even the IP headers are there.
+    """
+    if data and data[0] >> 4 == 4:
+        header, rest = ipv4.parse(data, whole=False)
+        source, destination, protocol = header.source, header.destination, header.protocol
+        fragment, later = header.is_fragment, header.fragment_offset != 0
+        error = protocol == PROTOCOL and rest[:1] not in (bytes((_ECHO_REQUEST,)), bytes((_ECHO_REPLY,)))
+    else:
+        six, _ = ipv6.parse(data, whole=False)
+        upper = ipv6.walk(data)
+        source, destination, protocol = six.source, six.destination, upper.protocol
+        part, rest = upper.fragment, data[upper.offset :]
+        fragment = part is not None and (part.more or part.offset != 0)
+        later = part is not None and part.offset != 0
+        # Informational messages have types from 128 on.
+        error = protocol == _ICMPV6 and not (rest and rest[0] & 0x80)
+    shows = protocol in _WITH_PORTS and not later
+    return Original(
+        source,
+        destination,
+        protocol,
+        int.from_bytes(rest[:2], "big") if shows and len(rest) >= 2 else 0,
+        int.from_bytes(rest[2:4], "big") if shows and len(rest) >= 4 else 0,
+        int.from_bytes(rest[4:8], "big") if shows and protocol == 6 and len(rest) >= 8 else 0,
+        fragment,
+        error and not later,
+    )

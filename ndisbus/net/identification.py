@@ -1,4 +1,4 @@
-"""IP identifications: the lower half of each space is the host's, the upper half the offload target's (R-IP-02)."""
+"""IP identifications: of each space the lower half is the host's, the upper half the target's (R-IP-02)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _HALF_6: Final = 0x8000_0000
 class IpIdentification:
     """A counter for one interface; give ``next_v4`` to every :class:`ndisbus.net.frames.FrameBuilder` of it.
 
-    ``upper``: take the target's halves, 0x8000..0xFFFF and 0x80000000..0xFFFFFFFF (R-IP-02, R-DIS-23), instead
-    of the host's. ``start``: where to begin, counted from the half's lower bound.
+    ``upper``: take the target's halves, 0x8000..0xFFFF and 0x80000000..0xFFFFFFFF (R-IP-02, R-DIS-23),
+    instead of the host's. ``start``: where to begin, counted from the half's lower bound.
     """
 
     __slots__ = ("_base_4", "_base_6", "_next_4", "_next_6")

@@ -29,7 +29,7 @@ MORE_FRAGMENTS: Final = 0x2000
 
 @dataclass(slots=True)
 class Ipv4Header:
-    """``fragment_offset``: bytes, a multiple of 8. ``options``: as on the wire, a multiple of 4 bytes, at most 40."""
+    """``fragment_offset``: bytes, a multiple of 8. ``options``: as on the wire, 0, 4, 8... 40 bytes."""
 
     source: bytes
     destination: bytes
@@ -129,7 +129,7 @@ def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv4Header, bytes]:
 def options(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(type, data) of each option, without No Operation; ends at End of Option List. Raises DecodeError.
 
-    A host that gets a DecodeError from here may answer with an ICMP parameter problem (RFC 1122 section 3.2.1.8).
+    A DecodeError from here may be answered with an ICMP parameter problem (RFC 1122 section 3.2.1.8).
     """
     at, size = 0, len(data)
     while at < size:

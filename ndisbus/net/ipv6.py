@@ -127,7 +127,7 @@ def walk(packet: bytes) -> UpperLayer:
     """Pass the extension headers of a packet that :func:`parse` accepts.
 
     A header or an option that must not be ignored makes :attr:`UpperLayer.problem`, and the walk ends there.
-    Raises DecodeError if a header is cut short, with a word of its own if this is the first of several fragments.
+    Raises DecodeError if a header is cut short, with a word of its own in the first of several fragments.
     """
     end = min(len(packet), 40 + (packet[4] << 8 | packet[5]))
     kind, at, named_at = packet[6], 40, 6

@@ -1,7 +1,7 @@
 """The words for what can be wrong with a packet.
 
-A :class:`ndisbus.errors.DecodeError` of this package has one of :data:`LAYERS` as its ``where`` and one of the
-words below as its ``detail``, and never a number, an address or an offset, so that its text can name a counter.
+A :class:`ndisbus.errors.DecodeError` of this package has one of :data:`LAYERS` as its ``where`` and one of
+:data:`WORDS` as its ``detail``: no numbers, addresses or offsets, so that its text can name a counter.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ from ndisbus.net.malformed import (
 
 __all__ = ["FrameInfo", "connection_key", "peek", "peek_packet"]
 
-_TCP: Final = 6
-_UDP: Final = 17
+_WITH_PORTS: Final = {6: "tcp", 17: "udp"}
 #: Version and header length, total length, flags and offset, protocol.
 _IPV4: Final = Struct("!BxHxxHxB")
 #: Version, payload length, next header.
@@ -32,12 +31,12 @@ _FRAGMENT: Final = 0x3FFF
 class FrameInfo:
     """What :func:`peek` found.
 
-    ``ethertype``: behind the tag, if there is one. ``vlan``: identifier of the 802.1Q tag, None without a tag;
-    ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for what is not IP (the rest is then 0 or empty).
+    ``ethertype``: behind the tag, if there is one. ``vlan``: identifier of the 802.1Q tag, None without a
+    tag; ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for what is not IP (the rest is then 0 or empty).
 
     ``protocol``: of the header behind the extension headers; in a later fragment, what its header names.
-    ``fragment``: part of a datagram. ``options``: there are IPv4 options, or IPv6 extension headers other than
-    a fragment header; what they say has not been judged.
+    ``fragment``: part of a datagram. ``options``: there are IPv4 options, or IPv6 extension headers other
+    than a fragment header; what they say has not been judged.
 
     Offsets count from the start of the frame: ``l3`` of the IP header, ``l4`` of what is behind all of its
     headers, ``end`` of the packet (Ethernet padding may follow).
@@ -179,9 +178,9 @@ def _peek_ipv4(frame: bytes, info: FrameInfo) -> None:
         if flags & 0x1FFF or end - l4 < 4:
             info.key = frame[l3 + 12 : l3 + 20]
             return
-    if protocol == _TCP or protocol == _UDP:
+    if protocol in _WITH_PORTS:
         if end - l4 < 4:
-            raise malformed("tcp" if protocol == _TCP else "udp", SHORT_HEADER)
+            raise malformed(_WITH_PORTS[protocol], SHORT_HEADER)
         if first == 0x45:
             info.key = frame[l3 + 12 : l3 + 24]
         else:
@@ -218,9 +217,9 @@ def _peek_ipv6(frame: bytes, info: FrameInfo) -> None:
             shows_ports = False
     info.protocol = protocol
     info.l4 = l4
-    if shows_ports and (protocol == _TCP or protocol == _UDP):
+    if shows_ports and protocol in _WITH_PORTS:
         if end - l4 < 4:
-            raise malformed("tcp" if protocol == _TCP else "udp", SHORT_HEADER)
+            raise malformed(_WITH_PORTS[protocol], SHORT_HEADER)
         info.key = frame[l3 + 8 : l3 + 40] + frame[l4 : l4 + 4]
     else:
         info.key = frame[l3 + 8 : l3 + 40]

@@ -32,7 +32,8 @@ class FrameInfo:
     """What :func:`peek` found.
 
     ``ethertype``: behind the tag, if there is one. ``vlan``: identifier of the 802.1Q tag, None without a
-    tag; ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for what is not IP (the rest is then 0 or empty).
+    tag; ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for what is not IP, and then the rest is 0
+    or empty.
 
     ``protocol``: of the header behind the extension headers; in a later fragment, what its header names.
     ``fragment``: part of a datagram. ``options``: there are IPv4 options, or IPv6 extension headers other

@@ -93,11 +93,12 @@ class Reassembler:
     def add(self, packet: bytes, now: float) -> bytes | None:
         """Take an IP packet that is a fragment; the whole packet if it was the last piece missing.
 
-        A packet that is no fragment comes back as it is; an IPv6 packet that is the only fragment of itself, at
-        once and without its fragment header (RFC 6946).
+        A packet that is no fragment comes back as it is; an IPv6 packet that is the only fragment of itself
+        comes back without its fragment header (RFC 6946).
 
-        Raises DecodeError for a fragment that is dropped. Overlapping or contradicting fragments have the whole
-        datagram dropped, and what still comes of it (RFC 5722); exact duplicates are ignored.
+        Raises DecodeError for a fragment that is dropped. Overlapping or contradicting fragments have the
+        whole datagram dropped, and what still comes of it (RFC 5722); exact duplicates are ignored. If
+        :meth:`on_timer` is due, call it first.
         """
         piece = _read_ipv4(packet) if packet[:1] and packet[0] >> 4 == 4 else _read_ipv6(packet)
         if piece is None:

@@ -43,7 +43,7 @@ def parse_segment(buffer: bytes, pseudo: int | None) -> Segment:
 
 
 def parse_frame(frame: bytes, info: FrameInfo, *, verify: bool = True) -> Segment:
-    """Like :func:`parse_segment`, for a frame that :func:`ndisbus.net.peek.peek` found to hold one whole segment."""
+    """Like :func:`parse_segment`, for a frame that :func:`ndisbus.net.peek.peek` found to hold a segment."""
     start, end = info.l4, info.end
     size = end - start
     if size < 20:
@@ -76,8 +76,8 @@ def _read(data: bytes, start: int, end: int) -> Segment:
 def build(segment: Segment, pseudo: int) -> bytes:
     """Header, options and payload, with the checksum and the segment's own ports.
 
-    ``pseudo``: as for :func:`parse_segment`. As many SACK blocks as fit are sent, the first ones first (RFC 2018
-    section 4). Raises LocalProtocolError for members that do not fit.
+    ``pseudo``: as for :func:`parse_segment`. As many SACK blocks as fit are sent, the first ones first
+    (RFC 2018 section 4). Raises LocalProtocolError for members that do not fit.
     """
     try:
         options = pack_options(segment)

@@ -29,7 +29,8 @@ _SPACE: Final = 40
 def pack_options(segment: Segment) -> bytes:
     """The options of a segment: a multiple of 4 bytes, at most 40.
 
-    MSS, window scale and SACK-permitted are sent in a SYN only. SACK blocks: as many as fit, the first ones first.
+    MSS, window scale and SACK-permitted are sent in a SYN only. Of the SACK blocks the first are sent, as
+    many as fit.
     """
     parts = []
     syn = segment.flags & SYN

@@ -31,6 +31,7 @@ import zmq
 import zmq.auth
 
 SUCCESS, FAILURE, PENDING = 0, 0xC0000001, 0x103
+RECEIVE_FLAGS_RESOURCES = 2
 OID_TCP_TASK_OFFLOAD = 0xFC010201
 QUERY, SET = 0, 1
 CHIMNEY_TASK = 0x100
@@ -167,7 +168,7 @@ class Host:
             # Nothing was posted and no peer exists; should data come all the same, it is not taken.
             "ProtocolTcpOffloadReceiveIndicate": lambda call_id, _: self.answer(call_id, 0xC023100E, 0),
             "ProtocolIndicateOffloadEvent": lambda call_id, p: self.answer(call_id, None, p[1]),
-            "ProtocolReceiveNetBufferLists": lambda _, p: None,
+            "ProtocolReceiveNetBufferLists": self.frames_received,
             "ProtocolInitiateOffloadComplete": self.list_complete,
             "ProtocolQueryOffloadComplete": self.list_complete,
             "ProtocolTerminateOffloadComplete": self.list_complete,
@@ -397,6 +398,13 @@ class Host:
         handle, event, information = params
         name = next((o.name for o in self.objects if o.handle == handle), f"{handle:#x}")
         print(f"event: {name}: {EVENTS.get(event, event)} {information}")
+
+    def frames_received(self, call_id: int | None, params: list[Any]) -> None:
+        """Frames beside the chimney: nobody here wants them, so their lists go back at once (section 12)."""
+        lists, flags = params[1], params[4]
+        if not flags & RECEIVE_FLAGS_RESOURCES and self.binding is not None:
+            home = {k: lists[k] for k in ("NetBufferList", "SourceHandle")}
+            self.send("NdisReturnNetBufferLists", None, [self.binding, home, 0])
 
 
 # --- the conversation ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from hoststack import (
     initiate,
     invalidate,
     io,
+    packets,
     power,
     query,
     reachability,
@@ -70,8 +71,10 @@ class HostDriver(Engine):
         self.bind = bind
         self.upload_policy = upload_policy
         self.parameters = parameters or NdisTcpConnectionOffloadParameters()
+        #: Called with the frames that come beside the chimney, once per indication.
+        self.on_frames: Callable[[list[bytes]], None] | None = None
+        self.packets = packets.PacketBooks()
         self._protocol: int | None = None
-        self._frames = 0
 
     # -- what a host does ----------------------------------------------------------------------
 
@@ -190,6 +193,10 @@ class HostDriver(Engine):
         """
         return io.deliver(self, tcb, segments)
 
+    def transmit_frames(self, frames: list[bytes]) -> int:
+        """Send whole Ethernet frames beside the chimney; returns how many went down, the rest is dropped."""
+        return packets.transmit(self, frames)
+
     def forget(self, tcb: Tcb) -> None:
         """Drop a closed connection from :attr:`tcbs`. ``LocalProtocolError`` while it is not in the host."""
         if tcb.handle is not None or tcb.waiting is not None:
@@ -241,6 +248,9 @@ class HostDriver(Engine):
             )
         adapter = str(parameters["AdapterName"])
         binding = Binding(0, 0, adapter, capabilities, int(parameters.get("Epoch") or 0))
+        binding.mac = parameters.get("CurrentMacAddress")
+        binding.mtu = parameters.get("MtuSize")
+        binding.link_speed = parameters.get("XmitLinkSpeed")
         binding.context = self.ndis.heap.allocate(binding)
         status, handle = yield self.ndis.open_adapter_ex(
             self._protocol, binding.context, {"AdapterName": adapter}
@@ -331,7 +341,10 @@ class HostDriver(Engine):
             "operations": len(self.pending) + len(self.waiting) + len(self.chimney.oids),
             "posted": len(self.posted),
             "returns": len(self.returns),
-            "frames": self._frames,
+            "sends": len(self.packets.sends),
+            "frames out": self.packets.sent,
+            "frames": self.packets.received,
+            "frames dropped": self.packets.dropped + self.packets.failed.total(),
             "violations": self.violations,
             "events dropped": self.events_dropped,
         }
@@ -406,8 +419,12 @@ class HostDriver(Engine):
     ) -> None:
         chimney.oid_completed(self, oid_request, status, reason)
 
+    def protocol_send_net_buffer_lists_complete(
+        self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
+    ) -> None:
+        packets.completed(self, chain)
+
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
-        """Frames that did not come through the chimney: counted; who runs a TCP beside it overrides this."""
-        self._frames += len(chain)
+        packets.received(self, protocol_binding_context, chain, receive_flags)

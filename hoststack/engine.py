@@ -41,7 +41,10 @@ Script = Generator[Operation, Operation, str | None]
 
 @dataclass(slots=True, eq=False)
 class Binding:
-    """The binding to one adapter. ``context`` is what NDIS gives back as ProtocolBindingContext."""
+    """The binding to one adapter. ``context`` is what NDIS gives back as ProtocolBindingContext.
+
+    ``mac``, ``mtu`` and ``link_speed`` (bits per second) are what the adapter says of itself, None for nothing.
+    """
 
     context: int
     handle: int
@@ -49,6 +52,9 @@ class Binding:
     capabilities: NdisTcpConnectionOffload | None
     epoch: int
     unbinding: bool = False
+    mac: bytes | None = None
+    mtu: int | None = None
+    link_speed: int | None = None
 
 
 @dataclass(slots=True, eq=False)

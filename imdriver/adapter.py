@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["LowerBinding", "VirtualAdapter"]
+__all__ = ["FACTS", "LowerBinding", "VirtualAdapter"]
+
+#: What an adapter says of itself beside its capabilities; a virtual adapter says what the one below says.
+FACTS: Final = ("CurrentMacAddress", "MtuSize", "XmitLinkSpeed", "RcvLinkSpeed")
 
 
 @dataclass(slots=True, eq=False)
@@ -32,11 +35,13 @@ class LowerBinding:
     """The binding to the adapter below.
 
     ``context``: its address, used as ProtocolBindingContext; ``handle``: NdisBindingHandle, None until it
-    is open; ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below, as a map.
+    is open; ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below, as a map; ``facts``:
+    address, MTU and speeds as reported from below, nil where nothing was.
     """
 
     adapter_name: str
     context: int = 0
     handle: int | None = None
     capabilities: dict[str, Any] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
     closing: bool = False

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from ndisbus.errors import LocalProtocolError
 
 __all__ = ["ChimneyPolicy", "ImConfig"]
+
+
+_MAC_SIZE: Final = 6
 
 
 class ChimneyPolicy(StrEnum):
@@ -25,7 +30,8 @@ class ImConfig:
     adapters above. ``register_chimney`` false makes a driver that knows nothing of the chimney but forwards
     the capability report of the driver below (the case of R-REG-10). ``vlan_id`` (12 bits) and
     ``user_priority`` (3 bits) are written into the state of initiates that pass (R-IM-17); None leaves it
-    alone. Raises :class:`LocalProtocolError` for values that do not fit.
+    alone. ``macs``: link addresses of virtual adapters by name; the others have that of the adapter below.
+    Raises :class:`LocalProtocolError` for values that do not fit.
     """
 
     name: str = "im"
@@ -35,10 +41,14 @@ class ImConfig:
     register_chimney: bool = True
     vlan_id: int | None = None
     user_priority: int | None = None
+    macs: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(set(self.adapters)) != len(self.adapters):
             raise LocalProtocolError(f"the virtual adapters {', '.join(self.adapters)} need different names")
+        for adapter, mac in self.macs.items():
+            if len(mac) != _MAC_SIZE or mac[0] & 1:
+                raise LocalProtocolError(f"{mac.hex(':')} of {adapter} is no unicast address of 6 bytes")
         if self.vlan_id is not None and not 0 <= self.vlan_id < 1 << 12:
             raise LocalProtocolError(f"VlanId {self.vlan_id} does not fit 12 bits", rule="R-IM-17")
         if self.user_priority is not None and not 0 <= self.user_priority < 1 << 3:

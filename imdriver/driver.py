@@ -10,28 +10,33 @@ from imdriver.indications import Indications
 from imdriver.io import IoOperations
 from imdriver.oids import OidRequests
 from imdriver.operations import StateOperations
+from imdriver.packets import ImPacketEntry, Packets
 from ndisbus.errors import LocalProtocolError
 
 __all__ = ["ImDriver"]
 
 
-class ImDriver(StateOperations, IoOperations, OidRequests, Indications):
+class ImDriver(StateOperations, IoOperations, OidRequests, Packets, Indications):
     """An intermediate driver: a protocol edge below, a miniport edge with virtual adapters above."""
 
     def inspect(self) -> dict[str, int]:
         """Counted in the heap itself, so an entry that was lost track of shows."""
-        call_entries = io_entries = offload_entries = 0
+        call_entries = io_entries = packet_entries = offload_entries = 0
         for address, o in self.ndis.heap.objects.items():
             if type(o) is ImCallEntry:
                 call_entries += 1
             elif type(o) is ImIoEntry:
                 io_entries += 1
+            elif type(o) is ImPacketEntry:
+                packet_entries += 1
             elif type(o) is ImOffloadEntry and address == o.entry_address:
                 offload_entries += 1
         return {
             "call_entries": call_entries,
             "offload_entries": offload_entries,
             "io_entries": io_entries,
+            "packet_entries": packet_entries,
+            "packets_above": len(self.passed_up),
             "adapters": len(self.adapters),
             "refused": self.refused,
             "stray_indications": self.strays,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from imdriver.adapter import LowerBinding, VirtualAdapter
+from imdriver.adapter import FACTS, LowerBinding, VirtualAdapter
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry, ImOidEntry, free_offload_entries
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
@@ -40,6 +40,8 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         self.io: dict[int, ImIoEntry] = {}
         #: Lists below that nobody above waits for any more, for their adapter was halted, say.
         self.orphans: set[int] = set()
+        #: Indicated frames that are above: list -> how many adapters have it, SourceHandle from below.
+        self.passed_up: dict[int, list[Any]] = {}
         #: Requests not passed down because the driver above named what is not there.
         self.refused = 0
         #: Indications about objects that are not there (any more).
@@ -120,9 +122,15 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         adapter.handle = ndis_miniport_handle
         passes = self.chimney is ChimneyPolicy.PASS and self.lower is not None
         capabilities = self.lower.capabilities if passes and self.lower else None
+        mac = self.config.macs.get(adapter.name)
         (status,) = yield self.ndis.m_set_miniport_attributes(
             ndis_miniport_handle,
-            {"MiniportAdapterContext": adapter.context, "TcpConnectionOffloadCapabilities": capabilities},
+            {
+                "MiniportAdapterContext": adapter.context,
+                "TcpConnectionOffloadCapabilities": capabilities,
+                **(self.lower.facts if self.lower is not None else {}),
+                **({"CurrentMacAddress": mac} if mac else {}),
+            },
         )
         if status == _SUCCESS and self.config.register_chimney:
             status, table = yield self.ndis.m_get_offload_handlers(
@@ -194,6 +202,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             return NdisStatus.FAILURE
         lower = self.lower = LowerBinding(parameters["AdapterName"])
         lower.capabilities = parameters.get("TcpConnectionOffloadCapabilities")
+        lower.facts = {name: parameters.get(name) for name in FACTS}
         lower.context = self.ndis.heap.allocate(lower)
         status, handle = yield self.ndis.open_adapter_ex(
             self.protocol, lower.context, {"AdapterName": lower.adapter_name}
@@ -244,6 +253,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         for o in [o for o in heap.objects.values() if type(o) is ImOidEntry]:
             heap.free(o.address)
         self.orphans.clear()
+        self.passed_up.clear()
 
     def protocol_net_pnp_event(
         self, protocol_binding_context: int | None, notification: dict[str, Any]

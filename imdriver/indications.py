@@ -1,7 +1,6 @@
 """Indications: each goes up with the same name, about the upper driver's own object (R-IM-01, R-IM-13).
 
-Page "propagating-an-indication.md". Status indications and frames that did not come through the chimney go
-to every virtual adapter.
+Page "propagating-an-indication.md". Status indications go to every virtual adapter.
 """
 
 from __future__ import annotations
@@ -110,16 +109,6 @@ class Indications(ImEdges):
         for adapter in list(self.adapters.values()):
             if adapter.handle is not None:
                 self.ndis.m_indicate_status_ex(adapter.handle, dict(status_indication))
-
-    def protocol_receive_net_buffer_lists(
-        self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
-    ) -> None:
-        """ProtocolReceiveNetBufferLists: every protocol above sees every frame and picks its own."""
-        for adapter in list(self.adapters.values()):
-            if adapter.handle is not None:
-                self.ndis.m_indicate_receive_net_buffer_lists(
-                    adapter.handle, chain, port_number, count, receive_flags
-                )
 
 
 def _copy_delta(block_list: BlockList, answered: Any) -> None:

@@ -155,6 +155,40 @@ class NdisCalls:
         """
         self.call("NdisOffloadTcpReceiveReturn", binding_handle, net_buffer_list)
 
+    def send_net_buffer_lists(
+        self,
+        binding_handle: int | None,
+        net_buffer_lists: NblChain,
+        port_number: int,
+        send_flags: int,
+    ) -> None:
+        """NdisSendNetBufferLists (nf-ndis-ndissendnetbufferlists.md); leads to MiniportSendNetBufferLists."""
+        self.call("NdisSendNetBufferLists", binding_handle, net_buffer_lists, port_number, send_flags)
+
+    def m_send_net_buffer_lists_complete(
+        self,
+        miniport_adapter_handle: int | None,
+        net_buffer_list: NblChain,
+        send_complete_flags: int,
+    ) -> None:
+        """NdisMSendNetBufferListsComplete (nf-ndis-ndismsendnetbufferlistscomplete.md); leads to
+        ProtocolSendNetBufferListsComplete.
+        """
+        self.call(
+            "NdisMSendNetBufferListsComplete", miniport_adapter_handle, net_buffer_list, send_complete_flags
+        )
+
+    def return_net_buffer_lists(
+        self,
+        binding_handle: int | None,
+        net_buffer_lists: NblChain,
+        return_flags: int,
+    ) -> None:
+        """NdisReturnNetBufferLists (nf-ndis-ndisreturnnetbufferlists.md); leads to
+        MiniportReturnNetBufferLists.
+        """
+        self.call("NdisReturnNetBufferLists", binding_handle, net_buffer_lists, return_flags)
+
     def m_offload_event_indicate(
         self,
         miniport_handle: int | None,

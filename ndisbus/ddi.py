@@ -24,6 +24,7 @@ __all__ = [
     "CALLS",
     "INDICATIONS",
     "IO_OPERATIONS",
+    "PACKET_SEND",
     "STATE_OPERATIONS",
     "Call",
     "Direction",
@@ -200,6 +201,16 @@ IO_OPERATIONS: Final = (
         "NdisTcpOffloadForwardComplete",
         "ProtocolTcpOffloadForwardComplete",
     ),
+)
+
+
+#: The send of the ordinary data path, beside the chimney: whole frames, through a binding.
+PACKET_SEND: Final = Operation(
+    "packet send",
+    "NdisSendNetBufferLists",
+    "MiniportSendNetBufferLists",
+    "NdisMSendNetBufferListsComplete",
+    "ProtocolSendNetBufferListsComplete",
 )
 
 
@@ -439,6 +450,60 @@ def _build() -> dict[str, Call]:
         _p("MiniportAdapterContext", f"NetBufferList:{NBL}"),
         op="receive return",
         source="nc-ndischimney-w_tcp_offload_receive_return_handler.md",
+    )
+    # The ordinary data path: frames that do not go through the chimney.
+    o = PACKET_SEND
+    chain = {"completed_by": o.completion, "completion_seen_as": o.completion_handler, "op": o.op}
+    add(
+        o.request,
+        Kind.REQUEST,
+        Direction.DOWN,
+        _p("NdisBindingHandle", f"NetBufferLists:{NBL}", "PortNumber:ulong", "SendFlags:ulong"),
+        leads_to=o.handler,
+        source="nf-ndis-ndissendnetbufferlists.md",
+        **chain,
+    )
+    add(
+        o.handler,
+        Kind.MINIPORT_HANDLER,
+        Direction.DOWN,
+        _p("MiniportAdapterContext", f"NetBufferList:{NBL}", "PortNumber:ulong", "SendFlags:ulong"),
+        source="nc-ndis-miniport_send_net_buffer_lists.md",
+        **chain,
+    )
+    add(
+        o.completion,
+        Kind.COMPLETION,
+        Direction.UP,
+        _p("MiniportAdapterHandle", f"NetBufferList:{NBL}", "SendCompleteFlags:ulong"),
+        leads_to=o.completion_handler,
+        op=o.op,
+        source="nf-ndis-ndismsendnetbufferlistscomplete.md",
+    )
+    add(
+        o.completion_handler,
+        Kind.PROTOCOL_HANDLER,
+        Direction.UP,
+        _p("ProtocolBindingContext", f"NetBufferList:{NBL}", "SendCompleteFlags:ulong"),
+        op=o.op,
+        source="nc-ndis-protocol_send_net_buffer_lists_complete.md",
+    )
+    add(
+        "NdisReturnNetBufferLists",
+        Kind.REQUEST,
+        Direction.DOWN,
+        _p("NdisBindingHandle", f"NetBufferLists:{NBL}", "ReturnFlags:ulong"),
+        leads_to="MiniportReturnNetBufferLists",
+        op="packet return",
+        source="nf-ndis-ndisreturnnetbufferlists.md",
+    )
+    add(
+        "MiniportReturnNetBufferLists",
+        Kind.MINIPORT_HANDLER,
+        Direction.DOWN,
+        _p("MiniportAdapterContext", f"NetBufferLists:{NBL}", "ReturnFlags:ulong"),
+        op="packet return",
+        source="nc-ndis-miniport_return_net_buffer_lists.md",
     )
     for i in INDICATIONS:
         add(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.errors import LocalProtocolError
 from ndisbus.status import NdisStatus
 
@@ -173,6 +174,18 @@ class MiniportDriver(Driver):
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
         """MiniportTcpOffloadReceiveReturn: always succeeds, has no completion (R-IND-12)."""
 
+    def miniport_send_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
+    ) -> None:
+        """MiniportSendNetBufferLists: each list is completed once; here none is sent."""
+        chain.statuses = [int(NdisStatus.NOT_SUPPORTED)] * len(chain)
+        self.ndis.m_send_net_buffer_lists_complete(self.adapter_handle(miniport_adapter_context), chain, 0)
+
+    def miniport_return_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, return_flags: int
+    ) -> None:
+        """MiniportReturnNetBufferLists: lists that were indicated are the miniport's again."""
+
 
 class ProtocolDriver(Driver):
     """A protocol edge that binds to nothing and takes note of nothing."""
@@ -263,7 +276,20 @@ class ProtocolDriver(Driver):
         """ProtocolIndicateOffloadEvent: returns (None, answered block list)."""
         return None, block_list
 
+    def protocol_send_net_buffer_lists_complete(
+        self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
+    ) -> None:
+        """ProtocolSendNetBufferListsComplete: the lists are the protocol's again, each with its status."""
+
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
-        """ProtocolReceiveNetBufferLists: frames that did not come through the chimney."""
+        """ProtocolReceiveNetBufferLists: frames that did not come through the chimney; given back at once."""
+        if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
+            self.return_packets(protocol_binding_context, chain)
+
+    def return_packets(self, protocol_binding_context: int, chain: NblChain) -> None:
+        """Give lists back that were indicated through a binding."""
+        handle = self.ndis.binding_handle(protocol_binding_context)
+        if handle is not None:
+            self.ndis.return_net_buffer_lists(handle, chain.pointers(), 0)

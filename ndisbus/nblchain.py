@@ -13,7 +13,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ndisbus.errors import DecodeError
-from ndisbus.nbl import NetBufferList, chain_from_wire, chain_to_wire, iter_chain
+from ndisbus.heap import Heap
+from ndisbus.nbl import (
+    Data,
+    NetBufferList,
+    chain_from_wire,
+    chain_to_wire,
+    data_of,
+    iter_chain,
+    iter_net_buffers,
+)
+from ndisbus.packets import LENGTHS, PACKET_SIZE, Packets
 
 __all__ = ["Attachments", "NblChain", "chain_addresses", "check_nbl_columns"]
 
@@ -61,10 +71,11 @@ class NblChain:
     """The NetBufferList parameter of an I/O call.
 
     ``addresses`` are the lists of the chain in order; ``source_handle`` is NDIS's routing value, the
-    same in each of them; ``statuses`` is filled in by whoever completes (one per list).
+    same in each of them; ``statuses`` is filled in by whoever completes (one per list). Their contents are
+    ``attachments``, or ``packets`` on the ordinary data path; None where only the pointers travel.
     """
 
-    __slots__ = ("addresses", "attachments", "context", "source_handle", "statuses")
+    __slots__ = ("addresses", "attachments", "context", "packets", "source_handle", "statuses")
 
     def __init__(
         self,
@@ -73,9 +84,11 @@ class NblChain:
         *,
         source_handle: int | None = None,
         statuses: list[int] | None = None,
+        packets: Packets | None = None,
     ) -> None:
         self.addresses = addresses
         self.attachments = attachments
+        self.packets = packets
         self.source_handle = source_handle
         self.statuses = statuses
         #: NET_BUFFER_LIST.Context: the context area a driver left in the list, e.g. its IM call entry.
@@ -92,6 +105,12 @@ class NblChain:
             statuses=[x.status for x in lists],
         )
 
+    @classmethod
+    def of_frames(cls, heap: Heap, frames: Sequence[Data], *, source_handle: int | None = None) -> NblChain:
+        """Fresh lists with a whole frame each, for the ordinary data path; none of them may be empty."""
+        addresses = list(heap.addresses(len(frames), PACKET_SIZE))
+        return cls(addresses, source_handle=source_handle, packets=Packets.of(frames))
+
     @property
     def address(self) -> int:
         """The PNET_BUFFER_LIST that was passed: the first list."""
@@ -99,8 +118,26 @@ class NblChain:
 
     def lists(self) -> list[NetBufferList]:
         """The lists as objects, in order. Raises :class:`DecodeError` for malformed descriptors."""
+        if self.packets is not None:
+            return self.packets.lists(self.addresses, self.source_handle)
         objects = self.attachments.read() if self.attachments else {}
         return [objects[a] for a in self.addresses]
+
+    def frames(self) -> list[bytes]:
+        """The data of every net buffer: on the ordinary data path, each is a frame.
+
+        Raises :class:`DecodeError` for malformed descriptors, :class:`LocalProtocolError` for data that
+        did not come along.
+        """
+        if self.packets is not None:
+            return self.packets.frames()
+        return [data_of(nb) for nbl in self.lists() for nb in iter_net_buffers(nbl)]
+
+    def pointers(self) -> NblChain:
+        """The same lists as they go back: addresses, SourceHandle and Status, the contents stay here."""
+        out = NblChain(self.addresses, source_handle=self.source_handle, statuses=self.statuses)
+        out.context = self.context
+        return out
 
     def __len__(self) -> int:
         return len(self.addresses)
@@ -117,6 +154,9 @@ class NblChain:
             cols["Status"] = self.statuses
         if self.context is not None:
             cols["Context"] = self.context
+        if self.packets is not None:
+            cols[LENGTHS] = self.packets.lengths
+            return cols, (self.packets.data,)
         if self.attachments is None:
             return cols, ()
         cols[_LISTS] = self.attachments.wire
@@ -125,12 +165,13 @@ class NblChain:
     @classmethod
     def from_wire(cls, cols: dict[str, Any], frames: Sequence[bytes]) -> NblChain:
         """From checked columns (see :func:`check_nbl_columns`)."""
-        wire = cols.get(_LISTS)
+        wire, lengths = cols.get(_LISTS), cols.get(LENGTHS)
         out = cls(
             cols["NetBufferList"],
             Attachments(wire, frames) if wire is not None else None,
             source_handle=cols.get("SourceHandle"),
             statuses=cols.get("Status"),
+            packets=Packets(lengths, frames[0]) if lengths is not None else None,
         )
         out.context = cols.get("Context")
         return out

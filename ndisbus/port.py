@@ -18,7 +18,7 @@ from typing import Any
 from ndisbus.blocklist import BlockList, Key
 from ndisbus.client import NdisCalls
 from ndisbus.codec import RETURN, Message
-from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL, Call, Kind, python_name
+from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL, PACKET_SEND, Call, Kind, python_name
 from ndisbus.driver import Answer, Driver, Reply, Steps
 from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
 from ndisbus.heap import Heap, NdisOffloadHandle
@@ -36,6 +36,9 @@ Outgoing = tuple[Message, Sequence[bytes]]
 #: A handler: the bound method, its call, its parameters that are memory, whether it is answered, and
 #: whether the port takes note of it.
 _Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
+
+#: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
+_BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
 
 _NOTICED = frozenset(
     (
@@ -76,9 +79,20 @@ class Ndis(NdisCalls):
         """Whether the bus knows this driver at the moment."""
         return self._port.attached
 
+    def binding_handle(self, protocol_binding_context: int) -> int | None:
+        """NdisBindingHandle of the binding that a ProtocolBindingContext names; None once it is closed."""
+        for handle, context in self._port.bindings.items():
+            if context == protocol_binding_context:
+                return handle
+        return None
+
     def resume(self, reply: Reply, answer: Answer) -> None:
         """Let a handler go on that waits for a :class:`Reply` of the driver's own making."""
         self._port.resume(reply, answer)
+
+    def run(self, steps: Steps) -> None:
+        """Run steps that wait for NDIS and that no handler returns: they began with a timer or a frame."""
+        self._port.step(steps)
 
 
 class DriverPort(SharedMemory):
@@ -315,8 +329,12 @@ class DriverPort(SharedMemory):
                 wire, frames = self.hand_back(call, a)
                 params.append(wire)
             elif carries == NBL:
+                if call.name in _BACK:
+                    a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
                 wire, frames = a.to_wire()
-                if call.kind is Kind.REQUEST and call.completed_by:
+                if call.op == PACKET_SEND.op and call.kind is Kind.REQUEST:
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, args[0], a.context)))
+                elif call.kind is Kind.REQUEST and call.completed_by:
                     anchor = self.ndis.heap.objects.get(args[0])
                     through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
                     self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))

@@ -47,6 +47,8 @@ class NdisStatus(IntEnum):
     NOT_SUPPORTED = 0xC00000BB
     INVALID_STATE = 0xC0000184
     REQUEST_ABORTED = 0xC001000C
+    RESET_IN_PROGRESS = 0xC001000D
+    INVALID_LENGTH = 0xC0010014
     ADAPTER_REMOVED = 0xC0010018
     SEND_ABORTED = 0xC023000C
     PAUSED = 0xC023002A
@@ -160,6 +162,18 @@ ALLOWED_STATUS: Final[dict[str, frozenset[NdisStatus]]] = {
     ),
     "disconnect": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
     "forward": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
+    "packet send": frozenset(
+        {
+            NdisStatus.SUCCESS,
+            NdisStatus.FAILURE,
+            NdisStatus.RESOURCES,
+            NdisStatus.NOT_SUPPORTED,
+            NdisStatus.RESET_IN_PROGRESS,
+            NdisStatus.INVALID_LENGTH,
+            NdisStatus.SEND_ABORTED,
+            NdisStatus.PAUSED,
+        }
+    ),
     "receive_indication_return": frozenset(
         {
             NdisStatus.SUCCESS,
@@ -170,6 +184,6 @@ ALLOWED_STATUS: Final[dict[str, frozenset[NdisStatus]]] = {
 }
 """The statuses each operation may end with, by the name of the operation.
 
-The first five are written to Status of every block of the tree, the next four to Status of every
+The first five are written to Status of every block of the tree, the next five to Status of every
 NET_BUFFER_LIST, the last is the return value of a receive indication.
 """

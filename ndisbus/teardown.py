@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ndisbus.blocklist import BlockList, Key
-from ndisbus.ddi import CALLS, Call, Kind, python_name
+from ndisbus.ddi import CALLS, PACKET_SEND, Call, Kind, python_name
 from ndisbus.driver import Reply
 from ndisbus.heap import NdisOffloadHandle
 from ndisbus.nblchain import NblChain
@@ -57,7 +57,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
             nbls.setdefault((call.name, through, context), []).append(address)
         port.sent_nbls.clear()
         for (name, through, context), addresses in nbls.items():
-            chain = NblChain(addresses)
+            chain = NblChain(addresses, source_handle=through)
             chain.context = context
             _abort_nbls(port, local, CALLS[name], through, chain)
         for block_list, call, binding in lists:
@@ -96,6 +96,8 @@ def local_call(port: DriverPort, call: Call, args: tuple[Any, ...]) -> Reply | N
             _fail_list(port, local, args[1], call, args[0])
         elif call.op == "oid":
             _fail_oid(port, local, args[0], args[1] if isinstance(args[1], dict) else args[1].to_wire())
+        elif call.op == PACKET_SEND.op:
+            _abort_nbls(port, local, call, args[0], args[1])
         elif call.completed_by:
             anchor = port.ndis.heap.objects.get(args[0])
             through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
@@ -164,6 +166,10 @@ def _fail_list(port: DriverPort, local: _Local, block_list: BlockList, call: Cal
 
 
 def _abort_nbls(port: DriverPort, local: _Local, call: Call, through: int | None, chain: NblChain) -> None:
-    chain.statuses = [int(NdisStatus.REQUEST_ABORTED)] * len(chain)
     context = port.bindings.get(through or 0) or next(iter(port.bindings.values()), 0)
+    if call.op == PACKET_SEND.op:
+        chain.statuses = [int(NdisStatus.SEND_ABORTED)] * len(chain)
+        _handle(port, local, call.completion_seen_as, context, chain, 0)
+        return
+    chain.statuses = [int(NdisStatus.REQUEST_ABORTED)] * len(chain)
     _handle(port, local, call.completion_seen_as, context, chain)

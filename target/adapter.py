@@ -62,6 +62,8 @@ class Adapter:
         #: Lists for chimney receive indications and uploaded data, and for ordinary indications (R-REG-08).
         self.chimney_pool = NblPool(self.heap)
         self.receive_pool = NblPool(self.heap)
+        #: Sends one frame on the wire; None: no cable is plugged in.
+        self.wire_out: Callable[[bytes], None] | None = None
         self.hung = False
         self.halting: Reply | None = None
 

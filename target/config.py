@@ -18,7 +18,7 @@ from ndisbus.structures import (
     NdisTcpConnectionOffload,
 )
 
-__all__ = ["TargetConfig"]
+__all__ = ["TargetConfig", "VoluntaryUploads"]
 
 _USABLE_ENCAPSULATION: Final = (
     NdisEncapsulation.NDIS_ENCAPSULATION_IEEE_802_3
@@ -30,12 +30,45 @@ _COUNTS: Final = (
     "tcp_entries",
     "hw_address_entries",
     "ip_address_entries",
+    "mtu",
+    "link_speed",
+    "receive_buffers",
     "max_rcv_window",
     "max_path_mtu",
     "xmit_reserve",
     "buffered_data_bytes",
     "backlog_step",
+    "held_bytes",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoluntaryUploads:
+    """Limits beyond which an upload is asked for that the host may decline (R-EVT-12, R-EVT-13); None: never."""
+
+    drop_rate: int | None = None
+    """HighDropRate: segments retransmitted in 100 sent."""
+    out_of_order: int | None = None
+    """HighOutOfOrderPackets: segments out of sequence in 100 received."""
+    fragments: int | None = None
+    """HighFragmentation: datagrams of the connection that came in fragments."""
+    low_activity: float | None = None
+    """LowActivity: seconds without a segment in either direction."""
+    no_preposting: int | None = None
+    """NoBufferPreposting: indications in a row, for want of a posted receive request."""
+    small_io: int | None = None
+    """SmallIO: bytes; receive requests in a row are smaller (as many as ``small_io_requests``)."""
+    small_io_requests: int = 16
+    sample: int = 100
+    """Segments after which a rate means something."""
+
+    def __post_init__(self) -> None:
+        for name in ("drop_rate", "out_of_order", "fragments", "low_activity", "no_preposting", "small_io"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise LocalProtocolError(f"voluntary.{name} = {value}: must be positive, or None")
+        if self.sample < 1 or self.small_io_requests < 1:
+            raise LocalProtocolError("voluntary.sample and voluntary.small_io_requests are at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +94,17 @@ class TargetConfig:
     interface_vlans: frozenset[int] = frozenset()
     """Nonzero VLAN identifiers configured for the interface (R-VLAN-03, R-VLAN-04)."""
     mac: bytes = b"\x02\x00\x00\x00\x00\x01"
-    """The interface's own address; it takes no entry (R-STATE-10)."""
+    """The own address of the first adapter's interface; it takes no entry (R-STATE-10). The second adapter's
+    is the next higher one, and so on."""
+    wires: tuple[str, ...] = ()
+    """What each adapter is plugged into, in their order (:mod:`ndisbus.wire.spec`); those without a spec, or
+    with ``none``, have no wire. Connections on an adapter without a wire stand still."""
+    mtu: int = 1500
+    """Longest payload of an Ethernet frame (MtuSize)."""
+    link_speed: int = 10_000_000_000
+    """Bits per second, in both directions."""
+    receive_buffers: int = 8192
+    """Lists for ordinary indications; a frame that finds none is dropped."""
     max_rcv_window: int = 1 << 30
     max_path_mtu: int = 65536
     xmit_buffer_bytes: int | None = None
@@ -93,6 +136,12 @@ class TargetConfig:
 
     latency: float = 0.0
     """Seconds between a request and its completion; 0: completed inside the handler (R-BLK-15)."""
+    drop_corrupt: bool = False
+    """Packets with a corrupt header are dropped and counted instead of being passed to the host (R-STAT-06)."""
+    held_bytes: int = 256 << 10
+    """Frames of one connection that wait for its upload, at most (R-IP-08)."""
+    voluntary: VoluntaryUploads = VoluntaryUploads()
+    """When the upload of a connection is asked for that the host may decline."""
     fail_terminate_twice: bool = True
     """A terminate that fails is followed by events and awaits another terminate (R-DIS-43).
 
@@ -109,6 +158,10 @@ class TargetConfig:
             raise LocalProtocolError("neither IPv4 nor IPv6 is supported", rule="R-OID-10")
         if self.vlan_entries < 1:
             raise LocalProtocolError(f"vlan_entries = {self.vlan_entries}: at least 1", rule="R-VLAN-01")
+        if len(self.mac) != 6 or self.mac[0] & 1:
+            raise LocalProtocolError(f"mac {self.mac.hex(':')}: six bytes of a station's address")
+        if len(self.wires) > len(self.adapters):
+            raise LocalProtocolError(f"{len(self.wires)} wires for {len(self.adapters)} adapters")
         if not all(0 < v < 4096 for v in self.interface_vlans):
             raise LocalProtocolError(f"interface_vlans {sorted(self.interface_vlans)}: 1 to 4095 each")
         for name in _COUNTS:
@@ -116,6 +169,14 @@ class TargetConfig:
                 raise LocalProtocolError(f"{name} = {getattr(self, name)}: must not be negative")
         if self.latency < 0 or self.backlog_interval < 0:
             raise LocalProtocolError("latency and backlog_interval are seconds, 0 or more")
+
+    def of_adapter(self, name: str) -> TargetConfig:
+        """The configuration of one adapter: the same but for the interface's own address."""
+        i = self.adapters.index(name) if name in self.adapters else 0
+        if not i:
+            return self
+        number = int.from_bytes(self.mac[1:], "big") + i & (1 << 40) - 1
+        return replace(self, mac=self.mac[:1] + number.to_bytes(5, "big"))
 
     def capabilities(self) -> NdisTcpConnectionOffload:
         """NDIS_TCP_CONNECTION_OFFLOAD: what the hardware can do (R-OID-09, R-OID-10)."""

@@ -16,7 +16,7 @@ from ndisbus.structures import (
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
-from target import control, io
+from target import control, io, packets
 from target.adapter import Adapter
 from target.config import TargetConfig
 from target.delivery import deliver
@@ -86,6 +86,10 @@ class TargetDriver(MiniportDriver):
         attributes = {
             "MiniportAdapterContext": adapter.address,
             "TcpConnectionOffloadCapabilities": self.config.capabilities().to_wire(),
+            "CurrentMacAddress": adapter.config.mac,
+            "MtuSize": adapter.config.mtu,
+            "XmitLinkSpeed": adapter.config.link_speed,
+            "RcvLinkSpeed": adapter.config.link_speed,
         }
         (status,) = yield self.ndis.m_set_miniport_attributes(ndis_miniport_handle, attributes)
         if status == NdisStatus.SUCCESS:
@@ -203,9 +207,28 @@ class TargetDriver(MiniportDriver):
         """MiniportTcpOffloadReceiveReturn: always succeeds; the last list lets a waiting halt go on."""
         adapter = self._adapter(miniport_adapter_context)
         io.receive_return(adapter, chain)
+        self._go_on_halting(adapter)
+
+    def _go_on_halting(self, adapter: Adapter) -> None:
         if adapter.halting is not None and not adapter.nbls_outstanding:
             reply, adapter.halting = adapter.halting, None
             self.ndis.resume(reply, (int(NdisStatus.SUCCESS),))
+
+    # -- frames beside the chimney -------------------------------------------------------------
+
+    def miniport_send_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
+    ) -> None:
+        """MiniportSendNetBufferLists."""
+        packets.send(self._adapter(miniport_adapter_context), chain, send_flags)
+
+    def miniport_return_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, return_flags: int
+    ) -> None:
+        """MiniportReturnNetBufferLists; the last list lets a waiting halt go on."""
+        adapter = self._adapter(miniport_adapter_context)
+        packets.take_back(adapter, chain)
+        self._go_on_halting(adapter)
 
     # -- time, counters, commands --------------------------------------------------------------
 

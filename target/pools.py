@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ndisbus.heap import Heap
 from ndisbus.nbl import NetBufferList, make_net_buffer_list
+from ndisbus.nblchain import NblChain
 
 __all__ = ["NblPool"]
 
@@ -13,7 +14,7 @@ class NblPool:
 
     def __init__(self, heap: Heap) -> None:
         self._heap = heap
-        self.lent: dict[int, NetBufferList] = {}
+        self.lent: dict[int, NetBufferList | None] = {}
 
     def __len__(self) -> int:
         return len(self.lent)
@@ -25,10 +26,19 @@ class NblPool:
         self.lent[nbl.address] = nbl
         return nbl
 
+    def lend_frames(self, frames: list[bytes]) -> NblChain:
+        """A list for each frame, for one ordinary indication."""
+        chain = NblChain.of_frames(self._heap, frames)
+        lists = dict.fromkeys(chain.addresses)
+        self._heap.objects.update(lists)
+        self.lent.update(lists)
+        return chain
+
     def take_back(self, address: int) -> bool:
         """A lent list is the target's again, and freed. False if it is none of this pool's."""
-        if self.lent.pop(address, None) is None:
+        if address not in self.lent:
             return False
+        del self.lent[address]
         self._heap.free(address)
         return True
 

@@ -126,6 +126,7 @@ class BindingPart(Core):
             "AdapterName": adapter.name,
             "TcpConnectionOffloadCapabilities": adapter.capabilities,
             "Epoch": adapter.driver.epoch,
+            **adapter.facts,
         }
 
         def bound(_: list[Any] | None) -> None:
@@ -190,6 +191,7 @@ class BindingPart(Core):
         """NdisCloseAdapterEx, or the same by force: closed once nothing is in flight or left below."""
         if binding.state in (BindingState.OPEN, BindingState.UNBINDING):
             binding.state = BindingState.CLOSING
+            binding.protocol.past_bindings.add(binding.handle)
             self.settle(binding)
 
     def settle(self, binding: Binding) -> None:
@@ -198,7 +200,10 @@ class BindingPart(Core):
         Block lists that are under way come back first. Net buffer lists need not: a posted receive may wait
         for data forever, and its connection's terminate is what ends it (R-TERM-08).
         """
-        if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED) or binding.lists:
+        if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED):
+            return
+        self.take_back_packets(binding)
+        if binding.lists:
             return
         adapter = binding.adapter
         left = binding.objects | binding.lost
@@ -215,6 +220,7 @@ class BindingPart(Core):
             self.ndis_terminate(binding, list(left))
             return
         self.abort_nbls(adapter, binding)
+        self.abort_packets(adapter, binding)
         if binding.outstanding or binding.handle not in self.bindings:
             return
         binding.objects.clear()

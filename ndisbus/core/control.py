@@ -186,7 +186,9 @@ class ControlPart(Core):
                     "Virtual": a.virtual,
                     "Paused": a.paused,
                     "ChimneyOwner": a.chimney_owner.protocol.name if a.chimney_owner else None,
-                    "Outstanding": len(a.requests) + len(a.nbls) + len(a.oids),
+                    "Outstanding": len(a.requests) + len(a.nbls) + len(a.oids) + len(a.sends),
+                    "Sends": len(a.sends),
+                    "Receives": len(a.indicated),
                     "OldestAge": max(ages, default=0.0),
                     "Completed": a.completed,
                 }
@@ -199,6 +201,7 @@ class ControlPart(Core):
                     "Adapter": b.adapter.name,
                     "State": b.state.value,
                     "Outstanding": b.outstanding,
+                    "Received": len(b.received),
                     "Objects": {k: layers.get(k, 0) for k in ("neighbor", "path", "tcp")},
                 }
             )
@@ -215,7 +218,9 @@ class ControlPart(Core):
                         "Virtual": a.virtual,
                         "Paused": a.paused,
                         "ChimneyOwner": None,
-                        "Outstanding": len(a.requests) + len(a.nbls) + len(a.oids),
+                        "Outstanding": len(a.requests) + len(a.nbls) + len(a.oids) + len(a.sends),
+                        "Sends": len(a.sends),
+                        "Receives": len(a.indicated),
                         "OldestAge": 0.0,
                         "Completed": a.completed,
                     }

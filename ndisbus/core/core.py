@@ -21,6 +21,7 @@ from ndisbus.core.indications import IndicationPart
 from ndisbus.core.io import IoPart
 from ndisbus.core.model import BugCheck, CoreConfig, Peer, Pending
 from ndisbus.core.oids import OidPart
+from ndisbus.core.packets import PacketPart
 from ndisbus.core.registration import RegistrationPart
 from ndisbus.core.removal import RemovalPart
 from ndisbus.core.requests import RequestPart
@@ -78,6 +79,7 @@ class NdisCore(
     RequestPart,
     CompletionPart,
     IoPart,
+    PacketPart,
     OidPart,
     IndicationPart,
     RegistrationPart,
@@ -126,6 +128,7 @@ class NdisCore(
             self._handlers[o.request] = self.io_down(o)
             self._handlers[o.completion] = self.io_up(o)
         self._handlers |= self.io_handlers()
+        self._handlers |= self.packet_handlers()
         self._handlers |= self.oid_handlers()
         self._handlers |= self.indication_handlers()
         self._handlers |= self.registration_handlers()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.blocklist import Key
 from ndisbus.core.base import Core
 from ndisbus.core.model import Pending
-from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS, Direction
+from ndisbus.ddi import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS, Direction
 from ndisbus.status import status_symbol
 
 if TYPE_CHECKING:
     from ndisbus.codec import Message
-    from ndisbus.core.model import Adapter, NblRequest, Peer, Request
+    from ndisbus.core.model import Adapter, NblRequest, PacketSend, Peer, Request
     from ndisbus.faults import Fault
 
 __all__ = ["FaultPart"]
@@ -29,6 +29,8 @@ _DIRECTIONS: Final = {Direction.DOWN: "down", Direction.UP: "up"}
 _BLOCKS: Final = frozenset(o.handler for o in STATE_OPERATIONS)
 _IO: Final = frozenset(o.handler for o in IO_OPERATIONS)
 _IO_COMPLETIONS: Final = frozenset(o.completion for o in IO_OPERATIONS)
+#: A fault that drops one of these loses frames as a wire does; the lists themselves go back.
+_FRAMES: Final = frozenset(("NdisMIndicateReceiveNetBufferLists", "ProtocolReceiveNetBufferLists"))
 
 
 class FaultPart(Core):
@@ -77,6 +79,8 @@ class FaultPart(Core):
         if fault.action in ("drop", "delay"):
             self._waylay(peer, message)
         if fault.action == "drop":
+            if message[0] in _FRAMES:
+                self.drop_indication(message[0], peer, message[2])
             return True
         if fault.action == "delay":
             self.schedule(self.now + fault.delay, lambda: self._late(peer, message, frames))
@@ -98,6 +102,10 @@ class FaultPart(Core):
     def _waylay(self, peer: Peer, message: Message) -> None:
         """The completion of these lists does not come, or late: no fault of the driver that made it."""
         args = message[2]
+        if message[0] == PACKET_SEND.completion and len(args) > 1 and type(args[1]) is dict:
+            for adapter in peer.adapters:
+                _waylay_sends(adapter, args[1])
+            return
         if message[0] not in _IO_COMPLETIONS or len(args) != 2 or type(args[1]) is not dict:
             return
         lists = args[1].get("NetBufferList")
@@ -126,6 +134,11 @@ class FaultPart(Core):
         if fault is None:
             return False
         if fault.action == "drop":
+            if message[0] in _FRAMES:
+                self.drop_indication(message[0], peer, message[2])
+            elif message[0] == PACKET_SEND.handler:
+                for adapter in peer.adapters:
+                    _waylay_sends(adapter, message[2][1])
             return True
         if fault.action == "delay":
             self.schedule(self.now + fault.delay, lambda: self._send_late(peer, message, frames))
@@ -158,6 +171,10 @@ class FaultPart(Core):
             holder = next(a for a in adapters if addresses[0] in a.nbls)
             lists = {a: holder.nbls[a] for a in addresses}
             self.schedule(self.now, lambda: self._fail_nbls(holder, lists, status))
+        elif name == PACKET_SEND.handler:
+            holder = next(a for a in adapters if args[1]["NetBufferList"][0] in a.sends)
+            given = {a: holder.sends[a] for a in args[1]["NetBufferList"]}
+            self.schedule(self.now, lambda: self._fail_packets(holder, given, status))
         else:  # MiniportOidRequest, which is answered
             self.schedule(self.now, lambda: self._fail_call(peer, call_id, status))
         return True
@@ -170,6 +187,11 @@ class FaultPart(Core):
         held = [a for a, r in lists.items() if adapter.nbls.get(a) is r]
         if held:
             self.return_nbls(adapter, held, status)
+
+    def _fail_packets(self, adapter: Adapter, lists: dict[int, PacketSend], status: int) -> None:
+        held = [a for a, r in lists.items() if adapter.sends.get(a) is r]
+        if held:
+            self.finish_packets(adapter, held, status)
 
     def _fail_call(self, peer: Peer, call_id: int | None, status: int) -> None:
         pending = peer.pending.pop(call_id or 0, None)
@@ -219,6 +241,13 @@ class FaultPart(Core):
             event["list"] = message[2][0]
             event["information"] = list(message[2][1:])
         trace(event)
+
+
+def _waylay_sends(adapter: Adapter, columns: dict[str, Any]) -> None:
+    lists = columns.get("NetBufferList")
+    for a in lists if type(lists) is list else ():
+        if type(a) is int and a in adapter.sends:
+            adapter.sends[a].waylaid = True
 
 
 def _symbol(status: Any) -> str:

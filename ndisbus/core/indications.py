@@ -38,7 +38,6 @@ class IndicationPart(Core):
             "NdisTcpOffloadReceiveHandler": self._receive_indicate,
             "NdisMOffloadEventIndicate": self._offload_event,
             "NdisMIndicateStatusEx": self._status,
-            "NdisMIndicateReceiveNetBufferLists": self._receive_frames,
         }
 
     def _owner(self, peer: Peer, handle: Any, parameter: str) -> Binding | None:
@@ -177,17 +176,6 @@ class IndicationPart(Core):
             report = indication.status_buffer
             if isinstance(report, NdisTcpConnectionOffload):
                 adapter.capabilities = wire["StatusBuffer"] if report.is_recognised() else None
-
-    def _receive_frames(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
-        handle, chain, *rest = message[2]  # the others are numbers, and checked
-        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
-        columns = check_nbl_columns(chain, "NdisMIndicateReceiveNetBufferLists.NetBufferLists")
-        for binding in list(adapter.bindings):
-            if binding.state in _BOUND:
-                out: Message = ["ProtocolReceiveNetBufferLists", None, [binding.context, columns, *rest]]
-                if frames:
-                    out.append(len(frames))
-                self.send(binding.protocol, out, frames)
 
 
 def _check_consumed(values: list[Any]) -> None:

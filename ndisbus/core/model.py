@@ -18,6 +18,7 @@ __all__ = [
     "CoreConfig",
     "NblRequest",
     "OidRequest",
+    "PacketSend",
     "Peer",
     "Pending",
     "Request",
@@ -142,6 +143,8 @@ class Peer:
     #: Bindings that NDIS closed; the driver may still close them once. The value is the binding's context
     #: if it was closed by force: what comes late through it fails. Otherwise it was given up, and is None.
     closed_handles: dict[int, int | None] = field(default_factory=dict)
+    #: All of its bindings that are closed or closing: NDIS has taken back what was indicated through them.
+    past_bindings: set[int] = field(default_factory=set)
     watched: bool = False
 
     @property
@@ -171,11 +174,17 @@ class Adapter:
     capabilities: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
+    #: What protocols are told of it when they are bound: CurrentMacAddress, MtuSize, link speeds.
+    facts: dict[str, Any] = field(default_factory=dict)
     chimney_owner: Binding | None = None
     paused: bool = False
     bindings: list[Binding] = field(default_factory=list)
     requests: dict[int, Request] = field(default_factory=dict)
     nbls: dict[int, NblRequest] = field(default_factory=dict)
+    #: The ordinary data path: lists given to the driver to send, and lists that it indicated, with how many
+    #: bindings have not returned them.
+    sends: dict[int, PacketSend] = field(default_factory=dict)
+    indicated: dict[int, int] = field(default_factory=dict)
     oids: dict[int, OidRequest] = field(default_factory=dict)
     on_halted: Callable[[], None] | None = None
     completed: int = 0
@@ -211,6 +220,8 @@ class Binding:
     lists: int = 0
     #: The net buffer lists among them, by the OffloadHandle of their connection.
     io: dict[int, set[int]] = field(default_factory=dict)
+    #: Lists that were indicated to its protocol and are not returned.
+    received: dict[int, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -253,6 +264,17 @@ class NblRequest:
     waylaid: bool = False
     #: It went along with its connection: when nobody can complete it, it comes home with that, too.
     along: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class PacketSend:
+    """The net buffer lists of one NdisSendNetBufferLists that an adapter has not completed."""
+
+    binding: Binding
+    context: int | None
+    started_at: float
+    #: A fault took it or its completion away: the driver below will not complete it.
+    waylaid: bool = False
 
 
 @dataclass(slots=True, eq=False)

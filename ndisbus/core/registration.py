@@ -36,6 +36,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 #: How many closed epochs are remembered.
 _MAX_CLOSED: Final = 64
 
+#: Longest link address (NDIS_MAX_PHYS_ADDRESS_LENGTH), and the other facts with the bound of each.
+_MAX_MAC: Final = 32
+_NUMBERS: Final = {"MtuSize": 1 << 32, "XmitLinkSpeed": 1 << 64, "RcvLinkSpeed": 1 << 64}
+
 #: Header.Type -> what is registered by it, and its structure. Provider structures belong to the
 #: miniport edge, client structures to the protocol edge (R-DIS-44).
 _CHARACTERISTICS: Final[dict[int, tuple[str, type[Characteristics]]]] = {
@@ -287,6 +291,7 @@ class RegistrationPart(Core):
                 capabilities = None  # R-OID-09
         adapter.context = context
         adapter.capabilities = capabilities
+        adapter.facts = _facts(attributes)
         self.answer(peer, message, _SUCCESS)
 
     def _get_offload_handlers(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
@@ -374,6 +379,19 @@ class RegistrationPart(Core):
             peer.given_up.add(binding.adapter.handle)
         self.answer(peer, message, _SUCCESS)
         self.close_binding(binding)
+
+
+def _facts(attributes: dict[str, Any]) -> dict[str, Any]:
+    """What a miniport says of its adapter, for BindParameters; a member that is missing is nil."""
+    mac = attributes.get("CurrentMacAddress")
+    if mac is not None and (type(mac) is not bytes or not 0 < len(mac) <= _MAX_MAC):
+        raise Violation("MiniportAttributes.CurrentMacAddress", f"1 to {_MAX_MAC} bytes expected")
+    facts: dict[str, Any] = {"CurrentMacAddress": mac}
+    for name, limit in _NUMBERS.items():
+        facts[name] = value = attributes.get(name)
+        if value is not None and (type(value) is not int or not 0 <= value < limit):
+            raise Violation(f"MiniportAttributes.{name}", f"{value!r} is no number of its size")
+    return facts
 
 
 def _names(value: Any, where: str) -> Iterable[str]:

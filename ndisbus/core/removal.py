@@ -68,6 +68,7 @@ class RemovalPart(Core):
         adapter.driver.adapters.remove(adapter)
         # Net buffer lists first, as always: those of a connection are back before its terminate completes.
         self.abort_nbls(adapter)
+        self.abort_packets(adapter)
         for request in list(adapter.requests.values()):
             self.fail_up(adapter, request, _FAILURE)
         self.abort_oids(adapter)
@@ -149,6 +150,12 @@ class RemovalPart(Core):
                     continue  # a paused target may queue them for as long as it likes (R-PAUSE-02)
                 if not any(root in b.adapter.requests for b in peer.bindings):
                     return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
+            for first, send in adapter.sends.items():
+                if send.waylaid or any(first in b.adapter.sends for b in peer.bindings):
+                    continue
+                if self.now - send.started_at > limit:
+                    return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
+                break  # they stand in the order in which they came
             for oid in adapter.oids.values():
                 if self.now - max(oid.started_at, oid.back_at) <= limit:
                     continue

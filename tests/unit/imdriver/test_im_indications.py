@@ -122,12 +122,17 @@ def test_a_blocking_driver_keeps_the_chimneys_indications_to_itself(make_bench: 
 
 
 def test_frames_go_to_every_virtual_adapter(bench: Any) -> None:
-    chain = {"NetBufferList": [0x30], "NetBufferLists": [["opaque"]]}
+    chain = {"NetBufferList": [0x30], "SourceHandle": 0x77, "NetBufferLists": [["opaque"]]}
     calls = bench.tell(
-        "ProtocolReceiveNetBufferLists", bench.binding_context, chain, 1, 2, 3, frames=[b"frame"]
+        "ProtocolReceiveNetBufferLists", bench.binding_context, dict(chain), 1, 2, 3, frames=[b"frame"]
     )
     assert [(n, p[0], p[1:], list(f)) for n, p, f in calls] == [
-        ("NdisMIndicateReceiveNetBufferLists", bench.handle(a), [chain, 1, 2, 3], [b"frame"])
+        (
+            "NdisMIndicateReceiveNetBufferLists",
+            bench.handle(a),
+            [chain | {"SourceHandle": bench.handle(a)}, 1, 2, 3],
+            [b"frame"],
+        )
         for a in ("im0-a", "im0-b")
     ]
 

@@ -8,7 +8,7 @@ import pytest
 
 from ndisbus.blocklist import Key
 from ndisbus.core import CoreConfig
-from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS
 from ndisbus.enums import NdisRequestType, Oid
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisStatusIndication
@@ -100,6 +100,8 @@ def test_ps_shows_who_is_there_and_what_is_outstanding(
         "Paused": False,
         "ChimneyOwner": "host",
         "Outstanding": 1,
+        "Sends": 0,
+        "Receives": 0,
         "OldestAge": 1.5,
         "Completed": 1,
     }
@@ -481,7 +483,8 @@ def test_every_call_that_may_be_failed_is_failed(user: Peer) -> None:
             can.append(name)
     state = [n for o in STATE_OPERATIONS for n in (o.request, o.handler)]
     data = [n for o in IO_OPERATIONS for n in (o.request, o.handler)]
-    assert sorted(can) == sorted([*state, *data, "NdisOidRequest", "MiniportOidRequest"])
+    frames = [PACKET_SEND.request, PACKET_SEND.handler]
+    assert sorted(can) == sorted([*state, *data, *frames, "NdisOidRequest", "MiniportOidRequest"])
 
 
 def test_a_fault_is_for_one_adapter_or_driver(bench: Bench, nic: Nic, user: Peer) -> None:

@@ -359,7 +359,7 @@ def test_a_malformed_answer_to_a_generic_event(bench: Bench, host: Host, nic: Ni
 
 def test_frames_go_to_everybody_bound(bench: Bench, nic: Nic) -> None:
     hosts = [bench.peer(Host, f"host{i}").start("nic0", enable=False) for i in range(2)]
-    lists = {"NetBufferList": [nic.heap.address()]}
+    lists = {"NetBufferList": [nic.heap.address()], "SourceHandle": nic.handle, "DataLength": [5]}
     nic.send("NdisMIndicateReceiveNetBufferLists", nic.handle, lists, 1, 1, 4, frames=[b"frame"])
     for host in hosts:
         message, frames = host.take_with_frames("ProtocolReceiveNetBufferLists")

@@ -385,6 +385,10 @@ def test_a_protocol_is_bound_when_both_are_there(bench: Bench, order: str) -> No
         "AdapterName": "nic1",
         "TcpConnectionOffloadCapabilities": CAPABILITIES,
         "Epoch": nic.ready["Epoch"],
+        "CurrentMacAddress": None,
+        "MtuSize": None,
+        "XmitLinkSpeed": None,
+        "RcvLinkSpeed": None,
     }
     assert host.names() == []
 

@@ -16,6 +16,7 @@ from ndisbus.ddi import (
     INDICATIONS,
     IO_OPERATIONS,
     NBL,
+    PACKET_SEND,
     STATE_OPERATIONS,
     STRUCT,
     TEXT,
@@ -87,13 +88,20 @@ NdisMOidRequestComplete MiniportAdapterHandle OidRequest Status
 ProtocolOidRequestComplete ProtocolBindingContext OidRequest Status Reason
 NdisMIndicateReceiveNetBufferLists MiniportAdapterHandle NetBufferLists PortNumber \
     NumberOfNetBufferLists ReceiveFlags
+ProtocolReceiveNetBufferLists ProtocolBindingContext NetBufferLists PortNumber \
+    NumberOfNetBufferLists ReceiveFlags
+NdisSendNetBufferLists NdisBindingHandle NetBufferLists PortNumber SendFlags
+MiniportSendNetBufferLists MiniportAdapterContext NetBufferList PortNumber SendFlags
+NdisMSendNetBufferListsComplete MiniportAdapterHandle NetBufferList SendCompleteFlags
+ProtocolSendNetBufferListsComplete ProtocolBindingContext NetBufferList SendCompleteFlags
+NdisReturnNetBufferLists NdisBindingHandle NetBufferLists ReturnFlags
+MiniportReturnNetBufferLists MiniportAdapterContext NetBufferLists ReturnFlags
 """
 LIFE = """
 NdisMRegisterMiniportDriver NdisRegisterProtocolDriver NdisMSetMiniportAttributes NdisOpenAdapterEx
 NdisCloseAdapterEx NdisIMInitializeDeviceInstanceEx NdisIMDeInitializeDeviceInstance
 MiniportInitializeEx MiniportHaltEx MiniportCheckForHangEx MiniportResetEx
 ProtocolBindAdapterEx ProtocolUnbindAdapterEx ProtocolCloseAdapterCompleteEx ProtocolNetPnPEvent
-ProtocolReceiveNetBufferLists
 """
 ROWS = [line.split() for line in DOCUMENTED.strip().splitlines()]
 EVERY = pytest.mark.parametrize("call", CALLS.values(), ids=lambda c: c.name)
@@ -124,7 +132,7 @@ def test_r_dis_07_and_r_dis_08_only_the_real_names_exist() -> None:
     assert "NdisMQueryOffloadComplete" not in CALLS
 
 
-@pytest.mark.parametrize("operation", [*STATE_OPERATIONS, *IO_OPERATIONS], ids=lambda o: o.op)
+@pytest.mark.parametrize("operation", [*STATE_OPERATIONS, *IO_OPERATIONS, PACKET_SEND], ids=lambda o: o.op)
 def test_a_request_leads_to_its_handler_and_is_completed_by_its_completion(operation: object) -> None:
     request, handler, completion, seen_as = (
         CALLS[getattr(operation, part)] for part in ("request", "handler", "completion", "completion_handler")

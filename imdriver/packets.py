@@ -1,0 +1,114 @@
+"""The ordinary data path: frames pass both ways, whoever they are for, and nobody looks into them.
+
+A send goes down with the unchanged chain; SourceHandle becomes this driver's own binding and is put back
+before the completion goes up. A frame from below goes up on every virtual adapter, and its list back down
+once all of them have returned it. Pages "nf-ndis-ndissendnetbufferlists.md",
+"nf-ndis-ndismindicatereceivenetbufferlists.md".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from imdriver.adapter import VirtualAdapter
+from imdriver.edges import ImEdges
+from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.nblchain import NblChain
+from ndisbus.status import NdisStatus
+
+__all__ = ["ImPacketEntry", "Packets"]
+
+_PAUSED: Final = int(NdisStatus.PAUSED)
+
+
+class ImPacketEntry:
+    """Lists of one send from above that are below: whose they are, and what was in them."""
+
+    __slots__ = ("adapter", "address", "context", "left", "source_handle")
+
+    def __init__(self, adapter: VirtualAdapter, chain: NblChain) -> None:
+        self.adapter = adapter
+        self.address = 0
+        self.left = len(chain)
+        self.source_handle = chain.source_handle
+        self.context = chain.context
+
+    def __repr__(self) -> str:
+        return f"<IM packet entry {self.address:#x}: {self.left} lists of {self.adapter.name}>"
+
+
+class Packets(ImEdges):
+    """Frames that pass through."""
+
+    # -- down ----------------------------------------------------------------------------------
+
+    def miniport_send_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
+    ) -> None:
+        """MiniportSendNetBufferLists: on to the adapter below, or back where there is none."""
+        adapter = self.adapter_of(miniport_adapter_context)
+        lower = self.lower_handle()
+        if lower is None:
+            chain.statuses = [_PAUSED] * len(chain)
+            self.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
+            return
+        entry = ImPacketEntry(adapter, chain)
+        chain.context = entry.address = self.ndis.heap.allocate(entry)
+        chain.source_handle = lower
+        self.ndis.send_net_buffer_lists(lower, chain, port_number, send_flags)
+
+    def protocol_send_net_buffer_lists_complete(
+        self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
+    ) -> None:
+        """ProtocolSendNetBufferListsComplete: on to whoever sent them; the last one frees the entry.
+
+        Lists of an adapter that was halted meanwhile have nobody above any more.
+        """
+        entry = self.ndis.heap.objects.get(chain.context or 0)
+        if type(entry) is not ImPacketEntry:
+            return
+        entry.left -= len(chain)
+        if entry.left <= 0:
+            self.ndis.heap.free(entry.address)
+        chain.source_handle = entry.source_handle
+        chain.context = entry.context
+        self.ndis.m_send_net_buffer_lists_complete(entry.adapter.handle, chain, send_complete_flags)
+
+    # -- up ------------------------------------------------------------------------------------
+
+    def protocol_receive_net_buffer_lists(
+        self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
+    ) -> None:
+        """ProtocolReceiveNetBufferLists: every protocol above sees every frame and picks its own."""
+        adapters = [a for a in self.adapters.values() if a.handle is not None]
+        if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
+            if not adapters:
+                self.return_packets(protocol_binding_context, chain)
+                return
+            below = chain.source_handle
+            self.passed_up.update((a, [len(adapters), below]) for a in chain.addresses)
+        for adapter in adapters:
+            chain.source_handle = adapter.handle
+            self.ndis.m_indicate_receive_net_buffer_lists(
+                adapter.handle, chain, port_number, count, receive_flags
+            )
+
+    def miniport_return_net_buffer_lists(
+        self, miniport_adapter_context: int, chain: NblChain, return_flags: int
+    ) -> None:
+        """MiniportReturnNetBufferLists: back to the adapter below, once nobody above has them any more."""
+        passed_up = self.passed_up
+        home: list[int] = []
+        below = None
+        for a in chain.addresses:
+            held = passed_up.get(a)
+            if held is None:
+                continue  # the adapter below is another one by now, and its lists with it
+            held[0] -= 1
+            if not held[0]:
+                del passed_up[a]
+                home.append(a)
+                below = held[1]
+        lower = self.lower_handle()
+        if home and lower is not None:
+            self.ndis.return_net_buffer_lists(lower, NblChain(home, source_handle=below), return_flags)

@@ -1,0 +1,280 @@
+"""The ordinary data path: frames down, their completions up, frames up, and the lists back down.
+
+NDIS keeps, per adapter, the lists that its driver was given to send and has not completed, and those that it
+indicated and has not been given back. It reads addresses, SourceHandle and Status, and what a list holds it
+passes on unread, the frames uncopied. Every list that is sent is completed once, and every list that is
+indicated without NDIS_RECEIVE_FLAGS_RESOURCES goes back once, whoever dies: SEND_ABORTED for what the
+driver below had, PAUSED for what it was never given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ndisbus.core.base import Core, Violation
+from ndisbus.core.model import BindingState, PacketSend
+from ndisbus.ddi import PACKET_SEND
+from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.heap import ADDRESS_BITS, space_of
+from ndisbus.packets import check_packet_columns
+from ndisbus.status import ALLOWED_STATUS, NdisStatus
+
+if TYPE_CHECKING:
+    from ndisbus.codec import Message
+    from ndisbus.core.model import Adapter, Binding, Peer
+
+__all__ = ["PacketPart"]
+
+_ABORTED: Final = int(NdisStatus.SEND_ABORTED)
+_PAUSED: Final = int(NdisStatus.PAUSED)
+_LEGAL: Final = frozenset(int(s) for s in ALLOWED_STATUS[PACKET_SEND.op])
+_BOUND: Final = (BindingState.OPEN, BindingState.UNBINDING)
+_RECEIVE: Final = "ProtocolReceiveNetBufferLists"
+_RETURN: Final = "MiniportReturnNetBufferLists"
+
+
+class PacketPart(Core):
+    """NdisSendNetBufferLists, NdisMIndicateReceiveNetBufferLists and what ends them."""
+
+    def packet_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
+        """Handlers by name of call."""
+        return {
+            PACKET_SEND.request: self._send_packets,
+            PACKET_SEND.completion: self._complete_packets,
+            "NdisMIndicateReceiveNetBufferLists": self._indicate_packets,
+            "NdisReturnNetBufferLists": self._return_packets,
+        }
+
+    # -- sends ---------------------------------------------------------------------------------
+
+    def _send_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        handle, wire, port, flags = message[2]
+        where = "NdisSendNetBufferLists.NetBufferLists"
+        columns, addresses = check_packet_columns(wire, where, frames, contents=True)
+        if columns.get("SourceHandle") != handle:
+            raise Violation("NetBufferLists.SourceHandle", "not the NdisBindingHandle of the call")
+        closed = peer.forced(handle)
+        if closed is not None:
+            self._complete_sends(peer, closed, handle, addresses, _PAUSED, columns.get("Context"))
+            return
+        binding = self.binding_of(peer, handle)
+        adapter = binding.adapter
+        status = self.injected_status
+        sends = adapter.sends
+        twins = sends.keys() & addresses
+        if twins:
+            # Whoever passed it down before is dead, and it is not back yet; unless it was this very driver.
+            twin = next((a for a in twins if sends[a].binding.protocol is peer), None)
+            if twin is not None:
+                raise Violation("NetBufferLists", f"{twin:#x} is outstanding on {adapter.name} already")
+            status = _ABORTED
+        self._check_owner(peer, addresses, (own.sends for own in peer.adapters))
+        if not adapter.alive:
+            status = _PAUSED
+        if status is not None:
+            self._complete_sends(peer, binding.context, handle, addresses, status, columns.get("Context"))
+            return
+        sends.update(dict.fromkeys(addresses, PacketSend(binding, columns.get("Context"), self.now)))
+        binding.outstanding += len(addresses)
+        lower = columns
+        if "Status" in columns:
+            lower = {k: v for k, v in columns.items() if k != "Status"}
+        out: Message = [PACKET_SEND.handler, None, [adapter.context, lower, port, flags], len(frames)]
+        self.send(adapter.driver, out, frames)
+
+    def _check_owner(self, peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> None:
+        """Lists are the driver's own, or lent to it: by sends from above, by indications from below."""
+        low = peer.space << ADDRESS_BITS
+        if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
+            return
+        held = list(lent)
+        for a in addresses:
+            if space_of(a) != peer.space and not any(a in table for table in held):
+                raise Violation(
+                    "NetBufferLists", f"{a:#x} lies in a stranger's address space and was not lent"
+                )
+
+    def _complete_sends(
+        self, peer: Peer, context: int, handle: int, addresses: list[int], status: int, saved: int | None
+    ) -> None:
+        """NDIS itself completes lists of one call: the driver below cannot, or is not to."""
+        columns = {
+            "NetBufferList": addresses,
+            "SourceHandle": handle,
+            "Status": [status] * len(addresses),
+        }
+        if saved is not None:
+            columns["Context"] = saved
+        self.send(peer, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
+
+    def _complete_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        handle, wire, flags = message[2]
+        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        where = "NdisMSendNetBufferListsComplete.NetBufferList"
+        columns, addresses = check_packet_columns(wire, where, frames, contents=False)
+        statuses: list[int] | None = columns.get("Status")
+        if statuses is None:
+            raise Violation("NetBufferList.Status", "not written")
+        if not _LEGAL.issuperset(statuses):
+            wrong = next(s for s in statuses if s not in _LEGAL)
+            raise Violation("NetBufferList.Status", f"{wrong:#x} is not legal for a send")
+        sends = adapter.sends
+        requests: list[PacketSend | None] = list(map(sends.get, addresses))
+        if None in requests:
+            if not self.late:
+                a = addresses[requests.index(None)]
+                raise Violation("NetBufferList", f"{a:#x} is not outstanding as a send on {adapter.name}")
+            # NDIS itself held this call back, and some of it is home by now.
+            there = [i for i, r in enumerate(requests) if r is not None]
+            addresses = [addresses[i] for i in there]
+            statuses = [statuses[i] for i in there]
+            requests = [requests[i] for i in there]
+        # One call may gather lists of several: NDIS sorts them out by binding, and by what each left in them.
+        groups: dict[tuple[int, int | None], tuple[Binding, list[int], list[int]]] = {}
+        if len(set(requests)) == 1 and (only := requests[0]) is not None:
+            groups[only.binding.handle, only.context] = (only.binding, addresses, statuses)
+        else:
+            for a, s, r in zip(addresses, statuses, requests, strict=True):
+                if r is not None:
+                    key = r.binding.handle, r.context
+                    _, mine, theirs = groups.setdefault(key, (r.binding, [], []))
+                    mine.append(a)
+                    theirs.append(s)
+        given = columns.get("SourceHandle")
+        bindings = {b.handle for b, _, _ in groups.values()}
+        if not bindings >= {given} if given is not None else len(bindings) == 1:
+            raise Violation("NetBufferList.SourceHandle", "not the value that was there")
+        for a in addresses:
+            del sends[a]
+        for (source, context), (binding, mine, theirs) in groups.items():
+            binding.outstanding -= len(mine)
+            upper: dict[str, Any] = {"NetBufferList": mine, "SourceHandle": source, "Status": theirs}
+            if context is not None:
+                upper["Context"] = context
+            up: Message = [PACKET_SEND.completion_handler, None, [binding.context, upper, flags]]
+            self.send(binding.protocol, up)
+            if binding.state is not BindingState.OPEN:
+                self.settle(binding)
+
+    def abort_packets(self, adapter: Adapter, binding: Binding | None = None) -> None:
+        """Complete the sends that a dead adapter still holds.
+
+        For one binding: those of its sends that a fault took away, which nobody else will complete.
+        """
+        mine = [
+            a
+            for a, r in adapter.sends.items()
+            if binding is None or (r.binding is binding and (r.waylaid or not adapter.alive))
+        ]
+        if mine:
+            self.finish_packets(adapter, mine, _ABORTED)
+
+    def finish_packets(self, adapter: Adapter, addresses: Sequence[int], status: int) -> None:
+        """Complete sends on behalf of the driver below, in the order in which they were made."""
+        groups: dict[tuple[int, int | None], tuple[Binding, list[int]]] = {}
+        for a in addresses:
+            r = adapter.sends.pop(a)
+            r.binding.outstanding -= 1
+            groups.setdefault((r.binding.handle, r.context), (r.binding, []))[1].append(a)
+        for (handle, context), (binding, mine) in groups.items():
+            self._complete_sends(binding.protocol, binding.context, handle, mine, status, context)
+        for binding in {b.handle: b for b, _ in groups.values()}.values():
+            if binding.state is not BindingState.OPEN:
+                self.settle(binding)
+
+    # -- indications ---------------------------------------------------------------------------
+
+    def _indicate_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        handle, wire, port, count, flags = message[2]
+        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        where = "NdisMIndicateReceiveNetBufferLists.NetBufferLists"
+        columns, addresses = check_packet_columns(wire, where, frames, contents=True)
+        if columns.get("SourceHandle") != handle:
+            raise Violation("NetBufferLists.SourceHandle", "not the MiniportAdapterHandle of the call")
+        if count != len(addresses):
+            raise Violation("NumberOfNetBufferLists", f"{count}, the chain has {len(addresses)}")
+        self._check_owner(peer, addresses, (b.received for b in peer.bindings))
+        indicated = adapter.indicated
+        twins = indicated.keys() & addresses
+        if twins:
+            raise Violation("NetBufferLists", f"{min(twins):#x} is with the layers above already")
+        bound = [b for b in adapter.bindings if b.state in _BOUND]
+        if not flags & NDIS_RECEIVE_FLAGS_RESOURCES:
+            if not bound:
+                self._hand_back(adapter, addresses)
+                return
+            indicated.update(dict.fromkeys(addresses, len(bound)))
+            for binding in bound:
+                binding.received.update(dict.fromkeys(addresses))
+        n = len(frames)
+        for binding in bound:
+            self.send(
+                binding.protocol, [_RECEIVE, None, [binding.context, columns, port, count, flags], n], frames
+            )
+
+    def _hand_back(self, adapter: Adapter, addresses: list[int], flags: int = 0) -> None:
+        """Lists are the miniport's again."""
+        columns = {"NetBufferList": addresses, "SourceHandle": adapter.handle}
+        self.send(adapter.driver, [_RETURN, None, [adapter.context, columns, flags]])
+
+    def _return_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        handle, wire, flags = message[2]
+        where = "NdisReturnNetBufferLists.NetBufferLists"
+        columns, addresses = check_packet_columns(wire, where, frames, contents=False)
+        if handle in peer.past_bindings:
+            return  # NDIS took them back when it closed the binding; this call crossed that
+        binding = self.binding_of(peer, handle)
+        received = binding.received
+        if not all(map(received.__contains__, addresses)):
+            stray = next(a for a in addresses if a not in received)
+            if self.late:
+                return
+            raise Violation("NetBufferLists", f"{stray:#x} was not indicated through this binding")
+        if columns.get("SourceHandle") != binding.adapter.handle and binding.adapter.alive:
+            raise Violation("NetBufferLists.SourceHandle", "not the value that was there")
+        self._give_up(binding, addresses, flags)
+
+    def _give_up(self, binding: Binding, addresses: list[int], flags: int = 0) -> None:
+        """A protocol is through with lists; they go back to the miniport once nobody has them any more."""
+        received, adapter = binding.received, binding.adapter
+        for a in addresses:
+            del received[a]
+        indicated = adapter.indicated
+        home = []
+        for a in addresses:
+            left = indicated[a] - 1
+            if left:
+                indicated[a] = left
+            else:
+                del indicated[a]
+                home.append(a)
+        if home and not adapter.driver.closed:
+            self._hand_back(adapter, home, flags)
+
+    def take_back_packets(self, binding: Binding) -> None:
+        """A binding closes: what its protocol did not return, NDIS does."""
+        if binding.received:
+            self._give_up(binding, list(binding.received))
+
+    def drop_indication(self, name: str, peer: Peer, args: list[Any]) -> None:
+        """A fault takes an indication of frames away: as if the wire had lost them, the lists go back."""
+        wire = args[1]
+        lists = wire.get("NetBufferList") if type(wire) is dict else None
+        if type(lists) is not list:
+            return
+        if name == _RECEIVE:
+            for binding in peer.bindings:
+                if binding.context == args[0]:
+                    self.schedule(self.now, partial(self._give_up_late, binding, lists))
+                    return
+        for adapter in peer.adapters:
+            if adapter.handle == args[0] and not args[4] & NDIS_RECEIVE_FLAGS_RESOURCES:
+                self._hand_back(adapter, lists)
+
+    def _give_up_late(self, binding: Binding, addresses: list[int]) -> None:
+        """As :meth:`_give_up`, of what it still has."""
+        mine = [a for a in addresses if a in binding.received]
+        if mine:
+            self._give_up(binding, mine)

@@ -143,10 +143,8 @@ class _Direction:
         """Take a frame in. What is done to it, in words ("" for nothing), and whether it goes on at all."""
         i, c = self._impairments, self.counters
         c.frames += 1
-        if i is UNIMPAIRED and not self._held:
-            # Behind what is still on its way from before the impairments were lifted.
-            self._ready = max(self._ready, now)
-            self._queue.append((self._ready, frame, ""))
+        if i is UNIMPAIRED and not self._held and not self._queue:
+            self._queue.append((now, frame, ""))
             return "", True
         if self._is_lost(i):
             return "lost", False

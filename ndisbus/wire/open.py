@@ -52,12 +52,13 @@ def open_link(
     with contextlib.ExitStack() as undo:
         link = _medium(spec, station)
         # What was opened is closed again if a later wrapper cannot be.
-        undo.callback(lambda: link.close())
+        undo.callback(link.close)
         if spec.ingress != UNIMPAIRED or spec.egress != UNIMPAIRED:
             rng = random.Random(f"{spec.seed}/{spec.name}/{station}")
             link = ImpairedLink(link, rng, ingress=spec.ingress, egress=spec.egress)
         if spec.capture is not None:
             link = CaptureLink(link, spec.capture, origin=time.time_ns() - time.monotonic_ns())
+            undo.callback(link.close)
         if emit is not None:
             link = TracingLink(link, emit)
         if spec.trace is not None:
@@ -82,7 +83,7 @@ class _Lines:
         self._start: float | None = None
         try:
             # Line by line, for the sake of those who look at the file of a process that was killed.
-            self._file: TextIO = sys.stderr if path == "-" else Path(path).open("w", buffering=1)
+            self._file: TextIO = sys.stderr if path == "-" else Path(path).open("w", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise LinkError(f"trace {path}: {error.strerror}") from error
 

@@ -1,0 +1,206 @@
+"""SEGMENT ARRIVES, in the order of RFC 9293 3.10.7.4, and the short way for what comes nearly always."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndisbus.enums import TcpUploadReason
+from ndisbus.tcp import acks, challenge, handshake, keepalive, text, timers
+from ndisbus.tcp.ending import note, upload
+from ndisbus.tcp.events import EventKind
+from ndisbus.tcp.segment import ACK, FIN, RST, SYN, URG, Segment
+from ndisbus.tcp.states import (
+    CLOSED,
+    ESTABLISHED,
+    FIN_WAIT_2,
+    LISTEN,
+    NEVER,
+    OFF,
+    SYN_RCVD,
+    SYN_SENT,
+    TIME_WAIT,
+)
+from ndisbus.tcp.timestamps import paws_ok
+
+if TYPE_CHECKING:
+    from ndisbus.tcp.machine import TcpMachine
+
+__all__ = ["receive"]
+
+
+def receive(m: TcpMachine, segment: Segment, now: int) -> None:
+    """See TcpMachine.receive."""
+    d = m.delegated
+    state = d.state
+    if (
+        state is ESTABLISHED
+        and segment.seq == d.rcv_nxt
+        # ACK, with or without PSH, and nothing else that matters.
+        and segment.flags & 0x37 == 0x10
+        and _predicted(m, segment, now)
+    ):
+        return
+    if m.stopped or state is CLOSED or state is LISTEN:
+        return
+    if state is SYN_SENT:
+        handshake.syn_sent(m, segment, now)
+    else:
+        _synchronized(m, segment, now)
+
+
+def _predicted(m: TcpMachine, segment: Segment, now: int) -> bool:
+    """An in-order segment in ESTABLISHED with nothing special about it or about the connection.
+
+    Does what _synchronized would do; False, and nothing done, if there may be more to it.
+    """
+    d = m.delegated
+    window = segment.window << m.snd_scale
+    if (
+        not window
+        or not d.snd_wnd
+        or d.dup_ack_count
+        or m.gaps is not None
+        or segment.sack
+        or m.scoreboard is not None
+        or m.stopped
+    ):
+        return False
+    una = d.snd_una
+    acked = (segment.ack - una) & 0xFFFFFFFF
+    if acked > (d.snd_max - una) & 0xFFFFFFFF:
+        return False
+    payload = segment.payload
+    size = len(payload)
+    if size > d.rcv_wnd or not (size or acked):
+        return False
+    if m.stamped:
+        ts_val = segment.ts_val
+        if ts_val is None or (ts_val - d.ts_recent) & 0xFFFFFFFF >= 0x80000000:
+            return False
+        if segment.seq == m.last_ack:
+            d.ts_recent = ts_val
+            m.ts_at = now
+    if m.keepalive is not OFF:
+        keepalive.heard(m, now)
+    if acked:
+        acks.advance(m, segment, acked, now)
+    if window != d.snd_wnd:
+        d.snd_wnd = window
+        if window > d.max_snd_wnd:
+            d.max_snd_wnd = window
+    d.send_wl1 = segment.seq
+    if size:
+        d.rcv_nxt = (segment.seq + size) & 0xFFFFFFFF
+        d.rcv_wnd -= size
+        m.received.append(payload)
+        note(m, EventKind.DATA, size)
+        parameters = m.settings.parameters
+        m.unacked += 1
+        if m.unacked >= parameters.tcp_ack_frequency:
+            m.ack_now = True
+        elif m.ack_due == NEVER:
+            m.ack_due = now + parameters.tcp_delayed_ack_ticks
+    if m.progress_at != now:
+        m.progress_at = now
+        note(m, EventKind.PROGRESS, 0)
+    return True
+
+
+def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
+    """SYN_RCVD and later: check by check, any of which may end the segment's life."""
+    d = m.delegated
+    flags = segment.flags
+    if m.stamped and not flags & (RST | SYN) and not _timestamp_passes(m, segment, now):
+        return
+    rel = ((segment.seq - d.rcv_nxt + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+    window = d.rcv_wnd
+    length = segment.length
+    if flags & SYN and d.state is SYN_RCVD and rel == -1 and not flags & RST:
+        if not flags & ACK:
+            # The peer's SYN again: our answer was lost.
+            d.snd_nxt = d.snd_una
+            return
+        # The SYN,ACK of a simultaneous open; beyond the SYN it is an ordinary segment.
+        rel = 0
+        flags &= ~SYN
+    # First: is it in the window? A zero window takes no data, but its ACK, RST and URG count.
+    elif (rel >= window or rel + length <= 0) if length and window else (rel and not 0 <= rel < window):
+        _unacceptable(m, segment, rel, length, now)
+        return
+    if segment.ts_val is not None and m.stamped and not flags & RST:
+        _take_timestamp(m, segment, segment.ts_val, now)
+    if flags & RST:
+        challenge.in_window_reset(m, rel, now)
+        return
+    if flags & SYN:
+        challenge.in_window_syn(m, rel, now)
+        return
+    if not flags & ACK:
+        return
+    if flags & URG and m.settings.offloaded:
+        _urgent_upload(m, segment)
+        return
+    if d.state is SYN_RCVD:
+        if not handshake.syn_received(m, segment, now):
+            return
+    elif not acks.acknowledge(m, segment, rel, now):
+        return
+    _acceptable(m, now)
+    if d.state is CLOSED:
+        return
+    if flags & URG:
+        text.urgent(m, segment)
+    if length:
+        text.take(m, segment, rel, now)
+    if m.progress_at != now and length:
+        m.progress_at = now
+        note(m, EventKind.PROGRESS, 0)
+
+
+def _timestamp_passes(m: TcpMachine, segment: Segment, now: int) -> bool:
+    """RFC 7323 3.2 (a segment without the option is dropped) and 5.3 R1 (PAWS)."""
+    ts_val = segment.ts_val
+    if ts_val is None:
+        return False
+    d = m.delegated
+    if paws_ok(ts_val, d.ts_recent, now - m.ts_at, m.settings.parameters.ticks_per_second):
+        return True
+    # An old duplicate; the ACK helps a peer that has gone astray.
+    challenge.acknowledge_again(m, segment.length, now)
+    return False
+
+
+def _take_timestamp(m: TcpMachine, segment: Segment, ts_val: int, now: int) -> None:
+    """TS.Recent, RFC 7323 4.3 (2): from segments that begin at or before the last ACK sent."""
+    d = m.delegated
+    if (m.last_ack - segment.seq) & 0xFFFFFFFF < 0x80000000:
+        d.ts_recent = ts_val
+        m.ts_at = now
+
+
+def _unacceptable(m: TcpMachine, segment: Segment, rel: int, length: int, now: int) -> None:
+    """Outside the window: dropped, and unless it is an RST answered with an ACK."""
+    flags = segment.flags
+    if flags & RST:
+        return
+    if flags & SYN and m.settings.offloaded:
+        m.ack_now = True  # each time (R-BRA-03)
+        return
+    if flags & FIN and m.delegated.state is TIME_WAIT and rel + length == 0:
+        # The peer's FIN again: our ACK of it was lost.
+        timers.time_wait(m, now)
+    challenge.acknowledge_again(m, length - (flags >> 1 & 1), now)
+
+
+def _acceptable(m: TcpMachine, now: int) -> None:
+    """An acceptable segment: the peer is alive."""
+    if m.keepalive is not OFF:
+        keepalive.heard(m, now)
+    if m.delegated.state is FIN_WAIT_2:
+        timers.fin_wait_2(m, now)
+
+
+def _urgent_upload(m: TcpMachine, segment: Segment) -> None:
+    """Urgent data is the host's: check the ACK, take nothing of the segment, ask for the upload (R-IP-07)."""
+    if acks.is_valid(m, segment.ack):
+        upload(m, TcpUploadReason.ReceivedUrgentData, "urgent data arrived")

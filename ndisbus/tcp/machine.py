@@ -1,0 +1,331 @@
+"""The TCP machine: one connection, sans-I/O, on the three offload state structures.
+
+The structures *are* the state of the connection. They are used in place, and at any instant they can be
+taken out with :meth:`TcpMachine.hand_over` and put into another machine, on this side of the chimney or on
+the other, which goes on where this one stopped. What a machine keeps beside them is listed at
+:class:`TcpMachine`, each with the way in which a successor works it out anew.
+
+Modules, by conversation: arrival (RFC 9293 3.10.7.4, in its order), handshake, acks, recovery, text, output,
+timers, persist, keepalive, challenge, ending, handover. They are functions that take the machine.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
+from ndisbus.tcp import arrival, ending, handover, options, output, timers, update
+from ndisbus.tcp.buffers import ReceiveBuffer, SendBuffer
+from ndisbus.tcp.events import TcpEvent
+from ndisbus.tcp.handover import Handover
+from ndisbus.tcp.handshake import Handshake
+from ndisbus.tcp.reassembly import OutOfOrder
+from ndisbus.tcp.sack import Scoreboard
+from ndisbus.tcp.segment import Segment
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.tcp.states import (
+    CLOSE_WAIT,
+    CLOSED,
+    ESTABLISHED,
+    FIN_SEEN,
+    FIN_WAIT_1,
+    LAST_ACK,
+    NEVER,
+    SYN_RCVD,
+    SYN_SENT,
+    State,
+    Timer,
+)
+
+__all__ = ["Handover", "TcpMachine"]
+
+
+class TcpMachine:
+    """One connection. ``now`` is always a reading of a clock of TicksPerSecond that never goes back.
+
+    Give it segments (:meth:`receive`), expiries (:meth:`on_timer`) and the user's calls; after any of them
+    take what it owes the peer (:meth:`transmit`), what it has to say (``events``) and the time at which it
+    wants to be called again (:meth:`next_deadline`).
+
+    Running fields, and what a successor starts them with:
+
+    - ``timer``, ``keepalive``: from Retransmit.TimeoutDelta and KeepAlive.TimeoutDelta (R-TMR-05).
+    - ``ts_delta``, ``ts_at``: from TsTime (R-TS-04) and TsRecentAge.
+    - ``ack_now``, ``ack_due``, ``unacked``: nothing is owed, for pending ACKs are sent before a hand-over
+      (R-TMR-06); ``last_ack``: RcvNxt, for the same reason.
+    - ``sws_due``, ``window_due``, ``override``, ``window_owed``: the silly window timers are not carried
+      across (R-TMR-27).
+    - ``rtt_seq``, ``rtt_at``: the round trip being measured is dropped.
+    - ``recover``: SndMax, if a recovery (DupAckCount at its threshold) or a retransmission after a timeout
+      (SndNxt before SndMax) is going on; ``resend``: the first hole once more, if it is a recovery.
+    - ``scoreboard``: empty; the peer repeats its SACK blocks. ``gaps``: what is in them is handed over as
+      segments, which the successor is given before any other.
+    - ``last_sent``: now. ``mss``, ``stamped``, ``sacking``, the scales: from the constant and path state.
+    - ``snd_up``, ``rcv_up``: no urgent data is under way; urgent data is not offloaded (R-SEND-04, R-IP-07).
+    - ``acks_since``, ``acks_given``, ``syn_since``: limits on challenge ACKs start anew.
+    - ``owed``, ``replies``: probes and answers not yet sent are lost like segments.
+    - ``progress_at``: forward progress may be told once too often.
+    - ``handshake``, ``closing``: only before ESTABLISHED, where nothing is offloaded (R-STATE-06).
+    """
+
+    __slots__ = (
+        "ack_due",
+        "ack_now",
+        "acks_given",
+        "acks_since",
+        "cached",
+        "closing",
+        "const",
+        "delegated",
+        "error",
+        "events",
+        "gaps",
+        "handshake",
+        "keepalive",
+        "last_ack",
+        "last_sent",
+        "mss",
+        "override",
+        "owed",
+        "path_cached",
+        "path_const",
+        "progress_at",
+        "rcv_scale",
+        "rcv_up",
+        "received",
+        "recover",
+        "replies",
+        "resend",
+        "rtt_at",
+        "rtt_seq",
+        "sacking",
+        "scoreboard",
+        "sending",
+        "settings",
+        "snd_scale",
+        "snd_up",
+        "stamped",
+        "stopped",
+        "sws_due",
+        "syn_since",
+        "timer",
+        "ts_at",
+        "ts_delta",
+        "unacked",
+        "window_due",
+        "window_owed",
+    )
+
+    ack_due: int
+    ack_now: bool
+    acks_given: int
+    acks_since: int
+    closing: bool
+    error: str | None
+    gaps: OutOfOrder | None
+    handshake: Handshake | None
+    keepalive: Timer
+    last_ack: int
+    last_sent: int
+    mss: int
+    override: bool
+    owed: int
+    progress_at: int
+    rcv_scale: int
+    rcv_up: int | None
+    recover: int
+    replies: list[Segment] | None
+    resend: bool
+    rtt_at: int
+    rtt_seq: int
+    sacking: bool
+    scoreboard: Scoreboard | None
+    snd_scale: int
+    snd_up: int | None
+    stamped: bool
+    stopped: bool
+    sws_due: int
+    syn_since: int
+    timer: Timer
+    ts_at: int
+    ts_delta: int
+    unacked: int
+    window_due: int
+    window_owed: bool
+
+    def __init__(
+        self,
+        const: TcpOffloadStateConst,
+        cached: TcpOffloadStateCached,
+        delegated: TcpOffloadStateDelegated,
+        *,
+        path_const: PathOffloadStateConst,
+        path_cached: PathOffloadStateCached,
+        settings: TcpSettings,
+        now: int,
+        send_data: Iterable[bytes] = (),
+        received: Iterable[bytes] = (),
+    ) -> None:
+        """Go on with a connection in whatever state the structures describe.
+
+        ``send_data``: the bytes from SndUna on, in the pieces in which they were sent (R-OSD-04).
+        ``received``: bytes received and acknowledged but not yet read, ending before RcvNxt (R-BRD-02).
+        """
+        self.const = const
+        self.cached = cached
+        self.delegated = delegated
+        self.path_const = path_const
+        self.path_cached = path_cached
+        self.settings = settings
+        self.events: deque[TcpEvent] = deque()
+        self.error = None
+        self.sending = SendBuffer(send_data)
+        self.received = ReceiveBuffer(received)
+        self.gaps = None
+        self.scoreboard = None
+        self.handshake = None
+        self.replies = None
+        self.closing = False
+        self.stopped = False
+        handover.take_over(self, now)
+
+    # -- the wire
+
+    def receive(self, segment: Segment, now: int) -> None:
+        """A segment of this connection, whose checksum was verified, has arrived."""
+        arrival.receive(self, segment, now)
+
+    def transmit(self, now: int) -> list[Segment]:
+        """All that is owed to the peer now, in the order in which it is to leave."""
+        return output.transmit(self, now)
+
+    # -- time
+
+    def next_deadline(self) -> int | None:
+        """When on_timer() has something to do; None while no timer runs."""
+        if self.stopped:
+            return None
+        due = self.timer[1]
+        if self.keepalive[1] < due:
+            due = self.keepalive[1]
+        if self.ack_due < due:
+            due = self.ack_due
+        if self.sws_due < due:
+            due = self.sws_due
+        if self.window_due < due:
+            due = self.window_due
+        return due if due < NEVER else None
+
+    def on_timer(self, now: int) -> None:
+        """Time has passed: act on every timer that expired. May be called too early or too late."""
+        timers.expire(self, now)
+
+    # -- the user
+
+    def send(self, data: bytes, *, urgent: bool = False) -> None:
+        """Queue data; it is sent in the order given, and PSH marks the end of each piece (R-SEND-05).
+
+        ``urgent``: the peer is told to hurry to the end of this piece (RFC 9293 3.8.5). A target never gets
+        urgent data to send (R-SEND-04). Raises LocalProtocolError once the send half is closed.
+        """
+        state = self.delegated.state
+        if (
+            state is not ESTABLISHED
+            and state is not CLOSE_WAIT
+            and (self.closing or (state is not SYN_SENT and state is not SYN_RCVD))
+        ):
+            raise LocalProtocolError(f"nothing can be sent any more in state {state.name}")
+        self.sending.append(data)
+        if urgent and data:
+            syn = state is SYN_SENT or state is SYN_RCVD
+            self.snd_up = (self.delegated.snd_una + syn + len(self.sending)) & 0xFFFFFFFF
+
+    def read(self, n: int | None = None) -> bytes:
+        """At most ``n`` bytes of what was received, or all of it. Room for a larger window follows."""
+        return self.received.read(n)
+
+    @property
+    def available(self) -> int:
+        """Bytes that can be read."""
+        return len(self.received)
+
+    @property
+    def queued(self) -> int:
+        """Bytes given to send() that the peer has not acknowledged, sent or not."""
+        return len(self.sending)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes given to send() that were never sent."""
+        d = self.delegated
+        syn = d.state is SYN_SENT or d.state is SYN_RCVD
+        sent = 0 if syn else (d.snd_max - d.snd_una) & 0xFFFFFFFF
+        return max(0, len(self.sending) - sent)
+
+    @property
+    def at_end(self) -> bool:
+        """The peer's FIN was received and all data before it was read."""
+        return self.delegated.state in FIN_SEEN and not len(self.received)
+
+    @property
+    def state(self) -> State:
+        """The connection's state: State of the delegated structure."""
+        return self.delegated.state
+
+    def shutdown(self) -> None:
+        """CLOSE of RFC 9293 3.10.4: a FIN follows the queued data. Doing it again changes nothing."""
+        state = self.delegated.state
+        if state is ESTABLISHED:
+            self.delegated.state = FIN_WAIT_1
+        elif state is CLOSE_WAIT:
+            self.delegated.state = LAST_ACK
+        elif state is SYN_RCVD:
+            self.closing = True
+        elif state is SYN_SENT:
+            ending.close(self)
+
+    def abort(self) -> None:
+        """ABORT of RFC 9293 3.10.5: an RST where the peer has to be told, and the connection is gone."""
+        ending.abort(self)
+
+    def give_up(self, why: str) -> None:
+        """Close without a word to the peer, for instance because it is unreachable. ``error`` says why."""
+        ending.close(self, why)
+
+    # -- the offload
+
+    def update_cached(self, new: TcpOffloadStateCached, now: int) -> None:
+        """Take over new cached values; the flags that ask for it restart timers (R-UPD-03, R-UPD-11)."""
+        update.update_cached(self, new, now)
+
+    def path_changed(self, now: int) -> None:
+        """PathMtu or the path structures changed: what is unacknowledged is cut anew."""
+        update.path_changed(self, now)
+
+    def write_back(self, now: int) -> None:
+        """Bring timers and clock into the delegated structure, for a query; the machine goes on."""
+        handover.write_back(self, now)
+
+    def hand_over(self, now: int) -> Handover:
+        """Give the connection away: the structures are complete, and this machine does nothing any more."""
+        return handover.hand_over(self, now)
+
+    def accepts_reuse(self, syn: Segment) -> bool:
+        """Whether this connection, in TIME_WAIT, may give way to the new one that ``syn`` asks for.
+
+        RFC 9293 3.6.1, RFC 6191. The owner then drops this machine and gives the SYN to its listener, with
+        an initial sequence number beyond SndMax. Otherwise the SYN is an ordinary segment for receive().
+        """
+        return options.accepts_reuse(self, syn)
+
+    def __repr__(self) -> str:
+        d = self.delegated
+        if d.state is CLOSED:
+            return f"<TcpMachine closed{': ' + self.error if self.error else ''}>"
+        return (
+            f"<TcpMachine {d.state.name.removeprefix('TcpConnection')} {self.const.local_port} > "
+            f"{self.const.remote_port} una {d.snd_una} nxt {d.snd_nxt} max {d.snd_max} rcv {d.rcv_nxt}>"
+        )

@@ -1,0 +1,69 @@
+"""The window that is offered to the peer, and when it is worth a segment (RFC 9293 3.8.6.2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndisbus.tcp.states import FIN_SEEN, NEVER
+
+if TYPE_CHECKING:
+    from ndisbus.tcp.machine import TcpMachine
+
+__all__ = ["offer", "update_due"]
+
+
+def _room(m: TcpMachine) -> int:
+    """Bytes from RCV.NXT on that the receive buffer has room for, as far as a window field can say."""
+    room = m.cached.initial_rcv_wnd - len(m.received)
+    largest = 0xFFFF << m.rcv_scale
+    return room if room < largest else largest
+
+
+def offer(m: TcpMachine) -> int:
+    """The window field of a segment that leaves now; RcvWnd becomes what it says.
+
+    The right edge never moves back, and moves on only by a full segment or half the buffer, so that the peer
+    is not led to send small segments.
+    """
+    d = m.delegated
+    window = d.rcv_wnd
+    room = _room(m)
+    scale = m.rcv_scale
+    gain = room - window
+    if gain > 0 and (gain >= m.mss or 2 * gain >= m.cached.initial_rcv_wnd or m.window_owed):
+        # Rounded down to what the field can say; it may not move the edge back by that.
+        rounded = room >> scale << scale
+        if rounded > window:
+            d.rcv_wnd = window = rounded
+    elif window & ((1 << scale) - 1):
+        rounded = ((window >> scale) + 1) << scale
+        if rounded <= room:
+            d.rcv_wnd = window = rounded
+    m.window_owed = False
+    field = window >> scale
+    return field if field < 0xFFFF else 0xFFFF
+
+
+def update_due(m: TcpMachine, now: int) -> bool:
+    """Whether the user has read so much that the peer should hear of it without being asked.
+
+    If the window is small and the gain too, the silly window timer tells it later (R-TMR-28).
+    """
+    d = m.delegated
+    window = d.rcv_wnd
+    initial = m.cached.initial_rcv_wnd
+    gain = initial - len(m.received) - window
+    if gain < m.mss and 2 * gain < initial and window >= m.mss:
+        return False
+    if d.state in FIN_SEEN:
+        return False
+    gain = _room(m) - window
+    if gain < 1 << m.rcv_scale:
+        return False
+    if window >= m.mss:
+        return gain >= 2 * m.mss or 2 * gain >= initial
+    if gain >= m.mss or 2 * gain >= initial or m.window_owed:
+        return True
+    if m.window_due == NEVER:
+        m.window_due = now + m.settings.parameters.tcp_sws_prevention_ticks
+    return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.tcp.states import FIN_SEEN, NEVER
+from ndisbus.tcp.states import FIN_SEEN, NEVER, SYN_RCVD, SYN_SENT
 
 if TYPE_CHECKING:
     from ndisbus.tcp.machine import TcpMachine
@@ -55,7 +55,8 @@ def update_due(m: TcpMachine, now: int) -> bool:
     gain = initial - len(m.received) - window
     if gain < m.mss and 2 * gain < initial and window >= m.mss:
         return False
-    if d.state in FIN_SEEN:
+    state = d.state
+    if state in FIN_SEEN or state is SYN_SENT or state is SYN_RCVD:
         return False
     gain = _room(m) - window
     if gain < 1 << m.rcv_scale:

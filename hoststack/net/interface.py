@@ -1,0 +1,137 @@
+"""A network interface: its addresses, what it listens to, and where its frames go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net.ethernet import BROADCAST, multicast_mac
+from ndisbus.net.nd import ALL_NODES, solicited_node
+
+__all__ = ["ALL_SYSTEMS", "Interface", "link_local"]
+
+ALL_SYSTEMS: Final = bytes((224, 0, 0, 1))
+_LINK_LOCAL: Final = ip_address("fe80::").packed[:8]
+_LIMITED_BROADCAST: Final = b"\xff" * 4
+#: Smallest MTU for IPv4 (RFC 791 3.2); IPv6 is switched off below 1280 (RFC 8200 section 5).
+_SMALLEST_MTU: Final = 68
+IPV6_MINIMUM_MTU: Final = 1280
+
+
+def link_local(mac: bytes) -> bytes:
+    """The link-local IPv6 address that is made of a MAC address (RFC 4291 appendix A)."""
+    return _LINK_LOCAL + bytes((mac[0] ^ 2,)) + mac[1:3] + b"\xff\xfe" + mac[3:]
+
+
+class Interface:
+    """One end of an Ethernet link.
+
+    ``mac``: 6 bytes. ``mtu``: most bytes behind the Ethernet header. ``addresses``: with their prefix
+    lengths, as ``ip_interface`` reads them; an IPv6 interface has its link-local address as well.
+    ``transmit(frames)`` is given whole Ethernet frames, many at a time. ``vlan_id``: the 802.1Q identifier
+    of everything that is sent and received, 0 for none. ``announce``: tell the neighbors of the addresses
+    when the interface is added (a gratuitous ARP, RFC 5227 3; duplicate address detection, see
+    :mod:`hoststack.net.discovery`). Raises :class:`LocalProtocolError` for values that make no sense.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mac: bytes,
+        mtu: int,
+        addresses: Iterable[IPv4Interface | IPv6Interface | str],
+        transmit: Callable[[list[bytes]], object],
+        *,
+        vlan_id: int = 0,
+        announce: bool = True,
+    ) -> None:
+        if len(mac) != 6 or mac[0] & 1 or not any(mac):
+            raise LocalProtocolError(f"interface {name}: {mac.hex(':')} is no station's MAC address")
+        if not _SMALLEST_MTU <= mtu <= 0xFFFF:
+            raise LocalProtocolError(f"interface {name}: an MTU of {mtu} bytes; it is {_SMALLEST_MTU}..65535")
+        if not 0 <= vlan_id < 0xFFF:
+            raise LocalProtocolError(f"interface {name}: {vlan_id} is no VLAN identifier")
+        self.name = name
+        self.mac = mac
+        self.mtu = mtu
+        self.vlan_id = vlan_id
+        self.announce = announce
+        self.transmit = transmit
+        #: Frames to be sent at the end of the batch.
+        self.out: list[bytes] = []
+        #: Own addresses -> their network.
+        self.local: dict[bytes, IPv4Interface | IPv6Interface] = {}
+        #: Multicast and broadcast IP addresses that are ours to hear.
+        self.groups: set[bytes] = set()
+        #: Destination MAC addresses of frames that are for this station.
+        self.accepts: set[bytes] = {mac, BROADCAST}
+        #: Own IPv6 addresses whose uniqueness is being tested (RFC 4862 5.4).
+        self.tentative: set[bytes] = set()
+        #: Addresses that were given up because somebody else has them.
+        self.refuted: set[bytes] = set()
+        for address in addresses:
+            self._add(ip_interface(address))
+        if any(len(a) == 16 for a in self.local):
+            own = link_local(mac)
+            if own not in self.local:
+                self._add(IPv6Interface((own, 64)))
+
+    def _add(self, address: IPv4Interface | IPv6Interface) -> None:
+        packed = address.ip.packed
+        if address.ip.is_multicast or address.ip.is_unspecified:
+            raise LocalProtocolError(f"interface {self.name}: {address.ip} is no host's address")
+        if len(packed) == 16 and self.mtu < IPV6_MINIMUM_MTU:
+            reason = f"interface {self.name}: IPv6 needs an MTU of {IPV6_MINIMUM_MTU} bytes (RFC 8200), not"
+            raise LocalProtocolError(f"{reason} {self.mtu}")
+        self.local[packed] = address
+        if isinstance(address, IPv6Interface):
+            self._hear(ALL_NODES)
+            self._hear(solicited_node(packed))
+        else:
+            self._hear(ALL_SYSTEMS)
+            self.groups.add(_LIMITED_BROADCAST)
+            if address.network.prefixlen < 31:
+                self.groups.add(address.network.broadcast_address.packed)
+
+    def _hear(self, group: bytes) -> None:
+        self.groups.add(group)
+        self.accepts.add(multicast_mac(group))
+
+    def move(self, mac: bytes, mtu: int) -> None:
+        """Another adapter: its station address and MTU. Addresses, and with them connections, stay."""
+        self.accepts.discard(self.mac)
+        self.accepts.add(mac)
+        self.mac, self.mtu = mac, mtu
+
+    def withdraw(self, address: bytes) -> None:
+        """Stop using an address: somebody else has it."""
+        del self.local[address]
+        self.tentative.discard(address)
+        self.refuted.add(address)
+
+    def source_for(self, destination: bytes) -> bytes | None:
+        """The own address to talk to a next hop or destination from (RFC 6724, the parts that matter here).
+
+        One of the same network, else the first of the same scope, else the first of the family.
+        """
+        family = [(a, i) for a, i in self.local.items() if len(a) == len(destination)]
+        target = ip_address(destination)
+        for address, own in family:
+            if target in own.network:
+                return address
+        for address, own in family:
+            if own.ip.is_link_local == target.is_link_local:
+                return address
+        return family[0][0] if family else None
+
+    def flush(self) -> None:
+        """Give what is to be sent to the link."""
+        if self.out:
+            frames, self.out = self.out, []
+            self.transmit(frames)
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(str(a) for a in self.local.values())
+        return f"Interface({self.name} {self.mac.hex(':')} {addresses or 'no address'})"

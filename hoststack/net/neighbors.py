@@ -1,0 +1,277 @@
+"""The neighbor cache: link addresses of next hops, and whether they still answer (RFC 4861 7.2, 7.3).
+
+One cache serves ARP and neighbor discovery; how a neighbor is asked is :mod:`hoststack.net.discovery`'s
+business, what follows from what is heard is the table's (:mod:`hoststack.net.neighbor_life`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from hoststack.net.neighbor_life import Action, NeighborEvent, NeighborState, following
+from hoststack.net.timers import Timed
+from hoststack.objects import Neighbor
+from ndisbus.state import (
+    NeighborOffloadStateCached,
+    NeighborOffloadStateConst,
+    NeighborOffloadStateDelegated,
+)
+
+if TYPE_CHECKING:
+    from hoststack.net.interface import Interface
+    from hoststack.net.stack import NetStack
+
+__all__ = ["NeighborCache", "NeighborEntry"]
+
+#: RFC 4861 section 10, in seconds and solicitations. REACHABLE_TIME is NceStaleTicks, without the random
+#: spread, so that the host and a target agree about it.
+RETRANS_TIMER: Final = 1.0
+DELAY_FIRST_PROBE_TIME: Final = 5.0
+MAX_SOLICIT: Final = 3
+#: Bytes of frames that wait for one neighbor, and entries in all; the oldest go first.
+QUEUE_BYTES: Final = 131_072
+MAX_ENTRIES: Final = 1024
+#: Reachability ages are compared modulo 2**32 (R-NUD-03): half of that is the oldest there is.
+NEVER_CONFIRMED: Final = 0x7FFF_FFFF
+
+_S = NeighborState
+_E = NeighborEvent
+_NO_MAC: Final = bytes(6)
+
+
+class NeighborEntry(Timed):
+    """What is known of one neighbor. ``neighbor`` is the object that can be offloaded."""
+
+    __slots__ = (
+        "address",
+        "cache",
+        "confirmed",
+        "due",
+        "interface",
+        "is_router",
+        "mac",
+        "neighbor",
+        "state",
+        "tries",
+        "users",
+        "waiting",
+        "waiting_bytes",
+    )
+
+    def __init__(self, cache: NeighborCache, interface: Interface, address: bytes) -> None:
+        self.queued = None
+        self.cache = cache
+        self.interface = interface
+        self.address = address
+        self.neighbor = Neighbor(
+            NeighborOffloadStateConst(vlan_id=interface.vlan_id),
+            NeighborOffloadStateCached(
+                dl_destination_address=_NO_MAC, host_reachability_delta=NEVER_CONFIRMED
+            ),
+            NeighborOffloadStateDelegated(nic_reachability_delta=NEVER_CONFIRMED),
+            name=str(ip_address(address)),
+        )
+        self.neighbor.reachable = False
+        self.state = _S.UNREACHABLE
+        #: The link address, ``b""`` while it is not known.
+        self.mac = b""
+        self.tries = 0
+        #: When the state's timer runs out (seconds).
+        self.due: float | None = None
+        #: When it was last confirmed that datagrams arrive there.
+        self.confirmed: float | None = None
+        self.is_router = False
+        #: Paths that go through it.
+        self.users = 0
+        self.waiting: deque[bytes] | None = None
+        self.waiting_bytes = 0
+
+    def __repr__(self) -> str:
+        mac = self.mac.hex(":") or "?"
+        return f"<neighbor {self.neighbor.name} at {mac} on {self.interface.name}, {self.state}>"
+
+    def deadline(self) -> float | None:
+        return self.due
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def ready(self, now: float) -> bool:
+        """Whether a frame can be sent to :attr:`mac` now; starts the DELAY of a stale entry."""
+        state = self.state
+        if state is _S.REACHABLE:
+            return True
+        if state is _S.STALE:
+            self.happen(_E.SEND, now)
+        return bool(self.mac)
+
+    def output(self, frame: bytes, source: bytes, now: float) -> None:
+        """Send a frame, whose first six bytes are filled in here, or keep it until there is an address.
+
+        ``source``: its IP source address, which a solicitation uses too.
+        """
+        if self.ready(now):
+            self.interface.out.append(self.mac + frame[6:])
+        else:
+            self.hold(frame, source, now)
+
+    def hold(self, frame: bytes, source: bytes, now: float) -> None:
+        """Keep a frame until there is an address, and begin to look for one."""
+        waiting = self.waiting
+        if waiting is None:
+            waiting = self.waiting = deque()
+        waiting.append(frame)
+        self.waiting_bytes += len(frame)
+        while self.waiting_bytes > QUEUE_BYTES:
+            self.waiting_bytes -= len(waiting.popleft())
+            self.cache.stack.count("neighbor: queue full")
+        self.happen(_E.SEND, now, source=source)
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def heard(self, mac: bytes, now: float) -> None:
+        """The neighbor said, unasked, that this is its address."""
+        self.happen(_E.HEARD_SAME if mac == self.mac else _E.HEARD_NEW, now, mac=mac)
+
+    def answered(self, mac: bytes, now: float, *, override: bool = True) -> None:
+        """The neighbor answered; ``mac`` is ``b""`` in an answer without an address (RFC 4861 7.2.5)."""
+        if self.mac and mac in (b"", self.mac):
+            self.happen(_E.ANSWERED_SAME, now)
+        elif mac and (override or not self.mac):
+            self.happen(_E.ANSWERED_NEW, now, mac=mac)
+        elif mac:
+            self.happen(_E.CONTRADICTED, now)
+
+    def advertised(self, mac: bytes, now: float, *, override: bool) -> None:
+        """An unsolicited advertisement."""
+        if mac and mac != self.mac and self.mac and not override:
+            self.happen(_E.CONTRADICTED, now)
+        elif mac:
+            self.heard(mac, now)
+
+    def confirm(self, now: float) -> None:
+        """TCP saw forward progress over this neighbor (RFC 4861 7.3.1; R-NUD-04)."""
+        if self.state is _S.REACHABLE:
+            # The usual case, and frequent: only the clock moves.
+            self.confirmed = now
+            self.due = now + self.cache.reachable_time
+        else:
+            self.happen(_E.CONFIRMED, now)
+
+    def doubt(self, now: float) -> None:
+        """TCP retransmits in vain (RFC 1122 3.3.1.4): probe it when the next datagram is sent."""
+        self.happen(_E.DOUBTED, now)
+
+    def on_timer(self, now: float) -> None:
+        self.due = None
+        asking = self.state in (_S.INCOMPLETE, _S.PROBE)
+        self.happen(_E.EXHAUSTED if asking and self.tries >= MAX_SOLICIT else _E.TIMEOUT, now)
+
+    def happen(self, event: NeighborEvent, now: float, *, mac: bytes = b"", source: bytes = b"") -> None:
+        """Let an event happen to the entry, and do what the table calls for."""
+        before = self.state
+        state, action = following(before, event)
+        neighbor = self.neighbor
+        self.state = state
+        if Action.RECORD in action:
+            self._record(mac)
+        if state is _S.REACHABLE:
+            self.confirmed = now
+            self.due = now + self.cache.reachable_time
+        elif state is not before:
+            self.due = now + DELAY_FIRST_PROBE_TIME if state is _S.DELAY else None
+        neighbor.reachable = state is _S.REACHABLE
+        if Action.COUNT in action:
+            self.tries = 0
+        if action & (Action.SOLICIT | Action.PROBE):
+            self.tries += 1
+            self.due = now + RETRANS_TIMER
+            self.cache.stack.discovery.ask(self, source, unicast=Action.PROBE in action)
+        if Action.RELEASE in action:
+            self._release()
+        if Action.FAIL in action:
+            self._fail(now)
+        if state is _S.DELAY and before is not _S.DELAY and neighbor.is_offloaded:
+            self.cache.stack.hooks.neighbor_delayed(neighbor)
+        self.cache.stack.timers.refresh(self)
+
+    def _record(self, mac: bytes) -> None:
+        self.mac = mac
+        cached = self.neighbor.cached
+        if cached.dl_destination_address != mac:
+            cached.dl_destination_address = mac
+            self.cache.stack.neighbor_changed(self)
+
+    def _release(self) -> None:
+        if self.waiting:
+            mac = self.mac
+            self.interface.out += [mac + frame[6:] for frame in self.waiting]
+            self.cache.stack.soon()
+        self.waiting = None
+        self.waiting_bytes = 0
+
+    def _fail(self, now: float) -> None:
+        self.mac = b""
+        dropped, self.waiting, self.waiting_bytes = self.waiting, None, 0
+        for _ in dropped or ():
+            self.cache.stack.count("neighbor: unreachable")
+        self.cache.stack.neighbor_failed(self, now)
+
+
+class NeighborCache:
+    """The entries of all interfaces, by interface and address; the oldest that nobody uses make room."""
+
+    __slots__ = ("_entries", "reachable_time", "stack")
+
+    def __init__(self, stack: NetStack, reachable_time: float) -> None:
+        self.stack = stack
+        #: Seconds that a confirmation holds.
+        self.reachable_time = reachable_time
+        self._entries: dict[tuple[str, bytes], NeighborEntry] = {}
+
+    def __iter__(self) -> Iterator[NeighborEntry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, interface: Interface, address: bytes) -> NeighborEntry | None:
+        """The entry for an address, if there is one."""
+        return self._entries.get((interface.name, address))
+
+    def get(self, interface: Interface, address: bytes) -> NeighborEntry:
+        """The entry for an address; a new one is UNREACHABLE, which is where a search begins."""
+        entry = self._entries.get((interface.name, address))
+        if entry is None:
+            if len(self._entries) >= MAX_ENTRIES:
+                self._make_room()
+            entry = self._entries[interface.name, address] = NeighborEntry(self, interface, address)
+        return entry
+
+    def entry_of(self, neighbor: Neighbor) -> NeighborEntry | None:
+        """The entry behind a neighbor object."""
+        return next((e for e in self._entries.values() if e.neighbor is neighbor), None)
+
+    def stamp(self, entry: NeighborEntry, now: float, ticks_per_second: int) -> int:
+        """Write the age of the last confirmation, in ticks, into the neighbor's structures (R-NUD-01).
+
+        The delegated one is left alone while a target has it. Returns the age.
+        """
+        age = NEVER_CONFIRMED
+        if entry.confirmed is not None:
+            age = min(int((now - entry.confirmed) * ticks_per_second), NEVER_CONFIRMED)
+        neighbor = entry.neighbor
+        neighbor.cached.host_reachability_delta = age
+        if not neighbor.is_offloaded:
+            neighbor.delegated.nic_reachability_delta = age
+        return age
+
+    def _make_room(self) -> None:
+        for key, entry in self._entries.items():
+            if not entry.users and not entry.waiting and not entry.neighbor.is_offloaded:
+                del self._entries[key]
+                self.stack.timers.drop(entry)
+                self.stack.count("neighbor: cache full")
+                return

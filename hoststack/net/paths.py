@@ -1,0 +1,143 @@
+"""Paths: pairs of addresses, the next hop between them, and the MTU that was learned (RFC 1191, RFC 8201)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from hoststack.net.interface import IPV6_MINIMUM_MTU
+from hoststack.net.timers import Timed
+from hoststack.objects import Path
+from ndisbus.state import PathOffloadStateCached, PathOffloadStateConst, PathOffloadStateDelegated
+
+if TYPE_CHECKING:
+    from hoststack.net.neighbors import NeighborEntry
+    from hoststack.net.stack import NetStack
+
+__all__ = ["MTU_LIFETIME", "PathTable", "Way", "plateau"]
+
+#: Seconds after which a path MTU that was learned is forgotten and a larger one tried (RFC 1191 6.3).
+MTU_LIFETIME: Final = 600.0
+#: Paths in all; the oldest that no connection uses make room.
+MAX_PATHS: Final = 4096
+#: RFC 791: no link has less.
+IPV4_MINIMUM_MTU: Final = 68
+#: RFC 1191 section 7: what to try after a router that does not tell its MTU.
+_PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
+
+
+def plateau(size: int) -> int:
+    """The next smaller likely MTU for a datagram of ``size`` bytes that did not get through."""
+    return next((p for p in _PLATEAUS if p < size), IPV4_MINIMUM_MTU)
+
+
+class Way(Timed):
+    """A path, and what the stack keeps beside it. ``path`` is the object that can be offloaded."""
+
+    __slots__ = ("expires", "hop", "path", "table", "users")
+
+    def __init__(self, table: PathTable, hop: NeighborEntry, source: bytes, destination: bytes) -> None:
+        self.queued = None
+        self.table = table
+        self.hop = hop
+        self.path = Path(
+            hop.neighbor,
+            PathOffloadStateConst(source_address=source, destination_address=destination),
+            PathOffloadStateCached(path_mtu=hop.interface.mtu),
+            PathOffloadStateDelegated(),
+            name=f"{ip_address(source)} -> {ip_address(destination)}",
+        )
+        #: Connections over it.
+        self.users = 0
+        #: When an MTU that was learned is forgotten.
+        self.expires: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<way {self.path.name} through {self.hop!r}, MTU {self.mtu}>"
+
+    @property
+    def mtu(self) -> int:
+        """PathMtu, bytes."""
+        return self.path.cached.path_mtu
+
+    def deadline(self) -> float | None:
+        return self.expires
+
+    def on_timer(self, now: float) -> None:
+        """Try the interface's own MTU again."""
+        self.expires = None
+        self._set(self.hop.interface.mtu)
+
+    def learn(self, mtu: int, now: float) -> bool:
+        """A router said that the path carries no more than ``mtu`` bytes; whether that was news.
+
+        A value is never raised (RFC 8201 section 4) nor taken below what every link has: 68 bytes for IPv4,
+        1280 for IPv6.
+        """
+        floor = IPV4_MINIMUM_MTU if len(self.path.const.source_address) == 4 else IPV6_MINIMUM_MTU
+        mtu = max(mtu, floor)
+        if mtu >= self.mtu:
+            return False
+        self.expires = now + MTU_LIFETIME
+        self.table.stack.timers.refresh(self)
+        self._set(mtu)
+        return True
+
+    def _set(self, mtu: int) -> None:
+        if mtu != self.mtu:
+            self.path.cached.path_mtu = mtu
+            self.table.stack.path_mtu_changed(self)
+
+    def move(self, hop: NeighborEntry) -> None:
+        """Use another next hop from now on."""
+        self.hop.users -= 1
+        self.hop = hop
+        hop.users += 1
+
+
+class PathTable:
+    """The paths in use, by (source, destination)."""
+
+    __slots__ = ("_ways", "stack")
+
+    def __init__(self, stack: NetStack) -> None:
+        self.stack = stack
+        self._ways: dict[tuple[bytes, bytes], Way] = {}
+
+    def __iter__(self) -> Iterator[Way]:
+        return iter(self._ways.values())
+
+    def __len__(self) -> int:
+        return len(self._ways)
+
+    def find(self, source: bytes, destination: bytes) -> Way | None:
+        """The path, if it is in use."""
+        return self._ways.get((source, destination))
+
+    def get(self, source: bytes, destination: bytes) -> Way | None:
+        """The path, made if there is none yet; None if there is no route."""
+        way = self._ways.get((source, destination))
+        if way is None:
+            route = self.stack.routes.lookup(destination)
+            if route is None:
+                return None
+            if len(self._ways) >= MAX_PATHS:
+                self._make_room()
+            hop = self.stack.neighbors.get(route.interface, route.next_hop(destination))
+            hop.users += 1
+            way = self._ways[source, destination] = Way(self, hop, source, destination)
+        return way
+
+    def of(self, path: Path) -> Way | None:
+        """What the stack keeps beside a path object."""
+        way = self._ways.get((path.const.source_address, path.const.destination_address))
+        return way if way is not None and way.path is path else None
+
+    def _make_room(self) -> None:
+        for key, way in self._ways.items():
+            if not way.users and not way.path.is_offloaded:
+                del self._ways[key]
+                way.hop.users -= 1
+                self.stack.timers.drop(way)
+                return

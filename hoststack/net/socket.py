@@ -1,0 +1,420 @@
+"""One connection as an application and the chimney see it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from hoststack.net.errors import (
+    ConnectionAborted,
+    ConnectionRefused,
+    ConnectionReset,
+    ConnectionTimedOut,
+    NotConnected,
+    SocketError,
+    Unreachable,
+)
+from hoststack.net.timers import Timed
+from hoststack.objects import Tcb
+from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.net import tcp
+from ndisbus.net.checksum import pseudo_header
+from ndisbus.net.frames import FrameBuilder
+from ndisbus.tcp.events import EventKind, TcpEvent
+from ndisbus.tcp.machine import TcpMachine
+
+if TYPE_CHECKING:
+    from hoststack.net.listener import Listener
+    from hoststack.net.options import SocketOptions
+    from hoststack.net.paths import Way
+    from hoststack.net.transport import Transport
+    from ndisbus.tcp.segment import Segment
+
+__all__ = ["Socket", "SocketEvent"]
+
+_OPENING: Final = (State.TcpConnectionSynSent, State.TcpConnectionSynRcvd)
+
+
+class SocketEvent(enum.Enum):
+    """What ``on_event`` is called with."""
+
+    CONNECTED = "connected"
+    READABLE = "readable"
+    #: There is room for more data after :meth:`Socket.send` had not taken all.
+    WRITABLE = "writable"
+    #: The peer sends no more.
+    PEER_CLOSED = "peer closed"
+    URGENT = "urgent"
+    #: The connection is lost: see ``error``.
+    FAILED = "failed"
+    #: The connection is over, orderly or not, and its port is free.
+    CLOSED = "closed"
+
+
+class Socket(Timed):
+    """One connection.
+
+    ``tcb`` is the object that can be offloaded; its three structures are what ``machine`` works on. While
+    the connection is offloaded, or on its way, ``machine`` is None (:meth:`detach`, :meth:`attach`).
+    ``on_event(socket, event)`` may call any method of the socket. ``context`` is the application's.
+    """
+
+    __slots__ = (
+        "builder",
+        "closed",
+        "connected",
+        "context",
+        "error",
+        "key",
+        "listener",
+        "machine",
+        "on_event",
+        "options",
+        "shut",
+        "soft_error",
+        "starved",
+        "tcb",
+        "touched",
+        "transport",
+        "way",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        key: bytes,
+        tcb: Tcb,
+        way: Way,
+        machine: TcpMachine,
+        options: SocketOptions,
+    ) -> None:
+        self.queued = None
+        self.transport = transport
+        #: Remote address, local address, remote port, local port: as they stand in a segment that arrives.
+        self.key = key
+        self.tcb = tcb
+        self.way = way
+        self.machine: TcpMachine | None = machine
+        self.options = options
+        self.builder: FrameBuilder | None = None
+        self.listener: Listener | None = None
+        self.error: SocketError | None = None
+        #: What ICMP or the neighbor cache reported last, without ending the connection (RFC 1122 4.2.3.9).
+        self.soft_error = ""
+        self.on_event: Callable[[Socket, SocketEvent], object] | None = None
+        self.context: object = None
+        self.connected = False
+        #: The application has closed it.
+        self.closed = False
+        #: The sending side is closed.
+        self.shut = False
+        self.touched = False
+        self.starved = False
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The connection's TCP state; the last one known in the host, while it is offloaded."""
+        return self.tcb.delegated.state
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Own address and port."""
+        return str(ip_address(self.tcb.path.const.source_address)), self.tcb.const.local_port
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        return str(ip_address(self.tcb.path.const.destination_address)), self.tcb.const.remote_port
+
+    @property
+    def available(self) -> int:
+        """Bytes that can be read at once."""
+        if self.machine is not None:
+            return self.machine.available
+        return len(self.tcb.receive_buffer or b"")
+
+    @property
+    def at_end(self) -> bool:
+        """The peer has closed its half, and everything was read."""
+        return self.tcb.peer_closed and not self.available
+
+    @property
+    def readable(self) -> bool:
+        """Whether :meth:`recv` returns something other than None, or raises."""
+        return self.error is not None or self.tcb.peer_closed or self.available > 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing happens on it any more: closed, or waiting out TIME_WAIT."""
+        return self.state in (State.TcpConnectionClosed, State.TcpConnectionTimeWait)
+
+    @property
+    def room(self) -> int:
+        """Bytes that :meth:`send` would take."""
+        queued = self.tcb.queued if self.machine is None else self.machine.queued
+        return max(0, self.options.sndbuf - queued)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that were sent, or are to be sent, and that the peer has not acknowledged."""
+        return self.tcb.queued if self.machine is None else self.machine.queued
+
+    def __repr__(self) -> str:
+        host, port = self.remote
+        state = self.state.name.removeprefix("TcpConnection")
+        return f"<Socket {self.local[0]}:{self.local[1]} -> {host}:{port} {state}>"
+
+    # -- what an application does --------------------------------------------------------------
+
+    def send(self, data: bytes) -> int:
+        """Queue as much of ``data`` as the send buffer takes; how many bytes that was.
+
+        After a short count, WRITABLE tells when there is room. Raises the connection's error, or
+        :class:`NotConnected` after :meth:`shutdown`.
+        """
+        if self.error is not None:
+            raise self.error
+        machine = self.machine
+        if self.shut:
+            raise NotConnected(f"{self!r}: the sending side is closed")
+        if machine is None:
+            self.transport.stack.hooks.send(self.tcb, bytes(data))
+            return len(data)
+        room = self.options.sndbuf - machine.queued
+        if len(data) > room:
+            self.starved = True
+            if room <= 0:
+                return 0
+            data = data[:room]
+        if data:
+            machine.send(data)
+            if not self.touched:
+                self.transport.touch(self)
+        return len(data)
+
+    def recv(self, size: int | None = None) -> bytes | None:
+        """Up to ``size`` bytes (all, if None); ``b""`` at the end of the stream, None if nothing is there.
+
+        Raises the connection's error, once what arrived before it was read.
+        """
+        machine = self.machine
+        data = self.tcb.read(size) if machine is None else machine.read(size)
+        if data:
+            if machine is not None and not self.touched:
+                self.transport.touch(self)  # the window may be worth an update
+            return data
+        if size == 0 and self.available:
+            return b""
+        if self.tcb.peer_closed:
+            return b""
+        if self.error is not None:
+            raise self.error
+        return None
+
+    def shutdown(self) -> None:
+        """Close the sending side, behind everything that was queued. Doing it again changes nothing."""
+        if self.shut:
+            return
+        self.shut = True
+        if self.error is not None:
+            return
+        if self.machine is None:
+            self.transport.stack.hooks.disconnect(self.tcb, abortive=False)
+        else:
+            self.machine.shutdown()
+            self.transport.touch(self)
+
+    def close(self) -> None:
+        """Close both sides. Data not read, or coming later, resets the connection (RFC 1122 4.2.2.13)."""
+        if self.closed:
+            return
+        self.shutdown()
+        self.closed = True
+        if self.available:
+            self.abort()
+
+    def abort(self) -> None:
+        """Reset the connection; queued data is lost."""
+        self.closed = self.shut = True
+        if self.error is None and self.state is not State.TcpConnectionClosed:
+            self.error = ConnectionAborted(f"{self!r}: aborted by this side")
+        if self.machine is None:
+            self.transport.stack.hooks.disconnect(self.tcb, abortive=True)
+        else:
+            self.machine.abort()
+            self.transport.touch(self)
+
+    def emit(self, event: SocketEvent) -> None:
+        """Tell the application."""
+        if self.on_event is not None:
+            self.on_event(self, event)
+
+    # -- what drives it ------------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        machine = self.machine
+        if machine is None:
+            return None
+        due = machine.next_deadline()
+        return None if due is None else due / self.transport.ticks_per_second
+
+    def on_timer(self, now: float) -> None:
+        assert self.machine is not None
+        self.machine.on_timer(self.transport.tick)
+        self.transport.touch(self)
+
+    def settle(self, now: float, tick: int) -> None:
+        """After anything happened: tell the application, then send what is owed."""
+        machine = self.machine
+        if machine is None:
+            return
+        events = machine.events
+        over = False
+        while events:
+            over = self._event(events.popleft(), now) or over
+            if self.machine is not machine:
+                return  # the application had it offloaded
+        segments = machine.transmit(tick)
+        if segments:
+            self.output(segments, now)
+        if over:
+            self.transport.forget(self)
+            self.emit(SocketEvent.CLOSED)
+        elif events:
+            self.transport.touch(self)
+        self.transport.timers.refresh(self)
+
+    def output(self, segments: list[Segment], now: float) -> None:
+        """Put segments into frames and send them, or keep them until the neighbor is found."""
+        builder = self.builder
+        if builder is None:
+            builder = self.builder = self.transport.frame_builder(self)
+        hop = self.way.hop
+        if hop.ready(now):
+            hop.interface.out += builder.frames(segments)
+        else:
+            source = self.tcb.path.const.source_address
+            for segment in segments:
+                hop.hold(builder.frame(segment), source, now)
+
+    def _event(self, event: TcpEvent, now: float) -> bool:
+        """Handle one event of the machine; whether the machine is done."""
+        kind = event.kind
+        if kind is EventKind.PROGRESS:
+            self.way.hop.confirm(now)
+            self.soft_error = ""
+        elif kind is EventKind.DATA:
+            if self.closed:
+                self.abort()
+            else:
+                self.emit(SocketEvent.READABLE)
+        elif kind is EventKind.SENT:
+            self._sent()
+        elif kind is EventKind.CONNECTED:
+            self.connected = True
+            self.transport.established(self)
+            self.emit(SocketEvent.CONNECTED)
+        elif kind is EventKind.FIN:
+            self.tcb.peer_closed = True
+            self.emit(SocketEvent.PEER_CLOSED)
+        elif kind is EventKind.DOUBT:
+            self.way.hop.doubt(now)
+        elif kind is EventKind.URGENT:
+            self.emit(SocketEvent.URGENT)
+        elif kind is EventKind.CLOSED:
+            return True
+        else:
+            self._failed(kind, event.text)
+        return False
+
+    def _sent(self) -> None:
+        # Not for every byte: a quarter of the buffer is worth waking somebody for.
+        if self.starved and self.room * 4 >= self.options.sndbuf:
+            self.starved = False
+            self.emit(SocketEvent.WRITABLE)
+
+    def _failed(self, kind: EventKind, text: str) -> None:
+        if kind is EventKind.RESET:
+            self.tcb.reset = True
+            self.fail(ConnectionReset(f"{self._ends()}: reset by the peer"))
+        elif kind is EventKind.REFUSED:
+            self.fail(ConnectionRefused(f"{self._ends()}: refused, nobody listens there"))
+        elif kind is EventKind.TIMED_OUT and self.soft_error:
+            self.fail(Unreachable(f"{self._ends()}: {self.soft_error}; gave up: {text}"))
+        elif kind is EventKind.TIMED_OUT:
+            self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {text}"))
+
+    def _ends(self) -> str:
+        (own, own_port), (other, port) = self.local, self.remote
+        return f"{own}:{own_port} -> {other}:{port}"
+
+    def fail(self, error: SocketError) -> None:
+        """The connection is lost; the first reason is the one that counts."""
+        if self.error is None:
+            self.error = error
+        self.emit(SocketEvent.FAILED)
+
+    def over(self, error: SocketError) -> None:
+        """The connection ended while it was offloaded, and nothing is left to go on with."""
+        self.fail(error)
+        self.transport.forget(self)
+        self.emit(SocketEvent.CLOSED)
+
+    def unreachable(self, text: str) -> None:
+        """Give up before it is established: the peer cannot be reached."""
+        machine = self.machine
+        if machine is not None and self.state in _OPENING:
+            self.fail(Unreachable(f"{self._ends()}: {text}"))
+            machine.give_up(text)
+            self.transport.touch(self)
+
+    # -- the chimney ---------------------------------------------------------------------------
+
+    def detach(self, now: float) -> None:
+        """Take the connection out of its machine, so that ``tcb`` is complete and can be offloaded.
+
+        What is owed at the moment is sent first (R-TMR-06). Send data, received data and segments that came
+        out of order (as ``held``, to be forwarded) are in the Tcb then.
+        """
+        transport, tcb = self.transport, self.tcb
+        machine = self.machine
+        assert machine is not None, f"{self!r} has no machine"
+        tick = transport.at(now)
+        segments = machine.transmit(tick)
+        given = machine.hand_over(tick)
+        self.machine = None
+        if segments or given.last:
+            self.output([*segments, *given.last], now)
+        tcb.send_queue = list(given.send_data) or None
+        received = b"".join(given.received)
+        tcb.receive_buffer = bytearray(received) if received else None
+        pseudo = self._pseudo()
+        tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
+        self.builder = None
+        transport.timers.drop(self)
+        transport.stack.stamp(self.way.hop, now)
+        transport.stack.soon()
+
+    def attach(self, now: float) -> None:
+        """Go on in the host with what the Tcb holds: after an upload, or an offload that was refused."""
+        assert self.machine is None, f"{self!r} has a machine"
+        transport, tcb = self.transport, self.tcb
+        received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
+        machine = transport.machine(tcb, now, tcb.send_queue or (), received)
+        held = tcb.held or ()
+        tcb.send_queue = tcb.receive_buffer = tcb.held = None
+        self.machine = machine
+        tick = transport.at(now)
+        pseudo = self._pseudo()
+        for segment in held:
+            machine.receive(tcp.parse_segment(segment, pseudo), tick)
+        transport.touch(self)
+
+    def _pseudo(self) -> int:
+        # The same in both directions: the sum does not depend on the order.
+        const = self.tcb.path.const
+        return pseudo_header(const.source_address, const.destination_address, tcp.PROTOCOL)

@@ -1,0 +1,142 @@
+"""Network stacks on one segment in memory, on virtual time.
+
+    world = NetWorld()
+    a, b = world.host("a"), world.host("b")
+    world.run_until(lambda: ..., timeout=5.0)
+
+Host number n has 10.77.0.n/24 and fd77::n/64.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+
+from hoststack.net import NetStack, StackHooks, Station
+from hoststack.sockets import Network
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.wire.impair import ImpairedLink, Impairments
+from ndisbus.wire.link import Link, LinkWrapper
+from ndisbus.wire.memory import MemorySegment
+
+
+class Tap(LinkWrapper):
+    """Remembers what a station sent and received, and lets a test swallow or change what it sends."""
+
+    __slots__ = ("change", "received", "sent")
+
+    def __init__(self, inner: Link) -> None:
+        super().__init__(inner)
+        self.sent: list[bytes] = []
+        self.received: list[bytes] = []
+        self.change: Callable[[bytes], bytes | None] | None = None
+
+    def send(self, frame: bytes, now: float) -> None:
+        self.sent.append(frame)
+        changed = frame if self.change is None else self.change(frame)
+        if changed is not None:
+            self._inner.send(changed, now)
+
+    def receive(self, now: float) -> list[bytes]:
+        frames = self._inner.receive(now)
+        self.received += frames
+        return frames
+
+
+class Host(Station):
+    """A station of a world, and the network that its applications see."""
+
+    tap: Tap
+    network: Network
+
+
+class NetWorld:
+    """Hosts on a segment. ``now`` is virtual and jumps to the next thing that is due."""
+
+    def __init__(self, seed: int = 1, *, mtu: int = 1500, start: float = 1000.0) -> None:
+        self.now_ = start
+        self.rng = random.Random(seed)
+        self.segment = MemorySegment("net", mtu=mtu)
+        self.hosts: list[Host] = []
+
+    def now(self) -> float:
+        return self.now_
+
+    def host(
+        self,
+        name: str,
+        *,
+        addresses: Iterable[str] | None = None,
+        settings: TcpSettings | None = None,
+        egress: Impairments | None = None,
+        ingress: Impairments | None = None,
+        hooks: StackHooks | None = None,
+        mtu: int | None = None,
+        announce: bool = True,
+        vlan_id: int = 0,
+    ) -> Host:
+        """A new host on the segment."""
+        number = len(self.hosts) + 1
+        link: Link = Tap(self.segment.station(name))
+        tap = link
+        if egress is not None or ingress is not None:
+            link = ImpairedLink(
+                link, number * 1000 + 7, ingress=ingress or Impairments(), egress=egress or Impairments()
+            )
+        stack = NetStack(
+            settings or TcpSettings(), random.Random(self.rng.getrandbits(32)), hooks=hooks, now=self.now_
+        )
+        host = Host(
+            stack,
+            link,
+            bytes((2, 0, 0, 0, 0, number)),
+            addresses if addresses is not None else [f"10.77.0.{number}/24", f"fd77::{number}/64"],
+            mtu=mtu,
+            announce=announce,
+            vlan_id=vlan_id,
+        )
+        assert isinstance(tap, Tap)
+        host.tap = tap
+        host.network = Network(stack, self, timeout=60.0)
+        self.hosts.append(host)
+        return host
+
+    def quiet(self) -> None:
+        """Let announcements pass and forget them."""
+        self.run(2.0)
+        for host in self.hosts:
+            host.tap.sent.clear()
+            host.tap.received.clear()
+
+    def _poll(self) -> bool:
+        """Serve everybody once; whether anything was due."""
+        busy = False
+        for host in self.hosts:
+            due = host.next_deadline()
+            if due is not None and due <= self.now_:
+                host.poll(self.now_)
+                busy = True
+        return busy
+
+    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
+        """Move virtual time until ``done()`` or by ``timeout`` seconds."""
+        end = self.now_ + timeout
+        while True:
+            rounds = 0
+            while self._poll():
+                if done():
+                    return True
+                rounds += 1
+                assert rounds < 100_000, "time stands still"
+            if done():
+                return True
+            due = min((d for h in self.hosts if (d := h.next_deadline()) is not None), default=None)
+            if due is None or due > end:
+                self.now_ = end
+                self._poll()
+                return done()
+            self.now_ = max(self.now_, due)
+
+    def run(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self.run_until(lambda: False, seconds)

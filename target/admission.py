@@ -112,8 +112,10 @@ def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) ->
     return (vlan, mac) if hardware.memory_left else _MEMORY
 
 
-def admit_path(hardware: Hardware, enabled: Enabled, state_type: int, image: bytes | None) -> Refusal | bytes:
-    """The source address to enter, or why not. R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10."""
+def admit_path(
+    hardware: Hardware, enabled: Enabled, state_type: int, image: bytes | None
+) -> Refusal | tuple[bytes, bytes]:
+    """The source and destination address to enter, or why not. R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10."""
     if enabled is None:
         return _DISABLED
     if not (enabled.support_ipv6 if state_type == _IP6 else enabled.support_ipv4):
@@ -131,7 +133,7 @@ def admit_path(hardware: Hardware, enabled: Enabled, state_type: int, image: byt
         return _PATHS
     if not hardware.source_room(const.source_address):
         return _SOURCES
-    return const.source_address if hardware.memory_left else _MEMORY
+    return (const.source_address, const.destination_address) if hardware.memory_left else _MEMORY
 
 
 def peek_tcp(image: bytes | None) -> TcpPeek | None:

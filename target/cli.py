@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from ndisbus.errors import ChimneyError
 from target.config import TargetConfig
 from target.driver import TargetDriver
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from ndisbus.wire.link import Link
+
+__all__ = ["main", "plug_in"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,10 +43,23 @@ __all__ = ["main"]
 @click.option("--ipv6/--no-ipv6", default=True, help="Whether IPv6 can be offloaded.")
 @click.option("--sack/--no-sack", default=True, help="Whether SACK is supported.")
 @click.option("--latency", type=click.FloatRange(0), help="Seconds that each state operation takes.")
+@click.option("--mac", callback=lambda _c, _p, value: _mac(value), help="Address of the first adapter.")
+@click.option(
+    "--wire",
+    "wires",
+    metavar="SPEC",
+    multiple=True,
+    help="What an adapter is plugged into: cable:NAME, tap:NAME or none, with options "
+    "(cable:lan?loss=1%&capture=lan.pcapng). Once for each adapter, in their order.",
+)
+@click.option("--drop-corrupt", is_flag=True, help="Drop and count corrupt packets, the host gets none.")
 def main(
     name: str,
     endpoint: str | None,
     adapters: tuple[str, ...],
+    mac: bytes | None,
+    wires: tuple[str, ...],
+    drop_corrupt: bool,
     vlans: tuple[int, ...],
     ports: tuple[int, ...],
     ipv4: bool,
@@ -56,14 +77,62 @@ def main(
             support_ipv4=ipv4,
             support_ipv6=ipv6,
             support_sack=sack,
+            mac=mac,
+            wires=wires,
+            drop_corrupt=drop_corrupt,
             **capacities,
         )
     except ChimneyError as e:
         raise click.UsageError(str(e)) from e
-    # The runtime brings sockets with it; nothing else here needs them.
-    from ndisbus.process import run_driver  # noqa: PLC0415
+    with contextlib.ExitStack() as stack:
+        try:
+            driver, readers = plug_in(config, stack)
+        except ChimneyError as e:
+            click.echo(f"{name}: {e}", err=True)
+            raise SystemExit(1) from e
+        # The runtime brings sockets with it; nothing else here needs them.
+        from ndisbus.process import run_driver  # noqa: PLC0415
 
-    raise SystemExit(run_driver(TargetDriver(config), name=name, endpoint=endpoint))
+        code = run_driver(driver, name=name, endpoint=endpoint, readers=readers)
+    raise SystemExit(code)
+
+
+def plug_in(
+    config: TargetConfig, stack: contextlib.ExitStack
+) -> tuple[TargetDriver, dict[int, Callable[[float], object]]]:
+    """The driver on its wires, which ``stack`` closes, and what is to be called when they are readable.
+
+    Raises :class:`ndisbus.wire.link.LinkError` for a wire that cannot be opened.
+    """
+    from ndisbus.wire.open import open_link  # noqa: PLC0415 - sockets and devices come with it
+
+    links: list[Link | None] = []
+    for adapter, spec in zip(config.adapters, config.wires, strict=False):
+        if spec == "none":
+            links.append(None)
+            continue
+        # Several adapters may be on one cable: each is a station of its own.
+        links.append(open_link(spec, station=f"{config.name}-{adapter}"))
+        stack.callback(links[-1].close)
+    driver = TargetDriver(config, links)
+    readers: dict[int, Callable[[float], object]] = {}
+    for adapter, link in driver.wires.items():
+        descriptor = link.fileno()
+        if descriptor is not None:
+            readers[descriptor] = partial(driver.wire_readable, adapter)
+    return driver, readers
+
+
+def _mac(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6:
+        raise click.BadParameter(f"{text!r}: six bytes are meant, such as 02:00:00:00:00:01")
+    return mac
 
 
 def make_config(**options: object) -> TargetConfig:

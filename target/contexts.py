@@ -9,7 +9,8 @@ truth, and the image is made from them: the TCP machine works on these very obje
 from __future__ import annotations
 
 from collections import deque
-from typing import ClassVar, Final, Generic, TypeAlias, TypeVar, cast
+from struct import Struct
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar, cast
 
 from ndisbus.enums import Layer
 from ndisbus.nbl import NetBufferList
@@ -31,11 +32,17 @@ from ndisbus.state import (
 )
 from target.life import Event, Life, after
 
+if TYPE_CHECKING:
+    from target.flow import Flow
+
 __all__ = ["Context", "NeighborContext", "PathContext", "Posted", "TcpContext", "TcpIo"]
 
 _WHOLE_TCP: Final = 17
 _WHOLE_NEIGHBOR: Final = 4
 _STATE: Final = TCP_STATE_OFF["delegated.State"]
+_SERVED: Final = frozenset((Life.OFFLOADING, Life.OFFLOADED, Life.UPDATING))
+_PORTS: Final = Struct("<HH")  # RemotePort, LocalPort
+_PORTS_OFF: Final = TCP_STATE_OFF["const.RemotePort"]
 
 
 _Const = TypeVar("_Const", bound=OffloadState)
@@ -104,7 +111,7 @@ class NeighborContext(
 ):
     """A neighbor, and the paths that lead through it."""
 
-    __slots__ = ("dependents", "mac", "vlan")
+    __slots__ = ("asking", "dependents", "hrt", "mac", "nrt", "since", "vlan")
 
     layer = Layer.NEIGHBOR
 
@@ -114,6 +121,14 @@ class NeighborContext(
         self.vlan = vlan
         self.mac = mac
         self.dependents: dict[int, PathContext] = {}
+        #: When it was taken over (seconds of the driver's clock).
+        self.since = 0.0
+        #: When the target and the host confirmed it last, in ticks modulo 2**32; None: as handed over, at
+        #: ``since`` (R-NUD-02). :mod:`target.reachability` alone looks at these.
+        self.nrt: int | None = None
+        self.hrt: int | None = None
+        #: A NeighborReachabilityQuery has not been answered yet.
+        self.asking = False
 
     whole_type = _WHOLE_NEIGHBOR
 
@@ -124,7 +139,7 @@ class NeighborContext(
 class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathOffloadStateDelegated]):
     """A path, its neighbor, and the connections that run over it."""
 
-    __slots__ = ("dependents", "neighbor", "source", "type")
+    __slots__ = ("dependents", "destination", "neighbor", "source", "table", "type")
 
     layer = Layer.PATH
 
@@ -134,16 +149,19 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
         ndis_handle: int | None,
         image: bytes,
         state_type: int,
-        source: bytes,
+        addresses: tuple[bytes, bytes],
         neighbor: NeighborContext,
     ) -> None:
         super().__init__(address, ndis_handle, image)
         #: Ip4OffloadState or Ip6OffloadState: the family is the path's, not the request's.
         self.type = state_type
-        self.source = source
+        #: The local and the remote IP address.
+        self.source, self.destination = addresses
         self.neighbor = neighbor
         neighbor.dependents[address] = self
         self.dependents: dict[int, TcpContext] = {}
+        #: Connections by :attr:`TcpContext.ports`; None until a frame asks (:mod:`target.demux`).
+        self.table: dict[int, TcpContext] | None = None
 
     @property
     def whole_type(self) -> int:
@@ -161,9 +179,9 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
 
 
 class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOffloadStateDelegated]):
-    """A connection and its path; ``io`` exists once anything was posted on it."""
+    """A connection and its path; ``io`` exists once anything was posted on it, ``flow`` once it has work."""
 
-    __slots__ = ("aborted", "io", "path", "rcv_reserved", "uploading")
+    __slots__ = ("aborted", "flow", "io", "path", "rcv_reserved", "since", "uploading")
 
     layer = Layer.TCP
 
@@ -181,6 +199,10 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         self.path = path
         self.rcv_reserved = rcv_reserved
         self.io: TcpIo | None = None
+        #: The TCP machine that runs it; None while there is nothing for one to do, or no wire.
+        self.flow: Flow | None = None
+        #: When it was taken over (seconds of the driver's clock): its timers count from there.
+        self.since = 0.0
         #: An upload was asked for that the host must grant: nothing is served any more (R-EVT-05).
         self.uploading = False
         #: An RST came, or the hardware lost the connection: requests end with REQUEST_ABORTED.
@@ -190,10 +212,19 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
     whole_type = _WHOLE_TCP
 
     @property
+    def ports(self) -> int:
+        """RemotePort << 16 | LocalPort, without unpacking anything."""
+        if self._state is not None:
+            const = self._state[0]
+            return const.remote_port << 16 | const.local_port
+        remote, local = _PORTS.unpack_from(self._image, _PORTS_OFF)
+        return int(remote << 16 | local)
+
+    @property
     def tcp_state(self) -> int:
         """State of the delegated structure (TcpOffloadConnectionState), without unpacking anything."""
         if self._state is not None:
-            return int(self.delegated.state)
+            return int(self._state[2].state)
         return int.from_bytes(self._image[_STATE : _STATE + 4], "little")
 
     @property
@@ -201,6 +232,16 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         """Whether anything may go out: neither it nor what it depends on is invalid (R-INV-04, R-DIS-11)."""
         return (
             self.life is not Life.INVALID
+            and self.path.life is not Life.INVALID
+            and self.path.neighbor.life is not Life.INVALID
+        )
+
+    @property
+    def serving(self) -> bool:
+        """Whether its TCP machine runs: segments are processed, timers count, frames go out."""
+        return (
+            not (self.uploading or self.aborted or self.corrupt)
+            and self.life in _SERVED
             and self.path.life is not Life.INVALID
             and self.path.neighbor.life is not Life.INVALID
         )
@@ -218,7 +259,7 @@ class Posted:
     ``call_context`` is the NET_BUFFER_LIST.Context it came with, which goes back with it unread.
     """
 
-    __slots__ = ("_attachments", "_nbl", "address", "call_context", "done", "flags", "source_handle")
+    __slots__ = ("_attachments", "_nbl", "address", "call_context", "done", "flags", "size", "source_handle")
 
     def __init__(
         self,
@@ -237,6 +278,8 @@ class Posted:
         self.flags = flags
         #: Bytes of it that were transferred so far: sent and acknowledged, or placed.
         self.done = 0
+        #: Bytes of it that the TCP machine has to send (:mod:`target.sending`).
+        self.size = 0
         self._nbl = nbl
         self._attachments = attachments
 
@@ -258,18 +301,24 @@ class TcpIo:
     """What is posted on one connection, in order, and how far its delivery has come."""
 
     __slots__ = (
+        "adopted",
         "backlog_at",
         "backlog_said",
         "backlog_wanted",
         "buffered",
+        "deferred",
         "disconnects",
+        "fin_pending",
         "fin_received",
         "forwards",
+        "held",
+        "held_bytes",
         "indicating",
         "push_at",
+        "pushed",
         "receives",
-        "refused",
         "sends",
+        "waiting",
         "window_due",
     )
 
@@ -278,12 +327,24 @@ class TcpIo:
         self.receives: deque[Posted] = deque()
         self.disconnects: deque[Posted] = deque()
         self.forwards: deque[Posted] = deque()
-        #: Received, acknowledged, not yet delivered bytes (R-INIT-16, R-BRD-05).
+        #: Received, acknowledged, not yet delivered bytes; with a machine, they are in its receive buffer.
         self.buffered = bytearray()
-        #: A FIN came and was indicated (R-RECV-11).
+        #: How many undelivered bytes came down with the connection and take room of the adapter (R-BRD-03).
+        self.adopted = 0
+        #: Data came down with the connection, or was refused: nothing is indicated before the host posts
+        #: (R-BRD-05, R-IND-06).
+        self.waiting = False
+        #: The newest data had PSH (R-OPEN-03).
+        self.pushed = False
+        #: An indication waits for the end of an initiate.
+        self.deferred = False
+        #: A FIN came; it is indicated when everything before it was consumed (R-DISC-14).
+        self.fin_pending = False
+        #: A FIN was indicated (R-RECV-11).
         self.fin_received = False
-        #: The host refused an indication; nothing is indicated before it posts again (R-IND-06).
-        self.refused = False
+        #: Frames that are indicated once the connection is terminated (R-IP-08), and their bytes.
+        self.held: list[bytes] = []
+        self.held_bytes = 0
         #: A receive indication has not returned yet (R-RECV-05, R-TERM-09).
         self.indicating = False
         #: When a partly filled push request completes, or None (R-RECV-15).

@@ -1,106 +1,244 @@
-"""Delivery of buffered receive data: into posted requests, and only a remainder by indication (R-BRD-05).
+"""Delivery of received data: the algorithm of the page "delivery-algorithm.md".
 
-Data taken over with a connection waits here for the host's requests; data from the wire will queue behind it
-(R-BRD-06), so this is where the delivery algorithm of the TCP machine goes on. Completions and indications of
-one connection never overlap: while an indication has not returned, new requests only queue (R-RECV-05).
+Three things enter it (R-DLV-01): data in sequence (:func:`arrived`), requests (:func:`posted`), the push
+timer. Data goes into posted requests, and only what they do not hold is indicated (R-RECV-04). While an
+indication has not returned nothing else happens, and what came meanwhile is taken up then (R-DLV-03,
+R-RECV-05). Data that the host refused, or that came down with the connection, waits for requests (R-IND-06,
+R-BRD-05), and what comes after it queues behind it (R-BRD-06, R-DLV-05).
+
+Undelivered data is in one place: in the machine's receive buffer, so that the window shows it, or in
+``TcpIo.buffered`` as long as the connection has no machine.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from ndisbus.driver import Steps
 from ndisbus.enums import NetBufferListInfo
 from ndisbus.nbl import NetBufferList, advance, iter_mdls, iter_net_buffers
 from ndisbus.nblchain import NblChain
 from ndisbus.status import NdisStatus
-from target import io
-from target.adapter import Adapter
-from target.contexts import Posted, TcpContext, TcpIo
+from target import io, peer
 from target.life import Life
 
-__all__ = ["deliver", "place"]
+if TYPE_CHECKING:
+    from target.adapter import Adapter
+    from target.contexts import Posted, TcpContext, TcpIo
+
+__all__ = ["arrived", "place", "posted"]
 
 _NO_PUSH: Final = int(NetBufferListInfo.TcpReceiveNoPush)
+_PLACED_BEFORE: Final = int(NetBufferListInfo.TcpReceiveBytesTransferred)
+_HASH: Final = int(NetBufferListInfo.NetBufferListHashValue)
 _LIVE: Final = frozenset((Life.OFFLOADED, Life.UPDATING, Life.INVALID))
 
 
-def deliver(adapter: Adapter, tcp: TcpContext) -> Steps | None:
-    """The host posted a receive request: deliver what is buffered.
+def arrived(adapter: Adapter, tcp: TcpContext) -> None:
+    """Data in sequence, or the peer's FIN, has arrived."""
+    steps = _deliver(adapter, tcp)
+    if steps is not None:
+        adapter.ndis.run(steps)
 
-    Returns steps to run if data must be indicated; they wait for the host's answer.
-    """
+
+def posted(adapter: Adapter, tcp: TcpContext) -> Steps | None:
+    """The host posted receive requests; steps to run if data has to be indicated: they wait for answers."""
+    waiting = tcp.io
+    assert waiting is not None
+    waiting.waiting = False
+    _start_at_once(adapter, tcp, waiting)
+    return _deliver(adapter, tcp)
+
+
+# -- the data ----------------------------------------------------------------------------------
+
+
+def _available(tcp: TcpContext, posted: TcpIo) -> int:
+    return len(posted.buffered) if tcp.flow is None else tcp.flow.machine.available
+
+
+def _look(tcp: TcpContext, posted: TcpIo, count: int) -> bytes:
+    """The first ``count`` bytes, which stay."""
+    if tcp.flow is None:
+        return bytes(posted.buffered[:count])
+    out: list[bytes] = []
+    for piece in tcp.flow.machine.received.pieces():
+        out.append(piece[:count])
+        count -= len(out[-1])
+        if not count:
+            break
+    return out[0] if len(out) == 1 else b"".join(out)
+
+
+def _take(adapter: Adapter, tcp: TcpContext, posted: TcpIo, count: int) -> bytes:
+    """The first ``count`` bytes, which are delivered."""
+    adopted = min(count, posted.adopted)
+    posted.adopted -= adopted
+    adapter.hardware.buffered_bytes -= adopted
+    if tcp.flow is not None:
+        return tcp.flow.machine.read(count)
+    data = bytes(posted.buffered[:count])
+    del posted.buffered[:count]
+    return data
+
+
+# -- the algorithm -----------------------------------------------------------------------------
+
+
+def _deliver(adapter: Adapter, tcp: TcpContext) -> Steps | None:
     posted = tcp.io
-    if posted is None:
+    if posted is None or posted.indicating:
         return None
-    posted.refused = False
-    if posted.indicating or not posted.buffered:
-        return None
-    _fill(adapter, tcp, posted)
-    return _indicate(adapter, tcp, posted) if posted.buffered else None
+    if _available(tcp, posted):
+        if posted.receives:
+            _fill(adapter, tcp, posted)
+        if _may_indicate(adapter, tcp, posted):
+            return _indicate(adapter, tcp, posted)
+    _finish(adapter, tcp, posted)
+    return None
+
+
+def _may_indicate(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> bool:
+    """Whether what is left is to be indicated now."""
+    if posted.waiting or posted.receives or not _available(tcp, posted):
+        return False
+    if tcp.uploading or tcp.aborted:
+        return False
+    if adapter.initiating:
+        if tcp.flow is not None and not posted.deferred:
+            # Not before the initiate has completed (R-CONC-03, R-CONC-04).
+            posted.deferred = True
+            adapter.indicate(partial(_resume, adapter, tcp, posted))
+        return False
+    return tcp.life in _LIVE
+
+
+def _resume(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
+    posted.deferred = False
+    if tcp.life in _LIVE:
+        arrived(adapter, tcp)
 
 
 def _fill(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
     """Fill requests in order; full ones complete, in any mode (R-RECV-02, R-RECV-14)."""
     full: list[Posted] = []
-    before = len(posted.buffered)
-    while posted.receives and posted.buffered:
+    while posted.receives and (left := _available(tcp, posted)):
         request = posted.receives[0]
-        placed = place(request.nbl, posted.buffered)
-        del posted.buffered[:placed]
-        request.done += placed
-        if any(nb.data_length for nb in iter_net_buffers(request.nbl)):
+        room = sum(nb.data_length for nb in iter_net_buffers(request.nbl))
+        count = min(room, left)
+        if count:
+            request.done += place(request.nbl, _take(adapter, tcp, posted, count))
+        if count < room:
             break
         # A request of no bytes is full from the start: it consumes nothing and is completed (R-IND-08).
         full.append(posted.receives.popleft())
-    adapter.hardware.buffered_bytes -= before - len(posted.buffered)
     if full:
-        io.complete(adapter, "receive", full, NdisStatus.SUCCESS)
         posted.push_at = None
-    _start_push_timer(adapter, tcp, posted)
+    pushed = posted.pushed and not _available(tcp, posted)
+    first = posted.receives[0] if posted.receives else None
+    if pushed:
+        posted.pushed = False  # PSH is remembered with the data, until it is placed (R-OPEN-03)
+    if first is not None and first.done and pushed and not _is_non_push(first):
+        full.append(posted.receives.popleft())
+        posted.push_at = None
+        first = None
+    if full:
+        _complete(adapter, tcp, full)
+    if first is not None and first.done and not _is_non_push(first):
+        _start_push_timer(adapter, tcp, posted, first)
 
 
-def _start_push_timer(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
-    """A partly filled push request completes when the push timer expires (R-RECV-15, R-RECV-16)."""
-    request = posted.receives[0] if posted.receives else None
-    if request is None or not request.done or request.nbl.net_buffer_list_info.get(_NO_PUSH):
-        return
+def _is_non_push(request: Posted) -> bool:
+    return bool(request.nbl.net_buffer_list_info.get(_NO_PUSH))
+
+
+def _start_push_timer(adapter: Adapter, tcp: TcpContext, posted: TcpIo, request: Posted) -> None:
+    """A partly filled push request completes when the push timer expires; data restarts it (R-DIS-17)."""
     ticks = adapter.parameters
     due = adapter.ndis.now() + ticks.tcp_push_ticks / ticks.ticks_per_second
     posted.push_at = due
 
     def expire(_now: float) -> None:
+        # A timer that was stopped may still fire (R-DLV-06).
         if posted.push_at == due and posted.receives and posted.receives[0] is request:
             posted.push_at = None
             posted.receives.popleft()
-            io.complete(adapter, "receive", [request], NdisStatus.SUCCESS)
+            _complete(adapter, tcp, [request])
 
     adapter.timers.set(due, expire)
 
 
+def _start_at_once(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
+    """A push request that comes down with data in it has its timer started at once (R-RECV-18, R-DIS-19)."""
+    first = posted.receives[0] if posted.receives else None
+    if first is None or first.done or posted.push_at is not None or not first.has_descriptor:
+        return
+    if first.nbl.net_buffer_list_info.get(_PLACED_BEFORE) and not _is_non_push(first):
+        _start_push_timer(adapter, tcp, posted, first)
+
+
+def _complete(adapter: Adapter, tcp: TcpContext, requests: list[Posted]) -> None:
+    value = tcp.const.hash_value
+    if value:
+        for request in requests:
+            request.nbl.net_buffer_list_info[_HASH] = value
+    io.complete(adapter, "receive", requests, NdisStatus.SUCCESS)
+
+
+def _finish(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
+    """Everything before the peer's FIN was consumed: tell of the FIN (R-DISC-14).
+
+    A request that is partly filled goes back first, in any mode: no byte will ever be added (R-OPEN-02).
+    """
+    if not posted.fin_pending or _available(tcp, posted) or tcp.life not in _LIVE:
+        return
+    posted.fin_pending = False
+    if posted.receives and posted.receives[0].done:
+        posted.push_at = None
+        _complete(adapter, tcp, [posted.receives.popleft()])
+    peer.fin_received(adapter, tcp)
+
+
 def _indicate(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> Steps:
-    """Indicate what did not fit, RcvIndicationSize bytes at a time (R-IND-09), until the host refuses."""
-    while posted.buffered and not posted.refused and tcp.life in _LIVE and not tcp.uploading:
-        size = tcp.cached.rcv_indication_size or len(posted.buffered)
-        nbl = adapter.chimney_pool.lend(bytes(posted.buffered[:size]))
-        offered = min(size, len(posted.buffered))
+    """Indicate what no request holds, RcvIndicationSize bytes at a time (R-IND-09), until it is refused."""
+    while _may_indicate(adapter, tcp, posted):
+        left = _available(tcp, posted)
+        offered = min(tcp.cached.rcv_indication_size or left, left)
+        nbl = adapter.chimney_pool.lend(_look(tcp, posted, offered))
+        if tcp.const.hash_value:
+            nbl.net_buffer_list_info[_HASH] = tcp.const.hash_value  # R-RSS-01
         posted.indicating = True
         adapter.indicating[tcp.address] = tcp
+        if tcp.flow is not None:
+            tcp.flow.habits.indicated(adapter, tcp)
         status, consumed = yield adapter.ndis.tcp_offload_receive_handler(
             tcp.ndis_handle, NblChain.of(nbl), int(NdisStatus.SUCCESS)
         )
         posted.indicating = False
         adapter.indicating.pop(tcp.address, None)
-        _answered(adapter, posted, nbl, offered, status, consumed or 0)
+        if tcp.life is Life.GONE:
+            return
+        _answered(adapter, tcp, posted, nbl, offered, status, consumed or 0)
         if posted.receives:
             # Posted from inside the indication: requests come before further indications (R-IND-07).
-            posted.refused = False
-            _fill(adapter, tcp, posted)
+            posted.waiting = False
+            if _available(tcp, posted):
+                _fill(adapter, tcp, posted)
+    _finish(adapter, tcp, posted)
+    if tcp.flow is not None:
+        tcp.flow.pump(adapter.ndis.now())  # what was consumed has made room
     adapter.pipeline.run(adapter.ndis.now())
 
 
 def _answered(
-    adapter: Adapter, posted: TcpIo, nbl: NetBufferList, offered: int, status: int, consumed: int
+    adapter: Adapter,
+    tcp: TcpContext,
+    posted: TcpIo,
+    nbl: NetBufferList,
+    offered: int,
+    status: int,
+    consumed: int,
 ) -> None:
     """The host accepted all, some or none; only with all does it keep the list (R-IND-03 to R-IND-06)."""
     if status == NdisStatus.SUCCESS:
@@ -108,9 +246,10 @@ def _answered(
     else:
         taken = min(consumed, offered) if status == NdisStatus.OFFLOAD_DATA_PARTIALLY_ACCEPTED else 0
         adapter.chimney_pool.take_back(nbl.address)
-        posted.refused = True
-    del posted.buffered[:taken]
-    adapter.hardware.buffered_bytes -= taken
+        posted.waiting = True
+    _take(adapter, tcp, posted, taken)
+    if not _available(tcp, posted):
+        posted.waiting = posted.pushed = False
 
 
 def place(nbl: NetBufferList, data: bytes | bytearray) -> int:
@@ -123,7 +262,8 @@ def place(nbl: NetBufferList, data: bytes | bytearray) -> int:
             if not left:
                 break
             count = min(mdl.byte_count - offset, left)
-            memory = bytearray(mdl.data or b"")
+            # The first bytes give a buffer that can be written to; the next ones find it.
+            memory = mdl.data if type(mdl.data) is bytearray else bytearray(mdl.data or b"")
             if len(memory) < offset + count:
                 memory += bytes(offset + count - len(memory))
             memory[offset : offset + count] = data[done : done + count]

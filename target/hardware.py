@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from target.config import TargetConfig
 from target.contexts import Context, NeighborContext, PathContext, TcpContext
+from target.demux import Demux
 
 __all__ = ["Hardware"]
 
@@ -24,6 +25,8 @@ class Hardware:
         self.config = config
         #: Every context of the adapter by its address: what the PVOIDs of the layers above lead to.
         self.objects: dict[int, Context] = {}
+        #: The same connections by what a frame says of itself.
+        self.demux = Demux()
         self.neighbors = 0
         self.paths = 0
         self.connections = 0
@@ -75,6 +78,7 @@ class Hardware:
         self.objects[path.address] = path
         self.paths += 1
         _take(self.sources, path.source)
+        self.demux.add_path(path)
 
     def add_tcp(self, tcp: TcpContext) -> None:
         """Enter a connection and its buffers."""
@@ -82,6 +86,8 @@ class Hardware:
         self.connections += 1
         self.xmit_bytes += self.config.xmit_reserve
         self.rcv_bytes += tcp.rcv_reserved
+        if tcp.path.table is not None:
+            tcp.path.table[tcp.ports] = tcp
 
     def remove(self, obj: Context) -> None:
         """Give back everything an object holds, and unlink it from what it depends on."""
@@ -91,11 +97,15 @@ class Hardware:
             self.xmit_bytes -= self.config.xmit_reserve
             self.rcv_bytes -= obj.rcv_reserved
             if obj.io is not None:
-                self.buffered_bytes -= len(obj.io.buffered)
+                self.buffered_bytes -= obj.io.adopted
+            table = obj.path.table
+            if table is not None and table.get(obj.ports) is obj:
+                del table[obj.ports]
             del obj.path.dependents[obj.address]
         elif isinstance(obj, PathContext):
             self.paths -= 1
             _give(self.sources, obj.source)
+            self.demux.remove_path(obj)
             del obj.neighbor.dependents[obj.address]
         else:
             self.neighbors -= 1

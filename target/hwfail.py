@@ -59,5 +59,6 @@ def lose(adapter: Adapter, lost: Iterable[Context]) -> None:
             tcp.step(Event.LOSE)
         tcp.corrupt = True
         tcp.aborted = True
+        tcp.flow = None
         raise_event(adapter, tcp, TcpOffloadEventType.TcpIndicateRetrieve, TcpUploadReason.HardwareFailure)
         raise_event(adapter, tcp, TcpOffloadEventType.TcpIndicateAbort)

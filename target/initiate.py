@@ -54,7 +54,10 @@ def start(adapter: Adapter, block_list: BlockList) -> None:
     """Begin an initiate: everything is taken over now, the completion follows (R-INIT-17)."""
     taken = _Initiate(adapter, block_list).run()
     adapter.initiating += 1
-    adapter.pipeline.submit(partial(_finish, adapter, block_list, taken), adapter.ndis.now())
+    now = adapter.ndis.now()
+    if adapter.station is not None:
+        adapter.station.adopt(taken, now)
+    adapter.pipeline.submit(partial(_finish, adapter, block_list, taken), now)
 
 
 def _finish(adapter: Adapter, block_list: BlockList, taken: list[Context]) -> None:
@@ -201,10 +204,10 @@ class _Initiate:
             status = knobs.fire("initiate.path") if knobs.at("initiate.path") else None
             if status is not None:
                 return Refusal(status, "injected failure")
-            source = admit_path(hardware, adapter.enabled, kind, image)
-            if isinstance(source, Refusal):
-                return source
-            new = PathContext(next(self.addresses), self.handles[i], image, kind, source, parent)
+            addresses = admit_path(hardware, adapter.enabled, kind, image)
+            if isinstance(addresses, Refusal):
+                return addresses
+            new = PathContext(next(self.addresses), self.handles[i], image, kind, addresses, parent)
             hardware.add_path(new)
         else:
             return _NOT_WHOLE
@@ -242,7 +245,7 @@ class _Initiate:
         states, handles, statuses, addresses = self.states, self.handles, self.statuses, self.addresses
         hardware, enabled, memory = adapter.hardware, adapter.enabled, adapter.heap.objects
         entries, taken = hardware.objects, self.taken
-        reserve = hardware.config.xmit_reserve
+        reserve, table = hardware.config.xmit_reserve, path.table
         while i >= 0 and types[i] == _TCP and contexts[i] is None and cells[i] is not None:
             image = states[i]
             window = admit_tcp(hardware, enabled, image)
@@ -253,6 +256,8 @@ class _Initiate:
                 hardware.connections += 1
                 hardware.xmit_bytes += reserve
                 hardware.rcv_bytes += window
+                if table is not None:
+                    table[tcp.ports] = tcp
                 contexts[i] = address
                 statuses[i] = _SUCCESS
                 taken.append(tcp)
@@ -295,5 +300,8 @@ class _Initiate:
         source = values(self.list.columns.get(Key.SOURCE_HANDLE), len(self.list))[i]
         for nbl in sends:
             io.sends.append(Posted(nbl.address, source or nbl.source_handle, nbl=nbl))
-        io.buffered += buffered
-        self.adapter.hardware.buffered_bytes += len(buffered)
+        if buffered:
+            io.buffered += buffered
+            io.adopted = len(buffered)
+            io.waiting = True
+            self.adapter.hardware.buffered_bytes += len(buffered)

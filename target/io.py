@@ -41,8 +41,10 @@ def queue_of(io: TcpIo, op: str) -> deque[Posted]:
     return io.receives if op == "receive" else io.disconnects if op == "disconnect" else io.forwards
 
 
-def post(adapter: Adapter, op: str, pointer: int, lists: NblChain, flags: int = 0) -> TcpContext | None:
-    """A request of the host. Returns the connection if it was queued, None if it was completed at once."""
+def post(
+    adapter: Adapter, op: str, pointer: int, lists: NblChain, flags: int = 0
+) -> tuple[TcpContext, list[Posted]] | None:
+    """A request of the host. The connection and its lists if they were queued, None if completed."""
     tcp = adapter.connection(pointer)
     status = _verdict(adapter, op, tcp)
     posted = [
@@ -65,7 +67,7 @@ def post(adapter: Adapter, op: str, pointer: int, lists: NblChain, flags: int = 
         complete(adapter, op, posted, status or NdisStatus.UPLOAD_IN_PROGRESS, describe=False)
         return None
     queue_of(adapter.io(tcp), op).extend(posted)
-    return tcp
+    return tcp, posted
 
 
 def _verdict(adapter: Adapter, op: str, tcp: TcpContext | None) -> NdisStatus | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ndisbus.enums import NdisRequestType, Oid
-from ndisbus.errors import DecodeError
+from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.status import NdisStatus
 from ndisbus.structures import (
     NdisOidRequest,
@@ -41,7 +41,22 @@ def oid_request(adapter: Adapter, wire: dict[str, Any]) -> Result:
         return _enable(adapter, request.information_buffer.chimney()), wire
     if request.oid == Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS and not query:
         assert isinstance(request.information_buffer, NdisTcpConnectionOffloadParameters)
-        adapter.parameters = request.information_buffer
+        try:
+            adapter.set_parameters(request.information_buffer)
+        except LocalProtocolError:
+            adapter.refuse("TicksPerSecond is none of 10, 100 and 1000")
+            return NdisStatus.FAILURE, wire
+        return NdisStatus.SUCCESS, wire
+    return _statistics(adapter, request, wire, query=query)
+
+
+def _statistics(adapter: Adapter, request: NdisOidRequest, wire: dict[str, Any], *, query: bool) -> Result:
+    """Counters of offloaded connections: a query returns them, a set zeroes them (R-STAT-02)."""
+    if query:
+        request.information_buffer = adapter.stats.report(request.oid, adapter.connections())
+        if request.information_buffer is not None:
+            return NdisStatus.SUCCESS, request.to_wire()
+    elif adapter.stats.zero(request.oid):
         return NdisStatus.SUCCESS, wire
     return NdisStatus.NOT_SUPPORTED, wire
 

@@ -47,7 +47,7 @@ def _finish(
             adapter.refuse("block type asks for another IP version")
             statuses[i] = FAILURE
             continue
-        image = obj.image()[part]
+        image = adapter.image(obj)[part]
         if types[i] in _DELEGATED_TYPES and isinstance(obj, TcpContext):
             tail = common if obj.io is None else _TAIL.pack(*_backlogs(adapter, obj))
             image = image[:-24] + tail
@@ -66,4 +66,6 @@ def _backlogs(adapter: Adapter, tcp: TcpContext | None) -> tuple[int, int, int]:
         send = BACKLOG_NOT_SUPPORTED
     if not adapter.config.receive_backlog:
         return send, 0, BACKLOG_NOT_SUPPORTED
-    return send, 0, len(io.buffered) if io is not None else 0
+    if io is None or tcp is None:
+        return send, 0, 0
+    return send, 0, len(io.buffered) if tcp.flow is None else tcp.flow.machine.available

@@ -20,7 +20,7 @@ from ndisbus.nbl import NetBufferList
 from ndisbus.nblchain import Attachments
 from ndisbus.state import PathOffloadStateConst, state_size, structures_of
 from ndisbus.status import NdisStatus
-from target import hwfail, io
+from target import hwfail, io, packets
 from target.adapter import Adapter
 from target.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.life import STEPS, Event, Life
@@ -101,6 +101,7 @@ class _Terminate:
             if adapter.config.fail_terminate_twice
             else set()
         )
+        held: list[bytes] = []
         for i, obj in enumerate(self.found):
             if obj is None:
                 continue
@@ -109,10 +110,13 @@ class _Terminate:
                 if isinstance(obj, TcpContext) and obj.address not in keep:
                     io.finish_all(adapter, obj, NdisStatus.REQUEST_ABORTED)
                 continue
+            if isinstance(obj, TcpContext) and obj.flow is not None:
+                obj.flow.hand_over(adapter.ndis.now())
             part = slice_of(obj, types[i])
             head = tail = buffered = 0
             if isinstance(obj, TcpContext) and obj.io is not None:
                 head, tail, buffered, chains[i] = self._give_back(obj, attached)
+                held += obj.io.held
             if part is None:
                 # Nothing of it was asked for; it ends all the same.
                 continue
@@ -128,6 +132,8 @@ class _Terminate:
             obj.step(Event.TERMINATED)
             adapter.free(obj)
         hwfail.lose(adapter, [obj for obj in staying if obj.address in keep])
+        if held:
+            packets.receive(adapter, held)  # R-IP-08
         adapter.after_terminate()
 
     def _lost(self) -> list[Context]:
@@ -193,7 +199,7 @@ class _Terminate:
 
         Constant and cached variables are the host's and are not handed back (R-STATE-02, R-STATE-03).
         """
-        image = obj.image()[part]
+        image = self.adapter.image(obj)[part]
         if state_type in _TCP_TYPES:
             image = image[:-24] + _TAIL.pack(*pointers)
         if state_type in _DELEGATED:

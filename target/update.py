@@ -27,6 +27,7 @@ from ndisbus.state import (
     TcpOffloadStateCached,
     unpack_state,
 )
+from target import reachability
 from target.adapter import Adapter
 from target.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.life import STEPS, Event
@@ -35,6 +36,13 @@ from target.lists import FAILURE, resolve, slice_of
 __all__ = ["update_offload"]
 
 _NOTHING: Final[tuple[OffloadState, ...]] = ()
+#: Cached flags that give a connection something to do.
+_WORK: Final = (
+    TCP_FLAG_KEEP_ALIVE_ENABLED
+    | TCP_FLAG_KEEP_ALIVE_RESTART
+    | TCP_FLAG_MAX_RT_RESTART
+    | TCP_FLAG_UPDATE_RCV_WND
+)
 
 
 def update_offload(adapter: Adapter, block_list: BlockList) -> None:
@@ -106,6 +114,7 @@ def _update(
         reason = _each(adapter, obj, structures)
         if not reason:
             obj.relink(base)
+            _path_changed(adapter, obj)
         return reason
     if isinstance(obj, TcpContext) and base is not None and base is not obj.path:
         return "links of connections cannot be updated"
@@ -116,10 +125,14 @@ def _each(adapter: Adapter, obj: Context, structures: tuple[OffloadState, ...]) 
     for new in structures:
         if isinstance(new, NeighborOffloadStateCached) and isinstance(obj, NeighborContext):
             _copy(obj.cached, new)
+            reachability.host_says(adapter, obj, new.host_reachability_delta, adapter.ticks())
         elif isinstance(new, PathOffloadStateCached) and isinstance(obj, PathContext):
             if new.path_mtu > adapter.config.max_path_mtu:
                 return "path MTU too large"
+            changed = new.path_mtu != obj.cached.path_mtu
             _copy(obj.cached, new)
+            if changed:
+                _path_changed(adapter, obj)
         elif isinstance(new, TcpOffloadStateCached) and isinstance(obj, TcpContext):
             reason = _tcp(adapter, obj, new)
             if reason:
@@ -137,6 +150,10 @@ def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
         if not adapter.hardware.rcv_room(window - tcp.rcv_reserved):
             return "no free receive buffers"
         adapter.hardware.reserve_rcv(tcp, window)
+    station = adapter.station
+    if station is not None and (tcp.flow is not None or new.flags & _WORK):
+        station.flow(tcp).update(new, adapter.ndis.now())
+        return ""
     delegated = tcp.delegated
     # Which flag restarts the keepalive is disputed: either does (R-DIS-13).
     if new.flags & (TCP_FLAG_KEEP_ALIVE_RESTART | TCP_FLAG_MAX_RT_RESTART):
@@ -151,6 +168,14 @@ def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
         adapter.io(tcp).window_due = True
     _copy(old, new)
     return ""
+
+
+def _path_changed(adapter: Adapter, path: PathContext) -> None:
+    """Machines that run over a path cut their segments anew, and build their headers anew."""
+    now = adapter.ndis.now()
+    for tcp in list(path.dependents.values()):
+        if tcp.flow is not None:
+            tcp.flow.path_changed(now)
 
 
 def _copy(old: Any, new: OffloadState) -> None:

@@ -1,0 +1,313 @@
+"""The adapter's place on the wire: what comes in finds its connection or goes to the host; timers; time.
+
+A frame that belongs to an offloaded connection goes to its TCP machine (:mod:`target.flow`). Everything else
+goes to the host through the ordinary receive path: other connections, fragments and packets with IP options
+(R-IP-03, R-IP-04, R-RFC-03), ARP and ICMP (R-IP-05), and the packets of connections that are closed
+(R-DISC-17) or being terminated (R-TERM-13). What is for a connection that waits to be uploaded is held until
+the terminate has been carried out (R-IP-08).
+
+A connection gets a machine when it has something to do: a segment, a request, a timer. Until then it is the
+image that came down, and the moment at which it came; the machine is made as of that moment, so that its
+timers and timestamps do not know how late it was made. What may be due by itself is looked for in the image
+when the connection is taken over (:func:`wake_after`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING, TcpOffloadConnectionState
+from ndisbus.errors import DecodeError
+from ndisbus.net.identification import IpIdentification
+from ndisbus.net.malformed import TRUNCATED
+from ndisbus.net.peek import FrameInfo, peek
+from ndisbus.net.tcp import PROTOCOL, parse_frame
+from ndisbus.state import TCP_STATE_OFF
+from ndisbus.tcp.segment import SYN
+from target import packets, reachability
+from target.contexts import Context, NeighborContext, TcpContext
+from target.flow import Flow
+from target.life import Life
+from target.stats import FamilyStats
+
+if TYPE_CHECKING:
+    from ndisbus.wire.link import Link
+    from target.adapter import Adapter
+
+__all__ = ["Station", "wake_after"]
+
+#: Batches of frames taken from the link in one go; then it is the bus's turn.
+_BATCHES: Final = 4
+_CLOSED: Final = int(TcpOffloadConnectionState.TcpConnectionClosed)
+_TIME_WAIT: Final = int(TcpOffloadConnectionState.TcpConnectionTimeWait)
+#: States in which nothing of our own is owed.
+_QUIET: Final = frozenset((4, 7))  # ESTABLISHED, CLOSE_WAIT
+
+_OFF: Final = TCP_STATE_OFF
+
+
+def _fields(*members: tuple[str, str]) -> Struct:
+    """A struct that reads these members, in the order of the layout, from the image of a whole TCP state."""
+    form, at = "<", 0
+    for name, code in members:
+        form += f"{_OFF[name] - at}x{code}"
+        at = _OFF[name] + (2 if code == "H" else 4)
+    return Struct(form)
+
+
+_WAKE: Final = _fields(
+    ("cached.Flags", "H"),
+    ("cached.KaTimeout", "I"),
+    ("delegated.State", "I"),
+    ("delegated.SndUna", "I"),
+    ("delegated.SndMax", "I"),
+    ("delegated.KeepAlive.TimeoutDelta", "I"),
+    ("delegated.Retransmit.TimeoutDelta", "I"),
+)
+# TsRecentAge and TsTime are neighbours; so are the bytes before the two TimeoutDeltas.
+_STAMPS: Final = Struct("<II")
+_STAMPS_AT: Final = _OFF["delegated.TsRecentAge"]
+_DELTA: Final = Struct("<I")
+_KEEP_ALIVE_AT: Final = _OFF["delegated.KeepAlive.TimeoutDelta"]
+_RETRANSMIT_AT: Final = _OFF["delegated.Retransmit.TimeoutDelta"]
+_MASK: Final = 0xFFFFFFFF
+
+
+def wake_after(image: bytes) -> int | None:
+    """After how many ticks a connection does something by itself; None: never, 0: it may owe something."""
+    flags, timeout, state, una, top, keep_alive, retransmit = _WAKE.unpack_from(image)
+    if state not in _QUIET or una != top:
+        return 0
+    due = retransmit
+    if flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
+        due = min(due, timeout if keep_alive == TIMER_NOT_RUNNING else keep_alive)
+    elif keep_alive != TIMER_NOT_RUNNING:
+        due = min(due, keep_alive)  # blind reset protection (R-BRA-06)
+    return None if due == TIMER_NOT_RUNNING else due
+
+
+class Station:
+    """One adapter on its link."""
+
+    __slots__ = ("_count", "_heap", "adapter", "counters", "ids", "link")
+
+    def __init__(self, adapter: Adapter, link: Link) -> None:
+        self.adapter = adapter
+        self.link = link
+        self.ids = IpIdentification(upper=True)
+        #: Frames dropped here, by reason.
+        self.counters: Counter[str] = Counter()
+        #: (when, in seconds; order; connection): when its machine, or the lack of one, is to be looked at.
+        self._heap: list[tuple[float, int, TcpContext]] = []
+        self._count = 0
+
+    # -- taking over ---------------------------------------------------------------------------
+
+    def adopt(self, taken: Iterable[Context], now: float) -> None:
+        """Objects were taken over ``now``: their time begins, and what is owed goes out (R-CONC-03)."""
+        per_second = self.adapter.parameters.ticks_per_second
+        limit = self.adapter.config.voluntary.low_activity
+        for obj in taken:
+            if type(obj) is TcpContext:
+                obj.since = now
+                after = 0 if obj.io is not None and obj.io.sends else wake_after(obj.image())
+                if after is not None:
+                    self.wake(obj, now + after / per_second)
+                if limit is not None:
+                    self.wake(obj, now + limit)
+            elif type(obj) is NeighborContext:
+                obj.since = now
+        self._expire(now)
+
+    def flow(self, tcp: TcpContext) -> Flow:
+        """The connection's machine; made now if there was nothing to do so far."""
+        if tcp.flow is None:
+            tcp.flow = Flow(self, tcp)
+        return tcp.flow
+
+    # -- frames --------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """A frame of the host, as it is."""
+        self.link.send(frame, self.adapter.ndis.now())
+
+    def receive(self, now: float) -> None:
+        """Take what has arrived, a few batches of it."""
+        ordinary: list[bytes] = []
+        for _ in range(_BATCHES):
+            frames = self.link.receive(now)
+            if not frames:
+                break
+            for frame in frames:
+                if self._for_us(frame[:6]) and self._arrived(frame, now):
+                    ordinary.append(frame)
+        if ordinary:
+            packets.receive(self.adapter, ordinary)
+
+    def _for_us(self, mac: bytes) -> bool:
+        """Addressed to the interface, to a source address that was configured, or to a group (R-STATE-11)."""
+        if mac == self.adapter.config.mac or (mac and mac[0] & 1) or mac in self.adapter.hardware.macs:
+            return True
+        self.counters["for another station"] += 1
+        return False
+
+    def _arrived(self, frame: bytes, now: float) -> bool:
+        """One frame; whether it is the host's."""
+        try:
+            info = peek(frame)
+        except DecodeError as e:
+            return self._corrupt_ip(frame, e.detail)
+        if info.protocol != PROTOCOL or info.version == 0:
+            return True
+        if info.fragment or (info.options and not (info.version == 6 and self._walks_extensions())):
+            self._count_fragment(info)
+            return True
+        tcp, elsewhere = self.adapter.hardware.demux.find(info.key, info.vlan)
+        if tcp is None:
+            if elsewhere:
+                self.counters["untagged, or tagged for another VLAN"] += 1
+            return not elsewhere
+        return self._for(tcp, frame, info, now)
+
+    def _for(self, tcp: TcpContext, frame: bytes, info: FrameInfo, now: float) -> bool:
+        """A packet of an offloaded connection; whether it is the host's all the same."""
+        if tcp.life is Life.TERMINATING or tcp.life is Life.LOST:
+            return True
+        if tcp.corrupt:
+            self.counters["connection's hardware state is corrupt"] += 1
+            return False
+        family = self.adapter.stats.of(info.version)
+        try:
+            segment = parse_frame(frame, info)
+        except DecodeError:
+            return self._corrupt_tcp(info, family)
+        if not tcp.serving:
+            state = tcp.tcp_state
+            if (state == _CLOSED and not tcp.uploading) or (state == _TIME_WAIT and segment.flags & SYN):
+                return True  # R-DISC-17, R-IP-06
+            self.hold(tcp, frame, family)
+            return False
+        family.datagram_in(info.end - info.l3)
+        family.ip.in_delivers += 1
+        family.tcp.in_segments += 1
+        flow = tcp.flow or self.flow(tcp)
+        if flow.arrive(segment, now):
+            self.hold(tcp, frame, family)
+        return False
+
+    def hold(self, tcp: TcpContext, frame: bytes, family: FamilyStats) -> None:
+        """Keep a frame until the connection is terminated; what is too much is dropped, unacknowledged."""
+        io = self.adapter.io(tcp)
+        if io.held_bytes + len(frame) > self.adapter.config.held_bytes:
+            family.ip.in_discards += 1
+            return
+        io.held.append(frame)
+        io.held_bytes += len(frame)
+
+    def _walks_extensions(self) -> bool:
+        enabled = self.adapter.enabled
+        return enabled is not None and bool(enabled.support_ipv6_extension_headers)
+
+    def _count_fragment(self, info: FrameInfo) -> None:
+        """The first fragment names its connection: too many of them and it is better off with the host."""
+        watched = self.adapter.config.voluntary.fragments is not None
+        if watched and info.fragment and len(info.key) in (12, 36):
+            tcp, _ = self.adapter.hardware.demux.find(info.key, info.vlan)
+            if tcp is not None and tcp.serving:
+                self.flow(tcp).habits.fragment(self.adapter, tcp)
+
+    # -- corrupt packets -----------------------------------------------------------------------
+
+    def _corrupt_ip(self, frame: bytes, what: str) -> bool:
+        """No whole IP packet: the host's and uncounted, or dropped and counted (R-STAT-06 to R-STAT-08)."""
+        adapter = self.adapter
+        ethertype = frame[12:14] if frame[12:14] != b"\x81\x00" else frame[16:18]
+        version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(ethertype, 0)
+        if not version or not adapter.config.drop_corrupt or adapter.enabled is None:
+            return True
+        if not adapter.hardware.neighbors:
+            return True
+        family = adapter.stats.of(version)
+        family.datagram_in(max(len(frame) - (14 if ethertype == frame[12:14] else 18), 0))
+        if what == TRUNCATED:
+            family.ip.in_truncated_packets += 1
+        else:
+            family.ip.in_header_errors += 1
+        return False
+
+    def _corrupt_tcp(self, info: FrameInfo, family: FamilyStats) -> bool:
+        """A bad checksum or TCP header; there is a path, for the connection was found (R-STAT-07)."""
+        if not self.adapter.config.drop_corrupt or self.adapter.enabled is None:
+            return True
+        family.datagram_in(info.end - info.l3)
+        family.ip.in_delivers += 1
+        family.tcp.in_segments += 1
+        family.tcp.in_errors += 1
+        return False
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def wake(self, tcp: TcpContext, at: float) -> None:
+        """Look at a connection again at a moment (seconds of the driver's clock)."""
+        self._count += 1
+        heapq.heappush(self._heap, (at, self._count, tcp))
+
+    def next_deadline(self) -> float | None:
+        """When a connection, or the link, has something to do."""
+        at = self.link.next_deadline()
+        if self._heap and (at is None or self._heap[0][0] < at):
+            return self._heap[0][0]
+        return at
+
+    def run(self, now: float) -> None:
+        """Timers that have expired, and frames that the link has delayed so far."""
+        self._expire(now)
+        self.receive(now)
+
+    def _expire(self, now: float) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            tcp = heapq.heappop(heap)[2]
+            if tcp.serving:
+                self.flow(tcp).expire(now)
+
+    # -- variables that are alive --------------------------------------------------------------
+
+    def image(self, obj: Context, now: float) -> bytes:
+        """The three structures of an object as they are now: clocks and running timers have moved on."""
+        if isinstance(obj, NeighborContext):
+            adapter = self.adapter
+            nrd = reachability.current_nrd(adapter, obj, adapter.ticks(now))
+            obj.delegated.nic_reachability_delta = nrd
+            return obj.image()
+        if not isinstance(obj, TcpContext):
+            return obj.image()
+        if obj.flow is not None:
+            obj.flow.write_back(now)
+            return obj.image()
+        image = obj.image()
+        elapsed = self.adapter.ticks(now) - self.adapter.ticks(obj.since)
+        return _later(image, elapsed) if elapsed else image
+
+
+def _later(image: bytes, elapsed: int) -> bytes:
+    """The image of a connection without a machine, ``elapsed`` ticks after it was taken over."""
+    age, time = _STAMPS.unpack_from(image, _STAMPS_AT)
+    stamps = _STAMPS.pack(min(age + elapsed, _MASK), (time + elapsed) & _MASK)
+    after = _STAMPS_AT + 8
+    if wake_after(image) is None:
+        return image[:_STAMPS_AT] + stamps + image[after:]
+    out = bytearray(image)
+    out[_STAMPS_AT:after] = stamps
+    flags, timeout = _WAKE.unpack_from(image)[:2]
+    for at in (_KEEP_ALIVE_AT, _RETRANSMIT_AT):
+        (delta,) = _DELTA.unpack_from(image, at)
+        if delta == TIMER_NOT_RUNNING and at == _KEEP_ALIVE_AT and flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
+            delta = timeout
+        if delta != TIMER_NOT_RUNNING:
+            _DELTA.pack_into(out, at, max(delta - elapsed, 0))
+    return bytes(out)

@@ -66,11 +66,14 @@ class _Station:
 class CableLink:
     """Station ``name`` on the segment ``directory`` (made, for this user only, if it is not there).
 
-    A datagram is one byte with the length of the sender's name, the name, and the frame. Raises LinkError
-    if a live station has the name, or the directory cannot be used.
+    ``segment`` is what people call it (the directory's name, if not given). A datagram is one byte with the
+    length of the sender's name, the name, and the frame. Raises LinkError if a live station has the name,
+    or the directory cannot be used.
     """
 
-    def __init__(self, directory: str | Path, name: str, *, mtu: int = 1500) -> None:
+    def __init__(
+        self, directory: str | Path, name: str, *, mtu: int = 1500, segment: str | None = None
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise LinkError(
                 f"{name!r} is no name for a station: up to 40 letters, digits, '.', '_' and '-', "
@@ -85,7 +88,7 @@ class CableLink:
                 f"{IPC_PATH_MAX}; set NDISBUS_RUNTIME_DIR to a shorter directory"
             )
         self.station = name
-        self._name = f"cable:{self._directory.name}"
+        self._name = f"cable:{segment or self._directory.name}"
         self._mtu = mtu
         self._counters = LinkCounters()
         self._prefix = bytes((len(name),)) + name.encode()

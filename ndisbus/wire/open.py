@@ -70,7 +70,7 @@ def open_link(
 
 def _medium(spec: LinkSpec, station: str) -> Link:
     if spec.kind == "cable":
-        return CableLink(cable_directory(spec.name), station, mtu=spec.mtu or _MTU)
+        return CableLink(cable_directory(spec.name), station, mtu=spec.mtu or _MTU, segment=spec.name)
     if spec.kind == "tap":
         return TapLink(spec.name, spec.netns)
     return NoLink(spec.mtu or _MTU)

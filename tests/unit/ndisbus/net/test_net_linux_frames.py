@@ -1,4 +1,4 @@
-"""Frames that Linux (6.x, on a TAP device, no offloads) sent, byte for byte: read in full, and built again alike."""
+"""Frames that Linux sent (version 6, TAP device, no offloads): read in full, and built again to the byte."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_solicitations(frame: bytes, expected: nd.NdMessage) -> None:
 
 
 def test_solicitation_with_an_unknown_option() -> None:
-    """Duplicate address detection of a Linux that adds a nonce (option 14): what is not known is passed over."""
+    """Duplicate address detection with a nonce (option 14): what is not known is passed over."""
     header, payload = ipv6.parse(DAD6[14:])
     message = icmpv6.parse(payload, header.source, header.destination, header.hop_limit)
     assert message == nd.NeighborSolicitation(bytes.fromhex("fe80000000000000000000fffe000001"))

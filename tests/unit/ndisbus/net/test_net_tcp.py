@@ -142,7 +142,7 @@ def test_end_of_option_list() -> None:
 
 
 def test_options_of_a_syn_count_in_a_syn_only() -> None:
-    """RFC 7323 2.2, RFC 2018 2: window scale and SACK-permitted elsewhere are ignored; so is MSS (RFC 9293 3.7.1)."""
+    """RFC 7323 2.2, RFC 2018 2: elsewhere window scale and SACK-permitted are ignored, and so is MSS."""
     options = b"\x02\x04\x05\xb4\x03\x03\x07\x01\x04\x02\x01\x01"
     syn = tcp.parse_segment(with_options(options, SYN), None)
     assert (syn.mss, syn.window_scale, syn.sack_permitted) == (1460, 7, True)

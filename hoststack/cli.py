@@ -100,6 +100,30 @@ def tour(context: click.Context) -> None:
     tour_command.main(context.args, prog_name="hoststack tour", help_option_names=["-h", "--help"])
 
 
+@main.command(
+    "peer",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+@click.pass_context
+def peer(context: click.Context) -> None:
+    """Be a remote host on a cable or a TAP device."""
+    from hoststack.peer_command import peer_command  # noqa: PLC0415 - other subcommands need none of it
+
+    peer_command.main(context.args, prog_name="hoststack peer", help_option_names=["-h", "--help"])
+
+
+@main.command(
+    "netstat",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+@click.pass_context
+def netstat(context: click.Context) -> None:
+    """Show the connections of hosts on the bus, and where each is served."""
+    from hoststack.netstat_command import netstat_command  # noqa: PLC0415 - likewise
+
+    netstat_command.main(context.args, prog_name="hoststack netstat", help_option_names=["-h", "--help"])
+
+
 def _show(result: StepResult) -> None:
     mark = click.style("ok  ", fg="green") if result.passed else click.style("FAIL", fg="red", bold=True)
     place = "" if result.passed else f"\n     at {result.where}"

@@ -43,7 +43,7 @@ Script = Generator[Operation, Operation, str | None]
 class Binding:
     """The binding to one adapter. ``context`` is what NDIS gives back as ProtocolBindingContext.
 
-    ``mac``, ``mtu`` and ``link_speed`` (bits per second) are what the adapter says of itself, None for nothing.
+    ``mac``, ``mtu`` and ``link_speed`` (bits per second) are what the adapter says of itself, or None.
     """
 
     context: int

@@ -310,7 +310,7 @@ class Socket(Timed):
         elif kind is EventKind.DATA:
             if self.closed:
                 self.abort()
-            else:
+            elif self.available:
                 self.emit(SocketEvent.READABLE)
         elif kind is EventKind.SENT:
             self._sent()

@@ -131,8 +131,11 @@ class NetStack:
         self.soon()
 
     def replug(self, interface: Interface, mac: bytes, mtu: int) -> None:
-        """The interface is on an adapter again, the same or another one: its address and MTU are the adapter's."""
+        """The interface is on an adapter again, the same or another one, with its address and MTU."""
         interface.move(mac, mtu)
+        for way in self.paths:
+            if way.hop.interface is interface:
+                way.refit(mtu)
         for socket in self.transport.sockets.values():
             socket.builder = None  # its frames bear the old address
         if interface.announce:
@@ -178,10 +181,14 @@ class NetStack:
                     continue
                 if info.protocol == TCP and not info.fragment and not info.options:
                     socket = sockets.get(info.key)
-                    if socket is not None and socket.machine is not None and socket.listener is None:
+                    if socket is not None and socket.listener is None and socket.machine is not None:
+                        machine = socket.machine
                         segment = parse_frame(frame, info)
                         if not segment.flags & SYN:
-                            socket.machine.receive(segment, tick)
+                            if machine.ack_now and machine.gaps is not None:
+                                # Out of order: an ACK for each, as the peer counts them (RFC 5681 3.2).
+                                socket.output(machine.transmit(tick), now)
+                            machine.receive(segment, tick)
                             if not socket.touched:
                                 socket.touched = True
                                 touched.append(socket)

@@ -1,0 +1,308 @@
+"""A host on the network: a protocol driver with a network stack of its own on the adapter it binds to.
+
+Frames leave and arrive by the ordinary NDIS path. A connection that the stack serves can be handed to the
+chimney: its machine stops, the driver offloads the structures, and the machine goes on with them when they
+are back. What arrives here meanwhile is forwarded; what the application does is passed down.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import TYPE_CHECKING, Any, Final
+
+from hoststack import packets
+from hoststack.driver import HostDriver
+from hoststack.events import (
+    Bound,
+    DataReceived,
+    DisconnectIndicated,
+    HostEvent,
+    OperationDone,
+    Unbound,
+)
+from hoststack.life import State
+from hoststack.net.errors import ConnectionReset, ConnectionTimedOut
+from hoststack.net.hooks import StackHooks
+from hoststack.net.interface import Interface
+from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.stack import NetStack
+from hoststack.netstat import connections
+from hoststack.objects import Neighbor, Path, StateObject, Tcb
+from hoststack.reachability import Doubts
+from ndisbus.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.tcp.settings import TcpSettings
+
+if TYPE_CHECKING:
+    from hoststack.operation import Operation
+    from ndisbus.blocklist import BlockList
+    from ndisbus.structures import NdisTcpConnectionOffloadParameters
+
+__all__ = ["NetHost"]
+
+#: Used until an adapter says how large its frames may be.
+_MTU: Final = 1500
+_CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
+
+
+class _Chimney(StackHooks):
+    """What the stack asks of the driver."""
+
+    def __init__(self, host: NetHost) -> None:
+        self.host = host
+
+    def segments(self, tcb: Tcb, segments: Sequence[bytes]) -> bool:
+        return self.host.deliver(tcb, segments)
+
+    def send(self, tcb: Tcb, data: bytes) -> None:
+        self.host.send(tcb, data)
+
+    def disconnect(self, tcb: Tcb, *, abortive: bool) -> None:
+        self.host.close_below(tcb, abortive=abortive)
+
+    def path_mtu(self, path: Path) -> None:
+        self.host.tell(path)
+
+    def neighbor_changed(self, neighbor: Neighbor) -> None:
+        self.host.tell(neighbor)
+
+    def relink(self, paths: Sequence[Path], neighbor: Neighbor) -> None:
+        self.host.move(list(paths), neighbor)
+
+    def neighbor_delayed(self, neighbor: Neighbor) -> None:
+        self.host.doubts.before_probe(neighbor)
+
+    def neighbor_lost(self, neighbor: Neighbor) -> None:
+        self.host.give_up(neighbor)
+
+
+class NetHost(HostDriver):
+    """See the module. ``addresses``: own addresses with prefix lengths, as ``ip_interface`` reads them.
+
+    ``gateways``: (network, gateway) pairs for what lies behind routers. ``seed``: of everything random.
+    """
+
+    def __init__(
+        self,
+        name: str = "host",
+        *,
+        addresses: Iterable[IPv4Interface | IPv6Interface | str],
+        gateways: Iterable[tuple[str, str]] = (),
+        bind: str = "auto",
+        seed: int = 0,
+        parameters: NdisTcpConnectionOffloadParameters | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, bind=bind, parameters=parameters, **options)
+        self.addresses = list(addresses)
+        self.gateways = list(gateways)
+        self.stack = NetStack(
+            TcpSettings(parameters=self.parameters), random.Random(f"{seed}/{name}"), hooks=_Chimney(self)
+        )
+        self.interface: Interface | None = None
+        #: Connections whose machine is stopped: offloaded, or on their way.
+        self.away: dict[Tcb, Socket] = {}
+        #: Objects whose cached state is to be passed down as soon as that is possible.
+        self.news: dict[StateObject, None] = {}
+        self.doubts = Doubts(self)
+        self._pushing = False
+        self.on_frames = self._frames
+        self.observers.append(self._observe)
+
+    # -- the chimney ---------------------------------------------------------------------------
+
+    def offload_sockets(self, sockets: Sequence[Socket]) -> Operation:
+        """Hand connections to the chimney. Those that are refused go on in the host at once.
+
+        Raises :class:`LocalProtocolError` for one that is not served here, and what
+        :meth:`HostDriver.offload` raises; then nothing has changed.
+        """
+        wrong = [s for s in sockets if s.machine is None]
+        if wrong:
+            raise LocalProtocolError(f"{wrong[0]!r} is not served by the host", rule="R-INIT-02")
+        now = self.ndis.now()
+        self.stack.advance(now)
+        for s in sockets:
+            s.detach(now)
+            self.away[s.tcb] = s
+        self.stack.flush()  # the last acknowledgments go ahead of the initiate
+        try:
+            operation = self.offload([s.tcb for s in sockets])
+        except ChimneyError:
+            for s in sockets:
+                del self.away[s.tcb]
+                s.attach(now)
+            raise
+        return operation
+
+    def upload_sockets(self, sockets: Sequence[Socket], *, idle: bool = False) -> Operation:
+        """Take connections back; they go on in the host. See :meth:`HostDriver.terminate`."""
+        return self.terminate([s.tcb for s in sockets], idle=idle)
+
+    def _home(self, tcb: Tcb) -> None:
+        """A connection that was away is the host's again, if it is."""
+        socket = self.away.get(tcb)
+        if socket is None or tcb.is_offloaded or tcb.waiting is not None:
+            return
+        if tcb.state in (State.OFFLOADING, State.FAILED):
+            return
+        del self.away[tcb]
+        now = self.ndis.now()
+        self.stack.advance(now)
+        if tcb.reset and not tcb.lost:
+            socket.over(ConnectionReset(f"{socket!r}: reset by the peer"))
+        elif tcb.lost:
+            # Bytes may have been acknowledged in our name that nobody has: it cannot go on.
+            socket.attach(now)
+            socket.fail(ConnectionReset(f"{socket!r}: the offload target died with the connection's state"))
+            socket.abort()
+        elif tcb.delegated.state is _CLOSED:
+            socket.over(_why_closed(socket, tcb))
+        else:
+            socket.attach(now)
+            if tcb.receive_buffer is None and socket.available:
+                socket.emit(SocketEvent.READABLE)
+        self.soon()
+
+    def close_below(self, tcb: Tcb, *, abortive: bool) -> None:
+        """The application closes a connection that is offloaded or on its way.
+
+        One on its way is closed when it is where it goes; that the stack's socket remembers.
+        """
+        if tcb.is_offloaded and tcb.waiting is None and tcb.state is not State.TERMINATING:
+            self.disconnect(tcb, abortive=abortive)
+
+    # -- what the stack learned ----------------------------------------------------------------
+
+    def tell(self, obj: StateObject) -> None:
+        """Cached state of an offloaded object changed: update it below, once that is possible (R-UPD-02)."""
+        self.news[obj] = None
+        self.soon()
+
+    def _tell(self) -> None:
+        for obj in list(self.news):
+            if not obj.is_offloaded:
+                del self.news[obj]
+            elif obj.waiting is None and obj.state is State.OFFLOADED:
+                del self.news[obj]
+                self.update([obj])
+
+    def move(self, paths: list[Path], neighbor: Neighbor) -> None:
+        """A redirect: offloaded paths move to another next hop, which is offloaded first if need be."""
+
+        def script() -> Any:
+            if not neighbor.is_offloaded:
+                part = yield self.offload([neighbor])
+                if not part.succeeded:
+                    return f"{neighbor!r} was not offloaded: {part.refused or part.counts()}"
+            part = yield self.relink(paths, neighbor)
+            return None if part.succeeded else f"the paths were not moved: {part.counts()}"
+
+        try:
+            self.compose("redirect", script())
+        except ChimneyError as e:
+            self.stack.count(f"redirect of an offloaded path: {e}")
+
+    def give_up(self, neighbor: Neighbor) -> None:
+        """A neighbor does not answer: no more transmission through it, on either side (R-NUD-11)."""
+        if neighbor.is_offloaded and neighbor.waiting is None and neighbor.state is State.OFFLOADED:
+            self.invalidate([neighbor])
+
+    # -- driver --------------------------------------------------------------------------------
+
+    def _observe(self, event: HostEvent) -> None:
+        if isinstance(event, OperationDone):
+            for obj in event.operation.objects:
+                if isinstance(obj, Tcb):
+                    self._home(obj)
+        elif isinstance(event, Bound):
+            self._up()
+        elif isinstance(event, Unbound):
+            self.doubts.clear()
+            self.news.clear()
+            for tcb in list(self.away):
+                self._home(tcb)
+        elif isinstance(event, DataReceived):
+            self._tell_socket(event.tcb, SocketEvent.READABLE)
+        elif isinstance(event, DisconnectIndicated):
+            self._tell_socket(event.tcb, SocketEvent.PEER_CLOSED)
+
+    def _tell_socket(self, tcb: Tcb, event: SocketEvent) -> None:
+        socket = self.away.get(tcb)
+        if socket is not None:
+            socket.emit(event)
+
+    def _up(self) -> None:
+        """Bound: the stack's interface is this adapter from now on."""
+        binding = self.binding
+        assert binding is not None
+        if binding.mac is None:
+            return  # an adapter without a station address has no ordinary path
+        self.stack.advance(self.ndis.now())
+        if self.interface is None:
+            self.interface = Interface(
+                binding.adapter, binding.mac, binding.mtu or _MTU, self.addresses, self._transmit
+            )
+            self.stack.add_interface(self.interface)
+            for network, gateway in self.gateways:
+                self.stack.add_route(network, self.interface, gateway)
+        else:
+            self.stack.replug(self.interface, binding.mac, binding.mtu or _MTU)
+        self.soon()
+
+    def _transmit(self, frames: list[bytes]) -> None:
+        packets.transmit(self, frames)
+
+    def _frames(self, frames: list[bytes]) -> None:
+        if self.interface is not None:
+            self.stack.receive(self.interface, frames, self.ndis.now())
+
+    def protocol_indicate_offload_event(
+        self, protocol_binding_context: int, block_list: BlockList | None, indication_code: int
+    ) -> tuple[None, BlockList | None]:
+        """NeighborReachabilityQuery is answered from the stack's neighbor cache (R-NUD-08)."""
+        self.stack.advance(self.ndis.now())
+        for entry in self.stack.neighbors:
+            if entry.neighbor.is_offloaded:
+                self.stack.stamp(entry, self.ndis.now())
+        answer = super().protocol_indicate_offload_event(
+            protocol_binding_context, block_list, indication_code
+        )
+        self.doubts.asked(answer[1], indication_code)
+        return answer
+
+    def next_deadline(self) -> float | None:
+        times = [super().next_deadline(), self.stack.next_deadline(), self.doubts.next_deadline()]
+        return min((t for t in times if t is not None), default=None)
+
+    def on_timer(self, now: float) -> None:
+        limbo = [o for o in self.limbo if isinstance(o, Tcb)]
+        super().on_timer(now)
+        for tcb in limbo:
+            self._home(tcb)
+        self.doubts.on_timer(now)
+        if self.news:
+            self._tell()
+        self.stack.on_timer(now)
+
+    def inspect(self) -> dict[str, int]:
+        """Counters for ``ndisbus ps``."""
+        return super().inspect() | {
+            "sockets": len(self.stack.transport.sockets),
+            "away": len(self.away),
+            "neighbor entries": len(self.stack.neighbors),
+        }
+
+    def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """``netstat``: the connections (:mod:`hoststack.netstat`)."""
+        if command == "netstat":
+            return {"Connections": connections(self.stack), "Counters": dict(self.stack.counters)}
+        return super().control(command, arguments)
+
+
+def _why_closed(socket: Socket, tcb: Tcb) -> ConnectionReset | ConnectionTimedOut:
+    if tcb.upload_reason == TcpUploadReason.TimeoutExpiration:
+        return ConnectionTimedOut(f"{socket!r}: timed out while it was offloaded")
+    return ConnectionReset(f"{socket!r}: was closed while it was offloaded")

@@ -1,0 +1,71 @@
+"""``hoststack netstat``: the connections of the hosts on the bus."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from hoststack.netstat import table
+from ndisbus.control_client import ControlClient, Refused
+from ndisbus.errors import BusUnavailable, ChimneyError
+
+__all__ = ["netstat_command"]
+
+_ABSENT: Final = 69
+
+
+@click.command("netstat")
+@click.argument("hosts", nargs=-1, metavar="[HOST]...")
+@click.option(
+    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
+)
+@click.option("-s", "--statistics", is_flag=True, help="Also what the stacks count.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics: bool, as_json: bool) -> None:
+    """Show connections, and where each is served: InHost, Offloading, Offloaded or Uploading.
+
+    HOST: names as in 'ndisbus ps'; without any, every host on the bus that has a network stack. Exits
+    with 69 without a bus, and with 1 if a host that was named has none.
+    """
+    try:
+        with ControlClient(endpoint) as client:
+            answers = _ask(client, hosts)
+    except BusUnavailable as e:
+        click.echo(f"hoststack: {e}", err=True)
+        sys.exit(_ABSENT)
+    except ChimneyError as e:
+        click.echo(f"hoststack: {e}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+        return
+    console = Console(highlight=False)
+    for name, answer in answers.items():
+        console.print(f"[bold]{name}[/bold]: {len(answer['Connections'])} connections")
+        console.print(table(answer["Connections"]))
+        if statistics:
+            for what, count in sorted(answer["Counters"].items()):
+                console.print(f"  {count:>10} {what}")
+    if not answers:
+        console.print("no host on the bus has a network stack")
+
+
+def _ask(client: ControlClient, hosts: tuple[str, ...]) -> dict[str, Any]:
+    names = hosts
+    if not hosts:
+        ps = client.request("ps", {}, command="netstat")
+        names = tuple(p["Name"] for p in ps["Processes"] if p["Kind"] == "protocol" and p["State"] == "ready")
+    answers: dict[str, Any] = {}
+    for name in names:
+        try:
+            request = {"Name": name, "Command": "netstat", "Arguments": {}}
+            answers[name] = client.request("driver", request, command="netstat")
+        except Refused:
+            if hosts:
+                raise
+            # A host without a stack of its own, or one that went away meanwhile.
+    return answers

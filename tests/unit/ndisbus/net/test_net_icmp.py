@@ -134,7 +134,7 @@ SEGMENT = Segment(0x01020304, 5, ACK, 6, bytes(1000), source_port=7, destination
 
 
 def test_fragmentation_needed_as_a_router_sends_it() -> None:
-    """RFC 792, RFC 1191 4: the IP header and 8 bytes are enough to find the connection and its sequence number."""
+    """RFC 792, RFC 1191 4: the IP header and 8 bytes show the connection and the sequence number."""
     packet = ipv4.Ipv4Header(*V4, 6, dont_fragment=True).build(tcp.build(SEGMENT, 0))
     data = icmp.build(icmp.Unreachable(icmp.FRAGMENTATION_NEEDED, packet[:28], 576))
     assert data[:8].hex()[:4] + data[4:8].hex() == "0304" + "00000240"

@@ -105,10 +105,9 @@ def part_6(start: int, data: bytes, more: bool, identification: int = 99) -> byt
 Part = Callable[[int, bytes, bool], bytes]
 
 
-@pytest.fixture(params=[part_4, part_6], ids=["IPv4", "IPv6"])
+@pytest.fixture(params=["IPv4", "IPv6"])
 def part(request: pytest.FixtureRequest) -> Part:
-    made: Part = request.param
-    return made
+    return part_4 if request.param == "IPv4" else part_6
 
 
 def refused(reassembler: Reassembler, packet: bytes, reason: str) -> None:

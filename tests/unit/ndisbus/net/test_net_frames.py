@@ -57,9 +57,14 @@ class Connection:
 
 
 def segment(**members: Any) -> Segment:
-    return Segment(
-        **{"seq": 1000, "ack": 2000, "flags": PSH | ACK, "window": 512, "payload": b"hello"} | members
-    )
+    usual: dict[str, Any] = {
+        "seq": 1000,
+        "ack": 2000,
+        "flags": PSH | ACK,
+        "window": 512,
+        "payload": b"hello",
+    }
+    return Segment(**usual | members)
 
 
 def sent(s: Segment) -> Segment:

@@ -7,19 +7,19 @@ a soft error is remembered and told if the connection later times out. Source qu
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
-from hoststack.net import output
+from hoststack.net import output, redirects
 from hoststack.net.paths import plateau
-from hoststack.net.routes import Route
 from ndisbus.errors import DecodeError
 from ndisbus.net import icmp, icmpv6, nd, tcp
 from ndisbus.net.icmp import Echo, Original, ParameterProblem, Redirect, TimeExceeded, Unreachable
 from ndisbus.net.icmpv6 import TooBig
+from ndisbus.net.peek import connection_key
 
 if TYPE_CHECKING:
     from hoststack.net.interface import Interface
+    from hoststack.net.socket import Socket
     from hoststack.net.stack import NetStack
     from ndisbus.net.ipv4 import Ipv4Header
     from ndisbus.net.ipv6 import Ipv6Header
@@ -48,8 +48,6 @@ _UNREACHABLE_6: Final = {
     5: ("source address failed policy", True),
     6: ("route to destination rejected", True),
 }
-#: Redirected hosts in all; the oldest are forgotten.
-MAX_REDIRECTS: Final = 1024
 
 
 class RateLimit:
@@ -106,13 +104,15 @@ def icmp_input(
             _too_big(stack, message.original, message.next_hop_mtu, now)
         else:
             text, hard = _UNREACHABLE_4.get(message.code, (f"unreachable, code {message.code}", False))
-            _error(stack, message.original, text, hard, now)
+            _error(stack, message.original, text, hard)
     elif isinstance(message, TimeExceeded):
-        _error(stack, message.original, "time exceeded", False, now)
+        _error(stack, message.original, "time exceeded", False)
     elif isinstance(message, ParameterProblem):
-        _error(stack, message.original, "parameter problem", False, now)
+        _error(stack, message.original, "parameter problem", False)
     elif isinstance(message, Redirect):
-        _redirect(stack, interface, header.source, message.original, message.gateway, b"", now)
+        quoted = _quoted(stack, message.original)
+        if quoted is not None and len(quoted.destination) == 4:
+            redirects.arrived(stack, interface, header.source, quoted.destination, message.gateway, b"", now)
     else:
         stack.count(f"icmp: type {message.type}")
 
@@ -140,15 +140,15 @@ def icmpv6_input(
         _too_big(stack, message.original, message.mtu, now)
     elif isinstance(message, Unreachable):
         text, hard = _UNREACHABLE_6.get(message.code, (f"unreachable, code {message.code}", False))
-        _error(stack, message.original, text, hard, now)
+        _error(stack, message.original, text, hard)
     elif isinstance(message, TimeExceeded):
-        _error(stack, message.original, "time exceeded", False, now)
+        _error(stack, message.original, "time exceeded", False)
     elif isinstance(message, ParameterProblem):
-        _error(stack, message.original, "parameter problem", False, now)
+        _error(stack, message.original, "parameter problem", False)
     elif isinstance(message, nd.Redirect6):
         mac = message.target_mac or b""
         # A target that is the destination itself says that it is on the link after all (RFC 4861 8.3).
-        _reroute(stack, interface, header.source, message.destination, message.target, mac, now)
+        redirects.arrived(stack, interface, header.source, message.destination, message.target, mac, now)
     else:
         # Router solicitations are for routers; advertisements are not used, routes are configured.
         stack.count(f"icmpv6: ignored {type(message).__name__}")
@@ -220,18 +220,44 @@ def _quoted(stack: NetStack, data: bytes) -> Original | None:
     return quoted
 
 
-def _error(stack: NetStack, data: bytes, text: str, hard: bool, now: float) -> None:
+def _error(stack: NetStack, data: bytes, text: str, hard: bool) -> None:
     quoted = _quoted(stack, data)
     if quoted is None:
         return
     if quoted.protocol == tcp.PROTOCOL:
         if not quoted.fragment:
-            stack.transport.icmp_error(quoted, text, hard, now)
+            _connection_error(stack, quoted, text, hard)
     else:
         for key, ping in list(stack.pings.items()):
             if ping.destination == quoted.destination:
                 ping.error = text
                 del stack.pings[key]
+
+
+def _in_flight(stack: NetStack, quoted: Original) -> Socket | None:
+    """The connection of a quoted segment, if that may be one that is under way (RFC 5927 4.1).
+
+    The sequence numbers of an offloaded connection are the target's: the four-tuple must do there.
+    """
+    key = connection_key(quoted.destination, quoted.source, quoted.destination_port, quoted.source_port)
+    socket = stack.transport.sockets.get(key)
+    if socket is not None and socket.machine is not None:
+        d = socket.tcb.delegated
+        outstanding = (d.snd_max - d.snd_una) & 0xFFFFFFFF
+        if (quoted.sequence - d.snd_una) & 0xFFFFFFFF >= max(outstanding, 1):
+            socket = None
+    if socket is None:
+        stack.count("icmp: quotes nothing in flight")
+    return socket
+
+
+def _connection_error(stack: NetStack, quoted: Original, text: str, hard: bool) -> None:
+    socket = _in_flight(stack, quoted)
+    if socket is not None:
+        socket.soft_error = text
+        if hard:
+            # Ends an attempt to connect; for a connection that is established it is only a hint.
+            socket.unreachable(text)
 
 
 def _too_big(stack: NetStack, data: bytes, mtu: int, now: float) -> None:
@@ -243,80 +269,9 @@ def _too_big(stack: NetStack, data: bytes, mtu: int, now: float) -> None:
     if way is None:
         stack.count("icmp: too big for no path")
         return
-    if quoted.protocol == tcp.PROTOCOL and not stack.transport.in_flight(quoted):
-        stack.count("icmp: quotes nothing in flight")
+    if quoted.protocol == tcp.PROTOCOL and _in_flight(stack, quoted) is None:
         return
     if mtu == 0:
         # A router from before RFC 1191; the total length of what it quotes is what was too long.
         mtu = plateau(min(int.from_bytes(data[2:4], "big"), way.mtu))
     way.learn(mtu, now)
-
-
-# -- redirect ----------------------------------------------------------------------------------
-
-
-def _redirect(
-    stack: NetStack, interface: Interface, router: bytes, data: bytes, gateway: bytes, mac: bytes, now: float
-) -> None:
-    quoted = _quoted(stack, data)
-    if quoted is not None:
-        _reroute(stack, interface, router, quoted.destination, gateway, mac, now)
-
-
-def _reroute(
-    stack: NetStack,
-    interface: Interface,
-    router: bytes,
-    destination: bytes,
-    target: bytes,
-    mac: bytes,
-    now: float,
-) -> None:
-    """Use ``target`` as next hop for ``destination``, if ``router`` may say so.
-
-    It may if it is the present next hop, and the new one is on the link (RFC 1122 3.2.2.2; RFC 4861 8.1).
-    """
-    route = stack.routes.lookup(destination)
-    if route is None or route.interface is not interface or not _is_hop(stack, route, destination, router):
-        stack.count("redirect: not by the next hop")
-        return
-    on_link = any(ip_address(target) in own.network for own in interface.local.values())
-    if not on_link and not (
-        len(target) == 16 and (target == destination or ip_address(target).is_link_local)
-    ):
-        stack.count("redirect: target not on the link")
-        return
-    if target in stack.local_addresses:
-        stack.count("redirect: to ourselves")
-        return
-    bits = len(destination) * 8
-    network = ip_network((destination, bits))
-    gateway = None if target == destination else target
-    stack.redirects.pop(destination, None)
-    while len(stack.redirects) >= MAX_REDIRECTS:
-        oldest = next(iter(stack.redirects))
-        stack.routes.remove(stack.redirects.pop(oldest))
-    new = Route(network, interface, gateway, redirected=True)
-    stack.redirects[destination] = new
-    stack.routes.add(new)
-    entry = stack.neighbors.get(interface, target)
-    if mac:
-        entry.heard(mac, now)
-    stack.move_paths(destination, entry)
-
-
-def _is_hop(stack: NetStack, route: Route, destination: bytes, router: bytes) -> bool:
-    """Whether ``router`` is the next hop of a route; IPv6 routers speak from their link-local address."""
-    if route.gateway is None:
-        return False
-    if route.gateway == router:
-        return True
-    gateway = stack.neighbors.find(route.interface, route.gateway)
-    sender = stack.neighbors.find(route.interface, router)
-    return (
-        len(router) == 16
-        and gateway is not None
-        and sender is not None
-        and gateway.mac != b""
-        and gateway.mac == sender.mac
-    )

@@ -65,12 +65,19 @@ class Listener:
 
     def accept(self) -> Socket | None:
         """The oldest connection that is established, None if there is none."""
-        while self.ready:
-            socket = self.ready.popleft()
-            socket.listener = None
-            if socket.error is None:
-                return socket
-        return None
+        if not self.ready:
+            return None
+        socket = self.ready.popleft()
+        socket.listener = None
+        return socket
+
+    def dropped(self, socket: Socket) -> None:
+        """A connection is over before it was accepted."""
+        socket.listener = None
+        if socket in self.half_open:
+            del self.half_open[socket]
+        elif socket in self.ready:
+            self.ready.remove(socket)
 
     def close(self) -> None:
         """Listen no more; connections that were not accepted are reset."""

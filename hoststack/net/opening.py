@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hoststack.objects import Tcb
 from hoststack.rss import tcp_hash
 from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_NAGLING_ENABLED
-from ndisbus.state import TcpOffloadStateCached
+from ndisbus.state import PathOffloadStateConst, TcpOffloadStateCached
 from ndisbus.tcp.open import active_open, passive_open
 from ndisbus.tcp.options import headers
 
@@ -38,6 +38,12 @@ def _cached(options: SocketOptions, ticks_per_second: int) -> TcpOffloadStateCac
     )
 
 
+def _flow_label(cached: TcpOffloadStateCached, ends: PathOffloadStateConst, hash_value: int) -> None:
+    """One label per flow (RFC 6437 section 3), for IPv6."""
+    if len(ends.source_address) == 16:
+        cached.flow_label = hash_value & 0xFFFFF
+
+
 def _mss(options: SocketOptions, way: Way) -> int:
     """What to advertise: what the interface takes, whatever the path's MTU is just now (RFC 6691)."""
     whole = way.hop.interface.mtu - headers(way.path.const)
@@ -66,6 +72,7 @@ def active(
         scaling=options.window_scaling,
         hash_value=tcp_hash(ends.source_address, local_port, ends.destination_address, remote_port),
     )
+    _flow_label(machine.cached, ends, machine.const.hash_value)
     return Tcb(way.path, machine.const, machine.cached, machine.delegated), machine
 
 
@@ -91,4 +98,5 @@ def passive(
             ends.source_address, syn.destination_port, ends.destination_address, syn.source_port
         ),
     )
+    _flow_label(machine.cached, ends, machine.const.hash_value)
     return Tcb(way.path, machine.const, machine.cached, machine.delegated), machine

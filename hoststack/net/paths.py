@@ -84,6 +84,11 @@ class Way(Timed):
         self._set(mtu)
         return True
 
+    def refit(self, mtu: int) -> None:
+        """The interface has another MTU; what was learned of a narrower place behind it stays."""
+        if self.expires is None or mtu < self.mtu:
+            self._set(mtu)
+
     def _set(self, mtu: int) -> None:
         if mtu != self.mtu:
             self.path.cached.path_mtu = mtu

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from hoststack.net import moving
 from hoststack.net.errors import (
     ConnectionAborted,
     ConnectionRefused,
@@ -17,10 +18,7 @@ from hoststack.net.errors import (
     Unreachable,
 )
 from hoststack.net.timers import Timed
-from hoststack.objects import Tcb
 from ndisbus.enums import TcpOffloadConnectionState as State
-from ndisbus.net import tcp
-from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.transport import Transport
+    from hoststack.objects import Tcb
     from ndisbus.tcp.segment import Segment
 
 __all__ = ["Socket", "SocketEvent"]
@@ -358,12 +357,6 @@ class Socket(Timed):
             self.error = error
         self.emit(SocketEvent.FAILED)
 
-    def over(self, error: SocketError) -> None:
-        """The connection ended while it was offloaded, and nothing is left to go on with."""
-        self.fail(error)
-        self.transport.forget(self)
-        self.emit(SocketEvent.CLOSED)
-
     def unreachable(self, text: str) -> None:
         """Give up before it is established: the peer cannot be reached."""
         machine = self.machine
@@ -375,46 +368,17 @@ class Socket(Timed):
     # -- the chimney ---------------------------------------------------------------------------
 
     def detach(self, now: float) -> None:
-        """Take the connection out of its machine, so that ``tcb`` is complete and can be offloaded.
-
-        What is owed at the moment is sent first (R-TMR-06). Send data, received data and segments that came
-        out of order (as ``held``, to be forwarded) are in the Tcb then.
-        """
-        transport, tcb = self.transport, self.tcb
-        machine = self.machine
-        assert machine is not None, f"{self!r} has no machine"
-        tick = transport.at(now)
-        segments = machine.transmit(tick)
-        given = machine.hand_over(tick)
-        self.machine = None
-        if segments or given.last:
-            self.output([*segments, *given.last], now)
-        tcb.send_queue = list(given.send_data) or None
-        received = b"".join(given.received)
-        tcb.receive_buffer = bytearray(received) if received else None
-        pseudo = self._pseudo()
-        tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
-        self.builder = None
-        transport.timers.drop(self)
-        transport.stack.stamp(self.way.hop, now)
-        transport.stack.soon()
+        """See :func:`hoststack.net.moving.detach`."""
+        moving.detach(self, now)
 
     def attach(self, now: float) -> None:
-        """Go on in the host with what the Tcb holds: after an upload, or an offload that was refused."""
-        assert self.machine is None, f"{self!r} has a machine"
-        transport, tcb = self.transport, self.tcb
-        received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
-        machine = transport.machine(tcb, now, tcb.send_queue or (), received)
-        held = tcb.held or ()
-        tcb.send_queue = tcb.receive_buffer = tcb.held = None
-        self.machine = machine
-        tick = transport.at(now)
-        pseudo = self._pseudo()
-        for segment in held:
-            machine.receive(tcp.parse_segment(segment, pseudo), tick)
-        transport.touch(self)
+        """See :func:`hoststack.net.moving.attach`."""
+        moving.attach(self, now)
 
-    def _pseudo(self) -> int:
-        # The same in both directions: the sum does not depend on the order.
-        const = self.tcb.path.const
-        return pseudo_header(const.source_address, const.destination_address, tcp.PROTOCOL)
+    def over(self, error: SocketError) -> None:
+        """The connection ended while it was offloaded, and nothing is left to go on with."""
+        self.closed = self.shut = True
+        self.tcb.delegated.state = State.TcpConnectionClosed
+        self.fail(error)
+        self.transport.forget(self)
+        self.emit(SocketEvent.CLOSED)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
-from hoststack.net import control, datagrams
+from hoststack.net import control, datagrams, redirects
 from hoststack.net.control import Ping, RateLimit
 from hoststack.net.discovery import Discovery
 from hoststack.net.errors import Unreachable
@@ -375,21 +375,6 @@ class NetStack:
             if route is not None and route.next_hop(ping.destination) == entry.address:
                 ping.error = text
                 del self.pings[key]
+        redirects.forget(self, entry)
         if entry.neighbor.is_offloaded:
             self.hooks.neighbor_lost(entry.neighbor)
-
-    def move_paths(self, destination: bytes, entry: NeighborEntry) -> None:
-        """All paths to a destination have another next hop; offloaded ones need a relink (R-UPD-07)."""
-        moved = []
-        for way in self.paths:
-            if way.path.const.destination_address != destination or way.hop is entry:
-                continue
-            way.move(entry)
-            if way.path.is_offloaded:
-                moved.append(way.path)
-            else:
-                way.path.neighbor = entry.neighbor
-            for socket in self.transport.over(way):
-                socket.builder = None
-        if moved:
-            self.hooks.relink(moved, entry.neighbor)

@@ -17,7 +17,7 @@ from hoststack.net.listener import Listener
 from hoststack.net.socket import Socket, SocketEvent
 from hoststack.objects import Tcb
 from ndisbus.enums import TcpOffloadConnectionState as State
-from ndisbus.errors import LocalProtocolError
+from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.frames import FrameBuilder
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.stack import NetStack
-    from ndisbus.net.icmp import Original
     from ndisbus.tcp.segment import Segment
 
 __all__ = ["Transport"]
@@ -102,6 +101,17 @@ class Transport:
         """A segment off the hot path, checksum verified; ``data``: the same as bytes."""
         key = connection_key(source, destination, segment.source_port, segment.destination_port)
         self.deliver(key, segment, data, now)
+
+    def deliver_bytes(self, key: bytes, data: bytes, now: float) -> None:
+        """A segment (header and payload) that was kept somewhere; dropped and counted if it is not whole."""
+        size = (len(key) - 4) // 2
+        pseudo = pseudo_header(key[:size], key[size : 2 * size], tcp.PROTOCOL)
+        try:
+            segment = tcp.parse_segment(data, pseudo)
+        except DecodeError as e:
+            self.stack.count(str(e))
+        else:
+            self.deliver(key, segment, data, now)
 
     def deliver(self, key: bytes, segment: Segment, data: bytes, now: float) -> None:
         """Give a segment to its connection, or to a listener, or answer that there is none."""
@@ -303,7 +313,7 @@ class Transport:
         self.timers.drop(socket)
         listener = socket.listener
         if listener is not None:
-            listener.half_open.pop(socket, None)
+            listener.dropped(socket)
 
     def listen(
         self,
@@ -370,34 +380,3 @@ class Transport:
     def over(self, way: Way) -> list[Socket]:
         """The connections over a path. Looked for, as this is rare and a list per path is not cheap."""
         return [s for s in self.sockets.values() if s.way is way]
-
-    def _quoted(self, quoted: Original) -> Socket | None:
-        """The connection that an ICMP message is about; it quotes a segment that we sent."""
-        return self.sockets.get(
-            connection_key(quoted.destination, quoted.source, quoted.destination_port, quoted.source_port)
-        )
-
-    def in_flight(self, quoted: Original) -> bool:
-        """Whether a quoted segment may be one that is under way (RFC 5927 4.1).
-
-        The sequence numbers of an offloaded connection are the target's: the four-tuple must do there.
-        """
-        socket = self._quoted(quoted)
-        if socket is None:
-            return False
-        if socket.machine is None:
-            return True
-        d = socket.tcb.delegated
-        return (quoted.sequence - d.snd_una) & 0xFFFFFFFF < max((d.snd_max - d.snd_una) & 0xFFFFFFFF, 1)
-
-    def icmp_error(self, quoted: Original, text: str, hard: bool, now: float) -> None:
-        """An ICMP error about a segment of ours (RFC 1122 4.2.3.9, RFC 5927)."""
-        if not self.in_flight(quoted):
-            self.stack.count("icmp: quotes nothing in flight")
-            return
-        socket = self._quoted(quoted)
-        assert socket is not None
-        socket.soft_error = text
-        if hard:
-            # Ends an attempt to connect; for a connection that is established it is only a hint.
-            socket.unreachable(text)

@@ -1,0 +1,79 @@
+"""A connection leaves its machine for the chimney, and comes back: between a Tcb and a TcpMachine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net import tcp
+from ndisbus.net.checksum import pseudo_header
+
+if TYPE_CHECKING:
+    from hoststack.net.socket import Socket
+    from hoststack.objects import Tcb
+
+__all__ = ["attach", "detach"]
+
+_PEER_CLOSED: Final = (
+    State.TcpConnectionCloseWait,
+    State.TcpConnectionClosing,
+    State.TcpConnectionLastAck,
+    State.TcpConnectionTimeWait,
+)
+
+
+def detach(socket: Socket, now: float) -> None:
+    """Take a connection out of its machine, so that its Tcb is complete and can be offloaded.
+
+    What is owed at the moment is sent first (R-TMR-06). Send data, received data and segments that came out
+    of order (as ``held``, to be forwarded) are in the Tcb then. Raises LocalProtocolError without a machine.
+    """
+    transport, tcb, machine = socket.transport, socket.tcb, socket.machine
+    if machine is None:
+        raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
+    tick = transport.at(now)
+    segments = machine.transmit(tick)
+    given = machine.hand_over(tick)
+    segments += given.last
+    if segments:
+        socket.output(segments, now)
+    socket.machine = socket.builder = None
+    tcb.send_queue = list(given.send_data) or None
+    received = b"".join(given.received)
+    tcb.receive_buffer = bytearray(received) if received else None
+    pseudo = _pseudo(tcb)
+    tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
+    transport.timers.drop(socket)
+    transport.stack.stamp(socket.way.hop, now)
+    transport.stack.soon()
+
+
+def attach(socket: Socket, now: float) -> None:
+    """Go on in the host with what the Tcb holds: after an upload, or an offload that was refused.
+
+    Segments in ``held`` that are not whole are dropped and counted. Raises LocalProtocolError if there is a
+    machine.
+    """
+    transport, tcb = socket.transport, socket.tcb
+    if socket.machine is not None:
+        raise LocalProtocolError(f"{socket!r} is served by the host already")
+    received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
+    machine = transport.machine(tcb, now, tcb.send_queue or (), received)
+    held = tcb.held or ()
+    tcb.send_queue = tcb.receive_buffer = tcb.held = None
+    socket.machine = machine
+    if machine.state in _PEER_CLOSED:
+        tcb.peer_closed = True
+    if socket.shut:
+        machine.shutdown()  # while it was on its way nobody could be told
+    for data in held:
+        # As if they had just come: their checksums are verified like any other's.
+        transport.deliver_bytes(socket.key, data, now)
+    transport.touch(socket)
+
+
+def _pseudo(tcb: Tcb) -> int:
+    # The same in both directions: the sum does not depend on the order.
+    const = tcb.path.const
+    return pseudo_header(const.source_address, const.destination_address, tcp.PROTOCOL)

@@ -8,7 +8,7 @@ PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture soak coverage clean
+.PHONY: help start test lint format bench torture soak interop interop-long coverage clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench     our chain beside a bare one, with ratios"
 	@echo "make torture   kills and stalls of every layer, in numbers"
 	@echo "make soak      the long tests"
+	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
 	@echo "make coverage  the tests, with coverage"
 	@echo "make clean     remove what make and the tests made"
 
@@ -65,6 +66,13 @@ torture: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --timeout=3600 -o faulthandler_timeout=0
+
+# What is missing (root, a tool) is a skipped test with its reason, not a failure.
+interop: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "interop and not long" tests/interop
+
+interop-long: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "interop and long" --timeout=3600 -o faulthandler_timeout=0 tests/interop
 
 coverage: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term

@@ -230,7 +230,7 @@ class Host:
 
     def hello(self) -> None:
         """Ask to be let in; from then on pointers can be made."""
-        (ready,) = self.call("hello", 1, {"Name": self.name, "Pid": os.getpid()})
+        (ready,) = self.call("hello", 2, {"Name": self.name, "Pid": os.getpid()})
         self.next_address = (ready["AddressSpace"] << 40) + 0x10
         print(f"{self.name}: let in, address space {ready['AddressSpace']}, epoch {ready['Epoch']}")
 

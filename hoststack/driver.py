@@ -311,6 +311,7 @@ class HostDriver(Engine):
         for obj in held:
             obj.dependents = obj.leaving = 0
         self.posted.clear()
+        packets.unbound(self)
         self.returns.clear()
         self.uploads.clear()
         self.limbo.clear()

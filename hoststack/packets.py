@@ -18,7 +18,7 @@ from ndisbus.status import NdisStatus, status_symbol
 if TYPE_CHECKING:
     from hoststack.driver import HostDriver
 
-__all__ = ["MAX_BATCH", "MAX_SENDS", "PacketBooks", "completed", "received", "transmit"]
+__all__ = ["MAX_BATCH", "MAX_SENDS", "PacketBooks", "completed", "received", "transmit", "unbound"]
 
 #: Most frames of one call, and most that may be on their way; an interface's queue holds no more.
 MAX_BATCH: Final = 1024
@@ -75,6 +75,12 @@ def completed(host: HostDriver, chain: NblChain) -> None:
     books.sent += good
     if good < len(statuses):
         books.failed.update(status_symbol(s) for s in statuses if s != NdisStatus.SUCCESS)
+
+
+def unbound(host: HostDriver) -> None:
+    """The binding is gone. NDIS completed every send before, but for what an injected fault took away."""
+    host.packets.failed["not completed"] += len(host.packets.sends)
+    host.packets.sends.clear()
 
 
 def received(host: HostDriver, protocol_binding_context: int, chain: NblChain, receive_flags: int) -> None:

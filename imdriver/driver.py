@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from imdriver.config import ChimneyPolicy
-from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry
+from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry, ImPacketEntry
 from imdriver.indications import Indications
 from imdriver.io import IoOperations
 from imdriver.oids import OidRequests
 from imdriver.operations import StateOperations
-from imdriver.packets import ImPacketEntry, Packets
+from imdriver.packets import Packets
 from ndisbus.errors import LocalProtocolError
 
 __all__ = ["ImDriver"]

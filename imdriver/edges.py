@@ -10,7 +10,14 @@ from typing import Any, Final
 
 from imdriver.adapter import FACTS, LowerBinding, VirtualAdapter
 from imdriver.config import ChimneyPolicy, ImConfig
-from imdriver.entries import ImCallEntry, ImIoEntry, ImOffloadEntry, ImOidEntry, free_offload_entries
+from imdriver.entries import (
+    ImCallEntry,
+    ImIoEntry,
+    ImOffloadEntry,
+    ImOidEntry,
+    ImPacketEntry,
+    free_offload_entries,
+)
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
 from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, entry_points
 from ndisbus.driver import MiniportDriver, ProtocolDriver, Steps
@@ -161,6 +168,8 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             elif type(o) is ImIoEntry and o.adapter is adapter:
                 for nbl in list(o.left):
                     self.abandon(nbl)
+            elif type(o) is ImPacketEntry and o.adapter is adapter:
+                heap.free(o.address)
             elif type(o) is ImOidEntry and o.adapter is adapter:
                 o.adapter = None
         # Each offload entry lies at two addresses, its own and its handle's.

@@ -22,6 +22,7 @@ __all__ = [
     "ImIoEntry",
     "ImOffloadEntry",
     "ImOidEntry",
+    "ImPacketEntry",
     "create_offload_entries",
     "free_offload_entries",
 ]
@@ -142,6 +143,27 @@ class ImIoEntry:
     def __repr__(self) -> str:
         what = f"{self.operation.op} from {self.adapter.name}, {self.life.value}"
         return f"<IM call entry {self.address:#x}: {what}>"
+
+
+class ImPacketEntry:
+    """Lists of one send of frames that are below: whose they are, and what was in them.
+
+    ``left`` is how many are still below; a chain may come back in parts.
+    """
+
+    __slots__ = ("adapter", "address", "context", "left", "source_handle")
+
+    def __init__(
+        self, adapter: VirtualAdapter, left: int, source_handle: int | None, context: int | None
+    ) -> None:
+        self.adapter = adapter
+        self.address = 0
+        self.left = left
+        self.source_handle = source_handle
+        self.context = context
+
+    def __repr__(self) -> str:
+        return f"<IM packet entry {self.address:#x}: {self.left} lists of {self.adapter.name}>"
 
 
 class ImOidEntry:

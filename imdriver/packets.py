@@ -10,31 +10,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from imdriver.adapter import VirtualAdapter
 from imdriver.edges import ImEdges
+from imdriver.entries import ImPacketEntry
 from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.nblchain import NblChain
 from ndisbus.status import NdisStatus
 
-__all__ = ["ImPacketEntry", "Packets"]
+__all__ = ["Packets"]
 
 _PAUSED: Final = int(NdisStatus.PAUSED)
-
-
-class ImPacketEntry:
-    """Lists of one send from above that are below: whose they are, and what was in them."""
-
-    __slots__ = ("adapter", "address", "context", "left", "source_handle")
-
-    def __init__(self, adapter: VirtualAdapter, chain: NblChain) -> None:
-        self.adapter = adapter
-        self.address = 0
-        self.left = len(chain)
-        self.source_handle = chain.source_handle
-        self.context = chain.context
-
-    def __repr__(self) -> str:
-        return f"<IM packet entry {self.address:#x}: {self.left} lists of {self.adapter.name}>"
 
 
 class Packets(ImEdges):
@@ -52,7 +36,7 @@ class Packets(ImEdges):
             chain.statuses = [_PAUSED] * len(chain)
             self.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
             return
-        entry = ImPacketEntry(adapter, chain)
+        entry = ImPacketEntry(adapter, len(chain), chain.source_handle, chain.context)
         chain.context = entry.address = self.ndis.heap.allocate(entry)
         chain.source_handle = lower
         self.ndis.send_net_buffer_lists(lower, chain, port_number, send_flags)

@@ -51,7 +51,11 @@ __all__ = [
     "Layer",
     "NdisChimneyOffloadType",
     "NdisEncapsulation",
+    "NdisReceiveFlags",
     "NdisRequestType",
+    "NdisReturnFlags",
+    "NdisSendCompleteFlags",
+    "NdisSendFlags",
     "NetBufferListInfo",
     "ObjectType",
     "OffloadStateType",
@@ -324,6 +328,35 @@ class TcpDisconnectFlags(IntFlag):
 
     TCP_DISCONNECT_GRACEFUL_CLOSE = 1
     TCP_DISCONNECT_ABORTIVE_CLOSE = 2
+
+
+class NdisSendFlags(IntFlag):
+    """SendFlags of NdisSendNetBufferLists. Page "nf-ndis-ndissendnetbufferlists.md"."""
+
+    NDIS_SEND_FLAGS_DISPATCH_LEVEL = 1
+    NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK = 2
+
+
+class NdisSendCompleteFlags(IntFlag):
+    """SendCompleteFlags. Page "nf-ndis-ndismsendnetbufferlistscomplete.md"."""
+
+    NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL = 1
+
+
+class NdisReceiveFlags(IntFlag):
+    """ReceiveFlags; the two of them that say who owns a list, and when.
+
+    Page "nf-ndis-ndismindicatereceivenetbufferlists.md".
+    """
+
+    NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL = 1
+    NDIS_RECEIVE_FLAGS_RESOURCES = 2
+
+
+class NdisReturnFlags(IntFlag):
+    """ReturnFlags. Page "nf-ndis-ndisreturnnetbufferlists.md"."""
+
+    NDIS_RETURN_FLAGS_DISPATCH_LEVEL = 1
 
 
 class NdisEncapsulation(IntFlag):

@@ -28,7 +28,7 @@ from ndisbus.status import NdisStatus
 __all__ = ["PROTOCOL_VERSION", "DriverPort", "Ndis", "Outgoing"]
 
 #: Version of the handshake and of everything behind it.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: A message and its payload frames.
 Outgoing = tuple[Message, Sequence[bytes]]
@@ -228,8 +228,17 @@ class DriverPort(SharedMemory):
         elif name == "ProtocolCloseAdapterCompleteEx":
             if not self.bindings:
                 self.sent_along.clear()  # what a dead driver had of it came home with its connections
+            self._forget_sends()
         else:
             self._initializing[call_id] = args[0]
+
+    def _forget_sends(self) -> None:
+        """Frames sent through a binding are completed before it closes, but for what a fault took away."""
+        lost = [
+            a for a, (c, b, _) in self.sent_nbls.items() if c.op == PACKET_SEND.op and b not in self.bindings
+        ]
+        for a in lost:
+            del self.sent_nbls[a]
 
     def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
         """Take an OID request off the list; its RequestId is the requester's, and need not be unique."""

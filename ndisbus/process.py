@@ -11,7 +11,7 @@ import math
 import random
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -81,6 +81,7 @@ class DriverProcess:
         self._poll = select.poll()
         self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
         self._readers: dict[int, Callable[[float], object]] = {}
+        self._urgent: set[int] = set()
         #: Whether a packet has just come, so that more are likely to.
         self._hot = False
         self._due = 0.0
@@ -99,16 +100,25 @@ class DriverProcess:
         """Whether the bus has let the driver in."""
         return self.port.attached
 
-    def add_reader(self, source: int | HasFileno, callback: Callable[[float], object]) -> None:
-        """Call ``callback(now)`` whenever a descriptor, or what has one, is readable."""
+    def add_reader(
+        self, source: int | HasFileno, callback: Callable[[float], object], *, urgent: bool = True
+    ) -> None:
+        """Call ``callback(now)`` whenever a descriptor, or what has one, is readable.
+
+        One that is not ``urgent`` is looked at after :data:`HOT` seconds at the latest while packets keep
+        coming, which is cheaper for them; a wire cannot wait so long.
+        """
         fd = source if isinstance(source, int) else source.fileno()
         self._readers[fd] = callback
+        if urgent:
+            self._urgent.add(fd)
         self._poll.register(fd, select.POLLIN)
 
     def remove_reader(self, source: int | HasFileno) -> None:
         """Undo :meth:`add_reader`."""
         fd = source if isinstance(source, int) else source.fileno()
         del self._readers[fd]
+        self._urgent.discard(fd)
         self._poll.unregister(fd)
 
     def run_until(self, predicate: Callable[[], Any], timeout: float) -> bool:
@@ -169,7 +179,8 @@ class DriverProcess:
         if self.phase is Phase.AWAY and time.monotonic() >= self._due:
             self._connect()
         connection = self._connection
-        if self._hot and connection is not None and self.phase is Phase.READY and not self._watch.polled:
+        hot = self._hot and not self._urgent and not self._watch.polled
+        if hot and connection is not None and self.phase is Phase.READY:
             if self._serve_hot(connection, until, predicate):
                 return
             connection = self._connection
@@ -388,11 +399,18 @@ class DriverProcess:
                 self.port.receive(message, payload, time.monotonic())
 
 
-def run_driver(driver: Driver, *, name: str, endpoint: str | None = None) -> int:
+def run_driver(
+    driver: Driver,
+    *,
+    name: str,
+    endpoint: str | None = None,
+    readers: Mapping[int, Callable[[float], object]] | None = None,
+) -> int:
     """Run a driver as a whole process until SIGTERM or SIGINT; returns the exit code.
 
-    Takes the pid file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug
-    check, 1 if it could not start; the reason is on stderr. What a handler raises is not caught.
+    ``readers``: what to call with the time when a descriptor of the driver's own is readable. Takes the pid
+    file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug check, 1 if it could
+    not start; the reason is on stderr. What a handler raises is not caught.
     """
     with StopSignals() as signals, contextlib.ExitStack() as stack:
         try:
@@ -401,7 +419,11 @@ def run_driver(driver: Driver, *, name: str, endpoint: str | None = None) -> int
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
             return 1
-        process.add_reader(signals.receiver, lambda _: process.stop() if signals.arrived() else None)
+        process.add_reader(
+            signals.receiver, lambda _: process.stop() if signals.arrived() else None, urgent=False
+        )
+        for descriptor, callback in (readers or {}).items():
+            process.add_reader(descriptor, callback)
         process.on_change = lambda what, why: _announce(process, what, why)
         tune_gc()
         try:

@@ -32,7 +32,7 @@ _ALARMS: Final = frozenset(
 )
 #: What every event has, or is shown in a column of its own.
 _SHOWN: Final = frozenset(
-    {"t", "event", "from", "to", "call", "direction", "list", "blocks", "status", "adapter"}
+    {"t", "event", "from", "to", "call", "direction", "list", "blocks", "lists", "status", "adapter"}
 )
 #: Column of the call: as wide as the state operations need, so that a line fits into 100 columns. Data paths
 #: have some longer names.
@@ -163,9 +163,11 @@ def _details(event: Event, of_list: Callable[[int], str] = hex) -> Iterable[str]
         blocks = f" ×{event['blocks']}" if "blocks" in event else ""
         number = event["list"]
         yield f"{of_list(number) if type(number) is int else number}{blocks}"
+    if "lists" in event:
+        yield f"×{event['lists']}"
     for symbol, count in event.get("status", {}).items():
         short = symbol.removeprefix("NDIS_STATUS_")
-        yield short if count == event.get("blocks") else f"{short}×{count}"
+        yield short if count == event.get("blocks", event.get("lists")) else f"{short}×{count}"
     for key, value in event.items():
         if key not in _SHOWN and key != "epoch":
             yield f"{key}={_text(value)}"

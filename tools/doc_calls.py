@@ -19,6 +19,8 @@ _CARRIES: Final = {
     BLOCKS_MINIPORT: ": MINIPORT list",
     NBL: ": net buffer lists",
 }
+#: The ordinary data path.
+_FRAMES: Final = frozenset(("NdisMIndicateReceiveNetBufferLists", "ProtocolReceiveNetBufferLists"))
 _LIFE: Final = frozenset(
     c.name for c in CALLS.values() if c.kind is Kind.REGISTRATION or (not c.from_driver and not c.op)
 )
@@ -28,8 +30,14 @@ def _state(call: Call) -> bool:
     return call.blocks_at >= 0 and bool(call.op)
 
 
+def _frames(call: Call) -> bool:
+    return call.name in _FRAMES or call.op.startswith("packet ")
+
+
 def _indicated(call: Call) -> bool:
-    return not call.op and any(call.name in (i.name, i.leads_to) for i in _indications())
+    return (
+        not call.op and not _frames(call) and any(call.name in (i.name, i.leads_to) for i in _indications())
+    )
 
 
 def _indications() -> list[Call]:
@@ -40,11 +48,12 @@ _GROUPS: Final[tuple[tuple[str, Callable[[Call], bool]], ...]] = (
     ("Registration and bindings, called by drivers", lambda c: c.kind is Kind.REGISTRATION),
     (
         "Registration and bindings, called by NDIS",
-        lambda c: c.name in _LIFE and not c.from_driver and not _indicated(c),
+        lambda c: c.name in _LIFE and not c.from_driver and not _indicated(c) and not _frames(c),
     ),
     ("State manipulation", _state),
-    ("TCP I/O", lambda c: bool(c.op) and c.op != "oid" and not _state(c)),
+    ("TCP I/O", lambda c: bool(c.op) and c.op != "oid" and not _state(c) and not _frames(c)),
     ("Indications", _indicated),
+    ("Frames beside the chimney", _frames),
     ("OID requests", lambda c: c.op == "oid"),
 )
 

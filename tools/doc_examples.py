@@ -15,6 +15,8 @@ from ndisbus.blocklist import BLOCK_SIZE
 from ndisbus.codec import Message, encode_packet
 from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.enums import OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.packets import PACKET_SIZE
+from ndisbus.port import PROTOCOL_VERSION
 from ndisbus.state import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
@@ -214,6 +216,7 @@ def record() -> dict[str, Example]:
     _offload(r, adapter, binding, blocks, handles, cells)
     _use(r, adapter, base, handles[2])
     _terminate(r, adapter, binding, base + 0x2000, handles, cells)
+    _frames(r, adapter, binding, base + 0x5000)
     _break(r, binding, base)
     return r.examples
 
@@ -229,7 +232,7 @@ def _options(r: Recorder, key: str, handler: str, tables: Sequence[Any], note: s
 
 def start_nic(r: Recorder) -> int:
     """Bring the target "nic" up, with adapter "nic0"; its NdisMiniportHandle."""
-    r.say("nic", ["hello", 1, [1, {"Name": "nic", "Pid": 4242}]])
+    r.say("nic", ["hello", 1, [PROTOCOL_VERSION, {"Name": "nic", "Pid": 4242}]])
     base = r.hear("nic", "ready")[2][0]["AddressSpace"] << 40
     register = ["NdisMRegisterMiniportDriver", 2, [base + 0x10, {"Name": "nic", "Adapters": ["nic0"]}]]
     r.say("nic", register)
@@ -239,7 +242,14 @@ def start_nic(r: Recorder) -> int:
     asked = r.hear("nic", "MiniportInitializeEx")
     adapter = int(asked[2][0])
     capabilities = NdisTcpConnectionOffload(tcp_connection_offload_capacity=1024).to_wire()
-    attributes = {"MiniportAdapterContext": base + 0x20, "TcpConnectionOffloadCapabilities": capabilities}
+    attributes = {
+        "MiniportAdapterContext": base + 0x20,
+        "TcpConnectionOffloadCapabilities": capabilities,
+        "CurrentMacAddress": bytes.fromhex("020000000001"),
+        "MtuSize": 1500,
+        "XmitLinkSpeed": 10**10,
+        "RcvLinkSpeed": 10**10,
+    }
     r.say("nic", ["NdisMSetMiniportAttributes", 3, [adapter, attributes]])
     r.hear("nic", "return")
     r.say("nic", ["NdisMGetOffloadHandlers", 4, [adapter, 1]])
@@ -250,7 +260,7 @@ def start_nic(r: Recorder) -> int:
 
 def start_probe(r: Recorder) -> tuple[int, int]:
     """Attach the host "probe" and enable the chimney; its address space and NdisBindingHandle."""
-    r.say("probe", ["hello", 1, [1, {"Name": "probe", "Pid": 4711}]], note="hello")
+    r.say("probe", ["hello", 1, [PROTOCOL_VERSION, {"Name": "probe", "Pid": 4711}]], note="hello")
     ready = r.hear("probe", "ready", "ready")
     space = int(ready[2][0]["AddressSpace"])
     base = space << 40
@@ -358,6 +368,36 @@ def _terminate(
     done = {"Block": blocks, "Status": 0, "SourceHandle": given["SourceHandle"], "State": state}
     r.say("nic", ["NdisMTerminateOffloadComplete", None, [adapter, done]])
     r.hear("probe", "ProtocolTerminateOffloadComplete", "terminate-seen")
+
+
+def _frames(r: Recorder, adapter: int, binding: int, first: int) -> None:
+    """Two frames down, and one up: ARP, who-has and is-at."""
+    host, peer = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+    asks = [b"\xff" * 6 + host + _arp(1, host, bytes(6), bytes([192, 0, 2, last])) for last in (2, 3)]
+    lists = [first, first + PACKET_SIZE]
+    columns = {"NetBufferList": lists, "SourceHandle": binding, "DataLength": [len(f) for f in asks]}
+    down = ["NdisSendNetBufferLists", None, [binding, columns, 0, 0], 1]
+    r.say("probe", down, [b"".join(asks)], note="frames")
+    given = r.hear("nic", "MiniportSendNetBufferLists", "frames-handler")[2][1]
+    done = {"NetBufferList": lists, "SourceHandle": given["SourceHandle"], "Status": [0, 0]}
+    r.say("nic", ["NdisMSendNetBufferListsComplete", None, [adapter, done, 0]], note="frames-complete")
+    r.hear("probe", "ProtocolSendNetBufferListsComplete", "frames-seen")
+    answer = host + peer + _arp(2, peer, host, bytes([192, 0, 2, 1]))
+    indicated = {"NetBufferList": [(2 << 40) + 0x300], "SourceHandle": adapter, "DataLength": [len(answer)]}
+    up = ["NdisMIndicateReceiveNetBufferLists", None, [adapter, indicated, 0, 1, 0], 1]
+    r.say("nic", up, [answer], note="frames-up")
+    seen = r.hear("probe", "ProtocolReceiveNetBufferLists", "frames-up-seen")[2][1]
+    back = {"NetBufferList": seen["NetBufferList"], "SourceHandle": seen["SourceHandle"]}
+    r.say("probe", ["NdisReturnNetBufferLists", None, [binding, back, 0]], note="frames-return")
+    r.hear("nic", "MiniportReturnNetBufferLists", "frames-returned")
+
+
+def _arp(operation: int, sender: bytes, target: bytes, address: bytes) -> bytes:
+    """EtherType and ARP of a frame between 192.0.2.1, or .2, and ``address``."""
+    own = bytes([192, 0, 2, sender[-1]])
+    return (
+        bytes.fromhex("0806 0001 0800 06 04") + operation.to_bytes(2, "big") + sender + own + target + address
+    )
 
 
 def _break(r: Recorder, binding: int, base: int) -> None:

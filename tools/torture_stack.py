@@ -40,6 +40,9 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _KEPT: Final = (
     "call_entries",
     "io_entries",
+    "packet_entries",
+    "packets_above",
+    "sends",
     "offload_entries",
     "tcp",
     "path",
@@ -301,10 +304,12 @@ def _all_up(survey: dict[str, Any], names: set[str]) -> bool:
 def leftovers(survey: dict[str, Any]) -> dict[str, int]:
     """What anybody still holds when nothing is offloaded and nothing is in flight; empty is the goal."""
     left = {f"outstanding on {a['Name']}": a["Outstanding"] for a in survey["Adapters"]}
+    left |= {f"frames of {a['Name']} above": a["Receives"] for a in survey["Adapters"]}
     left |= {f"dead adapter {a['Name']}": 1 for a in survey["Adapters"] if a["State"] != "up"}
     for b in survey["Bindings"]:
         left[f"objects of {b['Protocol']} on {b['Adapter']}"] = sum(b["Objects"].values())
         left[f"outstanding of {b['Protocol']} on {b['Adapter']}"] = b["Outstanding"]
+        left[f"frames kept by {b['Protocol']} on {b['Adapter']}"] = b["Received"]
     for p in survey["Processes"]:
         left[f"{p['Name']}: no answer"] = int(p["State"] != "ready")
         left |= {f"{p['Name']}: {key}": p["Counters"].get(key, 0) for key in _KEPT}

@@ -106,7 +106,17 @@ def _counters(rows: list[dict[str, Any]]) -> Table:
 
 def _adapters(rows: list[dict[str, Any]]) -> Table:
     t = _table(
-        "Adapters", "Name", "Driver", "Epoch#", "State", "Chimney", "Outstanding#", "Oldest#", "Completed#"
+        "Adapters",
+        "Name",
+        "Driver",
+        "Epoch#",
+        "State",
+        "Chimney",
+        "Outstanding#",
+        "Oldest#",
+        "Completed#",
+        "Sends#",
+        "Receives#",
     )
     for a in rows:
         state = _state("paused" if a["Paused"] and a["State"] == "up" else a["State"])
@@ -119,12 +129,16 @@ def _adapters(rows: list[dict[str, Any]]) -> Table:
             _busy(a["Outstanding"]),
             f"{a['OldestAge']:.3f} s" if a["Outstanding"] else "–",
             f"{a['Completed']:,}",
+            _busy(a["Sends"]),
+            _busy(a["Receives"]),
         )
     return t
 
 
 def _bindings(rows: list[dict[str, Any]]) -> Table:
-    t = _table("Bindings", "Protocol", "Adapter", "State", "Outstanding#", "Neighbor#", "Path#", "TCP#")
+    t = _table(
+        "Bindings", "Protocol", "Adapter", "State", "Outstanding#", "Received#", "Neighbor#", "Path#", "TCP#"
+    )
     for b in rows:
         o = b["Objects"]
         t.add_row(
@@ -132,6 +146,7 @@ def _bindings(rows: list[dict[str, Any]]) -> Table:
             b["Adapter"],
             _state(b["State"]),
             _busy(b["Outstanding"]),
+            _busy(b["Received"]),
             str(o["neighbor"]),
             str(o["path"]),
             str(o["tcp"]),

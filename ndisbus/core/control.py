@@ -7,6 +7,7 @@ Control messages need no hello. Those that concern a driver are passed to it as 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.codec import RETURN
@@ -177,6 +178,7 @@ class ControlPart(Core):
             processes.append(_process(p, "no answer" if said is None else "ready", said))
         for a in self.adapters.values():
             ages = [self.now - r.started_at for r in a.requests.values()]
+            ages += [self.now - s.started_at for s in islice(a.sends.values(), 1)]
             adapters.append(
                 {
                     "Name": a.name,

@@ -29,6 +29,19 @@ _DIRECTIONS: Final = {Direction.DOWN: "down", Direction.UP: "up"}
 _BLOCKS: Final = frozenset(o.handler for o in STATE_OPERATIONS)
 _IO: Final = frozenset(o.handler for o in IO_OPERATIONS)
 _IO_COMPLETIONS: Final = frozenset(o.completion for o in IO_OPERATIONS)
+#: The calls of the ordinary data path.
+_PACKETS: Final = frozenset(
+    (
+        PACKET_SEND.request,
+        PACKET_SEND.handler,
+        PACKET_SEND.completion,
+        PACKET_SEND.completion_handler,
+        "NdisMIndicateReceiveNetBufferLists",
+        "ProtocolReceiveNetBufferLists",
+        "NdisReturnNetBufferLists",
+        "MiniportReturnNetBufferLists",
+    )
+)
 #: A fault that drops one of these loses frames as a wire does; the lists themselves go back.
 _FRAMES: Final = frozenset(("NdisMIndicateReceiveNetBufferLists", "ProtocolReceiveNetBufferLists"))
 
@@ -237,10 +250,21 @@ class FaultPart(Core):
                         else {_symbol(status): len(blocks)}
                     )
                     event["status"] = dict(counts)
+        elif name in _PACKETS and type(message[2][1]) is dict:
+            _note_lists(event, message[2][1])
         elif len(message[2]) > 1 and name.endswith("TcpOffloadEvent" if not inbound else "EventHandler"):
             event["list"] = message[2][0]
             event["information"] = list(message[2][1:])
         trace(event)
+
+
+def _note_lists(event: dict[str, Any], columns: dict[str, Any]) -> None:
+    """How many frames, or lists that go back, and the statuses of those that were sent."""
+    lists, status = columns.get("NetBufferList"), columns.get("Status")
+    if type(lists) is list:
+        event["lists"] = len(lists)
+        if type(status) is list:
+            event["status"] = dict(Counter(map(_symbol, status)))
 
 
 def _waylay_sends(adapter: Adapter, columns: dict[str, Any]) -> None:

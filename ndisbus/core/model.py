@@ -273,6 +273,8 @@ class PacketSend:
     binding: Binding
     context: int | None
     started_at: float
+    #: When the driver below this one completed some of them; it has those to itself since then.
+    back_at: float = 0.0
     #: A fault took it or its completion away: the driver below will not complete it.
     waylaid: bool = False
 

@@ -70,7 +70,11 @@ class PacketPart(Core):
             if twin is not None:
                 raise Violation("NetBufferLists", f"{twin:#x} is outstanding on {adapter.name} already")
             status = _ABORTED
-        self._check_owner(peer, addresses, (own.sends for own in peer.adapters))
+        stray = self._stray(peer, addresses, (own.sends for own in peer.adapters))
+        if stray is not None:
+            raise Violation(
+                "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
+            )
         if not adapter.alive:
             status = _PAUSED
         if status is not None:
@@ -84,17 +88,17 @@ class PacketPart(Core):
         out: Message = [PACKET_SEND.handler, None, [adapter.context, lower, port, flags], len(frames)]
         self.send(adapter.driver, out, frames)
 
-    def _check_owner(self, peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> None:
-        """Lists are the driver's own, or lent to it: by sends from above, by indications from below."""
+    @staticmethod
+    def _stray(peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
+        """A list that is neither the driver's own nor in ``lent``: by sends from above, indications from below."""
         low = peer.space << ADDRESS_BITS
         if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
-            return
+            return None
         held = list(lent)
         for a in addresses:
             if space_of(a) != peer.space and not any(a in table for table in held):
-                raise Violation(
-                    "NetBufferLists", f"{a:#x} lies in a stranger's address space and was not lent"
-                )
+                return a
+        return None
 
     def _complete_sends(
         self, peer: Peer, context: int, handle: int, addresses: list[int], status: int, saved: int | None
@@ -107,10 +111,20 @@ class PacketPart(Core):
         }
         if saved is not None:
             columns["Context"] = saved
+        self._note_back(peer, addresses[0])
         self.send(peer, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
+
+    def _note_back(self, peer: Peer, address: int) -> None:
+        """A driver in the middle has the lists of a call to itself again, from now on (:meth:`_overdue`)."""
+        for own in peer.adapters:
+            request = own.sends.get(address)
+            if request is not None:
+                request.back_at = self.now
 
     def _complete_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, flags = message[2]
+        if self.late and handle not in self.adapters:
+            return
         adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
         where = "NdisMSendNetBufferListsComplete.NetBufferList"
         columns, addresses = check_packet_columns(wire, where, frames, contents=False)
@@ -128,6 +142,8 @@ class PacketPart(Core):
                 raise Violation("NetBufferList", f"{a:#x} is not outstanding as a send on {adapter.name}")
             # NDIS itself held this call back, and some of it is home by now.
             there = [i for i, r in enumerate(requests) if r is not None]
+            if not there:
+                return
             addresses = [addresses[i] for i in there]
             statuses = [statuses[i] for i in there]
             requests = [requests[i] for i in there]
@@ -153,6 +169,7 @@ class PacketPart(Core):
             upper: dict[str, Any] = {"NetBufferList": mine, "SourceHandle": source, "Status": theirs}
             if context is not None:
                 upper["Context"] = context
+            self._note_back(binding.protocol, mine[0])
             up: Message = [PACKET_SEND.completion_handler, None, [binding.context, upper, flags]]
             self.send(binding.protocol, up)
             if binding.state is not BindingState.OPEN:
@@ -188,6 +205,8 @@ class PacketPart(Core):
 
     def _indicate_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, port, count, flags = message[2]
+        if self.late and handle not in self.adapters:
+            return
         adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
         where = "NdisMIndicateReceiveNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=True)
@@ -195,13 +214,19 @@ class PacketPart(Core):
             raise Violation("NetBufferLists.SourceHandle", "not the MiniportAdapterHandle of the call")
         if count != len(addresses):
             raise Violation("NumberOfNetBufferLists", f"{count}, the chain has {len(addresses)}")
-        self._check_owner(peer, addresses, (b.received for b in peer.bindings))
         indicated = adapter.indicated
         twins = indicated.keys() & addresses
         if twins:
             raise Violation("NetBufferLists", f"{min(twins):#x} is with the layers above already")
         bound = [b for b in adapter.bindings if b.state in _BOUND]
         if not flags & NDIS_RECEIVE_FLAGS_RESOURCES:
+            stray = self._stray(peer, addresses, (b.received for b in peer.bindings))
+            if stray is not None:
+                if peer.past_bindings:
+                    return  # NDIS took them back when it closed a binding; this call crossed that
+                raise Violation(
+                    "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
+                )
             if not bound:
                 self._hand_back(adapter, addresses)
                 return
@@ -228,10 +253,10 @@ class PacketPart(Core):
         binding = self.binding_of(peer, handle)
         received = binding.received
         if not all(map(received.__contains__, addresses)):
-            stray = next(a for a in addresses if a not in received)
-            if self.late:
-                return
-            raise Violation("NetBufferLists", f"{stray:#x} was not indicated through this binding")
+            if not self.late:
+                stray = next(a for a in addresses if a not in received)
+                raise Violation("NetBufferLists", f"{stray:#x} was not indicated through this binding")
+            addresses = [a for a in addresses if a in received]
         if columns.get("SourceHandle") != binding.adapter.handle and binding.adapter.alive:
             raise Violation("NetBufferLists.SourceHandle", "not the value that was there")
         self._give_up(binding, addresses, flags)

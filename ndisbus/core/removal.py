@@ -153,7 +153,7 @@ class RemovalPart(Core):
             for first, send in adapter.sends.items():
                 if send.waylaid or any(first in b.adapter.sends for b in peer.bindings):
                     continue
-                if self.now - send.started_at > limit:
+                if self.now - max(send.started_at, send.back_at) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
                 break  # they stand in the order in which they came
             for oid in adapter.oids.values():

@@ -13,6 +13,7 @@ import zmq
 
 from ndisbus.codec import MAX_MESSAGES, decode_packet, encode_packet
 from ndisbus.ddi import CALLS
+from ndisbus.port import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from conftest import Bus
@@ -56,7 +57,7 @@ def client(bus: Bus) -> Iterator[Client]:
 
 
 def hello(client: Client, name: str) -> dict[str, Any]:
-    client.say(encode_packet([["hello", 1, [1, {"Name": name, "Pid": os.getpid()}]]]))
+    client.say(encode_packet([["hello", 1, [PROTOCOL_VERSION, {"Name": name, "Pid": os.getpid()}]]]))
     [[said, call_id, [info]]] = client.answers()
     assert (said, call_id) == ("ready", 1)
     return dict(info)
@@ -65,7 +66,7 @@ def hello(client: Client, name: str) -> dict[str, Any]:
 BAD = {
     "empty": b"",
     "not msgpack": b"\xc1",
-    "truncated": encode_packet([["hello", 1, [1, {"Name": "x" * 40}]]])[:-10],
+    "truncated": encode_packet([["hello", 1, [PROTOCOL_VERSION, {"Name": "x" * 40}]]])[:-10],
     "trailing": encode_packet([["hello", 1, []]]) + b"\x01",
     "a number": msgpack.packb(7),
     "no messages": msgpack.packb([]),
@@ -180,7 +181,7 @@ def test_second_driver_of_a_name_is_refused_and_the_first_stays(bus: Bus, client
     hello(client, "twin")
     other = Client(bus.endpoint)
     try:
-        other.say(encode_packet([["hello", 4, [1, {"Name": "twin", "Pid": 1}]]]))
+        other.say(encode_packet([["hello", 4, [PROTOCOL_VERSION, {"Name": "twin", "Pid": 1}]]]))
         # The bus asks the first one whether it is still there before it says no.
         assert "is here already" in other.refusal()["Reason"]
     finally:
@@ -198,7 +199,7 @@ def test_name_is_free_again_when_its_connection_is_gone(bus: Bus, client: Client
     monitor.close(linger=0)
     first.context.destroy(linger=0)
     for _ in range(100):
-        client.say(encode_packet([["hello", 1, [1, {"Name": "phoenix", "Pid": os.getpid()}]]]))
+        client.say(encode_packet([["hello", 1, [PROTOCOL_VERSION, {"Name": "phoenix", "Pid": os.getpid()}]]]))
         [[name, _, [said]]] = client.answers()
         if name == "ready":
             break

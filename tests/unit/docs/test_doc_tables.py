@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ndisbus.port import PROTOCOL_VERSION
 from tools import doc_tables
 from tools.doc_examples import Example, Recorder, diagnostic, to_markdown
 from tools.doc_lives import diagram
@@ -85,7 +86,7 @@ def test_an_example_shows_its_payload() -> None:
 
 def test_a_recorder_does_not_let_a_conversation_go_astray() -> None:
     r = Recorder()
-    r.say("a", ["hello", 1, [1, {"Name": "a", "Pid": 0}]])
+    r.say("a", ["hello", 1, [PROTOCOL_VERSION, {"Name": "a", "Pid": 0}]])
     with pytest.raises(AssertionError, match="expected refused"):
         r.hear("a", "refused")
 

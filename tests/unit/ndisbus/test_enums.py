@@ -20,7 +20,11 @@ from ndisbus.enums import (
     Layer,
     NdisChimneyOffloadType,
     NdisEncapsulation,
+    NdisReceiveFlags,
     NdisRequestType,
+    NdisReturnFlags,
+    NdisSendCompleteFlags,
+    NdisSendFlags,
     NetBufferListInfo,
     ObjectType,
     OffloadStateType,
@@ -181,13 +185,15 @@ def test_every_upload_reason_is_either_mandatory_or_optional() -> None:
 
 
 def test_flags_and_their_plain_integers_agree() -> None:
-    for flags in (TcpConstFlags, TcpCachedFlags, TcpDisconnectFlags):
+    packets = (NdisSendFlags, NdisSendCompleteFlags, NdisReceiveFlags, NdisReturnFlags)
+    for flags in (TcpConstFlags, TcpCachedFlags, TcpDisconnectFlags, *packets):
         for name, value in flags.__members__.items():
             assert type(getattr(enums, name)) is int
             assert getattr(enums, name) == value
     assert [int(f) for f in TcpConstFlags] == [1, 2, 4]
     assert [int(f) for f in TcpCachedFlags] == [1, 2, 4, 8, 16]
     assert [int(f) for f in TcpDisconnectFlags] == [1, 2]
+    assert [[int(f) for f in flags] for flags in packets] == [[1, 2], [1], [1, 2], [1]]
     assert [int(v) for v in NdisEncapsulation.__members__.values()] == [0, 1, 2, 4, 8, 16]
 
 

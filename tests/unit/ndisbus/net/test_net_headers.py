@@ -273,6 +273,14 @@ def test_udp(datagram: udp.UdpDatagram, source: bytes, destination: bytes, paddi
     assert udp.parse(data + padding, pseudo, need_checksum=True) == datagram
 
 
+def test_udp_checksum_of_zero_is_sent_as_all_ones() -> None:
+    """RFC 768: zero means that there is none."""
+    field = udp.UdpDatagram(1, 2, bytes(2)).build(0)[6:8]
+    data = udp.UdpDatagram(1, 2, field).build(0)
+    assert data[6:8] == b"\xff\xff"
+    assert udp.parse(data, 0, need_checksum=True).payload == field
+
+
 def test_udp_limits() -> None:
     good = udp.UdpDatagram(1, 2, b"abc").build(0)
     for data, reason in (

@@ -174,13 +174,14 @@ def test_quotations_of_other_things() -> None:
     """No error message is sent about an error message or about a later fragment (RFC 1122 3.2.2)."""
     error = icmp.build(icmp.TimeExceeded(0, b""))
     assert icmp.original(ipv4.Ipv4Header(*V4, 1).build(error)).icmp_error
-    assert not icmp.original(ipv4.Ipv4Header(*V4, 1).build(icmp.build(icmp.Echo(1, 2)))).icmp_error
+    echo = icmp.original(ipv4.Ipv4Header(*V4, 1).build(icmp.build(icmp.Echo(1, 2))))
+    assert echo == icmp.Original(*V4, 1, 0, 0, 0, False, False)
     later = icmp.original(ipv4.Ipv4Header(*V4, 6, fragment_offset=8).build(bytes(range(20))))
     assert (later.fragment, later.source_port, later.sequence) == (True, 0, 0)
     error = icmpv6.build(icmpv6.TooBig(0, b""), *V6)
     assert icmp.original(ipv6.Ipv6Header(*V6, 58).build(error)).icmp_error
-    echo = icmpv6.build(icmp.Echo(1, 2), *V6)
-    assert not icmp.original(ipv6.Ipv6Header(*V6, 58).build(echo)).icmp_error
+    echo = icmp.original(ipv6.Ipv6Header(*V6, 58).build(icmpv6.build(icmp.Echo(1, 2), *V6)))
+    assert echo == icmp.Original(*V6, 58, 0, 0, 0, False, False)
     part = b"\x06\x00\x00\x10" + bytes(4)
     later = icmp.original(ipv6.Ipv6Header(*V6, 44).build(part + bytes(range(20))))
     assert (later.fragment, later.protocol, later.source_port) == (True, 6, 0)

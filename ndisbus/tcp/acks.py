@@ -46,7 +46,7 @@ def acknowledge(m: TcpMachine, segment: Segment, rel: int, now: int) -> bool:
         same = not segment.payload and not segment.flags & FIN and window == d.snd_wnd
         if news or (same and window and not (m.sacking and segment.sack)):
             recovery.duplicate(m, now)
-    _window(m, segment, window, rel, now)
+    _window(m, segment, window, acked > 0, now)
     return True
 
 
@@ -59,18 +59,19 @@ def advance(m: TcpMachine, segment: Segment, acked: int, now: int) -> None:
     _measure(m, segment, now)
     if d.dup_ack_count:
         recovery.acknowledged(m, ack, bytes_acked)
-    else:
+    elif d.c_wnd <= d.max_snd_wnd:
+        # A CWnd beyond any window that the peer ever offered would mean nothing.
         congestion.on_ack(d, bytes_acked, m.mss)
     d.snd_una = ack
     # A retransmission that has become needless is skipped: SndNxt is never before SndUna.
     if (ack - d.snd_nxt) & 0xFFFFFFFF < 0x80000000:
         d.snd_nxt = ack
-    d.retransmit_count = d.total_rt = 0
     if bytes_acked:
         m.sending.acked(bytes_acked)
         note(m, EventKind.SENT, bytes_acked)
     if m.timer[0] != PERSIST:
         # RFC 6298 (5.2), (5.3)
+        d.retransmit_count = d.total_rt = 0
         m.timer = OFF if ack == d.snd_max else (RETRANSMIT, now + rtt.rto(d, m.settings))
     if m.progress_at != now:
         m.progress_at = now
@@ -108,15 +109,18 @@ def _fin_acknowledged(m: TcpMachine, now: int) -> None:
         close(m)
 
 
-def _window(m: TcpMachine, segment: Segment, window: int, rel: int, now: int) -> None:
+def _window(m: TcpMachine, segment: Segment, window: int, newer: bool, now: int) -> None:
     """SND.WND from segments that are not older than the one it was last taken from.
 
     SND.WL2 is not kept: it never lies beyond SND.UNA, and ``segment`` acknowledges SND.UNA at least.
+    ``newer``: it acknowledges more than any segment before. Then it is no old one even if its number is: the
+    peer sends something again. With the old window its right edge would move on with SND.UNA.
     """
     d = m.delegated
-    if (segment.seq - d.send_wl1) & 0xFFFFFFFF >= 0x80000000:
+    if (segment.seq - d.send_wl1) & 0xFFFFFFFF < 0x80000000:
+        d.send_wl1 = segment.seq
+    elif not newer:
         return
-    d.send_wl1 = segment.seq
     before = d.snd_wnd
     if window != before:
         d.snd_wnd = window

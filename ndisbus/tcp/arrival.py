@@ -123,8 +123,7 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
         # The SYN,ACK of a simultaneous open; beyond the SYN it is an ordinary segment.
         rel = 0
         flags &= ~SYN
-    # First: is it in the window? A zero window takes no data, but its ACK, RST and URG count.
-    elif (rel >= window or rel + length <= 0) if length and window else (rel and not 0 <= rel < window):
+    elif not _in_window(rel, length, window, flags):
         _unacceptable(m, segment, rel, length, now)
         return
     if segment.ts_val is not None and m.stamped and not flags & RST:
@@ -155,6 +154,20 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
     if m.progress_at != now and length:
         m.progress_at = now
         note(m, EventKind.PROGRESS, 0)
+
+
+def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
+    """RFC 9293 3.10.7.4 first: whether a segment that begins ``rel`` beyond RCV.NXT touches the window.
+
+    Two allowances. With a zero window the ACK, RST and URG of what begins at RCV.NXT count, though no data
+    is taken. And an empty ACK may lie on the right edge: that is where the peer's SND.NXT is when a whole
+    window of data was lost.
+    """
+    if length and window:
+        return rel < window and rel + length > 0
+    if rel == 0:
+        return True
+    return not length and (0 < rel < window or (rel == window and not flags & RST))
 
 
 def _timestamp_passes(m: TcpMachine, segment: Segment, now: int) -> bool:

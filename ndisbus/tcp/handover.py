@@ -74,7 +74,7 @@ def take_over(m: TcpMachine, now: int) -> None:
     m.last_ack = d.rcv_nxt
     m.rtt_seq = (d.snd_max - 1) & 0xFFFFFFFF
     m.rtt_at = -1
-    m.recover = d.snd_una
+    m.recover = (d.snd_una - 1) & 0xFFFFFFFF
     m.last_sent = now
     m.owed = NOTHING
     m.snd_up = m.rcv_up = None

@@ -113,7 +113,8 @@ def establish(m: TcpMachine, segment: Segment, now: int) -> None:
     lost = m.handshake is not None and m.handshake.lost
     m.handshake = None
     d.state = ESTABLISHED
-    d.snd_una = m.recover = (d.snd_una + 1) & 0xFFFFFFFF
+    m.recover = d.snd_una
+    d.snd_una = (d.snd_una + 1) & 0xFFFFFFFF
     d.snd_nxt = d.snd_max = d.snd_una
     d.retransmit_count = d.total_rt = 0
     m.timer = OFF

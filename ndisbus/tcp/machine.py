@@ -268,7 +268,8 @@ class TcpMachine:
     @property
     def at_end(self) -> bool:
         """The peer's FIN was received and all data before it was read."""
-        return self.delegated.state in FIN_SEEN and not len(self.received)
+        state = self.delegated.state
+        return (state in FIN_SEEN or (state is CLOSED and self.error is None)) and not len(self.received)
 
     @property
     def state(self) -> State:

@@ -36,7 +36,7 @@ def transmit(m: TcpMachine, now: int) -> list[Segment]:
         handshake.transmit(m, now, out)
     elif len(m.sending) or state in FIN_OWED:
         if d.snd_wnd:
-            if m.scoreboard is not None and recovery.in_recovery(m):
+            if m.scoreboard and recovery.in_recovery(m):
                 _by_scoreboard(m, now, out)
             else:
                 _data(m, now, out)
@@ -113,7 +113,7 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
         mss -= 4 + 8 * len(blocks)
     board = m.scoreboard
     ack = d.rcv_nxt
-    offer = windows.offer(m)
+    offer = -1
     local = m.const.local_port
     remote = m.const.remote_port
     ts_val = (now + m.ts_delta) & 0xFFFFFFFF if m.stamped else None
@@ -152,6 +152,8 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
             size = 0
             flags = ACK | FIN
             payload = b""
+        if offer < 0:
+            offer = windows.offer(m)
         segment = Segment(
             (una + sent) & 0xFFFFFFFF, ack, flags, offer, payload, 0, local, remote, ts_val, ts_ecr
         )
@@ -205,7 +207,10 @@ def _again(m: TcpMachine, now: int, out: list[Segment]) -> None:
     if not outstanding:
         return
     m.rtt_at = -1
-    out.append(_piece(m, 0, min(m.mss, outstanding), now))
+    mss = m.mss
+    if m.gaps is not None and m.sacking:
+        mss -= 4 + 8 * len(m.gaps.sack_blocks(options.sack_limit(m)))
+    out.append(_piece(m, 0, min(mss, outstanding), now))
     _sent(m, now)
 
 

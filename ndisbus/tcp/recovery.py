@@ -41,7 +41,7 @@ def report(m: TcpMachine, segment: Segment) -> int:
     if 0 < (ack - una) & 0xFFFFFFFF <= (d.snd_max - una) & 0xFFFFFFFF:
         una = ack
     news = board.update(segment.sack, una, d.snd_max)
-    if not board and not d.dup_ack_count and una == d.snd_max:
+    if not board and not d.dup_ack_count:
         m.scoreboard = None
     return news
 
@@ -62,11 +62,16 @@ def duplicate(m: TcpMachine, now: int) -> None:
     if d.dup_ack_count < limit and not (board and board.is_lost(una, m.mss, limit)):
         return
     flight = (d.snd_max - una) & 0xFFFFFFFF
-    if 0 < (m.recover - una) & 0xFFFFFFFF <= flight:
-        # What was outstanding at the last timeout or recovery is not acknowledged yet: these duplicates may
-        # come from our own retransmissions (RFC 6582 3.2 step 2). The count stays below the threshold.
+    pending = (m.recover - una) & 0xFFFFFFFF
+    if pending <= flight and (pending or not board):
+        # The last timeout or recovery is not acknowledged beyond: these duplicates may come from our own
+        # retransmissions (RFC 6582 3.2 step 2; SACK tells). The count stays below the threshold.
         d.dup_ack_count = limit - 1
         return
+    beyond = flight - d.c_wnd
+    if beyond > 0:
+        # The segments that limited transmit sent are not to be counted (RFC 5681 3.2 step 2).
+        flight -= min(-(-beyond // m.mss), 2) * m.mss
     congestion.enter_recovery(d, flight, m.mss, sack=bool(board))
     d.dup_ack_count = limit
     m.recover = d.snd_max

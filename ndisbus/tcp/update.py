@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_KEEP_ALIVE_RESTART, TCP_FLAG_MAX_RT_RESTART
+from ndisbus.enums import (
+    TCP_FLAG_KEEP_ALIVE_ENABLED,
+    TCP_FLAG_KEEP_ALIVE_RESTART,
+    TCP_FLAG_MAX_RT_RESTART,
+    TCP_FLAG_UPDATE_RCV_WND,
+)
 from ndisbus.state_tcp import TcpOffloadStateCached
-from ndisbus.tcp import congestion, keepalive, options
+from ndisbus.tcp import congestion, keepalive, options, windows
 from ndisbus.tcp.states import KEEP_ALIVE, OFF, SYN_RCVD, SYN_SENT
 
 if TYPE_CHECKING:
@@ -19,10 +24,7 @@ _MEMBERS: Final = tuple(f.name for f in fields(TcpOffloadStateCached))
 
 
 def update_cached(m: TcpMachine, new: TcpOffloadStateCached, now: int) -> None:
-    """See TcpMachine.update_cached. ``new`` may be the machine's own structure, already changed.
-
-    TCP_FLAG_UPDATE_RCV_WND needs nothing here: a window that may grow is advertised by the next transmit().
-    """
+    """See TcpMachine.update_cached. ``new`` may be the machine's own structure, already changed."""
     old = m.cached
     same = new is old
     probes = same or new.ka_probe_count != old.ka_probe_count
@@ -30,6 +32,9 @@ def update_cached(m: TcpMachine, new: TcpOffloadStateCached, now: int) -> None:
     for name in _MEMBERS:
         setattr(old, name, getattr(new, name))
     flags = old.flags = int(old.flags)
+    if flags & TCP_FLAG_UPDATE_RCV_WND and windows.room(m) > m.delegated.rcv_wnd:
+        # Told at once, however little it is (R-STATE-18). A window that was offered is not taken back.
+        m.window_owed = m.ack_now = True
     if flags & TCP_FLAG_MAX_RT_RESTART:
         m.delegated.total_rt = 0
     if flags & (TCP_FLAG_KEEP_ALIVE_RESTART | TCP_FLAG_MAX_RT_RESTART):

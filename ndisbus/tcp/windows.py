@@ -9,14 +9,14 @@ from ndisbus.tcp.states import FIN_SEEN, NEVER, SYN_RCVD, SYN_SENT
 if TYPE_CHECKING:
     from ndisbus.tcp.machine import TcpMachine
 
-__all__ = ["offer", "update_due"]
+__all__ = ["offer", "room", "update_due"]
 
 
-def _room(m: TcpMachine) -> int:
+def room(m: TcpMachine) -> int:
     """Bytes from RCV.NXT on that the receive buffer has room for, as far as a window field can say."""
-    room = m.cached.initial_rcv_wnd - len(m.received)
+    free = m.cached.initial_rcv_wnd - len(m.received)
     largest = 0xFFFF << m.rcv_scale
-    return room if room < largest else largest
+    return free if free < largest else largest
 
 
 def offer(m: TcpMachine) -> int:
@@ -27,17 +27,17 @@ def offer(m: TcpMachine) -> int:
     """
     d = m.delegated
     window = d.rcv_wnd
-    room = _room(m)
+    free = room(m)
     scale = m.rcv_scale
-    gain = room - window
+    gain = free - window
     if gain > 0 and (gain >= m.mss or 2 * gain >= m.cached.initial_rcv_wnd or m.window_owed):
         # Rounded down to what the field can say; it may not move the edge back by that.
-        rounded = room >> scale << scale
+        rounded = free >> scale << scale
         if rounded > window:
             d.rcv_wnd = window = rounded
     elif window & ((1 << scale) - 1):
         rounded = ((window >> scale) + 1) << scale
-        if rounded <= room:
+        if rounded <= free:
             d.rcv_wnd = window = rounded
     m.window_owed = False
     field = window >> scale
@@ -58,7 +58,7 @@ def update_due(m: TcpMachine, now: int) -> bool:
     state = d.state
     if state in FIN_SEEN or state is SYN_SENT or state is SYN_RCVD:
         return False
-    gain = _room(m) - window
+    gain = room(m) - window
     if gain < 1 << m.rcv_scale:
         return False
     if window >= m.mss:

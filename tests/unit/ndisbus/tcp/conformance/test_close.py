@@ -1,0 +1,258 @@
+"""Closing: the CLOSE call, FIN as the eighth check, TIME-WAIT (RFC 9293 3.6, 3.10.4, 3.10.7.4, 3.10.8)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndisbus.enums import TcpOffloadConnectionState
+from ndisbus.tcp.events import EventKind
+from tests.unit.ndisbus.tcp.conformance.ladder import (
+    CLOSE_WAIT,
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    TIME_WAIT,
+    Endpoint,
+    incoming,
+)
+
+MSL = 30_000
+
+
+def test_the_normal_close_of_figure_12_as_peer_a() -> None:
+    """RFC9293-3.6-FIG12, RFC9293-3.10.4-EST, RFC9293-3.10.7.4-FIN-FW2, RFC9293-MUST-13, RFC9293-3.10.8-TIME-WAIT."""
+    end = Endpoint.established()
+    end.shutdown()
+    end.expect("FA", seq=1, ack=1, length=0)
+    assert end.state is FIN_WAIT_1
+    end.gets("A", ack=2)
+    assert end.state is FIN_WAIT_2
+    end.gets("FA", seq=1, ack=2)
+    end.expect_ack(2, seq=2)
+    assert end.state is TIME_WAIT
+    end.wait(2 * MSL - 1)
+    assert end.state is TIME_WAIT
+    assert not end.heard_of(EventKind.CLOSED)
+    end.wait(1)
+    assert end.state is CLOSED
+    assert end.heard_of(EventKind.CLOSED)
+    end.expect_nothing()
+
+
+def test_the_normal_close_of_figure_12_as_peer_b() -> None:
+    """RFC9293-3.6-FIG12, RFC9293-3.10.4-CLOSE-WAIT, RFC9293-3.10.7.4-FIN-EST, RFC1122-4.2.2.13."""
+    end = Endpoint.established()
+    end.gets("FA")
+    end.expect_ack(2)
+    assert end.state is CLOSE_WAIT
+    end.shutdown()
+    end.expect("FA", seq=1, ack=2, length=0)
+    assert end.state is LAST_ACK
+    end.gets("A", ack=2)
+    assert end.state is CLOSED
+
+
+def test_the_simultaneous_close_of_figure_13() -> None:
+    """RFC9293-3.6-FIG13, RFC9293-3.10.7.4-FIN-FW1: FIN crosses FIN."""
+    end = Endpoint.established()
+    end.shutdown()
+    end.expect("FA", seq=1, ack=1)
+    end.gets("FA", seq=1, ack=1)
+    end.expect_ack(2, seq=2)
+    assert end.state is CLOSING
+    end.gets("A", seq=2, ack=2)
+    assert end.state is TIME_WAIT
+    end.wait(2 * MSL)
+    assert end.state is CLOSED
+
+
+def test_a_fin_that_acknowledges_ours_leads_to_time_wait() -> None:
+    """RFC9293-3.10.7.4-FIN-FW1: FIN-WAIT-1 and our FIN acknowledged by the same segment."""
+    end = Endpoint.in_state(FIN_WAIT_1)
+    end.gets("FA", ack=2)
+    end.expect_ack(2, seq=2)
+    assert end.state is TIME_WAIT
+
+
+def test_close_waits_for_what_was_sent_before() -> None:
+    """RFC9293-3.10.4-EST: the FIN follows the last byte, however long that takes."""
+    end = Endpoint.established(c_wnd=2000)
+    end.send(3500)
+    end.shutdown()
+    end.expect_data(1, 1001)
+    end.expect_nothing()
+    end.gets("A", ack=2001)
+    end.expect("A", seq=2001, length=1000)
+    end.expect("FA", seq=3001, length=500)
+    end.expect_nothing()
+    assert end.state is FIN_WAIT_1
+
+
+def test_close_in_close_wait_waits_for_what_was_sent_before() -> None:
+    """RFC9293-3.10.4-CLOSE-WAIT: then FIN, then LAST-ACK."""
+    end = Endpoint.in_state(CLOSE_WAIT, c_wnd=1000)
+    end.send(1500)
+    end.shutdown()
+    end.expect_data(1)
+    end.gets("A", ack=1001)
+    end.expect("FA", seq=1001, length=500)
+    assert end.state is LAST_ACK
+    end.gets("A", ack=1502)
+    assert end.state is CLOSED
+
+
+@pytest.mark.parametrize("state", [FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT])
+def test_closing_twice_sends_no_second_fin(state: TcpOffloadConnectionState) -> None:
+    """RFC9293-3.10.4-FIN-WAIT, RFC9293-3.10.4-CLOSING: "ok" is the response, and no other FIN is made."""
+    end = Endpoint.in_state(state)
+    end.shutdown()
+    end.expect_nothing()
+    assert end.state is state
+    end.gets("A")
+    assert not [sent for sent in end.sent if end.relative_out(sent.segment.seq) > 1]
+
+
+def test_a_lost_fin_is_retransmitted() -> None:
+    """RFC9293-3.10.8-RETRANSMISSION: FIN is retransmitted as data is, with the data before it."""
+    end = Endpoint.established()
+    end.send(100)
+    end.shutdown()
+    end.drop_sent()
+    end.wait(1000)
+    first = end.sent[0].segment
+    assert end.relative_out(first.seq) == 1
+    sent = end.drop_sent()
+    assert any(
+        s.segment.flags & 1 and end.relative_out(s.segment.seq + len(s.segment.payload)) == 101 for s in sent
+    )
+    end.gets("A", ack=102)
+    assert end.state is FIN_WAIT_2
+    end.wait(10_000)
+    end.expect_nothing()
+
+
+@pytest.mark.parametrize("state", [CLOSE_WAIT, CLOSING, LAST_ACK])
+def test_a_retransmitted_fin_is_acknowledged_again(state: TcpOffloadConnectionState) -> None:
+    """RFC9293-3.10.7.4-FIN-CLOSE-WAIT, RFC9293-3.10.7.4-FIN-CLOSING: the state remains."""
+    end = Endpoint.in_state(state)
+    end.gets("FA", seq=1, ack=1)
+    end.expect_ack(2)
+    end.expect_nothing()
+    assert end.state is state
+
+
+def test_a_retransmitted_fin_in_time_wait_starts_2_msl_again() -> None:
+    """RFC9293-3.10.7.4-FIN-TIME-WAIT, RFC9293-3.10.7.4-ACK-TIME-WAIT: it is acknowledged, too."""
+    end = Endpoint.in_state(TIME_WAIT)
+    end.wait(2 * MSL - 10)
+    end.gets("FA", seq=1)
+    end.expect_ack(2, seq=2)
+    end.wait(2 * MSL - 1)
+    assert end.state is TIME_WAIT
+    end.wait(1)
+    assert end.state is CLOSED
+
+
+def test_a_bare_ack_in_time_wait_does_not_prolong_it() -> None:
+    """RFC9293-3.10.7.4-ACK-TIME-WAIT: only the retransmitted FIN does."""
+    end = Endpoint.in_state(TIME_WAIT)
+    end.wait(2 * MSL - 10)
+    end.gets("A")
+    end.expect_nothing()
+    end.wait(10)
+    assert end.state is CLOSED
+
+
+def test_fin_with_data() -> None:
+    """RFC9293-3.10.7.4-FIN-1: the user gets all bytes and then the end; RCV.NXT passes the FIN."""
+    end = Endpoint.established()
+    end.gets("FA", size=300)
+    end.expect_ack(302)
+    assert end.heard_of(EventKind.FIN)
+    assert not end.machine.at_end
+    assert end.read() == incoming(0, 300)
+    assert end.machine.at_end
+
+
+def test_fin_is_acknowledged_at_once() -> None:
+    """RFC9293-3.10.7.4-FIN-1: without the delay that data may have."""
+    end = Endpoint.established()
+    end.gets("FA")
+    end.expect_ack(2, at=0)
+
+
+def test_a_fin_ahead_of_a_gap_waits_for_the_gap_to_fill() -> None:
+    """RFC9293-3.10.7.4-SEQ-8: a FIN is processed in its place in the sequence."""
+    end = Endpoint.established()
+    end.gets("FA", seq=1001, size=1000)
+    end.expect_ack(1)
+    assert end.state is ESTABLISHED
+    assert not end.heard_of(EventKind.FIN)
+    end.gets("A", seq=1, size=1000)
+    end.expect_ack(2002)
+    assert end.state is CLOSE_WAIT
+    assert end.heard_of(EventKind.FIN)
+    assert end.read() == incoming(0, 2000)
+
+
+def test_half_closed_by_the_peer_we_still_send() -> None:
+    """RFC9293-3.6.1-HALF, RFC9293-3.10.2-EST, RFC1122-4.2.2.13: CLOSE-WAIT sends, retransmits, is acknowledged."""
+    end = Endpoint.in_state(CLOSE_WAIT)
+    end.send(2000)
+    end.expect_data(1, 1001)
+    end.gets("A", ack=1001)
+    end.wait(1000)
+    end.expect_data(1001)
+    end.gets("A", ack=2001)
+    assert end.machine.queued == 0
+    assert end.state is CLOSE_WAIT
+
+
+def test_the_user_learns_whether_it_was_closed_or_aborted() -> None:
+    """RFC9293-MUST-12: FIN and RST are different events, and only the RST is an error."""
+    closed = Endpoint.established()
+    closed.gets("FA")
+    assert closed.heard_of(EventKind.FIN)
+    assert not closed.heard_of(EventKind.RESET)
+    assert closed.machine.error is None
+    aborted = Endpoint.established()
+    aborted.gets("R")
+    assert aborted.heard_of(EventKind.RESET)
+    assert not aborted.heard_of(EventKind.FIN)
+    assert aborted.machine.error is not None
+
+
+def test_time_wait_turns_the_other_timers_off() -> None:
+    """RFC9293-3.10.7.4-FIN-FW2: nothing is sent during TIME-WAIT by itself, keepalive included."""
+    end = Endpoint.in_state(TIME_WAIT, keepalive=True, cached={"ka_timeout": 1000})
+    end.wait(2 * MSL + 1000)
+    end.expect_nothing()
+    assert end.state is CLOSED
+
+
+def test_data_that_comes_after_we_closed_is_received() -> None:
+    """RFC9293-MAY-1: CLOSE closes one half; the other goes on (negative: no half-duplex close here)."""
+    end = Endpoint.in_state(FIN_WAIT_1)
+    end.gets("A", size=1000, ack=1)
+    assert end.read() == incoming(0, 1000)
+    assert not [sent for sent in end.sent if sent.segment.flags & 4]
+
+
+def test_all_sequence_numbers_of_a_close_cross_2_to_the_32() -> None:
+    """RFC9293-3.4-MODULO: FIN's own number may be 0 or 2**32 - 1."""
+    for size in (499, 500):  # ISS + 500 is 2**32
+        end = Endpoint.established()
+        end.send(size - 1)
+        end.drop_sent()
+        end.shutdown()
+        end.expect("FA", seq=size)
+        end.gets("A", ack=size + 1)
+        assert end.state is FIN_WAIT_2
+    for size in (299, 300):
+        end = Endpoint.established()
+        end.gets("FA", size=size - 1)
+        end.expect_ack(size + 1)
+        assert end.state is CLOSE_WAIT

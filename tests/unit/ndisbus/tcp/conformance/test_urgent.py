@@ -1,0 +1,116 @@
+"""SEGMENT ARRIVES, sixth check: URG (RFC 9293 3.10.7.4, 3.8.5)."""
+
+from __future__ import annotations
+
+import pytest
+
+from ndisbus.enums import TcpOffloadConnectionState
+from ndisbus.tcp.events import EventKind
+from tests.unit.ndisbus.tcp.conformance.ladder import (
+    CLOSE_WAIT,
+    CLOSED,
+    CLOSING,
+    ESTABLISHED,
+    FIN_WAIT_1,
+    FIN_WAIT_2,
+    LAST_ACK,
+    TIME_WAIT,
+    Endpoint,
+    incoming,
+)
+
+
+def urgent(
+    end: Endpoint, pointer: int, *, seq: int | None = None, size: int = 0, ack: int | None = None
+) -> None:
+    segment = end.segment("AU", seq=seq, size=size, ack=ack)
+    segment.urgent = pointer
+    end.gets_all([segment])
+
+
+@pytest.mark.parametrize("state", [ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2])
+def test_urgent_data_is_announced(state: TcpOffloadConnectionState) -> None:
+    """RFC9293-MUST-30, RFC9293-MUST-32, RFC9293-MUST-33, RFC9293-3.10.7.4-URG-1: an event, with how much."""
+    end = Endpoint.in_state(state)
+    urgent(end, 10, size=10)
+    (event,) = end.events(EventKind.URGENT)
+    assert event.value == 10
+    assert end.read() == incoming(0, 10)
+
+
+def test_the_pointer_is_one_past_the_last_urgent_byte() -> None:
+    """RFC9293-MUST-62: SEG.SEQ plus the field is the number of the byte that follows the urgent data."""
+    end = Endpoint.established()
+    urgent(end, 3, size=10)
+    (event,) = end.events(EventKind.URGENT)
+    assert event.value == 3
+
+
+def test_urgent_data_may_be_announced_before_it_comes() -> None:
+    """RFC9293-MUST-31, RFC9293-MUST-33: the pointer may lie far beyond the segment that carries it."""
+    end = Endpoint.established(receive_window=65_000)
+    urgent(end, 50_000, size=10)
+    (event,) = end.events(EventKind.URGENT)
+    assert event.value == 50_000
+
+
+def test_the_same_urgent_data_is_announced_once() -> None:
+    """RFC9293-3.10.7.4-URG-2: no second signal for what was signalled, one more when the pointer moves on."""
+    end = Endpoint.established()
+    urgent(end, 100, size=10)
+    assert len(end.events(EventKind.URGENT)) == 1
+    urgent(end, 90, size=10)  # the same pointer, seen from ten bytes further on
+    urgent(end, 90, seq=11, size=10)
+    assert not end.events(EventKind.URGENT)
+    urgent(end, 500, size=10)
+    assert len(end.events(EventKind.URGENT)) == 1
+
+
+def test_urgent_data_that_was_read_is_not_announced_again() -> None:
+    """RFC9293-3.10.7.4-URG-1: only a pointer in advance of what was consumed is a signal."""
+    end = Endpoint.established()
+    urgent(end, 10, size=10)
+    end.read()
+    end.events(EventKind.URGENT)
+    urgent(end, 10, seq=1, size=10)
+    assert not end.events(EventKind.URGENT)
+
+
+@pytest.mark.parametrize("state", [CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT])
+def test_urg_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) -> None:
+    """RFC9293-3.10.7.4-URG-3: there can be no more data, urgent or not."""
+    end = Endpoint.in_state(state)
+    urgent(end, 10, ack=1 if state in (CLOSING, LAST_ACK) else None)
+    assert not end.events(EventKind.URGENT)
+    assert end.state is state
+
+
+def test_urg_is_seen_while_our_window_is_closed() -> None:
+    """RFC9293-MUST-66, RFC9293-3.10.7.4-SEQ-5: URG is processed even when the receive window is zero."""
+    end = Endpoint.established(receive_window=2000)
+    end.gets("A", size=1000)
+    end.gets("A", size=1000)
+    end.wait(400)
+    assert end.drop_sent()[-1].segment.window == 0
+    urgent(end, 5)
+    assert len(end.events(EventKind.URGENT)) == 1
+    assert end.state is not CLOSED
+
+
+@pytest.mark.parametrize("pointer", [0, 1, 0xFFFF])
+def test_odd_pointers_do_no_harm(pointer: int) -> None:
+    """RFC9293-3.8.5-ROBUST: a pointer to the segment's own start or far beyond leaves the stream as it is."""
+    end = Endpoint.established()
+    urgent(end, pointer, size=10)
+    urgent(end, pointer, seq=1, size=10)
+    end.gets("A", seq=11, size=10)
+    assert end.read() == incoming(0, 20)
+
+
+def test_data_without_urg_after_urgent_data_flows_on() -> None:
+    """RFC9293-3.8.5-INLINE: urgent data stays in its place in the stream."""
+    end = Endpoint.established()
+    end.gets("A", size=10)
+    urgent(end, 10, size=10)
+    end.gets("A", size=10)
+    assert end.read() == incoming(0, 30)

@@ -18,7 +18,9 @@ class TcpSettings:
     ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5); the lower bound is ours, 1 s is the RFC's wish.
     ``syn_rto_ms``: RTO when data begins after a SYN was lost, RFC 6298 (5.7).
     ``msl_ms``: TIME_WAIT lasts twice this. ``fin_wait_2_ms``: R-TMR-07.
-    ``connect_retries``: SYNs (or SYN-ACKs) sent again before the attempt is given up.
+    ``connect_retries``: SYNs (or SYN-ACKs) sent again before the attempt is given up; by default after three
+    minutes (RFC 9293 MUST-23). 7 make it last for 183 s,
+    and three minutes are the least (RFC 9293 3.8.3).
     ``challenge_ms``, ``syn_challenge_ms``: blind reset protection, R-BRA-04 and R-BRA-03.
     """
 
@@ -30,7 +32,7 @@ class TcpSettings:
     syn_rto_ms: int = 3_000
     msl_ms: int = 30_000
     fin_wait_2_ms: int = 120_000
-    connect_retries: int = 5
+    connect_retries: int = 7
     challenge_ms: int = 300_000
     syn_challenge_ms: int = 3_000
 

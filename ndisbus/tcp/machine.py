@@ -11,7 +11,6 @@ timers, persist, keepalive, challenge, ending, handover. They are functions that
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from ndisbus.errors import LocalProtocolError
@@ -19,7 +18,7 @@ from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
 from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp import arrival, ending, handover, options, output, timers, update
 from ndisbus.tcp.buffers import ReceiveBuffer, SendBuffer
-from ndisbus.tcp.events import TcpEvent
+from ndisbus.tcp.events import EventQueue
 from ndisbus.tcp.handover import Handover
 from ndisbus.tcp.handshake import Handshake
 from ndisbus.tcp.reassembly import OutOfOrder
@@ -180,7 +179,7 @@ class TcpMachine:
         self.path_const = path_const
         self.path_cached = path_cached
         self.settings = settings
-        self.events: deque[TcpEvent] = deque()
+        self.events = EventQueue()
         self.error = None
         self.sending = SendBuffer(send_data)
         self.received = ReceiveBuffer(received)

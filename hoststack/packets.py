@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.errors import DecodeError
+from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.nblchain import NblChain
 from ndisbus.status import NdisStatus, status_symbol
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BATCH", "MAX_SENDS", "PacketBooks", "completed", "received", "transmit", "unbound"]
 
 #: Most frames of one call, and most that may be on their way; an interface's queue holds no more.
-MAX_BATCH: Final = 1024
+MAX_BATCH: Final = 256
 MAX_SENDS: Final = 16384
 
 
@@ -45,9 +45,11 @@ def transmit(host: HostDriver, frames: list[bytes]) -> int:
     """Send whole Ethernet frames; returns how many went down.
 
     The others are dropped and counted, as by any interface that is down or whose queue is full: what they
-    carried has its own retransmission.
+    carried has its own retransmission. Raises :class:`LocalProtocolError` for an empty frame.
     """
     books, binding = host.packets, host.binding
+    if not all(frames):
+        raise LocalProtocolError("a frame without a single byte")
     room = MAX_SENDS - len(books.sends) if binding is not None and not binding.unbinding else 0
     if len(frames) > room:
         books.dropped += len(frames) - max(room, 0)

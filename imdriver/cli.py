@@ -6,9 +6,18 @@ import click
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.driver import ImDriver
-from ndisbus.errors import ChimneyError
+from ndisbus.errors import ChimneyError, LocalProtocolError
 
 __all__ = ["main"]
+
+
+def _mac(text: str) -> tuple[str, bytes]:
+    """``im0-a=02:00:00:00:00:07`` as name and address. Raises :class:`LocalProtocolError`."""
+    name, _, digits = text.partition("=")
+    try:
+        return name, bytes.fromhex(digits.replace(":", " ").replace("-", " "))
+    except ValueError:
+        raise LocalProtocolError(f"--mac {text}: ADAPTER=xx:xx:xx:xx:xx:xx expected") from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,6 +41,13 @@ __all__ = ["main"]
 @click.option(
     "--user-priority", type=click.IntRange(0, 7), help="UserPriority to set in connections that pass."
 )
+@click.option(
+    "--mac",
+    "macs",
+    multiple=True,
+    metavar="ADAPTER=MAC",
+    help="Address of a virtual adapter, if it is not to be that of the adapter below.",
+)
 @click.option("--endpoint", envvar="NDISBUS_ENDPOINT", help="Endpoint of the bus.")
 def main(
     name: str,
@@ -41,6 +57,7 @@ def main(
     no_chimney_handlers: bool,
     vlan_id: int | None,
     user_priority: int | None,
+    macs: tuple[str, ...],
     endpoint: str | None,
 ) -> None:
     """Run an intermediate driver between an adapter and the protocols above it."""
@@ -55,6 +72,7 @@ def main(
             register_chimney=not no_chimney_handlers,
             vlan_id=vlan_id,
             user_priority=user_priority,
+            macs=dict(map(_mac, macs)),
         )
         code = run_driver(ImDriver(config), name=name, endpoint=endpoint)
     except ChimneyError as e:

@@ -409,8 +409,8 @@ def run_driver(
     """Run a driver as a whole process until SIGTERM or SIGINT; returns the exit code.
 
     ``readers``: what to call with the time when a descriptor of the driver's own is readable. Takes the pid
-    file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug check, 1 if it could
-    not start; the reason is on stderr. What a handler raises is not caught.
+    file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug check, 1 if it
+    could not start; the reason is on stderr. What a handler raises is not caught.
     """
     with StopSignals() as signals, contextlib.ExitStack() as stack:
         try:

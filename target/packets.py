@@ -25,6 +25,8 @@ _RESET: Final = int(NdisStatus.RESET_IN_PROGRESS)
 #: Bytes of an Ethernet header, and of the longest one: with an 802.1Q tag.
 _HEADER: Final = 14
 _TAGGED: Final = 18
+#: Most frames of one indication.
+_BATCH: Final = 256
 
 
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
@@ -72,18 +74,22 @@ def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
 
 
 def receive(adapter: Adapter, frames: list[bytes]) -> None:
-    """Frames from the wire that are nobody's but the host's: indicated in one call, from the receive pool.
+    """Frames from the wire that are nobody's but the host's: indicated together, from the receive pool.
 
-    What the pool has no lists for is dropped, and counted.
+    What is too short to be a frame is dropped, and what the pool has no lists for, and counted.
     """
     if adapter.halting is not None:
         return
+    whole = [frame for frame in frames if len(frame) >= _HEADER]
+    if len(whole) < len(frames):
+        adapter.refuse("frame received that is too short", len(frames) - len(whole))
+        frames = whole
     room = adapter.config.receive_buffers - len(adapter.receive_pool)
     if len(frames) > room:
         adapter.refuse("frame received without a buffer", len(frames) - max(room, 0))
         frames = frames[: max(room, 0)]
-    if frames:
-        chain = adapter.receive_pool.lend_frames(frames)
+    for at in range(0, len(frames), _BATCH):
+        chain = adapter.receive_pool.lend_frames(frames[at : at + _BATCH])
         chain.source_handle = adapter.handle
         adapter.ndis.m_indicate_receive_net_buffer_lists(adapter.handle, chain, 0, len(chain), 0)
 

@@ -90,7 +90,7 @@ class PacketPart(Core):
 
     @staticmethod
     def _stray(peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
-        """A list that is neither the driver's own nor in ``lent``: by sends from above, indications from below."""
+        """A list that is neither the driver's own nor lent to it: a send from above, an indication from below."""
         low = peer.space << ADDRESS_BITS
         if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
             return None

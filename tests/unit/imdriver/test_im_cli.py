@@ -47,7 +47,7 @@ def test_the_defaults(started: list[Any]) -> None:
 def test_every_option_reaches_the_driver(started: list[Any]) -> None:
     options = (
         "--name im7 --bind nic3 --adapter x --adapter y --block-chimney --no-chimney-handlers "
-        "--vlan-id 12 --user-priority 5 --endpoint ipc:///tmp/x"
+        "--vlan-id 12 --user-priority 5 --mac x=02:00:00:00:00:07 --endpoint ipc:///tmp/x"
     )
     CliRunner().invoke(main, options.split())
     ((driver, name, endpoint),) = started
@@ -59,6 +59,7 @@ def test_every_option_reaches_the_driver(started: list[Any]) -> None:
         register_chimney=False,
         vlan_id=12,
         user_priority=5,
+        macs={"x": b"\x02\0\0\0\0\7"},
     )
     assert (name, endpoint) == ("im7", "ipc:///tmp/x")
 
@@ -99,3 +100,10 @@ def test_the_package_offers_its_parts() -> None:
     assert imdriver.ImDriver(ImConfig(name="x")).config.name == "x"
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = imdriver.Nothing
+
+
+@pytest.mark.parametrize("text", ["x", "x=zz:00", "x=02:00", "x=01:00:00:00:00:07"])
+def test_an_address_that_is_none(started: list[Any], text: str) -> None:
+    result = CliRunner().invoke(main, ["--mac", text])
+    assert result.exit_code == 1
+    assert "xx:xx" in result.output or "unicast" in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ndisbus.blocklist import BlockList
@@ -13,6 +14,7 @@ from ndisbus.structures import (
     NdisTcpConnectionOffloadParameters,
     NdisTcpOffloadEventHandlers,
 )
+from ndisbus.tcp.settings import TcpSettings
 from target.config import TargetConfig
 from target.contexts import Context, NeighborContext, PathContext, TcpContext, TcpIo
 from target.hardware import Hardware
@@ -20,9 +22,11 @@ from target.knobs import Knobs
 from target.life import Event
 from target.pipeline import Pipeline, Timers
 from target.pools import NblPool
+from target.stats import Statistics
 
 if TYPE_CHECKING:
     from ndisbus.port import Ndis
+    from target.station import Station
 
 __all__ = ["Adapter"]
 
@@ -43,6 +47,12 @@ class Adapter:
         #: Capabilities the latest set of OID_TCP_TASK_OFFLOAD named; None: the chimney is off (R-OID-05).
         self.enabled: NdisTaskTcpConnectionOffload | None = None
         self.parameters = NdisTcpConnectionOffloadParameters()
+        #: The same for the TCP machines; see :meth:`set_parameters`.
+        self.settings = TcpSettings(parameters=self.parameters, offloaded=True)
+        #: Where it is on its wire; None without one.
+        self.station: Station | None = None
+        #: Traffic of offloaded connections (R-STAT-01).
+        self.stats = Statistics()
         #: Our copy of NDIS's entry points (R-REG-06).
         self.entry_points: NdisTcpOffloadEventHandlers | None = None
         self.refusals: Counter[str] = Counter()
@@ -76,6 +86,30 @@ class Adapter:
         """Count a refusal under its reason."""
         self.refusals[reason] += count
 
+    def plug_in(self, station: Station) -> None:
+        """The adapter is on a wire: connections run, and the host's frames go out."""
+        self.station = station
+        self.wire_out = station.send
+        self.hardware.config = replace(self.config, mtu=station.link.mtu)
+
+    def set_parameters(self, parameters: NdisTcpConnectionOffloadParameters) -> None:
+        """Parameters for connections that come from now on; running machines keep the tick they began with.
+
+        Raises LocalProtocolError for a tick that there is none (R-TMR-02).
+        """
+        self.settings = TcpSettings(parameters=parameters, offloaded=True)
+        self.parameters = parameters
+
+    def ticks(self, at: float | None = None) -> int:
+        """A moment (seconds; now unless given) in ticks of TicksPerSecond; they do not wrap (R-TMR-03)."""
+        seconds = self.ndis.now() if at is None else at
+        return int(seconds * self.parameters.ticks_per_second + 1e-4)
+
+    def image(self, obj: Context) -> bytes:
+        """The three structures of an object as they are now."""
+        station = self.station
+        return obj.image() if station is None else station.image(obj, self.ndis.now())
+
     # -- objects -------------------------------------------------------------------------------
 
     def find(self, pointer: int | None) -> Context | None:
@@ -105,6 +139,7 @@ class Adapter:
         if isinstance(obj, TcpContext):
             if obj.io is not None:
                 self.busy.pop(obj.address, None)
+            obj.flow = None
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None
@@ -145,6 +180,7 @@ class Adapter:
 
     def tear_down(self) -> None:
         """Free everything; NDIS has completed whatever was in flight."""
+        self.station = self.wire_out = None
         self.pipeline.clear()
         self.timers.clear()
         self._held.clear()

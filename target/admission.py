@@ -33,6 +33,8 @@ TCP_SIZE: Final = state_size(OffloadStateType.TcpOffloadState)
 # InitialRcvWnd; delegated: Length, State, SendDataHead, SendDataTail, BufferedData.
 _PEEK: Final = Struct("<I4xHHH10xI8xI28xI4xI84xQQQ")
 _OFFLOADABLE: Final = frozenset(int(s) for s in OFFLOADABLE_TCP_STATES)
+#: Bytes of an Ethernet address.
+_ETHERNET: Final = 6
 _IP6: Final = int(OffloadStateType.Ip6OffloadState)
 
 
@@ -101,7 +103,7 @@ def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) ->
         return _MISMATCH
     if mac == config.mac:
         mac = b""
-    if mac and not config.hw_address_entries:
+    if mac and (not config.hw_address_entries or len(mac) != _ETHERNET):
         return _FIXED_MAC
     if hardware.neighbors >= config.neighbor_entries:
         return _NEIGHBORS

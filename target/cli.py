@@ -112,12 +112,13 @@ def plug_in(
             links.append(None)
             continue
         # Several adapters may be on one cable: each is a station of its own.
-        links.append(open_link(spec, station=f"{config.name}-{adapter}"))
-        stack.callback(links[-1].close)
+        link = open_link(spec, station=f"{config.name}-{adapter}")
+        stack.callback(link.close)
+        links.append(link)
     driver = TargetDriver(config, links)
     readers: dict[int, Callable[[float], object]] = {}
-    for adapter, link in driver.wires.items():
-        descriptor = link.fileno()
+    for adapter, wire in driver.wires.items():
+        descriptor = wire.fileno()
         if descriptor is not None:
             readers[descriptor] = partial(driver.wire_readable, adapter)
     return driver, readers

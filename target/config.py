@@ -44,7 +44,7 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoluntaryUploads:
-    """Limits beyond which an upload is asked for that the host may decline (R-EVT-12, R-EVT-13); None: never."""
+    """Limits beyond which a voluntary upload is asked for (R-EVT-12, R-EVT-13); None: never."""
 
     drop_rate: int | None = None
     """HighDropRate: segments retransmitted in 100 sent."""
@@ -137,7 +137,7 @@ class TargetConfig:
     latency: float = 0.0
     """Seconds between a request and its completion; 0: completed inside the handler (R-BLK-15)."""
     drop_corrupt: bool = False
-    """Packets with a corrupt header are dropped and counted instead of being passed to the host (R-STAT-06)."""
+    """Packets with a corrupt header are dropped and counted instead of going to the host (R-STAT-06)."""
     held_bytes: int = 256 << 10
     """Frames of one connection that wait for its upload, at most (R-IP-08)."""
     voluntary: VoluntaryUploads = VoluntaryUploads()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ndisbus.blocklist import BlockList
 from ndisbus.driver import MiniportDriver, Reply, Steps
@@ -16,18 +17,21 @@ from ndisbus.structures import (
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
-from target import control, io, packets
+from target import control, io, packets, requests
 from target.adapter import Adapter
 from target.config import TargetConfig
-from target.delivery import deliver
 from target.initiate import initiate_offload
 from target.invalidate import invalidate_offload
 from target.knobs import Knobs
 from target.lists import FAILURE, SUCCESS
 from target.oid import oid_request as answer_oid
 from target.query import query_offload
+from target.station import Station
 from target.terminate import terminate_offload
 from target.update import update_offload
+
+if TYPE_CHECKING:
+    from ndisbus.wire.link import Link
 
 __all__ = ["TargetDriver"]
 
@@ -38,11 +42,16 @@ class TargetDriver(MiniportDriver):
     """An offload target with one or several adapters, all of one kind. Sans-I/O, like every driver.
 
     ``config`` says what its hardware can do; failures are injected through :meth:`control`
-    (:mod:`target.control`).
+    (:mod:`target.control`). ``wires``: the link of each adapter in their order, None for one that is not
+    plugged in; the driver uses them, and whoever opened them closes them.
     """
 
-    def __init__(self, config: TargetConfig | None = None) -> None:
+    def __init__(self, config: TargetConfig | None = None, wires: Sequence[Link | None] = ()) -> None:
         self.config = config or TargetConfig()
+        #: Links by the name of their adapter.
+        self.wires: dict[str, Link] = {
+            name: link for name, link in zip(self.config.adapters, wires, strict=False) if link is not None
+        }
         self.knobs = Knobs()
         #: Adapters by MiniportAdapterContext.
         self.adapters: dict[int, Adapter] = {}
@@ -82,7 +91,9 @@ class TargetDriver(MiniportDriver):
         if status is not None:
             return status
         name = str(parameters["AdapterName"])
-        adapter = Adapter(self.ndis, self.knobs, self.config, name, ndis_miniport_handle)
+        adapter = Adapter(self.ndis, self.knobs, self.config.of_adapter(name), name, ndis_miniport_handle)
+        if (link := self.wires.get(name)) is not None:
+            adapter.plug_in(Station(adapter, link))
         attributes = {
             "MiniportAdapterContext": adapter.address,
             "TcpConnectionOffloadCapabilities": self.config.capabilities().to_wire(),
@@ -181,27 +192,25 @@ class TargetDriver(MiniportDriver):
 
     def miniport_tcp_offload_send(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
         """MiniportTcpOffloadSend."""
-        io.post(self._adapter(miniport_adapter_context), "send", context, chain)
+        requests.send(self._adapter(miniport_adapter_context), context, chain)
 
     def miniport_tcp_offload_receive(
         self, miniport_adapter_context: int, context: int, chain: NblChain
     ) -> Any:
         """MiniportTcpOffloadReceive; waits where buffered data has to be indicated."""
-        adapter = self._adapter(miniport_adapter_context)
-        tcp = io.post(adapter, "receive", context, chain)
-        return deliver(adapter, tcp) if tcp is not None else None
+        return requests.receive(self._adapter(miniport_adapter_context), context, chain)
 
     def miniport_tcp_offload_disconnect(
         self, miniport_adapter_context: int, context: int, chain: NblChain, flags: int
     ) -> None:
         """MiniportTcpOffloadDisconnect."""
-        io.post(self._adapter(miniport_adapter_context), "disconnect", context, chain, flags)
+        requests.disconnect(self._adapter(miniport_adapter_context), context, chain, flags)
 
     def miniport_tcp_offload_forward(
         self, miniport_adapter_context: int, context: int, chain: NblChain
     ) -> None:
         """MiniportTcpOffloadForward."""
-        io.post(self._adapter(miniport_adapter_context), "forward", context, chain)
+        requests.forward(self._adapter(miniport_adapter_context), context, chain)
 
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
         """MiniportTcpOffloadReceiveReturn: always succeeds; the last list lets a waiting halt go on."""
@@ -239,13 +248,34 @@ class TargetDriver(MiniportDriver):
             for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline()):
                 if at is not None and (due is None or at < due):
                     due = at
+        for name, link in self.wires.items():
+            station = self._station(name)
+            at = link.next_deadline() if station is None else station.next_deadline()
+            if at is not None and (due is None or at < due):
+                due = at
         return due
+
+    def _station(self, name: str) -> Station | None:
+        for adapter in self.adapters.values():
+            if adapter.name == name:
+                return adapter.station
+        return None
+
+    def wire_readable(self, name: str, now: float) -> None:
+        """Frames have arrived, or are due, on the wire of an adapter; without the adapter they are lost."""
+        station = self._station(name)
+        if station is not None:
+            station.run(now)
+        else:
+            self.wires[name].receive(now)
 
     def on_timer(self, now: float) -> None:
         """Finish operations whose latency is over, then run timers."""
         for adapter in list(self.adapters.values()):
             adapter.pipeline.run(now)
             adapter.timers.run(now)
+        for name in self.wires:
+            self.wire_readable(name, now)
 
     def inspect(self) -> dict[str, int]:
         """Counters of all adapters together, and refusals by reason."""

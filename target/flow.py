@@ -43,6 +43,7 @@ class Flow:
         "_due",
         "_push_at",
         "_sample",
+        "_silent",
         "adapter",
         "habits",
         "io",
@@ -89,6 +90,8 @@ class Flow:
         self._builder: FrameBuilder | None = None
         #: When the station will look at it next, in seconds; None: it will not.
         self._due: float | None = None
+        #: Urgent data came: nothing more is acknowledged (R-IP-08).
+        self._silent = False
         #: Behind the last byte of the newest segment with PSH that is not in sequence yet.
         self._push_at: int | None = None
 
@@ -143,6 +146,7 @@ class Flow:
                 break
             while machine.events:
                 self._told(machine.events.popleft(), now)
+        if self.io.disconnects:
             sending.fin_acknowledged(self)
         habits = self.habits
         if habits.sent >= self._sample or habits.received >= self._sample:
@@ -207,7 +211,10 @@ class Flow:
         elif kind is EventKind.RESET:
             peer.rst_received(adapter, tcp)
         elif kind is EventKind.UPLOAD:
-            events.request_upload(adapter, tcp, TcpUploadReason(event.value))
+            reason = TcpUploadReason(event.value)
+            self._silent = reason is TcpUploadReason.ReceivedUrgentData
+            sending.fin_acknowledged(self)  # TIME_WAIT, for instance, comes of that very acknowledgment
+            events.request_upload(adapter, tcp, reason)
         elif kind is EventKind.DOUBT:
             adapter.refusals["neighbor in doubt after retransmissions"] += 1
 
@@ -271,7 +278,7 @@ class Flow:
         What had arrived out of order is dropped: it was not acknowledged, and the peer sends it again
         (R-TERM-16).
         """
-        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt)
+        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt or self._silent)
         given = self.machine.hand_over(self.ticks(now))
         if last and given.last:
             self._send(given.last, self.machine.delegated.snd_max, now)

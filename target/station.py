@@ -259,12 +259,17 @@ class Station:
     def next_deadline(self) -> float | None:
         """When a connection, or the link, has something to do."""
         at = self.link.next_deadline()
+        if self.adapter.hung:
+            return at
         if self._heap and (at is None or self._heap[0][0] < at):
             return self._heap[0][0]
         return at
 
     def run(self, now: float) -> None:
-        """Timers that have expired, and frames that the link has delayed so far."""
+        """Timers that have expired, and frames that have arrived. Hardware that hangs does neither."""
+        if self.adapter.hung:
+            self.counters["hardware hangs"] += len(self.link.receive(now))
+            return
         self._expire(now)
         self.receive(now)
 

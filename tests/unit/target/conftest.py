@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,8 @@ from ndisbus.blocklist import BLOCK_SIZE, Key
 from ndisbus.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
 from ndisbus.heap import Heap, NdisOffloadHandle
 from ndisbus.nbl import NetBufferList, chain_to_wire, iter_chain, make_net_buffer_list
-from ndisbus.nblchain import Attachments
+from ndisbus.nblchain import Attachments, NblChain
+from ndisbus.net.frames import FrameBuilder
 from ndisbus.port import DriverPort
 from ndisbus.state import (
     NeighborOffloadStateCached,
@@ -34,7 +36,10 @@ from ndisbus.structures import (
     NdisTaskTcpConnectionOffload,
     NdisTcpOffloadEventHandlers,
 )
+from ndisbus.tcp.segment import Segment
+from ndisbus.wire.memory import MemorySegment
 from target import TargetConfig, TargetDriver
+from tests.support.wired import FAR_MAC, NIC_MAC, Far, FarEnd, builder, play
 
 SOURCE_HANDLE = 0x10000000AB0
 ESTABLISHED = TcpOffloadConnectionState.TcpConnectionEstablished
@@ -80,9 +85,14 @@ class Harness:
     """NDIS and the host around one target. ``calls`` collects what the target called."""
 
     def __init__(
-        self, config: TargetConfig | None = None, *, start: bool = True, enable: bool = True
+        self,
+        config: TargetConfig | None = None,
+        *,
+        start: bool = True,
+        enable: bool = True,
+        wires: Sequence[Any] = (),
     ) -> None:
-        self.driver = TargetDriver(config or TargetConfig())
+        self.driver = TargetDriver(config or TargetConfig(), wires)
         self.port = DriverPort(self.driver, {"Name": "target"})
         self.heap = Heap(7)
         self.now = 0.0
@@ -94,6 +104,8 @@ class Harness:
         self.attributes: list[dict[str, Any]] = []
         self._nodes: dict[int, list[Obj | None]] = {}
         self._call_id = 1000
+        #: What the receive indications carry that have not been answered.
+        self.indicated_data: list[bytes] = []
         self.returns: dict[int, list[Any]] = {}
         if start:
             self.start()
@@ -140,6 +152,8 @@ class Harness:
                     self.receive("return", answer, call_id)
                 else:
                     self.calls.append((name, params, frames if call_id is None else call_id))
+                    if name == "NdisTcpOffloadReceiveHandler":
+                        self.indicated_data.append(b"".join(frames))
 
     def _ndis(self, name: str, params: list[Any]) -> list[Any] | None:
         if name in self.answers:
@@ -219,12 +233,14 @@ class Harness:
 
     # -- objects and trees ---------------------------------------------------------------------
 
-    def neighbor(self, vlan: int = 0, mac: bytes = b"", dest: bytes = b"\x02\x00\x00\x00\x00\x09") -> Obj:
+    def neighbor(
+        self, vlan: int = 0, mac: bytes = b"", dest: bytes = b"\x02\x00\x00\x00\x00\x09", age: int = 7
+    ) -> Obj:
         image = pack_state(
             (
                 NeighborOffloadStateConst(mac, vlan),
-                NeighborOffloadStateCached(dest, 7),
-                NeighborOffloadStateDelegated(7),
+                NeighborOffloadStateCached(dest, age),
+                NeighborOffloadStateDelegated(age),
             )
         )
         return Obj(self.heap.handle(), OffloadStateType.NeighborOffloadState, image)
@@ -248,6 +264,8 @@ class Harness:
         local: int = 5000,
         chain: NetBufferList | None = None,
         buffered: NetBufferList | None = None,
+        const: dict[str, Any] | None = None,
+        cached: dict[str, Any] | None = None,
         **delegated: Any,
     ) -> Obj:
         if chain is not None:
@@ -258,11 +276,19 @@ class Harness:
             delegated["buffered_data"] = buffered.address
         image = pack_state(
             (
-                TcpOffloadStateConst(flags, remote, local),
+                TcpOffloadStateConst(flags, remote, local, **(const or {})),
                 TcpOffloadStateCached(
-                    initial_rcv_wnd=window, ka_probe_count=3, ka_timeout=7000, ka_interval=1000
+                    **{
+                        "initial_rcv_wnd": window,
+                        "ka_probe_count": 3,
+                        "ka_timeout": 7000,
+                        "ka_interval": 1000,
+                        **(cached or {}),
+                    }
                 ),
-                TcpOffloadStateDelegated(state=TcpOffloadConnectionState(state), rcv_wnd=window, **delegated),
+                TcpOffloadStateDelegated(
+                    state=TcpOffloadConnectionState(state), **{"rcv_wnd": window, **delegated}
+                ),
             )
         )
         obj = Obj(self.heap.handle(), OffloadStateType.TcpOffloadState, image)
@@ -449,6 +475,128 @@ class Harness:
                 kept.append(call)
         self.calls = kept
         return out
+
+
+class Wired(Harness):
+    """A harness whose first adapter is on a wire in memory; ``far`` is the other station on it."""
+
+    def __init__(self, config: TargetConfig | None = None, *, mtu: int = 1500, **kw: Any) -> None:
+        self.segment = MemorySegment(mtu=mtu)
+        self.nic = self.segment.station("nic")
+        self.far = Far(self.segment.station("far"))
+        super().__init__(config, wires=[self.nic], **kw)
+        # The segment learns where either station is.
+        self.far.send(b"\xff" * 6 + FAR_MAC + b"\x88\xb5hello")
+        self.port.on_timer(self.now)
+        self.take()
+
+    def live(
+        self,
+        *,
+        ends: tuple[bytes, bytes] | None = None,
+        neighbor: dict[str, Any] | None = None,
+        path: dict[str, Any] | None = None,
+        const: dict[str, Any] | None = None,
+        **kw: Any,
+    ) -> Obj:
+        """A connection with room to send, offloaded together with its own neighbor and path."""
+        n, p = self.neighbor(**(neighbor or {})), self.path(**(path or {}))
+        t = self.tcp(const={"remote_mss": 1460, **(const or {})}, **{**LIVE, **kw})
+        statuses = self.run("initiate", [(n, [(p, [t])])]).status
+        assert statuses == [NdisStatus.SUCCESS] * 3
+        t.below = (n, p)  # type: ignore[attr-defined]
+        return t
+
+    def ctx_of(self, t: Obj) -> Any:
+        """The target's own context of a connection."""
+        return self.adapter.find(t.context)
+
+    def builder(self, t: Obj, **kw: Any) -> FrameBuilder:
+        """Builds what the remote end of a connection sends."""
+        context = self.ctx_of(t)
+        path, neighbor = context.path, context.path.neighbor
+        given = {
+            "remote": context.const.remote_port,
+            "local": context.const.local_port,
+            "addresses": (path.source, path.destination),
+            "vlan": neighbor.vlan,
+            "to": neighbor.mac or NIC_MAC,
+        }
+        return builder(**{**given, **kw})
+
+    def say(self, t: Obj, flags: int, seq: int, ack: int, payload: bytes = b"", **kw: Any) -> bytes:
+        """A segment from the remote end arrives now; the frame."""
+        how = {k: kw.pop(k) for k in ("vlan", "priority", "to") if k in kw}
+        segment = Segment(seq, ack, flags, kw.pop("window", 65535), payload, **kw)
+        frame = self.builder(t, **how).frame(segment)
+        self.put(frame)
+        return frame
+
+    def put(self, *frames: bytes) -> None:
+        """Frames arrive now."""
+        for frame in frames:
+            self.far.send(frame, self.now)
+        self.port.on_timer(self.now)
+        self.pump()
+
+    def heard(self) -> list[Segment]:
+        """The segments that the target has sent since."""
+        return self.far.segments()
+
+    def end(self, t: Obj, **kw: Any) -> FarEnd:
+        """A remote end with a TCP machine of its own, in step with the target's."""
+        context = self.ctx_of(t)
+        addresses = (context.path.source, context.path.destination)
+        return FarEnd(context.const, context.cached, context.delegated, addresses=addresses, **kw)
+
+    def play(self, *ends: FarEnd, seconds: float = 0.0, until: Any = None) -> None:
+        """Let everybody talk."""
+        play(self, self.far, list(ends), seconds, until=until)
+
+    def ordinary(self) -> list[bytes]:
+        """The frames that came up the ordinary receive path since."""
+        out: list[bytes] = []
+        for call in [c for c in self.calls if c[0] == "NdisMIndicateReceiveNetBufferLists"]:
+            self.calls.remove(call)
+            out += NblChain.from_wire(call[1][1], call[2]).frames()
+        return out
+
+    def answer(self, status: NdisStatus = NdisStatus.SUCCESS, consumed: int | None = None) -> bytes:
+        """Answer the oldest receive indication; its data."""
+        i = next(i for i, c in enumerate(self.calls) if c[0] == "NdisTcpOffloadReceiveHandler")
+        _, params, call_id = self.calls.pop(i)
+        data = self.indicated_data.pop(0)
+        accepted = len(data) if consumed is None and status == NdisStatus.SUCCESS else consumed or 0
+        self.receive("return", [int(status), accepted], call_id)
+        self.pump()
+        self.last_indication = params[1]
+        return data
+
+
+LIVE: dict[str, Any] = {
+    "rcv_nxt": 5000,
+    "snd_una": 1000,
+    "snd_nxt": 1000,
+    "snd_max": 1000,
+    "snd_wnd": 65535,
+    "max_snd_wnd": 65535,
+    "send_wl1": 5000,
+    "c_wnd": 20000,
+    "ss_thresh": 1 << 20,
+}
+"""A connection in ESTABLISHED: 1000 is the next byte to send, 5000 the next to receive."""
+
+
+@pytest.fixture(scope="session")
+def wired() -> type[Wired]:
+    """The harness on a wire, to be made with a configuration."""
+    return Wired
+
+
+@pytest.fixture
+def w() -> Wired:
+    """A harness with a roomy target on a wire."""
+    return Wired()
 
 
 @pytest.fixture(scope="session")

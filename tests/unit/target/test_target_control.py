@@ -313,7 +313,7 @@ def test_the_command_line_runs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 3
     [(driver, options)] = started
-    assert options == {"name": "t2", "endpoint": "ipc://e"}
+    assert options == {"name": "t2", "endpoint": "ipc://e", "readers": {}}
     config = driver.config
     assert (config.adapters, config.tcp_entries, config.interface_vlans) == (("x", "y"), 9, frozenset({5}))
     assert (config.support_ipv6, config.latency, config.path_entries) == (

@@ -107,7 +107,8 @@ class NetHost(HostDriver):
         #: Objects whose cached state is to be passed down as soon as that is possible.
         self.news: dict[StateObject, None] = {}
         self.doubts = Doubts(self)
-        self._pushing = False
+        #: Connections that died with a target, and whose peers have not heard of it yet.
+        self.orphans: list[Socket] = []
         self.on_frames = self._frames
         self.observers.append(self._observe)
 
@@ -151,19 +152,29 @@ class NetHost(HostDriver):
         del self.away[tcb]
         now = self.ndis.now()
         self.stack.advance(now)
-        if tcb.reset and not tcb.lost:
-            socket.over(ConnectionReset(f"{socket!r}: reset by the peer"))
-        elif tcb.lost:
+        if tcb.lost:
             # Bytes may have been acknowledged in our name that nobody has: it cannot go on.
-            socket.attach(now)
             socket.fail(ConnectionReset(f"{socket!r}: the offload target died with the connection's state"))
-            socket.abort()
+            self.orphans.append(socket)
+            self._bury()
+        elif tcb.reset:
+            socket.over(ConnectionReset(f"{socket!r}: reset by the peer"))
         elif tcb.delegated.state is _CLOSED:
             socket.over(_why_closed(socket, tcb))
         else:
             socket.attach(now)
             if tcb.receive_buffer is None and socket.available:
                 socket.emit(SocketEvent.READABLE)
+        self.soon()
+
+    def _bury(self) -> None:
+        """Tell the peers of lost connections, as soon as there is an adapter to tell them through."""
+        if self.binding is None or self.binding.unbinding:
+            return
+        orphans, self.orphans = self.orphans, []
+        for socket in orphans:
+            socket.attach(self.ndis.now())
+            socket.abort()
         self.soon()
 
     def close_below(self, tcb: Tcb, *, abortive: bool) -> None:
@@ -250,6 +261,7 @@ class NetHost(HostDriver):
                 self.stack.add_route(network, self.interface, gateway)
         else:
             self.stack.replug(self.interface, binding.mac, binding.mtu or _MTU)
+        self._bury()
         self.soon()
 
     def _transmit(self, frames: list[bytes]) -> None:

@@ -1,9 +1,9 @@
-"""The main job: real connections of this machine, taken through everything a chimney does to them.
+"""The main job: live connections to a remote host, taken through everything a chimney does to them.
 
-The tour opens connections over loopback, adds the machine's others, reads what the kernel knows of them
-into offload state, and takes the resulting tree down and up again: initiate, query, update, relink,
-invalidate, a kill of the target in mid-operation with recovery, terminate. Everything it reports was
-measured on the way; anything that is not as it should be is a :class:`TourError`.
+The tour connects to the peer through the emulated stack, moves data on every connection, takes the
+resulting tree down and up again (initiate, query, update, relink, invalidate, a kill of the target in
+mid-operation with recovery, terminate), and moves data again. Everything it reports was measured on the
+way; anything that is not as it should be is a :class:`TourError`.
 """
 
 from __future__ import annotations
@@ -18,203 +18,277 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hoststack.driver import HostDriver
-from hoststack.events import HostEvent, OperationDone, UploadIndicated
-from hoststack.facts_to_state import neighbor_state, path_state, tcp_state
-from hoststack.inventory import group, read_inventory
-from hoststack.loopback import LoopbackConnections
+from hoststack.events import OperationDone, UploadIndicated
+from hoststack.net.errors import SocketError
 from hoststack.objects import Neighbor, Path, StateObject, Tcb
-from hoststack.tour_step import Step
-from ndisbus.enums import Layer, TcpCachedFlags
-from ndisbus.errors import ChimneyError
-from ndisbus.state import NeighborOffloadStateCached, NeighborOffloadStateConst, NeighborOffloadStateDelegated
+from hoststack.tour_rig import Report, Survey, TourError, TourRig, stop
+from hoststack.tour_traffic import EXCHANGE_PORT, Round, exchange
+from ndisbus.enums import Layer, TcpCachedFlags, TcpOffloadConnectionState
+from ndisbus.state import TcpOffloadStateDelegated
 from ndisbus.status import status_symbol
 
 if TYPE_CHECKING:
-    from hoststack.inventory import Inventory
-    from hoststack.operation import Operation
-    from ndisbus.driver import Reply
+    from hoststack.net.control import Ping
+    from hoststack.net.neighbors import NeighborEntry
+    from hoststack.net.socket import Socket
+    from hoststack.nethost import NetHost
     from ndisbus.process import DriverProcess
 
-__all__ = ["Tour", "TourError"]
+__all__ = ["PEERS", "Tour", "TourError"]
 
-_PATIENCE: Final = 15.0
-#: How long acknowledgments of data that was exchanged just now may take (Linux delays them up to 40 ms).
-_ACK_PATIENCE: Final = 0.5
+#: Addresses of the peer that ``make start`` runs: two stations, each with both families.
+PEERS: Final = ("10.77.0.2", "fd77::2", "10.77.0.3", "fd77::3")
 #: How many connections are queried one by one.
 _ALONE: Final = 64
+#: Seconds between two looks at variables that are alive.
+_LOOK: Final = 0.1
+#: How long frames may take that were under way when everything was closed (seconds).
+_SETTLE: Final = 3.0
+_TIME_WAIT: Final = TcpOffloadConnectionState.TcpConnectionTimeWait
 
-Report = Callable[[str], None]
 
-
-class TourError(ChimneyError):
-    """Something on the tour was not as it should be; the text says what."""
-
-
-class Tour:
+class Tour(TourRig):
     """Takes one host through the tour. ``kill`` ends the target's process; tests may pass their own."""
 
     def __init__(
         self,
         process: DriverProcess,
-        driver: HostDriver,
+        driver: NetHost,
         *,
         connections: int = 64,
-        others: bool = True,
+        peers: Sequence[str] = PEERS,
         seed: int = 0,
         report: Report = lambda _: None,
         kill: Callable[[int], None] = lambda pid: os.kill(pid, signal.SIGKILL),
     ) -> None:
-        self.process = process
-        self.driver = driver
+        super().__init__(process, driver, report)
         self.connections = connections
-        self.others = others
+        self.peers = tuple(peers)
         self.rng = random.Random(seed)
-        self.report = report
         self.kill = kill
-        self.steps: dict[str, Step] = {}
-        self.neighbors: list[Neighbor] = []
-        self.paths: list[Path] = []
-        self.tcbs: list[Tcb] = []
+        self.sockets: list[Socket] = []
+        self.rounds: list[Round] = []
         self.facts: dict[str, Any] = {}
         self.leftovers: dict[str, int] = {}
+
+    @property
+    def tcbs(self) -> list[Tcb]:
+        """The connections as objects of the chimney."""
+        return [s.tcb for s in self.sockets]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The paths in use, in the order of the connections."""
+        return list(dict.fromkeys(t.path for t in self.tcbs))
+
+    @property
+    def neighbors(self) -> list[Neighbor]:
+        """The next hops in use, likewise."""
+        return list(dict.fromkeys(p.neighbor for p in self.paths))
 
     # -- the tour ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Everything, in order. Raises :class:`TourError`."""
-        self._until(
+        """Everything, in order. Raises :class:`TourError`, or what went wrong on a connection."""
+        self.until(
             lambda: self.driver.can_offload, "no adapter with an enabled chimney was offered to the host"
         )
-        with LoopbackConnections(self.connections) as opened:
-            self.report("reading what the kernel knows")
-            self._build(self._read(opened), opened.notes)
-            self._offload()
-            self._query()
-            self._update()
-            self._relink()
-            self._invalidate()
-            self._kill_target()
-            self._terminate()
+        if self.driver.interface is None:
+            raise TourError("the adapter has no station address, so there is no network to connect over")
+        self._connect()
+        self._exchange("in the host")
+        self._offload()
+        self._query()
+        self._update()
+        self._relink()
+        self._invalidate()
+        self._kill_target()
+        self._terminate()
+        self._exchange("after the upload")
+        self._close()
         self._leftovers()
 
-    def _read(self, opened: LoopbackConnections) -> Inventory:
-        """What the kernel knows, once nothing that the connections sent is unacknowledged (delayed ACKs)."""
-        deadline = time.monotonic() + _ACK_PATIENCE
-        while True:
-            inventory = read_inventory(opened.clients, peers=opened.servers, include_others=self.others)
-            if time.monotonic() > deadline or not any(c.own and c.unacked for c in inventory.connections):
-                return inventory
-            self.process.run_until(lambda: False, timeout=0.01)
-
-    def _build(self, inventory: Inventory, notes: Sequence[str]) -> None:
-        """Turn facts into state objects: many connections on few paths on few neighbors."""
-        families: Counter[str] = Counter()
-        stay = 0
-        for g in group(inventory):
-            neighbor = Neighbor(*neighbor_state(g.neighbor))
-            self.neighbors.append(neighbor)
-            for p in g.paths:
-                path = Path(neighbor, *path_state(p))
-                self.paths.append(path)
-                for c in p.connections:
-                    if c.unacked:
-                        stay += 1  # the kernel shows how many bytes are in flight, but not the bytes
-                        continue
-                    self.tcbs.append(Tcb(path, *tcp_state(c, self.rng)))
-                    families[f"IPv{c.family}"] += 1
-        if not self.tcbs:
-            raise TourError("no offloadable connection was found on this machine")
-        self.facts = {
-            "connections": len(self.tcbs),
-            "own": sum(c.own for c in inventory.connections),
+    def _connect(self) -> None:
+        """Find the peer, then open all connections at once."""
+        self.report(f"looking for {', '.join(self.peers)}")
+        for address in self.peers:
+            self._find(address)
+        self.sockets = self._open(self.connections)
+        families = Counter("IPv6" if ":" in s.remote[0] else "IPv4" for s in self.sockets)
+        self.facts |= {
+            "connections": len(self.sockets),
             "paths": len(self.paths),
             "neighbors": len(self.neighbors),
             "families": dict(families),
-            "notes": [*notes, *inventory.notes],
+            "notes": [],
         }
-        if stay:
-            self.facts["notes"].append(
-                f"{stay} connections with unacknowledged bytes in flight stay in the host"
-            )
+        kinds = ", ".join(f"{n} {f}" for f, n in sorted(families.items()))
         self.report(
-            f"{len(self.tcbs)} connections ({', '.join(f'{n} {f}' for f, n in sorted(families.items()))}) "
-            f"on {len(self.paths)} paths on {len(self.neighbors)} neighbors"
+            f"{len(self.sockets)} connections ({kinds}) on {len(self.paths)} paths on "
+            f"{len(self.neighbors)} neighbors"
         )
+
+    def _find(self, address: str) -> None:
+        """Wait until an address answers: nobody knows which process of a stack is up first."""
+        stack = self.driver.stack
+        pings: list[Ping] = []
+
+        def answered() -> bool:
+            stack.advance(time.monotonic())
+            if not pings or pings[-1].done or stack.now - pings[-1].sent > 0.25:
+                pings.append(stack.ping(address))
+                stack.flush()
+            return any(p.seconds is not None for p in pings)
+
+        self.until(answered, f"{address} does not answer; is the peer running ('hoststack peer')?")
+
+    def _open(self, count: int) -> list[Socket]:
+        stack = self.driver.stack
+        stack.advance(time.monotonic())
+        opened = [stack.tcp_connect((self.peers[i % len(self.peers)], EXCHANGE_PORT)) for i in range(count)]
+        stack.flush()
+        seconds = self.until(
+            lambda: all(s.connected or s.error is not None for s in opened),
+            "connections were not established",
+        )
+        failed = [s.error for s in opened if s.error is not None]
+        if failed:
+            raise TourError(f"{len(failed)} of {count} connections failed: {failed[0]}")
+        self.report(f"{count} connections established in {seconds * 1e3:.0f} ms")
+        return opened
+
+    def _exchange(self, name: str, sockets: Sequence[Socket] | None = None) -> None:
+        """A message and its answer on every connection, both checked."""
+        self.report(f"data {name}: a message and its answer on each connection, SHA-256 at both ends")
+        stack = self.driver.stack
+        stack.advance(time.monotonic())
+
+        def wait(condition: Callable[[], bool]) -> float:
+            return self.until(condition, f"data {name}: not everything arrived")
+
+        chosen = self.sockets if sockets is None else sockets
+        self.rounds.append(exchange(name, chosen, self.rng, wait))
 
     def _offload(self, name: str = "initiate") -> None:
         self.report("initiate: the whole tree in one list")
-        self._do(name, lambda: self.driver.offload(self.tcbs))
+        here = [s for s in self.sockets if not s.tcb.is_offloaded]
+        self.do(name, lambda: self.driver.offload_sockets(here))
         self._expect_offloaded()
 
     def _query(self) -> None:
         self.report("query: the whole tree, then connections one by one")
         everything: list[StateObject] = [*self.neighbors, *self.paths, *self.tcbs]
-        self._do("query", lambda: self.driver.query(everything))
+        self.do("query", lambda: self.driver.query(everything))
+        before = self._look()
+        self.pause(_LOOK)
+        self._expect_alive(before, self._look())
+
+    def _look(self) -> dict[Tcb, TcpOffloadStateDelegated]:
         # One at a time: the latency of a query, and not that of a queue of them.
-        alone = self.tcbs[:_ALONE]
-        operations = [self._do("query", partial(self.driver.query, [t]))[0] for t in alone]
-        missing = [o for o in operations if o.result_of(o.objects[0]) is None]
-        if missing:
-            raise TourError(f"{len(missing)} queries brought no state")
+        seen: dict[Tcb, TcpOffloadStateDelegated] = {}
+        for tcb in self.tcbs[:_ALONE]:
+            operation = self.do("query", partial(self.driver.query, [tcb]))[0]
+            found = operation.result_of(tcb)
+            if found is None or not isinstance(found[0], TcpOffloadStateDelegated):
+                raise TourError(f"the query of {tcb!r} brought no delegated state")
+            seen[tcb] = found[0]
+        return seen
+
+    def _expect_alive(
+        self,
+        before: dict[Tcb, TcpOffloadStateDelegated],
+        after: dict[Tcb, TcpOffloadStateDelegated],
+    ) -> None:
+        """The target's clock runs, and the rest is what the exchange of data has left (R-TS-04)."""
+        grown = []
+        for tcb, old in before.items():
+            new = after[tcb]
+            ticks = (new.ts_time - old.ts_time) & 0xFFFFFFFF
+            if not 0 < ticks < 1 << 31:
+                raise TourError(
+                    f"TsTime of {tcb!r} went from {old.ts_time} to {new.ts_time}: it does not grow"
+                )
+            if not new.s_rtt:
+                raise TourError(f"SRtt of {tcb!r} is 0 although data was exchanged")
+            grown.append(ticks)
+        some = after[self.tcbs[0]]
+        per_second = self.driver.parameters.ticks_per_second
+        self.facts["alive"] = {
+            "ts_time_ticks": sorted(grown)[len(grown) // 2],
+            "ticks_per_second": per_second,
+            "s_rtt_ms": round(some.s_rtt / 8 / per_second * 1e3, 3),
+            "c_wnd": some.c_wnd,
+            "rcv_wnd": some.rcv_wnd,
+        }
 
     def _update(self) -> None:
-        self.report("update: keepalive, receive window and path MTU")
+        self.report("update: keepalive and path MTU")
         for t in self.tcbs:
             t.cached.flags |= int(TcpCachedFlags.TCP_FLAG_KEEP_ALIVE_ENABLED)
             t.cached.ka_timeout = 60_000
         for p in self.paths:
             p.cached.path_mtu = min(p.cached.path_mtu, 1400)
-        self._do("update", lambda: self.driver.update(self.tcbs))
-        self._do("update", *(partial(self.driver.update, [p]) for p in self.paths))
-        read = self._do("query", lambda: self.driver.query(self.paths, "cached"))[0]
+        self.do("update", lambda: self.driver.update(self.tcbs))
+        self.do("update", *(partial(self.driver.update, [p]) for p in self.paths))
+        read = self.do("query", lambda: self.driver.query(self.paths, "cached"))[0]
         for p in self.paths:
             result = read.result_of(p)
             if result is None or result[0] != p.cached:
                 raise TourError(f"{p!r}: the target does not hold the path MTU that it was told")
 
     def _relink(self) -> None:
-        """Another next hop for the first neighbor's paths: offload it, move them, drop the old one."""
-        old = self.neighbors[0]
-        self.report("relink: the first neighbor's paths move to a new next hop")
-        mac = bytes.fromhex("02000000") + bytes((self.rng.randrange(256), 1))
-        new = Neighbor(
-            NeighborOffloadStateConst(vlan_id=old.const.vlan_id),
-            NeighborOffloadStateCached(dl_destination_address=mac),
-            NeighborOffloadStateDelegated(),
-            name="new next hop",
-        )
-        moved = [p for p in self.paths if p.neighbor is old]
-        self._do("initiate", lambda: self.driver.offload([new]))
-        self._do("relink", lambda: self.driver.relink(moved, new))
-        self._do("terminate", lambda: self.driver.terminate([old]))
-        self.neighbors[0] = new
-        if any(p.neighbor is not new for p in moved):
+        """Another next hop for the first path: the peer's other station, which is offloaded already."""
+        path = self.paths[0]
+        old, new = self._hop(path.neighbor), self._other_hop(path)
+        if new is None:
+            self.facts["notes"].append("no relink: the peer has a single station")
+            return
+        self.report(f"relink: {path!r} moves from {old.mac.hex(':')} to {new.mac.hex(':')}")
+        moved = [p for p in self.paths if p.neighbor is path.neighbor]
+        self.do("relink", lambda: self.driver.relink(moved, new.neighbor))
+        self.do("terminate", lambda: self.driver.terminate([old.neighbor]))
+        self.driver.stack.follow(moved, new.neighbor)
+        if any(p.neighbor is not new.neighbor for p in moved):
             raise TourError("a path was relinked, but the host still links it to the old neighbor")
+
+    def _hop(self, neighbor: Neighbor) -> NeighborEntry:
+        entry = self.driver.stack.neighbors.entry_of(neighbor)
+        if entry is None:
+            raise TourError(f"{neighbor!r} is not in the neighbor cache")
+        return entry
+
+    def _other_hop(self, path: Path) -> NeighborEntry | None:
+        """A next hop with another station address, of the same family."""
+        own = self._hop(path.neighbor)
+        for neighbor in self.neighbors:
+            entry = self._hop(neighbor)
+            if entry.mac != own.mac and len(entry.address) == len(own.address):
+                return entry
+        return None
 
     def _invalidate(self) -> None:
         """A neighbor goes bad: the target stops sending and asks for its connections back."""
         self.report("invalidate: a neighbor, and the uploads that the target asks for")
         neighbor = self.neighbors[0]
-        affected = [t for t in self.tcbs if t.path.neighbor is neighbor]
-        self._events()  # what came before is not about this
-        self._do("invalidate", lambda: self.driver.invalidate([neighbor]))
-        self._until(
-            lambda: not any(t.is_offloaded for t in affected),
+        affected = [s for s in self.sockets if s.tcb.path.neighbor is neighbor]
+        self.events()  # what came before is not about this
+        self.do("invalidate", lambda: self.driver.invalidate([neighbor]))
+        self.until(
+            lambda: not any(s.tcb.is_offloaded for s in affected),
             "the connections of an invalidated neighbor were not asked for, or the host did not take them",
         )
-        self._count_uploads(affected)
+        self._count_uploads([s.tcb for s in affected])
         rest: list[StateObject] = [p for p in self.paths if p.neighbor is neighbor and p.is_offloaded]
         if neighbor.is_offloaded:
-            self._do("terminate", lambda: self.driver.terminate([*rest, neighbor]))
-        self._do("initiate", lambda: self.driver.offload([t for t in self.tcbs if not t.is_offloaded]))
-        self._expect_offloaded()
+            self.do("terminate", lambda: self.driver.terminate([*rest, neighbor]))
+        self._exchange("of the uploaded ones", affected)
+        self._offload()
 
     def _count_uploads(self, affected: list[Tcb]) -> None:
         """A request is the target's for one connection, its completion the terminate that uploaded it."""
-        step = self._step("upload")
+        step = self.step("upload")
         asked: dict[Tcb, float] = {}
-        for event in self._events():
+        for event in self.events():
             if isinstance(event, UploadIndicated) and event.accepted:
                 asked[event.tcb] = event.at
             elif isinstance(event, OperationDone) and event.operation.op == "terminate":
@@ -236,15 +310,15 @@ class Tour:
 
     def _kill_target(self) -> None:
         """kill -9 with requests in flight: each completes, the target comes back, all is offloaded again."""
-        target, pid, epoch = self._find_target()
+        target, pid, epoch = self.find_target()
         self.report(f"kill -9 of {target} (pid {pid}) with {len(self.tcbs)} queries in flight")
-        step = self._step("query, killed")
+        step = self.step("query, killed")
         try:  # stopped meanwhile, so that the kill falls into the middle of the operations
-            _stop(pid)
-            operations = self._start(step, *(partial(self.driver.query, [t]) for t in self.tcbs))
+            stop(pid)
+            operations = self.start(step, *(partial(self.driver.query, [t]) for t in self.tcbs))
             step.blocks += len(operations)
-            survey = _Survey(self.process)
-            self._until(
+            survey = Survey(self.process)
+            self.until(
                 lambda: survey.outstanding() >= len(operations), "the queries did not reach the target"
             )
             killed = time.monotonic()
@@ -252,12 +326,12 @@ class Tour:
         finally:
             with contextlib.suppress(ProcessLookupError):  # it was killed, as planned
                 os.kill(pid, signal.SIGCONT)
-        self._collect(step, operations, allowed=("NDIS_STATUS_SUCCESS", "NDIS_STATUS_FAILURE"))
+        self.collect(step, operations, allowed=("NDIS_STATUS_SUCCESS", "NDIS_STATUS_FAILURE"))
         completed = time.monotonic()
-        self._until(lambda: self.driver.binding is None, "the host was not unbound after the target's death")
+        self.until(lambda: self.driver.binding is None, "the host was not unbound after the target's death")
         noticed = time.monotonic()
-        self._until(lambda: self.driver.can_offload, "the target did not come back")
-        back = self._find_target()
+        self.until(lambda: self.driver.can_offload, "the target did not come back")
+        back = self.find_target()
         if back[2] <= epoch:
             raise TourError(f"{target} is back in epoch {back[2]}, which is not later than {epoch}")
         self.facts["kill"] = {
@@ -268,30 +342,70 @@ class Tour:
             "unbound_after_ms": round((noticed - killed) * 1e3, 1),
             "back_after_ms": round((time.monotonic() - killed) * 1e3, 1),
         }
-        lost = sum(t.lost for t in self.tcbs)
-        self.facts["kill"]["connections_lost_state"] = lost
-        self.report("recovery: offloading everything again")
-        self._do("re-offload", lambda: self.driver.offload(self.tcbs))
-        self._expect_offloaded()
+        self._recover()
+
+    def _recover(self) -> None:
+        """What was offloaded died with the target's state: the applications hear of it and connect again."""
+        lost = [s for s in self.sockets if s.error is not None]
+        silent = [s for s in lost if not isinstance(s.error, SocketError)]
+        if silent:
+            raise TourError(f"{silent[0]!r} was lost without an error")
+        self.facts["kill"]["connections_lost"] = len(lost)
+        self.report(
+            f"recovery: {len(lost)} connections died with the target; connecting and offloading again"
+        )
+        for address in self.peers:
+            self._find(address)
+        kept = [s for s in self.sockets if s.error is None]
+        self.sockets = kept + self._open(len(lost))
+        self._exchange("after the kill")
+        self._offload("re-offload")
 
     def _terminate(self) -> None:
         self.report("terminate: everything comes back to the host")
-        self._do("terminate", lambda: self.driver.terminate(self.tcbs, idle=True))
+        self.do("terminate", lambda: self.driver.upload_sockets(self.sockets, idle=True))
         stay = [o for o in (*self.tcbs, *self.paths, *self.neighbors) if o.is_offloaded]
         if stay:
             raise TourError(f"{len(stay)} objects are still offloaded after the terminate, {stay[0]!r} first")
 
+    def _close(self) -> None:
+        """An orderly end of every connection, on both sides."""
+        self.report("closing")
+        for s in self.sockets:
+            s.close()
+        self.driver.stack.flush()
+        self.until(
+            lambda: all(s.finished or s.error is not None for s in self.sockets),
+            "connections were not closed by the peer",
+        )
+        wrong = [s.error for s in self.sockets if s.error is not None]
+        if wrong:
+            raise TourError(f"{len(wrong)} connections did not end in an orderly way: {wrong[0]}")
+
     def _leftovers(self) -> None:
-        """What every layer still holds; all of it must be zero."""
+        """What every layer still holds; all of it must be zero, once the last frames are through."""
         self.report("looking for leftovers")
-        ps = self._ask("ps")
+        deadline = time.monotonic() + _SETTLE
+        while True:
+            self.leftovers = self._left()
+            bad = {k: v for k, v in self.leftovers.items() if v}
+            if not bad:
+                return
+            if time.monotonic() > deadline:
+                raise TourError("left over: " + ", ".join(f"{v} {k}" for k, v in bad.items()))
+            self.pause(0.02)
+
+    def _left(self) -> dict[str, int]:
+        ps = self.ask("ps")
         left: dict[str, int] = {
             "requests outstanding on the bus": sum(a["Outstanding"] for a in ps["Adapters"])
         }
+        left["frames in flight"] = sum(a["Sends"] + a["Receives"] for a in ps["Adapters"])
         left["objects of bindings"] = sum(sum(b["Objects"].values()) for b in ps["Bindings"])
         kept = {
             "call_entries": "IM call entries",
             "io_entries": "IM I/O entries",
+            "packet_entries": "IM packet entries",
             "offload_entries": "IM offload entries",
             "tcp": "TCP contexts",
             "path": "path contexts",
@@ -306,79 +420,10 @@ class Tour:
                 if key in p["Counters"]:
                     left[text] = left.get(text, 0) + int(p["Counters"][key])
         left["handles of the host"] = len(self.driver.held())
+        sockets = self.driver.stack.transport.sockets.values()
+        left["connections not closed"] = sum(s.state is not _TIME_WAIT for s in sockets)
         left["bug checks"] = len(ps["BugChecks"])
-        self.leftovers = left
-        bad = {k: v for k, v in left.items() if v}
-        if bad:
-            raise TourError("left over: " + ", ".join(f"{v} {k}" for k, v in bad.items()))
-
-    # -- tools ---------------------------------------------------------------------------------
-
-    def _step(self, name: str) -> Step:
-        return self.steps.setdefault(name, Step(name))
-
-    def _do(self, name: str, *calls: Callable[[], Operation]) -> list[Operation]:
-        """Start operations, wait for them, take note of what came back; all of them must succeed."""
-        step = self._step(name)
-        operations = self._start(step, *calls)
-        self._collect(step, operations, allowed=("NDIS_STATUS_SUCCESS",))
-        step.blocks += sum(o.blocks for o in operations)
-        return operations
-
-    def _start(self, step: Step, *calls: Callable[[], Operation]) -> list[Operation]:
-        """Make the calls, one after the other at once; each operation is timed by itself."""
-        operations: list[Operation] = []
-        for call in calls:
-            started = time.monotonic()
-            operation = call()
-            operation.when_done(partial(self._note, step, started))
-            operations.append(operation)
-        step.requests += len(operations)
-        return operations
-
-    @staticmethod
-    def _note(step: Step, started: float, _: Operation) -> None:
-        step.completed(time.monotonic() - started)
-
-    def _collect(self, step: Step, operations: list[Operation], *, allowed: Sequence[str]) -> None:
-        self._until(lambda: all(o.done for o in operations), f"{step.name}: completions are missing")
-        for o in operations:
-            step.statuses.update(o.counts())
-            if o.refused:
-                raise TourError(f"{step.name}: refused: {o.refused}")
-            wrong = [s for s in o.counts() if s not in allowed]
-            if wrong:
-                first = next(obj for obj, s in zip(o.objects, o.statuses, strict=True) if s)
-                raise TourError(
-                    f"{step.name}: {', '.join(wrong)}, {first!r} first: {o.reason_of(first) or 'no reason'}"
-                )
-
-    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
-        if not self.process.run_until(condition, timeout=_PATIENCE):
-            raise TourError(f"{otherwise} (waited {_PATIENCE:g} s)")
-
-    def _ask(self, verb: str) -> dict[str, Any]:
-        """A control request over the host's own connection."""
-        reply = self.process.port.control(verb, {})
-        self._until(lambda: reply.answer is not None, f"the bus did not answer {verb!r}")
-        assert reply.answer is not None
-        if reply.answer[0] != 0:
-            raise TourError(f"{verb}: {reply.answer[1]}")
-        result: dict[str, Any] = reply.answer[1]
-        return result
-
-    def _events(self) -> list[HostEvent]:
-        """What the driver has told since the last time."""
-        return list(iter(self.driver.next_event, None))
-
-    def _find_target(self) -> tuple[str, int, int]:
-        """Name, pid and epoch of the driver of the hardware at the bottom of the stack."""
-        ps = self._ask("ps")
-        names = [a["Driver"] for a in ps["Adapters"] if not a["Virtual"] and a["State"] == "up"]
-        for p in ps["Processes"]:
-            if p["Name"] in names:
-                return p["Name"], p["Pid"], p["Epoch"]
-        raise TourError("no offload target is on the bus")
+        return left
 
     def _expect_offloaded(self) -> None:
         missing = [t for t in self.tcbs if not t.is_offloaded]
@@ -389,30 +434,3 @@ class Tour:
         for layer in (Layer.NEIGHBOR, Layer.PATH):
             if not self.driver.held(layer):
                 raise TourError(f"no {layer.name.lower()} is offloaded although connections are")
-
-
-class _Survey:
-    """Asks the bus again and again, without waiting for an answer, what the hardware has not completed."""
-
-    def __init__(self, process: DriverProcess) -> None:
-        self._process = process
-        self._reply: Reply = process.port.control("ps", {})
-        self._last = 0
-
-    def outstanding(self) -> int:
-        """Requests that the hardware's adapters had been given and had not completed, by the last answer."""
-        if self._reply.answer is not None:
-            status, ps = self._reply.answer
-            if status != 0:
-                raise TourError(f"ps: {ps}")
-            self._last = sum(a["Outstanding"] for a in ps["Adapters"] if not a["Virtual"])
-            self._reply = self._process.port.control("ps", {})
-        return self._last
-
-
-def _stop(pid: int) -> None:
-    """SIGSTOP. Call it inside the ``try`` that ends it: a signal of our own may come as it returns."""
-    try:
-        os.kill(pid, signal.SIGSTOP)
-    except OSError as e:
-        raise TourError(f"the target (pid {pid}) cannot be stopped: {e.strerror}") from e

@@ -9,19 +9,23 @@ import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from hoststack.driver import HostDriver
-from hoststack.tour import Tour
+from hoststack.nethost import NetHost
+from hoststack.tour import PEERS, Tour
 from hoststack.tour_step import Step
+from hoststack.tour_traffic import Round
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.process import DriverProcess
 
-__all__ = ["tour_command"]
+__all__ = ["ADDRESSES", "tour_command"]
+
+#: The host's own addresses, unless others are given.
+ADDRESSES: Final = ("10.77.0.1/24", "fd77::1/64")
 
 
 class _Interrupted(BaseException):
@@ -62,9 +66,18 @@ def _interruptible() -> Iterator[None]:
     type=click.IntRange(1, 10_000),
     default=64,
     show_default=True,
-    help="Connections to open over loopback.",
+    help="Connections to open to the peer.",
 )
-@click.option("--others/--no-others", default=True, help="Also take this machine's other TCP connections.")
+@click.option(
+    "--peer", "peers", multiple=True, metavar="ADDRESS", help=f"An address of the peer [{', '.join(PEERS)}]."
+)
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="ADDRESS/LENGTH",
+    help=f"An own address [{', '.join(ADDRESSES)}].",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def tour_command(
@@ -73,16 +86,17 @@ def tour_command(
     bind: str,
     endpoint: str | None,
     connections: int,
-    others: bool,
+    peers: tuple[str, ...],
+    addresses: tuple[str, ...],
     seed: int,
     as_json: bool,
 ) -> None:
-    """Take real connections of this machine through everything the chimney does.
+    """Take live connections through everything the chimney does.
 
-    Opens connections over loopback, reads what the kernel knows of them (and of the machine's others),
-    offloads them as one tree, queries, updates, relinks and invalidates, kills the target in
-    mid-operation, recovers, and uploads everything again. Exits with 0 only if every completion came and
-    nothing is left over.
+    Connects to the peer through the emulated stack, moves data on each connection, offloads them as one
+    tree, queries, updates, relinks and invalidates, kills the target in mid-operation, recovers, uploads
+    everything and moves data again. Exits with 0 only if every completion came, every byte arrived as it
+    was sent and nothing is left over.
     """
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
@@ -96,12 +110,14 @@ def tour_command(
         if not as_json:
             console.print(f"[dim]{time.monotonic() - started:6.2f} s[/dim]  {text}")
 
-    driver = HostDriver(name, bind=bind)
+    driver = NetHost(name, bind=bind, addresses=addresses or ADDRESSES, seed=seed)
     tour: Tour | None = None
     error: ChimneyError | None = None
     try:
         with _interruptible(), DriverProcess(driver, name=name, endpoint=endpoint, seed=seed) as process:
-            tour = Tour(process, driver, connections=connections, others=others, seed=seed, report=report)
+            tour = Tour(
+                process, driver, connections=connections, peers=peers or PEERS, seed=seed, report=report
+            )
             tour.run()
     except (ChimneyError, BusUnavailable) as e:
         error = e
@@ -128,6 +144,7 @@ def _result(tour: Tour | None, error: ChimneyError | None, seconds: float, seed:
         "seed": seed,
         "facts": tour.facts if tour else {},
         "operations": [s.to_dict() for s in tour.steps.values()] if tour else [],
+        "data": [r.to_dict() for r in tour.rounds] if tour else [],
         "leftovers": tour.leftovers if tour else {},
     }
 
@@ -135,19 +152,49 @@ def _result(tour: Tour | None, error: ChimneyError | None, seconds: float, seed:
 def _print(console: Console, tour: Tour) -> None:
     if tour.steps:
         console.print(_operations(list(tour.steps.values())))
+    if tour.rounds:
+        console.print(_data(tour.rounds))
+    alive = tour.facts.get("alive")
+    if alive:
+        console.print(
+            f"alive in the target: TsTime grew by {alive['ts_time_ticks']} ticks between two queries, "
+            f"SRtt is {alive['s_rtt_ms']} ms, CWnd {alive['c_wnd']} bytes, RcvWnd {alive['rcv_wnd']} bytes"
+        )
     kill = tour.facts.get("kill")
     if kill:
         console.print(
             f"kill -9 of the target: last completion after {kill['completed_after_ms']} ms, "
             f"host unbound after {kill['unbound_after_ms']} ms, "
             f"chimney back after {kill['back_after_ms']} ms "
-            f"(epoch {kill['epoch_before']} to {kill['epoch_after']})"
+            f"(epoch {kill['epoch_before']} to {kill['epoch_after']}); "
+            f"{kill['connections_lost']} connections died with it and were opened again"
         )
     for note in tour.facts.get("notes", []):
         console.print(f"[dim]note: {note}[/dim]")
     if tour.leftovers:
         left = ", ".join(f"{v} {k}" for k, v in tour.leftovers.items())
         console.print(f"leftovers: {left}")
+
+
+def _data(rounds: list[Round]) -> Table:
+    table = Table(title="What the connections carried")
+    table.add_column("data")
+    table.add_column("served")
+    for heading in ("connections", "KiB sent", "KiB received", "SHA-256 checked", "seconds", "MiB/s"):
+        table.add_column(heading, justify="right")
+    for r in rounds:
+        speed = (r.sent + r.received) / r.seconds / 2**20 if r.seconds else 0.0
+        table.add_row(
+            r.name,
+            ", ".join(f"{n} {where}" for where, n in r.served.items()),
+            str(r.connections),
+            f"{r.sent / 1024:.0f}",
+            f"{r.received / 1024:.0f}",
+            f"{r.checked} of {2 * r.connections}",
+            f"{r.seconds:.2f}",
+            f"{speed:.1f}",
+        )
+    return table
 
 
 def _operations(steps: list[Step]) -> Table:

@@ -28,7 +28,7 @@ from ndisbus.cli.wait import is_ready
 from ndisbus.control_client import ControlClient
 from ndisbus.errors import BusUnavailable, ChimneyError
 
-__all__ = ["ROOT", "RealStack", "TortureError", "leftovers", "supervised", "three_layers"]
+__all__ = ["ROOT", "RealStack", "TortureError", "leftovers", "supervised", "three_layers", "with_peer"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: How long a stack has to come up, and to end once it is told to (seconds).
@@ -71,6 +71,15 @@ def supervised(name: str, *command: str) -> str:
         f"exec {python} -m ndisbus supervise {name} --backoff-min 0.02 --backoff-max 0.2 --stable 0.5 "
         f"-- {python} -m {arguments}"
     )
+
+
+def with_peer() -> dict[str, str]:
+    """Everything of the Procfile but the host: three layers, and the remote host on their wire."""
+    return {
+        **three_layers(),
+        "target": supervised("target", "target", "--wire", "cable:wire0"),
+        "peer": supervised("peer", "hoststack", "peer"),
+    }
 
 
 def three_layers(*bus_options: str) -> dict[str, str]:
@@ -158,7 +167,7 @@ class RealStack:
     def _expected(self) -> set[str]:
         text = self._procfile.read_text(encoding="utf-8")
         names = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
-        return (set(self._only) or names) - {"bus"}
+        return (set(self._only) or names) - {"bus", "peer"}  # the peer is on the wire, not on the bus
 
     def _children(self) -> frozenset[int]:
         assert self._honcho is not None

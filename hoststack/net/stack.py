@@ -16,7 +16,7 @@ was done, or, done outside of any, at the next call: :meth:`NetStack.next_deadli
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.socket import Socket, SocketEvent
-    from hoststack.objects import Neighbor, Tcb
+    from hoststack.objects import Neighbor, Path, Tcb
     from ndisbus.net.peek import FrameInfo
     from ndisbus.tcp.settings import TcpSettings
 
@@ -324,6 +324,18 @@ class NetStack:
         if entry is not None:
             entry.doubt(self.now)
             entry.ready(self.now)
+
+    def follow(self, paths: Iterable[Path], neighbor: Neighbor) -> None:
+        """Paths were relinked by their owner: the host's own segments take the new next hop too."""
+        entry = self.neighbors.entry_of(neighbor)
+        if entry is None:
+            raise LocalProtocolError(f"{neighbor!r} is in no neighbor cache")
+        for path in paths:
+            way = self.paths.of(path)
+            if way is not None and way.hop is not entry:
+                way.move(entry)
+                for socket in self.transport.over(way):
+                    socket.builder = None
 
     def stamp(self, entry: NeighborEntry, now: float) -> None:
         """Write the neighbor's reachability age into its structures, as they are handed over (R-NUD-01)."""

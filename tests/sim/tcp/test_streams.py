@@ -1,0 +1,138 @@
+"""Streams through two machines and a bad network, with machines torn out of the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ndisbus.tcp import acks, handover, text, timers, windows
+from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.reassembly import OutOfOrder
+from tests.support.tcp_observer import Violation
+from tests.support.tcp_plan import Plan
+from tests.support.tcp_world import World, run
+
+BATCH = 20
+
+
+@pytest.mark.parametrize("first", range(1, 201, BATCH))
+def test_every_byte_once_and_in_order_and_every_run_ends(first: int) -> None:
+    """R-TS-01, R-STATE-17, R-RFC-02: see tests/support/tcp_observer.py for what is checked of each segment.
+
+    All that a successor gets are the packed structures, the data and a clock that shows something else.
+    """
+    outcomes = [run(seed).outcome for seed in range(first, first + BATCH)]
+    assert sum(outcome == "delivered" for outcome in outcomes) > BATCH / 2
+
+
+@pytest.mark.parametrize("seed", range(1, 25))
+def test_a_run_without_hand_overs_delivers_what_the_one_with_them_does(seed: int) -> None:
+    plan = Plan.from_seed(seed, largest=50_000)
+    plan.abort = None
+    calm = replace(plan, ends=tuple(replace(end, hand_overs=[]) for end in plan.ends))
+    results = [World(plan).run(), World(calm).run()]
+    if all(result.outcome == "delivered" for result in results):
+        assert results[0].bytes_delivered == results[1].bytes_delivered
+        assert results[1].hand_overs == results[1].uploads
+    else:
+        assert plan.lossy
+
+
+def test_a_seed_is_one_run() -> None:
+    lines: tuple[list[str], list[str]] = ([], [])
+    results = [run(11, trace=line.append) for line in lines]
+    assert results[0] == results[1]
+    assert lines[0] == lines[1]
+    assert results[0] != run(12)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(100_000, 120_000, 1000))
+def test_many_streams(first: int) -> None:
+    """The same for twenty thousand seeds; ``make soak``."""
+    for seed in range(first, first + 1000):
+        run(seed)
+
+
+# -- that faults would show
+
+
+def _patched(owner: Any, name: str, wrap: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
+    def apply(monkeypatch: pytest.MonkeyPatch) -> None:
+        original = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **kwargs: wrap(original, *args, **kwargs))
+
+    return apply
+
+
+def _forget_the_timestamp_delta(take_over: Callable[..., None], m: TcpMachine, now: int) -> None:
+    take_over(m, now)
+    m.ts_delta = 0
+
+
+def _forget_the_timers(take_over: Callable[..., None], m: TcpMachine, now: int) -> None:
+    take_over(m, now)
+    m.timer = handover.OFF
+
+
+def _forget_unread_data(hand_over: Callable[..., Any], m: TcpMachine, now: int) -> Any:
+    result = hand_over(m, now)
+    result.received.clear()
+    return result
+
+
+def _forget_pending_data(hand_over: Callable[..., Any], m: TcpMachine, now: int) -> Any:
+    result = hand_over(m, now)
+    del result.send_data[1:]
+    return result
+
+
+def _shrink_the_window(offer: Callable[..., int], m: TcpMachine) -> int:
+    return max(0, offer(m) - 300)
+
+
+def _ignore_the_window(window: Callable[..., None], m: TcpMachine, *args: Any) -> None:
+    window(m, *args)
+    m.delegated.snd_wnd += 3000
+
+
+def _twice(deliver: Callable[..., None], m: TcpMachine, payload: bytes) -> None:
+    deliver(m, payload)
+    if len(payload) == 77:
+        deliver(m, payload)
+
+
+def _no_retransmission(retransmission: Callable[..., None], m: TcpMachine, now: int) -> None:
+    m.timer = handover.OFF
+
+
+def _sack_too_much(sack_blocks: Callable[..., Any], gaps: OutOfOrder, limit: int) -> Any:
+    return tuple((a, (b + 1) & 0xFFFFFFFF) for a, b in sack_blocks(gaps, limit))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _patched(handover, "take_over", _forget_the_timestamp_delta),
+        _patched(handover, "take_over", _forget_the_timers),
+        _patched(handover, "hand_over", _forget_unread_data),
+        _patched(handover, "hand_over", _forget_pending_data),
+        _patched(windows, "offer", _shrink_the_window),
+        _patched(acks, "_window", _ignore_the_window),
+        _patched(text, "_deliver", _twice),
+        _patched(timers, "_retransmission", _no_retransmission),
+        _patched(OutOfOrder, "sack_blocks", _sack_too_much),
+    ],
+    ids=lambda fault: fault.__closure__[-1].cell_contents.__name__,
+)
+def test_a_fault_of_the_machine_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The simulation is worth what it finds: each of these would be found within a few runs."""
+    fault(monkeypatch)
+    with pytest.raises(Violation):  # noqa: PT012
+        for seed in range(1, 120):
+            run(seed)

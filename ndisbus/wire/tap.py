@@ -24,7 +24,7 @@ from typing import Final
 from ndisbus.errors import LocalProtocolError
 from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters, LinkError
 
-__all__ = ["BATCH", "TapLink"]
+__all__ = ["BATCH", "TapLink", "inside"]
 
 #: Most frames of one :meth:`TapLink.receive`.
 BATCH: Final = 128
@@ -52,7 +52,7 @@ class TapLink:
             raise LinkError(f"tap: {name!r} is no name for a network device (1 to 15 characters)")
         self._name = f"tap:{name}"
         self._counters = LinkCounters()
-        with _inside(netns, self._name):
+        with inside(netns, self._name):
             self._fd = _attach(name, self._name)
             try:
                 self._mtu = _mtu_of(name)
@@ -179,7 +179,7 @@ def _mtu_of(name: str) -> int:
 
 
 @contextlib.contextmanager
-def _inside(netns: str | None, what: str) -> Iterator[None]:
+def inside(netns: str | None, what: str) -> Iterator[None]:
     """This thread in a named network namespace, for as long as it takes to open a device there."""
     if netns is None:
         yield

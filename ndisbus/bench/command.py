@@ -10,20 +10,26 @@ from rich.console import Console
 from rich.table import Table
 
 from ndisbus.bench.run import measure
+from ndisbus.bench.tcp_command import tcp_command
 from ndisbus.errors import ChimneyError
 
 __all__ = ["bench_command"]
 
 
-@click.command("bench")
+@click.group("bench", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.option("--quick", is_flag=True, help="Fewer samples and small trees only.")
-def bench_command(*, as_json: bool, quick: bool) -> None:
+@click.pass_context
+def bench_command(context: click.Context, *, as_json: bool, quick: bool) -> None:
     """Measure our chain beside a bare ZeroMQ chain of the same hops, and print the ratios.
 
     Both run at the same time in processes of their own, in a temporary directory; a stack that runs
     elsewhere on this machine is not touched.
     """
+    if context.invoked_subcommand is not None:
+        if as_json or quick:
+            raise click.UsageError(f"options go behind the word {context.invoked_subcommand}")
+        return
     console = Console(stderr=True)
     try:
         if as_json:
@@ -37,6 +43,9 @@ def bench_command(*, as_json: bool, quick: bool) -> None:
         click.echo(json.dumps(result, indent=2))
         return
     _print(result)
+
+
+bench_command.add_command(tcp_command)
 
 
 def _print(result: dict[str, Any]) -> None:

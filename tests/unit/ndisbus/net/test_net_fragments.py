@@ -75,10 +75,12 @@ def test_options_that_belong_into_every_fragment() -> None:
 
 
 def test_fits_already() -> None:
+    """Padding of a frame behind the packet does not count, and is not cut along."""
     for packet in (packet_4(bytes(100)), packet_6(bytes(100))):
         assert fragment(packet, len(packet)) == [packet]
         padding = packet + bytes(20)
         assert fragment(padding, len(packet)) == [padding]
+        assert fragment(padding, 92) == fragment(packet, 92)
 
 
 def test_what_is_not_cut() -> None:

@@ -1,0 +1,202 @@
+"""Two TCP machines back to back in one thread: alone, and with headers over a segment in memory.
+
+One core does everything that both ends do. The clock is virtual: it moves when nothing else happens, so that
+timers cost what they cost and no time is waited for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ndisbus.net.frames import FrameBuilder
+from ndisbus.net.identification import IpIdentification
+from ndisbus.net.peek import connection_key, peek
+from ndisbus.net.tcp import parse_frame
+from ndisbus.state import (
+    NeighborOffloadStateCached,
+    NeighborOffloadStateConst,
+    PathOffloadStateCached,
+    PathOffloadStateConst,
+    TcpOffloadStateCached,
+)
+from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.open import active_open, passive_open
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.wire.memory import MemoryLink, MemorySegment
+
+__all__ = ["Pair", "Transfer", "bare_pair", "framed_pair", "transfer"]
+
+ADDRESSES: Final = (bytes((10, 77, 0, 1)), bytes((10, 77, 0, 2)))
+MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
+#: Receive buffer of either end, and most bytes that wait to be sent.
+WINDOW: Final = 262_144
+#: What the application gives and takes at a time.
+CHUNK: Final = 65_536
+
+#: Takes what is owed to the other end and delivers it there; how many segments that were.
+Carrier = Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What was moved, and how long both ends of it took."""
+
+    octets: int
+    segments: int
+    seconds: float
+
+    def summary(self) -> dict[str, int]:
+        """Goodput, and the segments of both directions that one core made, carried and took, per second."""
+        return {
+            "goodput_bytes_per_s": round(self.octets / self.seconds),
+            "segments_per_s": round(self.segments / self.seconds),
+        }
+
+
+class Pair:
+    """Two ends of a connection, ESTABLISHED once made. ``now``: ticks."""
+
+    def __init__(self, near: TcpMachine, far: TcpMachine, now: int, out: Carrier, back: Carrier) -> None:
+        self.near, self.far, self.now = near, far, now
+        self._out, self._back = out, back
+
+    def carry(self) -> int:
+        """Let everything travel that is owed in either direction; the number of segments."""
+        return self._out(self.now) + self._back(self.now)
+
+    def settle(self) -> None:
+        """Until neither end owes anything, pending ACKs included."""
+        while self.carry() or self.wait():
+            pass
+
+    def wait(self) -> bool:
+        """Let the time pass to the next timer of either end; False if there is none."""
+        due = [t for t in (self.near.next_deadline(), self.far.next_deadline()) if t is not None]
+        if not due:
+            return False
+        self.now = max(self.now, min(due))
+        self.near.on_timer(self.now)
+        self.far.on_timer(self.now)
+        return True
+
+
+def _machines(settings: TcpSettings, now: int) -> tuple[TcpMachine, TcpMachine]:
+    """Two ends that have shaken hands."""
+    near = active_open(
+        _cached(),
+        local_port=50_000,
+        remote_port=80,
+        iss=1,
+        path_const=PathOffloadStateConst(*ADDRESSES),
+        path_cached=PathOffloadStateCached(1500),
+        settings=settings,
+        now=now,
+    )
+    [syn] = near.transmit(now)
+    syn.source_port, syn.destination_port = 50_000, 80
+    far = passive_open(
+        syn,
+        _cached(),
+        iss=1_000_000,
+        path_const=PathOffloadStateConst(*ADDRESSES[::-1]),
+        path_cached=PathOffloadStateCached(1500),
+        settings=settings,
+        now=now,
+    )
+    for sender, receiver in ((far, near), (near, far)):
+        for segment in sender.transmit(now):
+            receiver.receive(segment, now)
+    return near, far
+
+
+def _cached() -> TcpOffloadStateCached:
+    return TcpOffloadStateCached(initial_rcv_wnd=WINDOW, ttl_or_hop_limit=64)
+
+
+def bare_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
+    """The machines alone: segments go from one to the other as they are."""
+    near, far = _machines(settings or TcpSettings(), now)
+
+    def carrier(sender: TcpMachine, receiver: TcpMachine) -> Carrier:
+        def carry(now: int) -> int:
+            segments = sender.transmit(now)
+            for segment in segments:
+                receiver.receive(segment, now)
+            return len(segments)
+
+        return carry
+
+    return Pair(near, far, now, carrier(near, far), carrier(far, near))
+
+
+def framed_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
+    """With Ethernet, IP and TCP headers, checksums and demultiplexing, over a segment in memory."""
+    near, far = _machines(settings or TcpSettings(), now)
+    lan = MemorySegment()
+    here, there = lan.station("near"), lan.station("far")
+    for link, mac in ((here, MACS[0]), (there, MACS[1])):
+        link.send(b"\xff" * 6 + mac + b"\x88\xb5", 0.0)  # the segment learns where the stations are
+    for link in (here, there):
+        link.receive(0.0)
+
+    def builder(machine: TcpMachine, ours: bytes, theirs: bytes) -> FrameBuilder:
+        return FrameBuilder(
+            machine.const,
+            machine.cached,
+            machine.path_const,
+            machine.path_cached,
+            NeighborOffloadStateConst(),
+            NeighborOffloadStateCached(theirs),
+            source_mac=ours,
+            next_id=IpIdentification(upper=False).next_v4,
+        )
+
+    def carrier(
+        sender: TcpMachine, frames: FrameBuilder, out: MemoryLink, into: MemoryLink, receiver: TcpMachine
+    ) -> Carrier:
+        def carry(now: int) -> int:
+            count = 0
+            for segment in sender.transmit(now):
+                out.send(frames.frame(segment), 0.0)
+                count += 1
+            for frame in into.receive(0.0):
+                info = peek(frame)
+                table[info.key].receive(parse_frame(frame, info), now)
+            return count
+
+        const, path = receiver.const, receiver.path_const
+        addresses = path.destination_address, path.source_address
+        table = {connection_key(*addresses, const.remote_port, const.local_port): receiver}
+        return carry
+
+    return Pair(
+        near,
+        far,
+        now,
+        carrier(near, builder(near, MACS[0], MACS[1]), here, there, far),
+        carrier(far, builder(far, MACS[1], MACS[0]), there, here, near),
+    )
+
+
+def transfer(pair: Pair, seconds: float) -> Transfer:
+    """Send from the near to the far end for so long (of this thread's own time), then let it all arrive."""
+    near, far, data = pair.near, pair.far, bytes(CHUNK)
+    octets = segments = 0
+    begin = time.thread_time()
+    end = begin + seconds
+    while True:
+        now = time.thread_time()
+        if now >= end and not near.queued:
+            return Transfer(octets, segments, now - begin)
+        if now < end and near.queued < WINDOW:
+            near.send(data)
+        moved = pair.carry()
+        octets += len(far.read())
+        segments += moved
+        near.events.clear()
+        far.events.clear()
+        if not moved:
+            pair.wait()

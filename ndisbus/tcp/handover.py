@@ -88,6 +88,8 @@ def take_over(m: TcpMachine, now: int) -> None:
     elif d.snd_nxt != d.snd_max:
         m.recover = d.snd_max
     m.timer = _timer(m, now)
+    if m.timer[0] == RETRANSMIT:
+        m.last_sent = min(m.timer[1] - rtt.backed_off(d, m.settings, d.retransmit_count), now)
     _keepalive(m, now)
 
 

@@ -62,7 +62,8 @@ class TcpMachine:
       (SndNxt before SndMax) is going on; ``resend``: the first hole once more, if it is a recovery.
     - ``scoreboard``: empty; the peer repeats its SACK blocks. ``gaps``: what is in them is handed over as
       segments, which the successor is given before any other.
-    - ``last_sent``: now. ``mss``, ``stamped``, ``sacking``, the scales: from the constant and path state.
+    - ``last_sent``: now, or an RTO before the timer expires.
+    - ``mss``, ``stamped``, ``sacking``, the scales: from the constant and the path structures.
     - ``snd_up``, ``rcv_up``: no urgent data is under way; urgent data is not offloaded (R-SEND-04, R-IP-07).
     - ``acks_since``, ``acks_given``, ``syn_since``: limits on challenge ACKs start anew.
     - ``owed``, ``replies``: probes and answers not yet sent are lost like segments.

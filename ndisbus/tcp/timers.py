@@ -89,7 +89,7 @@ def _retransmission(m: TcpMachine, now: int) -> None:
     settings = m.settings
     syn = d.state is SYN_SENT or d.state is SYN_RCVD
     count = d.retransmit_count
-    d.total_rt = min(d.total_rt + rtt.backed_off(d, settings, count), MAX_RT_NO_LIMIT)
+    d.total_rt = min(d.total_rt + max(now - m.last_sent, 0), MAX_RT_NO_LIMIT)
     interval_limit = NEVER
     max_rt = m.cached.max_rt
     if syn:

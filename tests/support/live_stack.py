@@ -1,0 +1,155 @@
+"""A whole stack with a wire, in the simulation: host with a network stack, drivers, target, and a peer.
+
+The peer is on the wire and not on the bus; it is simulated as a driver without edges, so that it has turns.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from hoststack.events import Violation
+from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.stack import NetStack
+from hoststack.net.station import Station
+from hoststack.nethost import NetHost
+from hoststack.peer import station_mac
+from hoststack.serving import Servants
+from imdriver.driver import ImDriver
+from ndisbus.driver import Driver
+from ndisbus.sim import Simulation
+from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.wire.impair import ImpairedLink, Impairments
+from ndisbus.wire.link import Link
+from ndisbus.wire.memory import MemorySegment
+from target.config import TargetConfig
+from target.driver import TargetDriver
+
+__all__ = ["HOST", "PEER", "Flow", "LiveStack", "PeerDriver"]
+
+HOST = ("10.77.0.1/24", "fd77::1/64")
+PEER = ("10.77.0.2/24", "fd77::2/64")
+
+
+class PeerDriver(Driver):
+    """A remote host in the simulation."""
+
+    def __init__(self, link: Link, seed: int) -> None:
+        self.stack = NetStack(TcpSettings(), random.Random(seed))
+        self.station = Station(self.stack, link, station_mac(2), PEER, announce=False)
+        self.servants = Servants(self.stack)
+
+    def next_deadline(self) -> float | None:
+        return self.station.next_deadline()
+
+    def on_timer(self, now: float) -> None:
+        self.station.poll(now)
+
+
+class LiveStack:
+    """``impairments`` hold for what the target hears and says."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        through_im: bool = True,
+        impairments: Impairments | None = None,
+        shuffle: bool = True,
+        parameters: NdisTcpConnectionOffloadParameters | None = None,
+    ) -> None:
+        self.sim = Simulation(seed, shuffle=shuffle)
+        self.segment = MemorySegment()
+        self.seed = seed
+        self._plugs = 0
+        self.impairments = impairments
+        self.peer = PeerDriver(self.segment.station("peer"), seed)
+        self.sim.start("target", self._target)
+        if through_im:
+            self.sim.start("im", ImDriver)
+        self.sim.start("peer", lambda: self.peer)
+        bind = "auto" if through_im else "nic0"
+        self.host = NetHost("host", addresses=HOST, bind=bind, seed=seed, parameters=parameters)
+        self.sim.start("host", lambda: self.host)
+
+    def _target(self) -> TargetDriver:
+        # Another cable for each life of the target, as its predecessor cannot pull out its own any more.
+        self._plugs += 1
+        link: Link = self.segment.station(f"target{self._plugs}")
+        if self.impairments is not None:
+            rng = random.Random(f"{self.seed}/{self._plugs}")
+            link = ImpairedLink(link, rng, ingress=self.impairments, egress=self.impairments)
+        return TargetDriver(TargetConfig(), [link])
+
+    def ready(self) -> None:
+        self.sim.run_until(lambda: self.host.can_offload and self.host.interface is not None)
+
+    def act(self, action: Callable[[NetHost], Any]) -> Any:
+        """Let the host's owner do something; what comes of it goes out."""
+
+        def do(host: NetHost) -> Any:
+            host.stack.advance(host.ndis.now())
+            result = action(host)
+            host.stack.flush()
+            return result
+
+        return self.sim.act("host", do)
+
+    def wait(self, done: Callable[[], bool], limit: float = 60.0) -> None:
+        self.sim.run_until(done, limit=limit)
+
+    def connect(self, address: str, port: int) -> Socket:
+        socket: Socket = self.act(lambda h: h.stack.tcp_connect((address, port)))
+        self.wait(lambda: socket.connected or socket.error is not None)
+        assert socket.error is None, socket.error
+        return socket
+
+    def violations(self) -> list[str]:
+        return [f"{e.rule}: {e.text}" for e in self.host.events if isinstance(e, Violation)]
+
+
+class Flow:
+    """A stream to the echo service and back: what came must be what went, in order."""
+
+    def __init__(self, stack: LiveStack, socket: Socket, size: int, seed: int) -> None:
+        self.stack = stack
+        self.socket = socket
+        self.data = random.Random(seed).randbytes(size)
+        self.sent = 0
+        self.got = bytearray()
+        self.failed = False
+        socket.on_event = self._event
+        stack.act(lambda _: self._push())
+
+    def _event(self, _: Socket, event: SocketEvent) -> None:
+        if event is SocketEvent.FAILED:
+            self.failed = True
+        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED):
+            self.pull()
+        elif event is SocketEvent.WRITABLE:
+            self._push()
+
+    def _push(self) -> None:
+        while self.sent < len(self.data) and self.socket.error is None:
+            taken = self.socket.send(self.data[self.sent : self.sent + 4096])
+            self.sent += taken
+            if not taken:
+                return
+
+    def pull(self) -> None:
+        while self.socket.error is None:
+            part = self.socket.recv(4096)
+            if not part:
+                return
+            self.got += part
+
+    @property
+    def done(self) -> bool:
+        return self.failed or len(self.got) >= len(self.data)
+
+    def check(self) -> None:
+        """What came is a prefix of what went; all of it, unless the connection failed."""
+        assert bytes(self.got) == self.data[: len(self.got)]
+        assert self.failed or len(self.got) == len(self.data)

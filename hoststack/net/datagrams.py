@@ -104,11 +104,11 @@ def receive_ipv6(
     if not mine and destination not in interface.groups:
         stack.count("ipv6: not for us")
         return
-    if source in stack.local_addresses:
-        stack.count("ipv6: own source")
-        return
     unicast = mine and not group
     upper = ipv6.walk(packet)
+    if source in stack.local_addresses and not _claim(interface, upper, packet, source_mac):
+        stack.count("ipv6: own source")
+        return
     packet = packet[: 40 + len(payload)]
     if upper.problem is not None:
         stack.count("ipv6: unacceptable extension")
@@ -142,6 +142,12 @@ def receive_ipv6(
         if unicast:
             code = icmpv6.UNRECOGNIZED_NEXT_HEADER
             _parameter_problem(stack, interface, header, packet, code, upper.named_at)
+
+
+def _claim(interface: Interface, upper: ipv6.UpperLayer, packet: bytes, source_mac: bytes) -> bool:
+    """Whether a packet from an own address is somebody else's advertisement of it (RFC 4862 5.4.4)."""
+    advertisement = packet[upper.offset : upper.offset + 1] == b"\x88"
+    return upper.protocol == icmpv6.PROTOCOL and advertisement and source_mac != interface.mac
 
 
 def _parameter_problem(

@@ -84,7 +84,7 @@ def test_the_host_goes_on_with_the_urgent_segment() -> None:
 
 
 def test_a_host_delivers_in_line() -> None:
-    """RFC 9293 3.8.5, RFC 6093: URGENT counts the bytes up to the end of the urgent data, unread ones included."""
+    """RFC 9293 3.8.5, RFC 6093: URGENT counts the bytes up to the end of the urgent data, unread ones too."""
     end = Endpoint.established()
     end.gets("A", size=20)
     segment = end.segment("UA", size=10)

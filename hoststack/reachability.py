@@ -100,7 +100,8 @@ class Doubts:
             return
         neighbor = _known(self.host, cached.dl_destination_address)
         if neighbor is not None:
-            self.open[neighbor] = delegated.nic_reachability_delta, self.host.ndis.now() + WAIT
+            # A target that goes on asking does not put the verdict off.
+            self.open.setdefault(neighbor, (delegated.nic_reachability_delta, self.host.ndis.now() + WAIT))
 
     def before_probe(self, neighbor: Neighbor) -> None:
         """The host's own entry is in DELAY: what the target knows may spare the probe (R-NUD-12)."""

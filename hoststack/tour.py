@@ -99,6 +99,7 @@ class Tour(TourRig):
         self._exchange("in the host")
         self._offload()
         self._query()
+        self._exchange("through the chimney")
         self._update()
         self._relink()
         self._invalidate()

@@ -5,13 +5,14 @@ Page "propagating-an-indication.md". Status indications go to every virtual adap
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, Final
 
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
 from imdriver.entries import ImOffloadEntry
 from ndisbus.blocklist import BlockList, Form, Key, values
-from ndisbus.driver import Steps
+from ndisbus.driver import Answer, Reply, Steps
 from ndisbus.enums import OffloadStateType
 from ndisbus.nblchain import NblChain
 from ndisbus.state import NeighborOffloadStateCached, NeighborOffloadStateConst
@@ -79,9 +80,10 @@ class Indications(ImEdges):
     ) -> Steps:
         """ProtocolIndicateOffloadEvent: asked of the driver above, HostReachabilityDelta copied back.
 
-        That is R-OPEN-04. The neighbor, and with it the adapter, is told by its handle: in OffloadHandle, or
-        still in NdisOffloadHandle. Returns (None, the list from below). An indication without a list goes
-        to every virtual adapter.
+        That is R-OPEN-04. Nothing in the block but its header is set (R-NUD-07), so nothing says behind which
+        virtual adapter the neighbor is: all are asked, and the best answer counts, as a host that does not
+        know the neighbor answers zero. A handle in the block, if there is one, names the adapter. Returns
+        (None, the list from below). An indication without a list goes to every virtual adapter.
         """
         if block_list is None:
             for adapter in list(self.adapters.values()):
@@ -89,7 +91,10 @@ class Indications(ImEdges):
             return None, None
         cols = block_list.columns
         handles = cols.get(Key.OFFLOAD_HANDLE) or cols.get(Key.NDIS_OFFLOAD_HANDLE)
-        entry = self._object(values(handles, len(block_list))[0])
+        handle = values(handles, len(block_list))[0]
+        if handle is None:
+            return None, (yield from self._ask_all(block_list, indication_code))
+        entry = self._object(handle)
         if entry is None:
             return None, block_list
         columns = {k: c for k, c in cols.items() if k not in (Key.OFFLOAD_HANDLE, Key.HANDLE_CELL)}
@@ -98,6 +103,26 @@ class Indications(ImEdges):
         answer = yield self.ndis.m_offload_event_indicate(entry.adapter.handle, upper, indication_code)
         _copy_delta(block_list, answer[1])
         return None, block_list
+
+    def _ask_all(self, block_list: BlockList, indication_code: int) -> Generator[Reply, Answer, BlockList]:
+        """Ask above every virtual adapter; the freshest confirmation is the answer."""
+        columns = {
+            k: c for k, c in block_list.columns.items() if k not in (Key.OFFLOAD_HANDLE, Key.HANDLE_CELL)
+        }
+        best, chosen = 0, None
+        for adapter in list(self.adapters.values()):
+            if adapter.handle is None:
+                continue
+            upper = BlockList(Form.MINIPORT, dict(columns))
+            answer = yield self.ndis.m_offload_event_indicate(adapter.handle, upper, indication_code)
+            age = _delta(block_list, answer[1])
+            if age and (not best or age < best):
+                best, chosen = age, answer[1]
+        if best:
+            _copy_delta(block_list, chosen)
+        else:
+            _write_delta(block_list, bytes(4))
+        return block_list
 
     def protocol_status_ex(self, protocol_binding_context: int, status_indication: dict[str, Any]) -> None:
         """ProtocolStatusEx: to everybody bound above (R-PAUSE-08); a resume brings new capabilities."""
@@ -111,15 +136,35 @@ class Indications(ImEdges):
                 self.ndis.m_indicate_status_ex(adapter.handle, dict(status_indication))
 
 
-def _copy_delta(block_list: BlockList, answered: Any) -> None:
+def _place(block_list: BlockList) -> int | None:
+    """Where HostReachabilityDelta lies in the state behind the block; None if it has none."""
+    return _DELTA_AT.get(values(block_list.columns.get(Key.TYPE, 0), len(block_list))[0])
+
+
+def _answered(block_list: BlockList, answer: Any) -> bytes | None:
+    """The four bytes of HostReachabilityDelta in an answer; None if they are not there."""
+    at = _place(block_list)
+    if at is None or not isinstance(answer, dict):
+        return None
+    state = values(answer.get(Key.STATE), len(block_list))[0]
+    return state[at : at + 4] if state is not None and len(state) >= at + 4 else None
+
+
+def _delta(block_list: BlockList, answer: Any) -> int:
+    return int.from_bytes(_answered(block_list, answer) or b"", "little")
+
+
+def _copy_delta(block_list: BlockList, answer: Any) -> None:
     """Copy HostReachabilityDelta of the answered list into the cached state of the one from below."""
-    n = len(block_list)
-    at = _DELTA_AT.get(values(block_list.columns.get(Key.TYPE, 0), n)[0])
-    if at is None or not isinstance(answered, dict):
+    delta = _answered(block_list, answer)
+    if delta is not None:
+        _write_delta(block_list, delta)
+
+
+def _write_delta(block_list: BlockList, delta: bytes) -> None:
+    at = _place(block_list)
+    states = list(values(block_list.columns.get(Key.STATE), len(block_list)))
+    if at is None or states[0] is None or len(states[0]) < at + 4:
         return
-    states = list(values(block_list.columns.get(Key.STATE), n))
-    theirs = values(answered.get(Key.STATE), n)[0]
-    if states[0] is None or theirs is None or min(len(states[0]), len(theirs)) < at + 4:
-        return
-    states[0] = states[0][:at] + theirs[at : at + 4] + states[0][at + 4 :]
+    states[0] = states[0][:at] + delta + states[0][at + 4 :]
     block_list.columns[Key.STATE] = states

@@ -179,6 +179,20 @@ def test_r_open_04_a_reachability_query_is_asked_above_and_the_answer_copied_dow
     assert answer[1]["State"] == [neighbor_image(4321)]
 
 
+@pytest.mark.parametrize(("answers", "best"), [((0, 4321), 4321), ((70, 20), 20), ((0, 0), 0)])
+def test_a_query_without_a_handle_is_asked_above_every_adapter(
+    bench: Any, answers: tuple[int, int], best: int
+) -> None:
+    """R-OPEN-04: a block as a target makes it (R-NUD-07) names no adapter; the freshest answer counts."""
+    given = dict(zip((bench.handle("im0-a"), bench.handle("im0-b")), answers, strict=True))
+    seen: list[Any] = []
+    bench.answers["NdisMOffloadEventIndicate"] = lambda params: answer_with(given[params[0]], seen)(params)
+    columns = {"Block": [0x700], "Type": [NEIGHBOR], "State": [neighbor_image(1)]}
+    answer = bench.ask("ProtocolIndicateOffloadEvent", bench.binding_context, columns, QUERY)
+    assert [p[0] for p in seen] == list(given)
+    assert answer[1]["State"] == [neighbor_image(best)]
+
+
 @pytest.mark.parametrize("theirs", [None, {}, {"State": None}, {"State": [b"short"]}])
 def test_an_answer_without_a_delta_changes_nothing(bench: Any, upper: Any, nic: Any, theirs: Any) -> None:
     _, below = offload(bench, upper, nic, kind=NEIGHBOR)

@@ -201,7 +201,8 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         self.io: TcpIo | None = None
         #: The TCP machine that runs it; None while there is nothing for one to do, or no wire.
         self.flow: Flow | None = None
-        #: When it was taken over (seconds of the driver's clock): its timers count from there.
+        #: The moment that its state describes (seconds of the driver's clock) if it has no machine: when it
+        #: was taken over, or given away by one.
         self.since = 0.0
         #: An upload was asked for that the host must grant: nothing is served any more (R-EVT-05).
         self.uploading = False

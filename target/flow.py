@@ -43,12 +43,12 @@ class Flow:
         "_due",
         "_push_at",
         "_sample",
-        "_silent",
         "adapter",
         "habits",
         "io",
         "machine",
         "per_second",
+        "silent",
         "station",
         "tcp",
     )
@@ -90,8 +90,8 @@ class Flow:
         self._builder: FrameBuilder | None = None
         #: When the station will look at it next, in seconds; None: it will not.
         self._due: float | None = None
-        #: Urgent data came: nothing more is acknowledged (R-IP-08).
-        self._silent = False
+        #: Not even pending ACKs go out when it is given away: urgent data came (R-IP-08), or it is invalid.
+        self.silent = False
         #: Behind the last byte of the newest segment with PSH that is not in sequence yet.
         self._push_at: int | None = None
 
@@ -212,7 +212,7 @@ class Flow:
             peer.rst_received(adapter, tcp)
         elif kind is EventKind.UPLOAD:
             reason = TcpUploadReason(event.value)
-            self._silent = reason is TcpUploadReason.ReceivedUrgentData
+            self.silent = reason is TcpUploadReason.ReceivedUrgentData
             sending.fin_acknowledged(self)  # TIME_WAIT, for instance, comes of that very acknowledgment
             events.request_upload(adapter, tcp, reason)
         elif kind is EventKind.DOUBT:
@@ -278,9 +278,9 @@ class Flow:
         What had arrived out of order is dropped: it was not acknowledged, and the peer sends it again
         (R-TERM-16).
         """
-        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt or self._silent)
+        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt or self.silent)
         given = self.machine.hand_over(self.ticks(now))
         if last and given.last:
             self._send(given.last, self.machine.delegated.snd_max, now)
         self.io.buffered[:] = b"".join(given.received)
-        self.tcp.flow = None
+        self.tcp.flow, self.tcp.since = None, now

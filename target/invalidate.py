@@ -24,6 +24,11 @@ __all__ = ["invalidate_offload"]
 def invalidate_offload(adapter: Adapter, block_list: BlockList) -> None:
     """Begin an invalidate."""
     found, statuses = resolve(adapter, block_list, Event.INVALIDATE)
+    for obj in found:
+        if obj is not None:
+            for tcp in hwfail.connections_of(obj):
+                if tcp.flow is not None:
+                    tcp.flow.silent = True
     adapter.pipeline.submit(partial(_finish, adapter, block_list, found, statuses), adapter.ndis.now())
 
 

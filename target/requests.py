@@ -52,9 +52,8 @@ def receive(adapter: Adapter, pointer: int, chain: NblChain) -> Steps | None:
     tcp, posted = queued
     steps = delivery.posted(adapter, tcp)
     if tcp.flow is not None:
-        if adapter.config.voluntary.small_io is not None:
-            for p in posted:
-                tcp.flow.habits.posted(adapter, tcp, _size(p))
+        for p in posted:
+            tcp.flow.habits.posted(adapter, tcp, p)
         if steps is None:
             tcp.flow.pump(adapter.ndis.now())  # what was placed has made room
     return steps
@@ -105,7 +104,3 @@ def _segments(adapter: Adapter, posted: Posted) -> Iterable[Segment]:
         except ChimneyError:
             adapter.refuse("forwarded segment is not well formed")
     return out
-
-
-def _size(posted: Posted) -> int:
-    return sum(nb.data_length for nb in iter_net_buffers(posted.nbl))

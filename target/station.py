@@ -68,9 +68,17 @@ _WAKE: Final = _fields(
     ("delegated.KeepAlive.TimeoutDelta", "I"),
     ("delegated.Retransmit.TimeoutDelta", "I"),
 )
-# TsRecentAge and TsTime are neighbours; so are the bytes before the two TimeoutDeltas.
-_STAMPS: Final = Struct("<II")
+_ALIVE: Final = _fields(
+    ("cached.Flags", "H"),
+    ("cached.KaTimeout", "I"),
+    ("delegated.TsRecentAge", "I"),
+    ("delegated.TsTime", "I"),
+    ("delegated.KeepAlive.TimeoutDelta", "I"),
+    ("delegated.Retransmit.TimeoutDelta", "I"),
+)
+_STAMPS: Final = Struct("<II")  # TsRecentAge and TsTime are neighbours
 _STAMPS_AT: Final = _OFF["delegated.TsRecentAge"]
+_STAMPS_END: Final = _STAMPS_AT + _STAMPS.size
 _DELTA: Final = Struct("<I")
 _KEEP_ALIVE_AT: Final = _OFF["delegated.KeepAlive.TimeoutDelta"]
 _RETRANSMIT_AT: Final = _OFF["delegated.Retransmit.TimeoutDelta"]
@@ -93,7 +101,7 @@ def wake_after(image: bytes) -> int | None:
 class Station:
     """One adapter on its link."""
 
-    __slots__ = ("_count", "_heap", "adapter", "counters", "ids", "link")
+    __slots__ = ("_count", "_elapsed", "_heap", "adapter", "counters", "ids", "link")
 
     def __init__(self, adapter: Adapter, link: Link) -> None:
         self.adapter = adapter
@@ -104,6 +112,8 @@ class Station:
         #: (when, in seconds; order; connection): when its machine, or the lack of one, is to be looked at.
         self._heap: list[tuple[float, int, TcpContext]] = []
         self._count = 0
+        #: (since, now, ticks between them) of the last image: trees come and are asked for as a whole.
+        self._elapsed = (0.0, 0.0, 0)
 
     # -- taking over ---------------------------------------------------------------------------
 
@@ -284,35 +294,33 @@ class Station:
 
     def image(self, obj: Context, now: float) -> bytes:
         """The three structures of an object as they are now: clocks and running timers have moved on."""
+        if type(obj) is TcpContext:
+            if obj.flow is not None:
+                obj.flow.write_back(now)
+                return obj.image()
+            since, asked, elapsed = self._elapsed
+            if since != obj.since or asked != now:
+                elapsed = self.adapter.ticks(now) - self.adapter.ticks(obj.since)
+                self._elapsed = (obj.since, now, elapsed)
+            return _later(obj.image(), elapsed) if elapsed else obj.image()
         if isinstance(obj, NeighborContext):
             adapter = self.adapter
             nrd = reachability.current_nrd(adapter, obj, adapter.ticks(now))
             obj.delegated.nic_reachability_delta = nrd
-            return obj.image()
-        if not isinstance(obj, TcpContext):
-            return obj.image()
-        if obj.flow is not None:
-            obj.flow.write_back(now)
-            return obj.image()
-        image = obj.image()
-        elapsed = self.adapter.ticks(now) - self.adapter.ticks(obj.since)
-        return _later(image, elapsed) if elapsed else image
+        return obj.image()
 
 
 def _later(image: bytes, elapsed: int) -> bytes:
     """The image of a connection without a machine, ``elapsed`` ticks after it was taken over."""
-    age, time = _STAMPS.unpack_from(image, _STAMPS_AT)
+    flags, timeout, age, time, keep_alive, retransmit = _ALIVE.unpack_from(image)
     stamps = _STAMPS.pack(min(age + elapsed, _MASK), (time + elapsed) & _MASK)
-    after = _STAMPS_AT + 8
-    if wake_after(image) is None:
-        return image[:_STAMPS_AT] + stamps + image[after:]
+    if flags & TCP_FLAG_KEEP_ALIVE_ENABLED and keep_alive == TIMER_NOT_RUNNING:
+        keep_alive = timeout
+    if keep_alive == TIMER_NOT_RUNNING == retransmit:
+        return image[:_STAMPS_AT] + stamps + image[_STAMPS_END:]
     out = bytearray(image)
-    out[_STAMPS_AT:after] = stamps
-    flags, timeout = _WAKE.unpack_from(image)[:2]
-    for at in (_KEEP_ALIVE_AT, _RETRANSMIT_AT):
-        (delta,) = _DELTA.unpack_from(image, at)
-        if delta == TIMER_NOT_RUNNING and at == _KEEP_ALIVE_AT and flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
-            delta = timeout
+    out[_STAMPS_AT:_STAMPS_END] = stamps
+    for at, delta in ((_KEEP_ALIVE_AT, keep_alive), (_RETRANSMIT_AT, retransmit)):
         if delta != TIMER_NOT_RUNNING:
             _DELTA.pack_into(out, at, max(delta - elapsed, 0))
     return bytes(out)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ndisbus.enums import TcpUploadReason
+from ndisbus.nbl import iter_net_buffers
 from target import events
 
 if TYPE_CHECKING:
     from target.adapter import Adapter
-    from target.contexts import TcpContext
+    from target.contexts import Posted, TcpContext
 
 __all__ = ["Habits"]
 
@@ -73,11 +74,14 @@ class Habits:
             self.unposted = 0
             events.request_upload(adapter, tcp, TcpUploadReason.NoBufferPreposting)
 
-    def posted(self, adapter: Adapter, tcp: TcpContext, size: int) -> None:
-        """A receive request of ``size`` bytes was posted: SmallIO."""
+    def posted(self, adapter: Adapter, tcp: TcpContext, request: Posted) -> None:
+        """A receive request was posted: SmallIO."""
         self.unposted = 0
         limits = adapter.config.voluntary
-        self.small = self.small + 1 if limits.small_io is not None and size < limits.small_io else 0
+        if limits.small_io is None:
+            return
+        size = sum(nb.data_length for nb in iter_net_buffers(request.nbl))
+        self.small = self.small + 1 if size < limits.small_io else 0
         if self.small >= limits.small_io_requests:
             self.small = 0
             events.request_upload(adapter, tcp, TcpUploadReason.SmallIO)

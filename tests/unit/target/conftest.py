@@ -489,6 +489,8 @@ class Wired(Harness):
         self.far.send(b"\xff" * 6 + FAR_MAC + b"\x88\xb5hello")
         self.port.on_timer(self.now)
         self.take()
+        for adapter in self.driver.adapters.values():
+            adapter.receive_pool.clear()
 
     def live(
         self,

@@ -44,7 +44,7 @@ def acknowledge(m: TcpMachine, segment: Segment, rel: int, now: int) -> bool:
         advance(m, segment, acked, now)
     elif outstanding:
         same = not segment.payload and not segment.flags & FIN and window == d.snd_wnd
-        if news or (same and window and not (m.sacking and segment.sack)):
+        if news or (same and window and not m.sacking):
             recovery.duplicate(m, now)
     _window(m, segment, window, acked > 0, now)
     return True
@@ -72,7 +72,7 @@ def advance(m: TcpMachine, segment: Segment, acked: int, now: int) -> None:
     if m.timer[0] != PERSIST:
         # RFC 6298 (5.2), (5.3)
         d.retransmit_count = d.total_rt = 0
-        m.timer = OFF if ack == d.snd_max else (RETRANSMIT, now + rtt.rto(d, m.settings))
+        m.timer = OFF if ack == d.snd_max else (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
     if m.progress_at != now:
         m.progress_at = now
         note(m, EventKind.PROGRESS, 0)
@@ -92,10 +92,12 @@ def _measure(m: TcpMachine, segment: Segment, now: int) -> None:
             measured = round_trip(now, m.ts_delta, segment.ts_ecr)
             if 0 <= measured <= m.settings.rto_max:
                 rtt.sample(d, measured)
+                m.backoff = 0
         m.rtt_seq = (d.snd_max - 1) & 0xFFFFFFFF
     elif m.rtt_at >= 0:
         rtt.sample(d, now - m.rtt_at)
         m.rtt_at = -1
+        m.backoff = 0
 
 
 def _fin_acknowledged(m: TcpMachine, now: int) -> None:

@@ -142,6 +142,10 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
     if d.state is SYN_RCVD:
         if not handshake.syn_received(m, segment, now):
             return
+        # Data that came with the SYN has moved RCV.NXT, perhaps beyond all of this segment.
+        rel = ((segment.seq + (segment.flags >> 1 & 1) - d.rcv_nxt + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        if rel + len(segment.payload) + (flags & FIN) <= 0:
+            length = 0
     elif not acks.acknowledge(m, segment, rel, now):
         return
     _acceptable(m, now)

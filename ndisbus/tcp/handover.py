@@ -72,8 +72,9 @@ def take_over(m: TcpMachine, now: int) -> None:
     m.unacked = 0
     m.ack_due = m.sws_due = m.window_due = NEVER
     m.last_ack = d.rcv_nxt
-    m.rtt_seq = (d.snd_max - 1) & 0xFFFFFFFF
+    m.rtt_seq = (d.snd_una - 1) & 0xFFFFFFFF
     m.rtt_at = -1
+    m.backoff = d.retransmit_count if d.snd_wnd else 0
     m.recover = (d.snd_una - 1) & 0xFFFFFFFF
     m.last_sent = now
     m.owed = NOTHING
@@ -89,7 +90,7 @@ def take_over(m: TcpMachine, now: int) -> None:
         m.recover = d.snd_max
     m.timer = _timer(m, now)
     if m.timer[0] == RETRANSMIT:
-        m.last_sent = min(m.timer[1] - rtt.backed_off(d, m.settings, d.retransmit_count), now)
+        m.last_sent = min(m.timer[1] - rtt.backed_off(d, m.settings, m.backoff), now)
     _keepalive(m, now)
 
 
@@ -114,7 +115,7 @@ def _timer(m: TcpMachine, now: int) -> Timer:
         return OFF
     if d.snd_una == d.snd_max:
         return OFF
-    return (RETRANSMIT, due if running else now + rtt.backed_off(d, m.settings, d.retransmit_count))
+    return (RETRANSMIT, due if running else now + rtt.backed_off(d, m.settings, m.backoff))
 
 
 def _keepalive(m: TcpMachine, now: int) -> None:

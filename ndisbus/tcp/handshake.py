@@ -77,7 +77,7 @@ def transmit(m: TcpMachine, now: int, out: list[Segment]) -> None:
     m.ack_now = False
     m.last_sent = now
     if m.timer is OFF:
-        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, d.retransmit_count))
+        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
     out.append(segment)
 
 
@@ -116,7 +116,7 @@ def establish(m: TcpMachine, segment: Segment, now: int) -> None:
     m.recover = d.snd_una
     d.snd_una = (d.snd_una + 1) & 0xFFFFFFFF
     d.snd_nxt = d.snd_max = d.snd_una
-    d.retransmit_count = d.total_rt = 0
+    d.retransmit_count = d.total_rt = m.backoff = 0
     m.timer = OFF
     congestion.start(d, m.mss, syn_lost=lost)
     if m.stamped and segment.ts_val is not None:
@@ -159,7 +159,7 @@ def syn_sent(m: TcpMachine, segment: Segment, now: int) -> None:
         # Simultaneous open: our SYN once more, now with an ACK (RFC 9293 3.5, MUST-10).
         d.state = SYN_RCVD
         d.snd_nxt = d.snd_una
-        d.retransmit_count = d.total_rt = 0
+        d.retransmit_count = d.total_rt = m.backoff = 0
         m.timer = OFF
     # Data and FIN on a SYN wait until the connection is established.
     text.syn_text(m, segment, now)

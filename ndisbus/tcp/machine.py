@@ -58,6 +58,7 @@ class TcpMachine:
     - ``sws_due``, ``window_due``, ``override``, ``window_owed``: the silly window timers are not carried
       across (R-TMR-27).
     - ``rtt_seq``, ``rtt_at``: the round trip being measured is dropped.
+    - ``backoff``: Retransmit.Count. It outlives the count's return to zero, until a round trip was measured.
     - ``recover``: SndMax, if a recovery (DupAckCount at its threshold) or a retransmission after a timeout
       (SndNxt before SndMax) is going on; ``resend``: the first hole once more, if it is a recovery.
     - ``scoreboard``: empty; the peer repeats its SACK blocks. ``gaps``: what is in them is handed over as
@@ -76,6 +77,7 @@ class TcpMachine:
         "ack_now",
         "acks_given",
         "acks_since",
+        "backoff",
         "cached",
         "closing",
         "const",
@@ -123,6 +125,7 @@ class TcpMachine:
     ack_now: bool
     acks_given: int
     acks_since: int
+    backoff: int
     closing: bool
     error: str | None
     gaps: OutOfOrder | None

@@ -36,7 +36,7 @@ def transmit(m: TcpMachine, now: int) -> list[Segment]:
         handshake.transmit(m, now, out)
     elif len(m.sending) or state in FIN_OWED:
         if d.snd_wnd:
-            if m.scoreboard and recovery.in_recovery(m):
+            if m.scoreboard is not None and recovery.in_recovery(m):
                 _by_scoreboard(m, now, out)
             else:
                 _data(m, now, out)
@@ -186,7 +186,7 @@ def _sent(m: TcpMachine, now: int) -> None:
     m.last_sent = now
     if m.timer[0] != RETRANSMIT and m.delegated.snd_wnd:
         d = m.delegated
-        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, d.retransmit_count))
+        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
     _acked(m)
 
 

@@ -60,4 +60,4 @@ def end(m: TcpMachine, now: int) -> None:
     """The window is open again (R-TMR-17)."""
     d = m.delegated
     d.snd_wnd_probe_count = d.retransmit_count = 0
-    m.timer = OFF if d.snd_una == d.snd_max else (RETRANSMIT, now + rtt.rto(d, m.settings))
+    m.timer = OFF if d.snd_una == d.snd_max else (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))

@@ -91,7 +91,7 @@ def acknowledged(m: TcpMachine, ack: int, acked: int) -> None:
         congestion.full_ack(d, (d.snd_max - ack) & 0xFFFFFFFF, m.mss)
         m.resend = False
         return
-    if m.scoreboard:
+    if m.scoreboard is not None:
         return  # the scoreboard knows what to send next
     congestion.partial_ack(d, acked, m.mss)
     m.resend = True

@@ -108,7 +108,8 @@ def _retransmission(m: TcpMachine, now: int) -> None:
     count = d.retransmit_count = min(count + 1, 255)
     if count == settings.parameters.tcp_doubt_reachability_retransmissions:
         m.events.append(TcpEvent(EventKind.DOUBT, 0, f"{count} retransmissions unanswered"))
-    m.timer = (RETRANSMIT, now + min(rtt.backed_off(d, settings, count), interval_limit))
+    m.backoff += 1
+    m.timer = (RETRANSMIT, now + min(rtt.backed_off(d, settings, m.backoff), interval_limit))
     d.snd_nxt = d.snd_una
     m.rtt_at = -1
     if syn:
@@ -119,5 +120,8 @@ def _retransmission(m: TcpMachine, now: int) -> None:
     congestion.on_timeout(d, flight, m.mss, again=count > 1)
     m.recover = d.snd_max
     m.resend = False
+    if m.stamped:
+        # The next ACK that is news measures a round trip, whatever it acknowledges.
+        m.rtt_seq = (d.snd_una - 1) & 0xFFFFFFFF
     if m.scoreboard is not None:
         m.scoreboard.clear()

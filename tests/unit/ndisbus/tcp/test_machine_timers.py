@@ -182,7 +182,7 @@ def test_a_target_asks_for_the_upload_after_the_last_try() -> None:
 
 def test_each_segment_has_its_own_tries() -> None:
     """R-TMR-22: an ACK of something new starts counting anew."""
-    end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 2}, c_wnd=1000)
+    end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 2}, c_wnd=1000, timestamps=True)
     end.send(20_000)
     for _ in range(10):
         end.wait(3000)

@@ -88,8 +88,12 @@ def peer_command(
             options = SocketOptions(rcvbuf=window, sndbuf=window)
             peer = Peer(stations, seed=seed, options=options)
             for text in gateways:
-                network, _, gateway = text.partition("=")
-                peer.stack.add_route(network, peer.stations[0].interface, gateway or None)
+                network, mark, gateway = text.partition("=")
+                if not mark:
+                    raise ValueError(
+                        f"--gateway {text}: NETWORK=GATEWAY is meant, such as 0.0.0.0/0=10.77.0.9"
+                    )
+                peer.stack.add_route(network, peer.stations[0].interface, gateway)
             _announce(peer, seed, as_json)
             peer.run()
     except (ChimneyError, ValueError) as e:
@@ -117,8 +121,18 @@ def _plan(
         raise ValueError(f"--mac: {len(macs)} for {len(plan)} links")
     for i, text in enumerate(macs):
         spec, _, own = plan[i]
-        plan[i] = (spec, bytes.fromhex(text.replace(":", "").replace("-", "")), own)
+        plan[i] = (spec, _mac(text), own)
     return plan
+
+
+def _mac(text: str) -> bytes:
+    try:
+        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6:
+        raise ValueError(f"--mac {text}: a MAC address is six bytes, such as 02:00:00:00:00:01")
+    return mac
 
 
 def _announce(peer: Peer, seed: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Neighbor reachability over the chimney, both sides live: the target asks, and the host draws conclusions."""
+"""Neighbor reachability over the chimney, both sides live: the target asks, the host draws conclusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults that simulated streams found, each by itself."""
+"""Faults that simulated streams and fuzzing found, each by itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from ndisbus.state import PathOffloadStateCached, PathOffloadStateConst
 from ndisbus.state_tcp import TcpOffloadStateCached
 from ndisbus.tcp.open import active_open, passive_open
-from ndisbus.tcp.segment import SYN, Segment
+from ndisbus.tcp.segment import ACK, FIN, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
-from tests.unit.ndisbus.tcp.conformance.ladder import V4, Endpoint
+from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, V4, Endpoint
 
 
 def test_the_window_of_a_retransmission_with_a_newer_ack_counts() -> None:
@@ -38,6 +38,29 @@ def test_a_fast_retransmission_leaves_room_for_sack_blocks() -> None:
     sizes = [(len(s.segment.payload), len(s.segment.sack)) for s in end.sent]
     assert sizes[0] == (1000 - 12, 1)
     assert all(size + (4 + 8 * blocks if blocks else 0) <= 1000 for size, blocks in sizes)
+
+
+@pytest.mark.parametrize("fin", [False, True])
+def test_data_with_a_syn_is_not_taken_twice(fin: bool) -> None:
+    """The ACK that completes the handshake brings some of the SYN's data again: RCV.NXT has passed it."""
+    cached = TcpOffloadStateCached(initial_rcv_wnd=10_000)
+    syn = Segment(9, 0, SYN, 1000, b"0123456789", 0, 2, 1, mss=1460)
+    machine = passive_open(
+        syn,
+        cached,
+        iss=7,
+        path_const=PathOffloadStateConst(*V4),
+        path_cached=PathOffloadStateCached(1500),
+        settings=TcpSettings(),
+        now=0,
+    )
+    machine.transmit(0)
+    machine.receive(Segment(10, 8, ACK | FIN if fin else ACK, 1000, b"0123", 0, 2, 1), 0)
+    assert machine.read() == b"0123456789"
+    assert machine.delegated.rcv_nxt == 20
+    assert machine.state is ESTABLISHED
+    machine.receive(Segment(18, 8, ACK, 1000, b"89ab", 0, 2, 1), 0)
+    assert machine.read() == b"ab"
 
 
 @pytest.mark.parametrize("passive", [False, True])

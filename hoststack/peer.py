@@ -90,10 +90,11 @@ class Peer:
                 return False
             self.wait(end)
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, for the main thread."""
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, for the main thread; ``ready()`` is called once they are heeded."""
         with StopSignals() as signals:
             self._poll.register(signals.receiver, select.POLLIN)
+            ready()
             while not signals.arrived():
                 self.turn(time.monotonic())
                 self.wait(math.inf)

@@ -94,8 +94,7 @@ def peer_command(
                         f"--gateway {text}: NETWORK=GATEWAY is meant, such as 0.0.0.0/0=10.77.0.9"
                     )
                 peer.stack.add_route(network, peer.stations[0].interface, gateway)
-            _announce(peer, seed, as_json)
-            peer.run()
+            peer.run(lambda: _announce(peer, seed, as_json))
     except (ChimneyError, ValueError) as e:
         click.echo(f"peer: {e}", err=True)
         sys.exit(_EX_CONFIG)

@@ -81,8 +81,9 @@ def completed(host: HostDriver, chain: NblChain) -> None:
 
 def unbound(host: HostDriver) -> None:
     """The binding is gone. NDIS completed every send before, but for what an injected fault took away."""
-    host.packets.failed["not completed"] += len(host.packets.sends)
-    host.packets.sends.clear()
+    if host.packets.sends:
+        host.packets.failed["not completed"] += len(host.packets.sends)
+        host.packets.sends.clear()
 
 
 def received(host: HostDriver, protocol_binding_context: int, chain: NblChain, receive_flags: int) -> None:

@@ -64,6 +64,8 @@ class Packets(ImEdges):
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
         """ProtocolReceiveNetBufferLists: every protocol above sees every frame and picks its own."""
+        if self.lower is None or self.lower.context != protocol_binding_context:
+            return  # held back until that binding was closed: NDIS has returned them
         adapters = [a for a in self.adapters.values() if a.handle is not None]
         if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             if not adapters:

@@ -118,6 +118,8 @@ class DriverPort(SharedMemory):
         self._replies: dict[int, Reply] = {}
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
         self.bindings: dict[int, int] = {}
+        #: The same, with those that are being closed.
+        self.opened: dict[int, int] = {}
         self.adapters: dict[int, int] = {}
         #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
         self._initializing: dict[int | None, int] = {}
@@ -206,6 +208,8 @@ class DriverPort(SharedMemory):
                 args[i] = self.accept(args[i], frames)
             elif carries == BLOCKS_PROTOCOL:
                 args[i] = self.take_back(call, args[i], frames)
+            elif call.op == PACKET_SEND.op and not call.completed_by and self._stale(args[0], args[i]):
+                return
             else:
                 args[i] = self.take_nbls(call, args[i], frames)
         if noticed:
@@ -219,6 +223,12 @@ class DriverPort(SharedMemory):
         elif hasattr(result, "send"):
             self._step(result, None, None)
 
+    def _stale(self, context: int, columns: dict[str, Any]) -> bool:
+        """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
+        sent = self.sent_nbls
+        known = all(a in sent for a in columns["NetBufferList"])
+        return not known and context not in self.opened.values()
+
     def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
         """Keep the books that a teardown would need."""
         if name == "MiniportHaltEx":
@@ -228,14 +238,19 @@ class DriverPort(SharedMemory):
         elif name == "ProtocolCloseAdapterCompleteEx":
             if not self.bindings:
                 self.sent_along.clear()  # what a dead driver had of it came home with its connections
-            self._forget_sends()
+            self._forget_sends(args[0])
         else:
             self._initializing[call_id] = args[0]
 
-    def _forget_sends(self) -> None:
+    def _forget_sends(self, context: int) -> None:
         """Frames sent through a binding are completed before it closes, but for what a fault took away."""
+        handles = [h for h, c in self.opened.items() if c == context]
+        for h in handles:
+            del self.opened[h]
         lost = [
-            a for a, (c, b, _) in self.sent_nbls.items() if c.op == PACKET_SEND.op and b not in self.bindings
+            a
+            for a, (c, through, _) in self.sent_nbls.items()
+            if c.op == PACKET_SEND.op and through in handles
         ]
         for a in lost:
             del self.sent_nbls[a]
@@ -414,7 +429,10 @@ class DriverPort(SharedMemory):
 
 
 def _opened(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
-    return lambda answer: port.bindings.__setitem__(answer[1], args[1])
+    def opened(answer: Answer) -> None:
+        port.bindings[answer[1]] = port.opened[answer[1]] = args[1]
+
+    return opened
 
 
 def _closed(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:

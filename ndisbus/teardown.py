@@ -78,6 +78,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
             _handle(port, local, "MiniportHaltEx", context, _SURPRISE)
             local.run()
         port.lent.clear()
+        port.opened.clear()
         port.driver.detached(reason)
         local.run()
     finally:

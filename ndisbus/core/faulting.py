@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.blocklist import Key
 from ndisbus.core.base import Core
-from ndisbus.core.model import Pending
+from ndisbus.core.model import BindingState, Pending
 from ndisbus.ddi import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS, Direction
 from ndisbus.status import status_symbol
 
 if TYPE_CHECKING:
     from ndisbus.codec import Message
-    from ndisbus.core.model import Adapter, NblRequest, PacketSend, Peer, Request
+    from ndisbus.core.model import Adapter, Binding, NblRequest, PacketSend, Peer, Request
     from ndisbus.faults import Fault
 
 __all__ = ["FaultPart"]
@@ -96,7 +96,8 @@ class FaultPart(Core):
                 self.drop_indication(message[0], peer, message[2])
             return True
         if fault.action == "delay":
-            self.schedule(self.now + fault.delay, lambda: self._late(peer, message, frames))
+            held = self.hold_packets(peer, message) if message[0] == PACKET_SEND.request else None
+            self.schedule(self.now + fault.delay, lambda: self._late(peer, message, frames, held))
             return True
         if fault.action == "duplicate":
             twin = copy.deepcopy(message)
@@ -127,13 +128,19 @@ class FaultPart(Core):
                 if type(a) is int and a in adapter.nbls:
                     adapter.nbls[a].waylaid = True
 
-    def _late(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _late(
+        self, peer: Peer, message: Message, frames: Sequence[bytes], held: tuple[Binding, int] | None = None
+    ) -> None:
+        if held is not None:
+            held[0].outstanding -= held[1]
         if not peer.closed:
             self.late = True
             try:
                 self.dispatch(peer, message, frames)
             finally:
                 self.late = False
+        if held is not None and held[0].state is not BindingState.OPEN:
+            self.settle(held[0])
 
     #: Set while a request is dispatched that a fault makes fail before it is passed down.
     injected_status: int | None = None
@@ -270,8 +277,9 @@ def _note_lists(event: dict[str, Any], columns: dict[str, Any]) -> None:
 def _waylay_sends(adapter: Adapter, columns: dict[str, Any]) -> None:
     lists = columns.get("NetBufferList")
     for a in lists if type(lists) is list else ():
-        if type(a) is int and a in adapter.sends:
-            adapter.sends[a].waylaid = True
+        request = adapter.sends.get(a) if type(a) is int else None
+        if request is not None:
+            request.waylaid = {a, *(request.waylaid or ())}
 
 
 def _symbol(status: Any) -> str:

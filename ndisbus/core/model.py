@@ -275,8 +275,8 @@ class PacketSend:
     started_at: float
     #: When the driver below this one completed some of them; it has those to itself since then.
     back_at: float = 0.0
-    #: A fault took it or its completion away: the driver below will not complete it.
-    waylaid: bool = False
+    #: Lists that a fault took away, or the completion of: the driver below will not complete them.
+    waylaid: set[int] | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -59,9 +59,11 @@ class PacketPart(Core):
         if closed is not None:
             self._complete_sends(peer, closed, handle, addresses, _PAUSED, columns.get("Context"))
             return
-        binding = self.binding_of(peer, handle)
+        binding = self.bindings.get(handle) if self.late else None
+        if binding is None or binding.protocol is not peer:
+            binding = self.binding_of(peer, handle)
         adapter = binding.adapter
-        status = self.injected_status
+        status = self.injected_status if binding.state in _BOUND else _PAUSED
         sends = adapter.sends
         twins = sends.keys() & addresses
         if twins:
@@ -88,9 +90,20 @@ class PacketPart(Core):
         out: Message = [PACKET_SEND.handler, None, [adapter.context, lower, port, flags], len(frames)]
         self.send(adapter.driver, out, frames)
 
+    def hold_packets(self, peer: Peer, message: Message) -> tuple[Binding, int] | None:
+        """A fault holds a send back, and its binding does not close meanwhile: which one, how many lists."""
+        args = message[2]
+        binding = self.bindings.get(args[0]) if args and type(args[0]) is int else None
+        wire = args[1] if len(args) > 1 else None
+        lists = wire.get("NetBufferList") if type(wire) is dict else None
+        if binding is None or binding.protocol is not peer or type(lists) is not list:
+            return None
+        binding.outstanding += len(lists)
+        return binding, len(lists)
+
     @staticmethod
     def _stray(peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
-        """A list that is neither the driver's own nor lent to it: a send from above, an indication from below."""
+        """A list that is neither the driver's own nor lent to it (sent from above, indicated from below)."""
         low = peer.space << ADDRESS_BITS
         if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
             return None
@@ -183,7 +196,7 @@ class PacketPart(Core):
         mine = [
             a
             for a, r in adapter.sends.items()
-            if binding is None or (r.binding is binding and (r.waylaid or not adapter.alive))
+            if binding is None or (r.binding is binding and (a in (r.waylaid or ()) or not adapter.alive))
         ]
         if mine:
             self.finish_packets(adapter, mine, _ABORTED)

@@ -151,7 +151,7 @@ class RemovalPart(Core):
                 if not any(root in b.adapter.requests for b in peer.bindings):
                     return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
             for first, send in adapter.sends.items():
-                if send.waylaid or any(first in b.adapter.sends for b in peer.bindings):
+                if first in (send.waylaid or ()) or any(first in b.adapter.sends for b in peer.bindings):
                     continue
                 if self.now - max(send.started_at, send.back_at) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"

@@ -580,6 +580,27 @@ def test_a_send_that_a_fault_takes_away_keeps_nobody_from_closing(
     assert held(bench) == 0
 
 
+@pytest.mark.parametrize("ending", ["close", "goodbye"])
+def test_a_send_that_a_fault_delays_keeps_its_binding(
+    bench: Bench, host: Host, nic: Nic, user: Peer, ending: str
+) -> None:
+    """It is completed before the binding is closed: it went down too late to be passed on."""
+    user.control("fault.add", Action="delay", Call=SEND, Delay=1.0)
+    lists, handle = send(host), host.binding
+    if ending == "close":
+        host.call("NdisCloseAdapterEx", handle)
+    else:
+        host.send("goodbye")
+    bench.tick(0.5)
+    assert handle in bench.core.bindings
+    bench.tick(0.5)
+    assert handle not in bench.core.bindings
+    assert bench.core.bug_checks == []
+    assert nic.names() == []
+    if ending == "close":
+        assert statuses(host) == dict.fromkeys(lists, PAUSED)
+
+
 def test_a_completion_that_a_fault_delays_may_be_too_late(
     bench: Bench, host: Host, nic: Nic, user: Peer
 ) -> None:
@@ -589,6 +610,22 @@ def test_a_completion_that_a_fault_delays_may_be_too_late(
     host.call("NdisCloseAdapterEx", host.binding)
     assert statuses(host) == dict.fromkeys(lists, ABORTED)
     bench.tick(2.0)
+    assert bench.core.bug_checks == []
+
+
+def test_what_the_miniport_still_has_of_a_send_is_its_own_to_complete(
+    bench: Bench, host: Host, nic: Nic, user: Peer
+) -> None:
+    """A fault took the completion of one list away; the other two are waited for."""
+    lists = send(host)
+    user.control("fault.add", Action="drop", Call=COMPLETE, Times=1)
+    complete(nic, lists[:1], host.binding)
+    host.call("NdisCloseAdapterEx", host.binding)
+    assert statuses(host) == {lists[0]: ABORTED}
+    assert "ProtocolCloseAdapterCompleteEx" not in host.names()
+    complete(nic, lists[1:], host.binding)
+    assert statuses(host) == dict.fromkeys(lists[1:], 0)
+    assert "ProtocolCloseAdapterCompleteEx" in host.names()
     assert bench.core.bug_checks == []
 
 

@@ -11,13 +11,17 @@ Sequence numbers are relative, as tcpdump prints them: each side's SYN is 0, its
 absolute numbers lie just below 2**32, and so does the clock, so that every test wraps all of them around.
 What the end sends and what it is to receive are two known streams; :meth:`Endpoint.expect` compares every
 byte sent with the first of them.
+
+A test may run three ways (conftest.py): the end is a host's machine, or a target's, or it is torn out of one
+and put into the other, packed and unpacked, after everything that happens to it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, ClassVar, Final
 
 from ndisbus.enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
@@ -60,6 +64,7 @@ __all__ = [
     "V6",
     "Endpoint",
     "Sent",
+    "Way",
     "incoming",
     "outgoing",
 ]
@@ -86,6 +91,15 @@ START: Final = 0x1_0000_0000 - 700
 
 V4: Final = (bytes([10, 77, 0, 1]), bytes([10, 77, 0, 2]))
 V6: Final = (bytes([0xFD, 0x77, *[0] * 13, 1]), bytes([0xFD, 0x77, *[0] * 13, 2]))
+
+
+class Way(Enum):
+    """Where the connection lives, see the module."""
+
+    HOST = "host"
+    TARGET = "target"
+    CHIMNEY = "chimney"
+
 
 _FLAGS: Final = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG, "E": ECE, "C": CWR}
 _M32: Final = 0xFFFF_FFFF
@@ -117,6 +131,8 @@ class Sent:
 
 class Endpoint:
     """A machine under test with everything a peer could see of it. See the module's docstring."""
+
+    way: ClassVar[Way] = Way.HOST
 
     def __init__(self, machine: TcpMachine, *, now: int = START, iss: int = ISS, irs: int = IRS) -> None:
         self.machine = machine
@@ -398,7 +414,7 @@ class Endpoint:
         window: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> Segment:
-        """A segment of the peer. Without ``seq`` it is the next in order, without ``ack`` it acknowledges all."""
+        """A segment of the peer: without ``seq`` the next in order, without ``ack`` it acknowledges all."""
         bits = 0
         for letter in flags:
             bits |= _FLAGS[letter]
@@ -444,6 +460,30 @@ class Endpoint:
                 self.echo = segment.ts_val
         self.heard += self.machine.events
         self.machine.events.clear()
+        if self.way is Way.CHIMNEY and self.state in SYNCHRONIZED:
+            self._move()
+
+    def _move(self) -> None:
+        """Offload the connection, or upload it: another machine goes on from the images of the structures."""
+        old = self.machine
+        handover = old.hand_over(self.now)
+        settings = replace(old.settings, offloaded=not old.settings.offloaded)
+        self.machine = new = TcpMachine(
+            TcpOffloadStateConst.unpack_from(old.const.pack()),
+            TcpOffloadStateCached.unpack_from(old.cached.pack()),
+            TcpOffloadStateDelegated.unpack_from(old.delegated.pack()),
+            path_const=old.path_const,
+            path_cached=old.path_cached,
+            settings=settings,
+            now=self.now,
+            send_data=handover.send_data,
+            received=handover.received,
+        )
+        for segment in handover.segments:
+            new.receive(segment, self.now)
+        self.sent += [Sent(self.elapsed, segment) for segment in (*handover.last, *new.transmit(self.now))]
+        self.heard += new.events
+        new.events.clear()
 
     def expect(
         self,
@@ -465,7 +505,8 @@ class Endpoint:
         segment = sent.segment
         told = (
             f"{_letters(segment.flags)} seq={self.relative_out(segment.seq)} "
-            f"ack={self.relative_in(segment.ack)} length={len(segment.payload)} win={segment.window} at={sent.at}"
+            f"ack={self.relative_in(segment.ack)} length={len(segment.payload)} win={segment.window} "
+            f"at={sent.at}"
         )
         letters = _letters(segment.flags & ~PSH)
         assert set(letters) == set(flags.replace("P", "")), f"expected {flags}, sent {told}"
@@ -536,7 +577,7 @@ def make_settings(parameters: dict[str, Any] | None = None, **settings: Any) -> 
 
     The RTO is never below a second here, as RFC 6298 (2.4) has it: before and after the first sample alike.
     """
-    settings = {"rto_min_ms": 1000, **settings}
+    settings = {"rto_min_ms": 1000, "offloaded": Endpoint.way is Way.TARGET, **settings}
     return TcpSettings(parameters=NdisTcpConnectionOffloadParameters(**(parameters or {})), **settings)
 
 

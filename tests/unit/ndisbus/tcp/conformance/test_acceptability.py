@@ -55,7 +55,10 @@ def test_an_empty_ack_on_the_right_edge_is_taken() -> None:
 
 
 def test_an_empty_segment_at_a_closed_window_has_to_have_rcv_nxt() -> None:
-    """RFC9293-3.10.7.4-SEQ-1, RFC9293-3.4-ZERO: data goes out and is acknowledged while our window is shut."""
+    """RFC9293-3.10.7.4-SEQ-1, RFC9293-3.4-ZERO.
+
+    Data goes out and is acknowledged while our window is shut.
+    """
     end = closed_window()
     end.send(1000)
     end.expect("A", seq=1, ack=4001, length=1000)
@@ -76,7 +79,10 @@ def test_an_empty_segment_beside_a_closed_window_is_answered_and_dropped(seq: in
 
 
 def test_data_at_a_closed_window_is_answered_and_not_taken() -> None:
-    """RFC9293-3.10.7.4-SEQ-3, RFC9293-3.8.6.1-ANSWER: the answer to a probe shows RCV.NXT and the window, 0."""
+    """RFC9293-3.10.7.4-SEQ-3, RFC9293-3.8.6.1-ANSWER.
+
+    The answer to a probe shows RCV.NXT and the window, 0.
+    """
     end = closed_window()
     end.gets("A", seq=4001, size=1)
     end.expect_ack(4001, window=0)

@@ -36,7 +36,10 @@ def test_a_segment_without_ack_is_dropped(state: TcpOffloadConnectionState) -> N
 
 @pytest.mark.parametrize("state", [ESTABLISHED, CLOSE_WAIT])
 def test_an_ack_of_new_data_releases_it(state: TcpOffloadConnectionState) -> None:
-    """RFC9293-3.10.7.4-ACK-EST-1, RFC9293-3.10.7.4-ACK-CLOSE-WAIT: SND.UNA moves, the user is told how far."""
+    """RFC9293-3.10.7.4-ACK-EST-1, RFC9293-3.10.7.4-ACK-CLOSE-WAIT.
+
+    SND.UNA moves, the user is told how far.
+    """
     end = Endpoint.in_state(state)
     end.send(3000)
     end.expect_data(1, 1001, 2001)
@@ -72,7 +75,10 @@ def test_a_duplicate_ack_changes_nothing() -> None:
 
 @pytest.mark.parametrize("state", SYNCHRONIZED)
 def test_an_ack_of_something_not_sent_is_answered_and_dropped(state: TcpOffloadConnectionState) -> None:
-    """RFC9293-3.10.7.4-ACK-EST-3, RFC5961-5.2-1, RFC5961-5.2-2: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> goes back."""
+    """RFC9293-3.10.7.4-ACK-EST-3, RFC5961-5.2-1, RFC5961-5.2-2.
+
+    <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> goes back.
+    """
     end = Endpoint.in_state(state)
     expected, seq = end.peer_next, end.seen
     end.gets("A", ack=seq + 1, data=b"x")
@@ -84,7 +90,10 @@ def test_an_ack_of_something_not_sent_is_answered_and_dropped(state: TcpOffloadC
 
 
 def test_an_ack_far_below_snd_una_is_answered_and_dropped() -> None:
-    """RFC5961-5.2-1, RFC5961-5.2-2, RFC9293-MAY-12, RFC9293-3.10.7.4-ACK-2: older than SND.UNA - MAX.SND.WND."""
+    """RFC5961-5.2-1, RFC5961-5.2-2, RFC9293-MAY-12, RFC9293-3.10.7.4-ACK-2.
+
+    Older than SND.UNA - MAX.SND.WND.
+    """
     end = Endpoint.established(send_window=5000)
     end.gets("A", ack=1 - 5001, size=100)
     end.expect_ack(1)
@@ -94,7 +103,10 @@ def test_an_ack_far_below_snd_una_is_answered_and_dropped() -> None:
 
 
 def test_an_ack_just_within_the_largest_window_counts() -> None:
-    """RFC5961-5.2-1, RFC5961-5.2-3: SND.UNA - MAX.SND.WND itself is acceptable, whatever the window is now."""
+    """RFC5961-5.2-1, RFC5961-5.2-3.
+
+    SND.UNA - MAX.SND.WND itself is acceptable, whatever the window is now.
+    """
     end = Endpoint.established(send_window=5000)
     end.gets("A", window=100)
     end.gets("A", ack=1 - 5000, size=100)

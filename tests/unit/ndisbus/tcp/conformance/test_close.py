@@ -23,7 +23,10 @@ MSL = 30_000
 
 
 def test_the_normal_close_of_figure_12_as_peer_a() -> None:
-    """RFC9293-3.6-FIG12, RFC9293-3.10.4-EST, RFC9293-3.10.7.4-FIN-FW2, RFC9293-MUST-13, RFC9293-3.10.8-TIME-WAIT."""
+    """RFC9293-3.6-FIG12, RFC9293-3.10.4-EST, RFC9293-3.10.7.4-FIN-FW2.
+
+    And RFC9293-MUST-13, RFC9293-3.10.8-TIME-WAIT: two MSL, to the tick.
+    """
     end = Endpoint.established()
     end.shutdown()
     end.expect("FA", seq=1, ack=1, length=0)
@@ -115,6 +118,21 @@ def test_closing_twice_sends_no_second_fin(state: TcpOffloadConnectionState) -> 
     assert not [sent for sent in end.sent if end.relative_out(sent.segment.seq) > 1]
 
 
+def test_fin_wait_2_does_not_last_for_ever() -> None:
+    """RFC9293-3.6.1-FW2.
+
+    120 seconds without an acceptable segment end it; a peer that still sends keeps it.
+    """
+    end = Endpoint.in_state(FIN_WAIT_2)
+    for _ in range(5):
+        end.wait(119_999)
+        assert end.state is FIN_WAIT_2
+        end.gets("A", size=10)
+    end.drop_sent()
+    end.wait(120_000)
+    assert end.state is CLOSED
+
+
 def test_a_lost_fin_is_retransmitted() -> None:
     """RFC9293-3.10.8-RETRANSMISSION: FIN is retransmitted as data is, with the data before it."""
     end = Endpoint.established()
@@ -199,7 +217,10 @@ def test_a_fin_ahead_of_a_gap_waits_for_the_gap_to_fill() -> None:
 
 
 def test_half_closed_by_the_peer_we_still_send() -> None:
-    """RFC9293-3.6.1-HALF, RFC9293-3.10.2-EST, RFC1122-4.2.2.13: CLOSE-WAIT sends, retransmits, is acknowledged."""
+    """RFC9293-3.6.1-HALF, RFC9293-3.10.2-EST, RFC1122-4.2.2.13.
+
+    CLOSE-WAIT sends, retransmits, is acknowledged.
+    """
     end = Endpoint.in_state(CLOSE_WAIT)
     end.send(2000)
     end.expect_data(1, 1001)

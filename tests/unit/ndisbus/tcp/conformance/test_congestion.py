@@ -71,7 +71,10 @@ def test_congestion_avoidance_does_grow() -> None:
 
 
 def test_a_timeout_makes_the_loss_window() -> None:
-    """RFC5681-3.1-LW, RFC5681-3.1-SSTHRESH, RFC9293-MUST-19: CWND = one segment, SSTHRESH = half the flight."""
+    """RFC5681-3.1-LW, RFC5681-3.1-SSTHRESH, RFC9293-MUST-19.
+
+    CWND = one segment, SSTHRESH = half the flight.
+    """
     end = in_flight(8)
     end.wait(1000)
     assert end.delegated.c_wnd == SMSS

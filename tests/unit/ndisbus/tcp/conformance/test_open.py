@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ndisbus.tcp.ending import answer_closed, answer_listen
@@ -62,7 +64,10 @@ def test_an_active_open_sends_a_syn() -> None:
 
 
 def test_a_passive_open_is_filled_in_by_the_syn() -> None:
-    """RFC9293-3.10.1-PASSIVE, RFC9293-3.10.7.2-SYN: RCV.NXT = SEG.SEQ+1, SYN-ACK with the ISS, SYN-RECEIVED."""
+    """RFC9293-3.10.1-PASSIVE, RFC9293-3.10.7.2-SYN.
+
+    RCV.NXT = SEG.SEQ+1, SYN-ACK with the ISS, SYN-RECEIVED.
+    """
     end = Endpoint.accepting()
     assert end.state is SYN_RCVD
     end.expect("SA", seq=0, ack=1, length=0)
@@ -96,7 +101,10 @@ def test_the_basic_handshake_of_figure_6_as_peer_b() -> None:
 
 
 def test_simultaneous_open_of_figure_7() -> None:
-    """RFC9293-MUST-10, RFC9293-3.5-FIG7, RFC9293-3.10.7.3-SYN-2: SYN crosses SYN; one connection comes of it."""
+    """RFC9293-MUST-10, RFC9293-3.5-FIG7, RFC9293-3.10.7.3-SYN-2.
+
+    SYN crosses SYN; one connection comes of it.
+    """
     end = crossing()
     assert end.state is SYN_RCVD
     end.gets("SA", seq=0, ack=1, options=MSS)
@@ -115,7 +123,10 @@ def test_simultaneous_open_ended_by_an_ack() -> None:
 
 
 def test_an_old_duplicate_syn_of_figure_8() -> None:
-    """RFC9293-3.5-FIG8, RFC9293-MUST-11, RFC9293-3.10.7.4-RST-SYN-RCVD: back to LISTEN, the user hears nothing of it."""
+    """RFC9293-3.5-FIG8, RFC9293-MUST-11, RFC9293-3.10.7.4-RST-SYN-RCVD.
+
+    Back to LISTEN, the user hears nothing of it.
+    """
     end = accepting()
     end.gets("R", seq=1)
     assert end.state is CLOSED
@@ -157,7 +168,8 @@ def test_closed_answers_an_ack_with_a_reset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "payload", "ack"), [(SYN, b"", 1), (SYN, b"abc", 4), (FIN, b"", 1), (0, b"ab", 2), (SYN | FIN, b"", 2)]
+    ("flags", "payload", "ack"),
+    [(SYN, b"", 1), (SYN, b"abc", 4), (FIN, b"", 1), (0, b"ab", 2), (SYN | FIN, b"", 2)],
 )
 def test_closed_answers_anything_else_with_reset_and_ack(flags: int, payload: bytes, ack: int) -> None:
     """RFC9293-3.10.7.1-NOACK, RFC9293-3.5.2-GROUP-1: <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>."""
@@ -251,7 +263,10 @@ def test_syn_sent_is_refused_by_an_acceptable_reset() -> None:
 
 
 def test_syn_sent_drops_what_is_neither_syn_nor_rst() -> None:
-    """RFC9293-3.10.7.3-OTHER, RFC9293-3.10.7.4-FIN-0: an acceptable ACK alone opens nothing, a FIN does nothing."""
+    """RFC9293-3.10.7.3-OTHER, RFC9293-3.10.7.4-FIN-0.
+
+    An acceptable ACK alone opens nothing, a FIN does nothing.
+    """
     end = connecting()
     end.gets("A", seq=1, ack=1, size=10)
     end.gets("FA", seq=1, ack=1)
@@ -323,7 +338,7 @@ def test_syn_received_after_an_active_open_is_refused() -> None:
 
 
 @pytest.mark.parametrize("make", [accepting, crossing])
-def test_syn_received_challenges_an_inexact_reset(make: type[Endpoint]) -> None:
+def test_syn_received_challenges_an_inexact_reset(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.7.4-RST-3, RFC9293-3.10.7.4-RST-1: the checks of RFC 5961 hold here, too."""
     end = make()
     end.gets("R", seq=100)
@@ -343,7 +358,10 @@ def test_syn_received_goes_back_to_listen_for_a_new_syn() -> None:
 
 
 def test_syn_received_answers_the_same_syn_again() -> None:
-    """RFC9293-3.10.7.4-SEQ-6: the peer did not get the SYN-ACK: it gets that, or the ACK that is owed, again."""
+    """RFC9293-3.10.7.4-SEQ-6.
+
+    The peer did not get the SYN-ACK: it gets that, or the ACK that is owed, again.
+    """
     end = accepting()
     end.gets("S", seq=0, options=MSS)
     assert end.state is SYN_RCVD
@@ -383,7 +401,7 @@ def test_data_that_overtakes_the_ack_of_the_syn_is_no_loss() -> None:
 
 
 @pytest.mark.parametrize("make", [connecting, accepting])
-def test_send_before_the_connection_is_there_is_queued(make: type[Endpoint]) -> None:
+def test_send_before_the_connection_is_there_is_queued(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.2-SYN: nothing goes out before ESTABLISHED, everything after."""
     end = make()
     end.send(1500)
@@ -398,7 +416,7 @@ def test_send_before_the_connection_is_there_is_queued(make: type[Endpoint]) -> 
 
 
 @pytest.mark.parametrize("make", [connecting, accepting])
-def test_receive_before_the_connection_is_there_finds_nothing_yet(make: type[Endpoint]) -> None:
+def test_receive_before_the_connection_is_there_finds_nothing_yet(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.3-SYN: neither data nor an end."""
     end = make()
     assert end.read() == b""
@@ -444,7 +462,7 @@ def test_abort_in_syn_sent() -> None:
 
 
 @pytest.mark.parametrize("make", [accepting, crossing])
-def test_abort_in_syn_received(make: type[Endpoint]) -> None:
+def test_abort_in_syn_received(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.5-EST: RST with SND.NXT."""
     end = make()
     end.abort()
@@ -453,7 +471,7 @@ def test_abort_in_syn_received(make: type[Endpoint]) -> None:
 
 
 @pytest.mark.parametrize("make", [connecting, accepting, crossing])
-def test_status_while_opening(make: type[Endpoint]) -> None:
+def test_status_while_opening(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.6-ALL: SYN-SENT and SYN-RECEIVED are told like the others."""
     end = make()
     assert end.machine.state is (SYN_SENT if make is connecting else SYN_RCVD)

@@ -29,10 +29,14 @@ def connected(peer: dict[str, Any] | None = None, **options: Any) -> tuple[Endpo
 
 
 @pytest.mark.parametrize(
-    ("mtu", "addresses", "mss"), [(1500, V4, 1460), (1500, V6, 1440), (9000, V4, 8960), (576, V4, 536), (1280, V6, 1220)]
+    ("mtu", "addresses", "mss"),
+    [(1500, V4, 1460), (1500, V6, 1440), (9000, V4, 8960), (576, V4, 536), (1280, V6, 1220)],
 )
 def test_the_syn_tells_our_mss(mtu: int, addresses: tuple[bytes, bytes], mss: int) -> None:
-    """RFC9293-MUST-14, RFC9293-MUST-67, RFC9293-SHLD-5, RFC9293-MAY-3: the MTU less fixed headers, options not counted."""
+    """RFC9293-MUST-14, RFC9293-MUST-67, RFC9293-SHLD-5, RFC9293-MAY-3.
+
+    The MTU less fixed headers, options not counted.
+    """
     for offered in ({}, ALL):
         end = Endpoint.opening(mtu=mtu, addresses=addresses, options=offered)
         assert end.expect("S").mss == mss
@@ -212,7 +216,10 @@ def test_a_listener_answers_with_a_timestamp_only_if_the_syn_has_one() -> None:
 
 
 def test_a_listener_that_does_not_want_options_gets_none() -> None:
-    """RFC7323-2.2-ANSWER, RFC7323-3.2-ANSWER, RFC2018-2-2: what we do not offer is not used, whatever the SYN has."""
+    """RFC7323-2.2-ANSWER, RFC7323-3.2-ANSWER, RFC2018-2-2.
+
+    What we do not offer is not used, whatever the SYN has.
+    """
     peer = {"ts_val": T, "window_scale": 7, "sack_permitted": True}
     answer = Endpoint.accepting(peer=peer).expect("SA")
     assert answer.ts_val is None
@@ -223,7 +230,9 @@ def test_a_listener_that_does_not_want_options_gets_none() -> None:
 # -- the first windows and timers
 
 
-@pytest.mark.parametrize(("mss", "segments"), [(536, 4), (1000, 4), (1095, 4), (1096, 3), (2190, 3), (2191, 2), (8000, 2)])
+@pytest.mark.parametrize(
+    ("mss", "segments"), [(536, 4), (1000, 4), (1095, 4), (1096, 3), (2190, 3), (2191, 2), (8000, 2)]
+)
 def test_the_initial_window(mss: int, segments: int) -> None:
     """RFC5681-3.1-IW: 4, 3 or 2 segments, by SMSS."""
     end, _ = connected({"mss": mss}, mtu=9000)

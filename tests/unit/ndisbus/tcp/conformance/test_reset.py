@@ -118,7 +118,10 @@ def test_a_reset_needs_no_ack() -> None:
 
 
 def test_challenges_are_throttled() -> None:
-    """RFC5961-7-1, RFC5961-7-2: a flood of wrong RSTs does not draw an ACK each; later ones are answered again."""
+    """RFC5961-7-1, RFC5961-7-2.
+
+    A flood of wrong RSTs does not draw an ACK each; later ones are answered again.
+    """
     end = Endpoint.established()
     for _ in range(1000):
         end.gets("R", seq=500)

@@ -175,7 +175,10 @@ def test_a_duplicate_ack_does_not_start_the_timer_again() -> None:
 
 
 def test_the_earliest_segment_is_retransmitted() -> None:
-    """RFC6298-5.4, RFC9293-3.10.8-RETRANSMISSION, RFC5681-3.1-LW: that one, and no other until it is acknowledged."""
+    """RFC6298-5.4, RFC9293-3.10.8-RETRANSMISSION, RFC5681-3.1-LW.
+
+    That one, and no other until it is acknowledged.
+    """
     end = Endpoint.established()
     end.send(5000)
     end.drop_sent()
@@ -213,6 +216,38 @@ def test_an_ack_of_new_data_ends_the_back_off() -> None:
     end.drop_sent()
     round_trip(end, 100)
     assert timeout_after(end) == 1000
+
+
+def test_the_back_off_stays_until_there_is_a_new_measurement() -> None:
+    """RFC6298-5.7-KEEP, RFC9293-MUST-18.
+
+    An ACK of something retransmitted measures nothing: the doubled RTO stays.
+    """
+    end = Endpoint.established(c_wnd=2000)
+    end.send(4000)
+    end.drop_sent()
+    end.wait(3000)  # two expiries: the RTO is 4 s
+    end.drop_sent()
+    end.gets("A", ack=1001)
+    end.expect("A", seq=1001, at=3000)
+    end.drop_sent()
+    end.wait(3999)
+    end.expect_nothing()
+    end.wait(1)
+    end.expect("A", seq=1001, at=7000)
+
+
+def test_timestamps_measure_a_retransmission_and_end_the_back_off() -> None:
+    """RFC6298-5.7-NORMAL, RFC6298-3-TS: the ACK of a retransmission is a measurement then."""
+    end = Endpoint.established(timestamps=True, mss=1012, c_wnd=2000)
+    end.send(4000)
+    end.drop_sent()
+    end.wait(3000)
+    end.drop_sent()
+    end.gets("A", ack=1001)
+    end.drop_sent()
+    end.wait(1000)
+    end.expect("A", seq=1001, at=4000)
 
 
 def test_the_application_is_told_of_trouble() -> None:

@@ -19,7 +19,9 @@ def blocks(end: Endpoint, segment: Segment) -> list[tuple[int, int]]:
 
 def sacked(end: Endpoint, ack: int, *ranges: tuple[int, int], **fields: Any) -> None:
     """An ACK with SACK blocks of our numbers, relative, arrives."""
-    absolute = tuple(((left + end.iss) & 0xFFFF_FFFF, (right + end.iss) & 0xFFFF_FFFF) for left, right in ranges)
+    absolute = tuple(
+        ((left + end.iss) & 0xFFFF_FFFF, (right + end.iss) & 0xFFFF_FFFF) for left, right in ranges
+    )
     end.gets("A", ack=ack, options={"sack": absolute}, **fields)
 
 
@@ -60,7 +62,10 @@ def test_case_2_the_first_segment_is_lost() -> None:
 
 
 def test_case_3_every_other_segment_is_lost() -> None:
-    """RFC2018-7-CASE3, RFC2018-4-FIRST, RFC2018-4-MANY, RFC2018-4-REPEAT: the table of RFC 2018, shifted to 1."""
+    """RFC2018-7-CASE3, RFC2018-4-FIRST, RFC2018-4-MANY, RFC2018-4-REPEAT.
+
+    The table of RFC 2018, shifted to 1.
+    """
     end = Endpoint.established(sack=True)
     end.gets("A", seq=1, size=500)
     end.drop_sent()
@@ -99,7 +104,10 @@ def test_data_segments_carry_blocks_too() -> None:
 
 
 def test_blocks_are_what_is_held() -> None:
-    """RFC2018-3-BLOCK, RFC2018-8-HELD: isolated ranges of bytes that were received, and they are delivered later."""
+    """RFC2018-3-BLOCK, RFC2018-8-HELD.
+
+    Isolated ranges of bytes that were received, and they are delivered later.
+    """
     end = Endpoint.established(sack=True)
     end.gets("A", seq=1001, size=500)
     end.gets("A", seq=1501, size=500)
@@ -122,7 +130,10 @@ def test_no_sack_without_permission() -> None:
 
 
 def test_the_third_duplicate_starts_recovery() -> None:
-    """RFC6675-5-3, RFC6675-5-4.1, RFC6675-5-4.2, RFC6675-5-4.3: half of FlightSize, HighACK+1 goes out again."""
+    """RFC6675-5-3, RFC6675-5-4.1, RFC6675-5-4.2, RFC6675-5-4.3.
+
+    Half of FlightSize, HighACK+1 goes out again.
+    """
     end = outstanding(10)
     sacked(end, 1, (1001, 2001))
     sacked(end, 1, (1001, 3001))
@@ -133,7 +144,10 @@ def test_the_third_duplicate_starts_recovery() -> None:
 
 
 def test_new_data_waits_for_the_pipe() -> None:
-    """RFC6675-5-C, RFC6675-4-PIPE: one segment each time that pipe has fallen below CWND by a segment."""
+    """RFC6675-5-C, RFC6675-4-PIPE, RFC6675-4-NEXTSEG-2.
+
+    One segment each time that pipe has fallen below CWND by a segment.
+    """
     end = outstanding(10)
     for right in (2001, 3001, 4001):
         sacked(end, 1, (1001, right))
@@ -165,7 +179,10 @@ def test_a_second_hole_goes_before_new_data() -> None:
 
 
 def test_one_ack_can_tell_enough() -> None:
-    """RFC6675-5-ISLOST: HighACK+1 is lost when more than 2 segments above it are SACKed, duplicates or not."""
+    """RFC6675-5-ISLOST.
+
+    HighACK+1 is lost when more than 2 segments above it are SACKed, duplicates or not.
+    """
     end = outstanding(10)
     sacked(end, 1, (2001, 6001))
     assert 1 in numbers(end)
@@ -249,6 +266,38 @@ def test_a_timeout_in_recovery_allows_no_new_recovery_at_once() -> None:
     sacked(end, 1, (1001, 6001))
     sacked(end, 1, (1001, 7001))
     assert end.delegated.ss_thresh == threshold
+
+
+def test_a_duplicate_without_any_sack_option_sends_nothing_new() -> None:
+    """RFC3042-2-SACK: with SACK agreed, an ACK without the option reports nothing new either."""
+    end = outstanding(10)
+    end.gets("A", ack=1)
+    end.gets("A", ack=1)
+    assert numbers(end) == []
+
+
+def test_what_may_be_lost_is_sent_when_nothing_else_is_left() -> None:
+    """RFC6675-4-NEXTSEG-3: two segments above a hole are no proof, but there is room and no new data."""
+    end = outstanding(10, queued=10)
+    for right in (2001, 3001, 4001):
+        sacked(end, 1, (1001, right))
+    assert numbers(end) == [1]
+    sacked(end, 1, (8001, 10_001), (1001, 6001))
+    assert numbers(end) == [6001, 7001]
+
+
+def test_the_last_segment_is_rescued() -> None:
+    """RFC6675-4-NEXTSEG-4.
+
+    The highest hole goes out once more when nothing else is left, before a timeout.
+    """
+    end = outstanding(10, queued=10)
+    sacked(end, 1, (1001, 9001))
+    sent = numbers(end)
+    end.gets("A", ack=9001)
+    sent += numbers(end)
+    assert sent == [1, 9001]
+    assert end.elapsed == 0
 
 
 def test_a_duplicate_without_news_sends_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What is sent when: segment sizes, PSH, Nagle, the sender's silly window avoidance (RFC 9293 3.7, 3.8.6.2.1)."""
+"""What is sent when: segment sizes, PSH, Nagle, the sender's silly windows (RFC 9293 3.7, 3.8.6.2.1)."""
 
 from __future__ import annotations
 
@@ -207,7 +207,9 @@ def test_no_byte_is_sent_beyond_the_window() -> None:
     assert max(end.relative_out(s.segment.seq) + len(s.segment.payload) for s in end.drop_sent()) <= 2501
     narrow = Endpoint.established(send_window=60_000, c_wnd=2500)
     narrow.send(20_000)
-    assert max(narrow.relative_out(s.segment.seq) + len(s.segment.payload) for s in narrow.drop_sent()) <= 2501
+    assert (
+        max(narrow.relative_out(s.segment.seq) + len(s.segment.payload) for s in narrow.drop_sent()) <= 2501
+    )
 
 
 def test_an_empty_ack_has_no_psh() -> None:
@@ -234,7 +236,9 @@ def test_mss_is_not_sent_on_an_established_connection() -> None:
 
 @pytest.mark.parametrize("value", [0, 16, 255])
 def test_the_diffserv_field_and_ttl_are_the_users(value: int) -> None:
-    """RFC9293-MUST-48, RFC9293-MUST-49, RFC9293-SHLD-21: they stand in the cached structure, an update changes them.
+    """RFC9293-MUST-48, RFC9293-MUST-49, RFC9293-SHLD-21.
+
+    They stand in the cached structure, an update changes them.
 
     The headers are made from there; the machine leaves both as they are.
     """

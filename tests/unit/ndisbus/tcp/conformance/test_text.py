@@ -1,4 +1,4 @@
-"""SEGMENT ARRIVES, seventh step: the text, and when it is acknowledged (RFC 9293 3.10.7.4, 3.8.6.3; RFC 5681 4.2)."""
+"""SEGMENT ARRIVES, seventh: the text, and its ACK (RFC 9293 3.10.7.4, 3.8.6.3; RFC 5681 4.2)."""
 
 from __future__ import annotations
 

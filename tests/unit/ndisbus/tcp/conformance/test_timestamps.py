@@ -56,7 +56,10 @@ def test_rounding_offers_no_more_than_there_is() -> None:
 
 
 def test_every_segment_has_a_timestamp() -> None:
-    """RFC7323-3.2-EVERY, RFC7323-3.2-ECHO: data, ACKs, retransmissions, FIN: own clock, and TS.Recent echoed."""
+    """RFC7323-3.2-EVERY, RFC7323-3.2-ECHO.
+
+    Data, ACKs, retransmissions, FIN: own clock, and TS.Recent echoed.
+    """
     end = Endpoint.established(timestamps=True)
     end.send(1000)
     end.gets("A", ack=1, size=10)

@@ -17,6 +17,7 @@ from tests.unit.ndisbus.tcp.conformance.ladder import (
     TIME_WAIT,
     Endpoint,
     incoming,
+    outgoing,
 )
 
 
@@ -105,6 +106,54 @@ def test_odd_pointers_do_no_harm(pointer: int) -> None:
     urgent(end, pointer, seq=1, size=10)
     end.gets("A", seq=11, size=10)
     assert end.read() == incoming(0, 20)
+
+
+def send_urgent(end: Endpoint, size: int) -> None:
+    end.machine.send(outgoing(end.queued_out, size), urgent=True)
+    end.queued_out += size
+    end.collect()
+
+
+def test_urgent_data_is_sent() -> None:
+    """RFC9293-3.10.2-URG, RFC9293-MUST-30, RFC9293-MUST-62.
+
+    URG, and the number of the byte behind the data.
+    """
+    end = Endpoint.established()
+    end.send(50)
+    end.expect("A", seq=1)
+    send_urgent(end, 100)
+    assert end.expect("AU", seq=51, length=100).urgent == 100
+    end.gets("A")
+    end.send(10)
+    end.expect("A", seq=151)
+
+
+def test_all_segments_up_to_the_urgent_point_carry_it() -> None:
+    """RFC9293-3.10.2-URG, RFC9293-MUST-31.
+
+    2500 bytes, three segments, one urgent point; retransmissions too.
+    """
+    end = Endpoint.established()
+    send_urgent(end, 2500)
+    assert [end.expect("AU").urgent for _ in range(3)] == [2500, 1500, 500]
+    end.wait(1000)
+    assert end.expect("AU", seq=1).urgent == 2500
+
+
+def test_urgent_data_of_any_length() -> None:
+    """RFC9293-MUST-31: also more than the field can say: it comes into reach as the stream goes on."""
+    end = Endpoint.established(c_wnd=200_000, send_window=65_535)
+    send_urgent(end, 100_000)
+    pointers = {}
+    for _ in range(10):
+        for sent in end.drop_sent():
+            assert sent.segment.flags & 0x20
+            pointers[end.relative_out(sent.segment.seq)] = sent.segment.urgent
+        end.gets("A", window=65_535)
+    assert end.machine.queued == 0
+    for seq, pointer in pointers.items():
+        assert pointer == min(100_001 - seq, 0xFFFF)
 
 
 def test_data_without_urg_after_urgent_data_flows_on() -> None:

@@ -159,7 +159,10 @@ def test_status_tells_the_state(state: TcpOffloadConnectionState) -> None:
 
 
 def test_the_end_stays_told() -> None:
-    """RFC9293-3.10.3-CLOSED: what was received before an orderly close can still be read after it, up to the end."""
+    """RFC9293-3.10.3-CLOSED.
+
+    What was received before an orderly close can still be read after it, up to the end.
+    """
     end = Endpoint.established()
     end.gets("FA", size=100)
     end.shutdown()

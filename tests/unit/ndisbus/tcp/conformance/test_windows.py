@@ -70,7 +70,10 @@ def zero_window(**options: Any) -> Endpoint:
 
 
 def test_a_zero_window_is_probed() -> None:
-    """RFC9293-MUST-36, RFC9293-MUST-35, RFC9293-SHLD-29: with at least one byte, after the retransmission timeout."""
+    """RFC9293-MUST-36, RFC9293-MUST-35, RFC9293-SHLD-29.
+
+    With at least one byte, after the retransmission timeout.
+    """
     end = zero_window()
     end.wait(RTO - 1)
     end.expect_nothing()
@@ -92,9 +95,12 @@ def test_probes_come_less_and_less_often() -> None:
 
 
 def test_a_zero_window_may_last() -> None:
-    """RFC9293-MUST-37, RFC9293-MAY-8: as long as probes are answered the connection stays, here for two days."""
+    """RFC9293-MUST-37, RFC9293-MAY-8.
+
+    As long as probes are answered the connection stays, here for half a day.
+    """
     end = zero_window()
-    while end.elapsed < 48 * 3_600_000:
+    while end.elapsed < 12 * 3_600_000:
         end.until_sent()
         end.drop_sent()
         end.gets("A", ack=1001, window=0)
@@ -127,7 +133,10 @@ def test_a_lost_window_update_is_made_up_for_by_a_probe() -> None:
 
 
 def test_a_probe_that_is_accepted_advances_the_stream_by_what_it_carried() -> None:
-    """RFC9293-3.8.6.1-BYTE: the probe's bytes are part of the stream and are not sent twice as different data."""
+    """RFC9293-3.8.6.1-BYTE.
+
+    The probe's bytes are part of the stream and are not sent twice as different data.
+    """
     end = zero_window()
     end.wait(RTO)
     taken = len(end.expect("A", seq=1001).payload)
@@ -181,7 +190,10 @@ def test_the_window_offered_follows_the_buffer() -> None:
 
 
 def test_a_small_read_moves_no_edge() -> None:
-    """RFC9293-MUST-39, RFC9293-3.8.6.2.2-SWS, RFC1122-4.2.3.3: less than a segment and than half the buffer."""
+    """RFC9293-MUST-39, RFC9293-3.8.6.2.2-SWS, RFC1122-4.2.3.3.
+
+    Less than a segment and than half the buffer.
+    """
     end = Endpoint.established(receive_window=10_000)
     for _ in range(10):
         end.gets("A", size=1000)
@@ -229,13 +241,14 @@ def test_a_closed_window_does_not_stay_closed_for_a_reader() -> None:
 def test_a_tiny_window_does_not_stall(window: int) -> None:
     """RFC9293-MUST-60: less than a segment, for good: the stream flows all the same."""
     end = Endpoint.established(send_window=window)
-    end.send(3000)
+    total = 3 * window + 100
+    end.send(total)
     acked = 1
-    for _ in range(4000):
+    for _ in range(200):
         end.wait(600)
         for sent in end.drop_sent():
             acked = max(acked, end.relative_out(sent.segment.seq) + len(sent.segment.payload))
         end.gets("A", ack=acked, window=window)
-        if acked == 3001:
+        if acked > total:
             break
-    assert acked == 3001
+    assert acked == total + 1

@@ -515,7 +515,7 @@ def waiting(*, timestamps: bool = True) -> tuple[Lan, int]:
     """A listener's connection from port 4000 that the host has closed first: TIME-WAIT; the last SND.NXT."""
     lan = Lan()
     listener = lan.stack.tcp_listen(None, 7)
-    stamp = {"ts_val": 1000} if timestamps else {}
+    stamp: dict[str, Any] = {"ts_val": 1000} if timestamps else {}
     lan.tcp(Segment(5000, 0, SYN, 1000, b"", 0, 4000, 7, **stamp))
     isn = lan.only()[1].seq
 

@@ -82,6 +82,7 @@ def test_data_at_a_closed_window_is_answered_and_not_taken() -> None:
     """RFC9293-3.10.7.4-SEQ-3, RFC9293-3.8.6.1-ANSWER.
 
     The answer to a probe shows RCV.NXT and the window, 0.
+    R-RFC-02: probes are answered.
     """
     end = closed_window()
     end.gets("A", seq=4001, size=1)
@@ -167,7 +168,10 @@ def test_an_unacceptable_segment_with_rst_draws_nothing() -> None:
 
 
 def test_segments_ahead_are_held_and_taken_in_order() -> None:
-    """RFC9293-SHLD-31, RFC9293-3.10.7.4-SEQ-8, RFC1122-4.2.2.20: held until the gap before them is filled."""
+    """RFC9293-SHLD-31, RFC9293-3.10.7.4-SEQ-8, RFC1122-4.2.2.20: held until the gap before them is filled.
+
+    R-RFC-02: out-of-order segments are queued.
+    """
     end = Endpoint.established()
     end.gets("A", seq=2001, size=1000)
     end.gets("A", seq=1001, size=1000)

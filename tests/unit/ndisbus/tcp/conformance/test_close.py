@@ -26,6 +26,7 @@ def test_the_normal_close_of_figure_12_as_peer_a() -> None:
     """RFC9293-3.6-FIG12, RFC9293-3.10.4-EST, RFC9293-3.10.7.4-FIN-FW2.
 
     And RFC9293-MUST-13, RFC9293-3.10.8-TIME-WAIT: two MSL, to the tick.
+    R-RFC-01, R-RFC-02: the state machine of RFC 793.
     """
     end = Endpoint.established()
     end.shutdown()
@@ -46,7 +47,10 @@ def test_the_normal_close_of_figure_12_as_peer_a() -> None:
 
 
 def test_the_normal_close_of_figure_12_as_peer_b() -> None:
-    """RFC9293-3.6-FIG12, RFC9293-3.10.4-CLOSE-WAIT, RFC9293-3.10.7.4-FIN-EST, RFC1122-4.2.2.13."""
+    """RFC9293-3.6-FIG12, RFC9293-3.10.4-CLOSE-WAIT, RFC9293-3.10.7.4-FIN-EST, RFC1122-4.2.2.13.
+
+    R-RFC-02: the state machine.
+    """
     end = Endpoint.established()
     end.gets("FA")
     end.expect_ack(2)
@@ -59,7 +63,10 @@ def test_the_normal_close_of_figure_12_as_peer_b() -> None:
 
 
 def test_the_simultaneous_close_of_figure_13() -> None:
-    """RFC9293-3.6-FIG13, RFC9293-3.10.7.4-FIN-FW1: FIN crosses FIN."""
+    """RFC9293-3.6-FIG13, RFC9293-3.10.7.4-FIN-FW1: FIN crosses FIN.
+
+    R-RFC-02: the state machine.
+    """
     end = Endpoint.established()
     end.shutdown()
     end.expect("FA", seq=1, ack=1)
@@ -220,6 +227,7 @@ def test_half_closed_by_the_peer_we_still_send() -> None:
     """RFC9293-3.6.1-HALF, RFC9293-3.10.2-EST, RFC1122-4.2.2.13.
 
     CLOSE-WAIT sends, retransmits, is acknowledged.
+    R-RFC-02: half-close.
     """
     end = Endpoint.in_state(CLOSE_WAIT)
     end.send(2000)

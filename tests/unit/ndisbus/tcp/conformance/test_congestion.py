@@ -21,7 +21,10 @@ def in_flight(segments: int, **options: Any) -> Endpoint:
 
 
 def test_slow_start_adds_a_segment_per_ack() -> None:
-    """RFC5681-3.1-SS, RFC9293-MUST-19: while CWND is below SSTHRESH, by at most SMSS per ACK of new data."""
+    """RFC5681-3.1-SS, RFC9293-MUST-19: while CWND is below SSTHRESH, by at most SMSS per ACK of new data.
+
+    R-RFC-01, R-RFC-02: slow start, RFC 2581.
+    """
     end = in_flight(2)
     end.gets("A", ack=1001)
     assert end.delegated.c_wnd == 3 * SMSS
@@ -47,7 +50,10 @@ def test_slow_start_adds_no_more_than_a_segment_for_a_large_ack() -> None:
 
 
 def test_congestion_avoidance_adds_a_segment_per_round_trip() -> None:
-    """RFC5681-3.1-CA, RFC9293-MUST-19: at SSTHRESH and above, about SMSS per window and never more."""
+    """RFC5681-3.1-CA, RFC9293-MUST-19: at SSTHRESH and above, about SMSS per window and never more.
+
+    R-RFC-01, R-RFC-02: congestion avoidance, RFC 2581.
+    """
     end = in_flight(10, ss_thresh=10 * SMSS)
     for number in range(10):
         end.gets("A", ack=1001 + number * SMSS)
@@ -120,7 +126,10 @@ def test_after_a_timeout_slow_start_runs_to_ssthresh() -> None:
 
 
 def test_fast_retransmit_with_the_third_duplicate() -> None:
-    """RFC5681-3.2-FR, RFC5681-3.2-2, RFC5681-3.2-3: SND.UNA at once, SSTHRESH halved, CWND = SSTHRESH + 3."""
+    """RFC5681-3.2-FR, RFC5681-3.2-2, RFC5681-3.2-3: SND.UNA at once, SSTHRESH halved, CWND = SSTHRESH + 3.
+
+    R-RFC-01, R-RFC-02: fast retransmit, RFC 2581.
+    """
     end = in_flight(8)
     end.gets("A", ack=1)
     end.gets("A", ack=1)
@@ -203,7 +212,10 @@ def test_duplicates_without_anything_outstanding_are_none() -> None:
 
 
 def test_limited_transmit_sends_new_data_for_two_duplicates() -> None:
-    """RFC3042-2-SEND, RFC5681-3.2-1, RFC3042-2-CWND: one segment each, CWND is not changed."""
+    """RFC3042-2-SEND, RFC5681-3.2-1, RFC3042-2-CWND: one segment each, CWND is not changed.
+
+    R-RFC-05: limited transmit.
+    """
     end = in_flight(4)
     end.gets("A", ack=1)
     end.expect_data(4001)

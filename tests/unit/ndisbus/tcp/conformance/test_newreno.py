@@ -20,7 +20,10 @@ def recovering(segments: int = 8, queued: int = 8) -> Endpoint:
 
 
 def test_a_partial_ack_retransmits_the_next_hole() -> None:
-    """RFC6582-3.2-PARTIAL: the first unacknowledged segment, at once, one per partial ACK."""
+    """RFC6582-3.2-PARTIAL: the first unacknowledged segment, at once, one per partial ACK.
+
+    R-RFC-05: NewReno.
+    """
     end = recovering()
     end.gets("A", ack=3001)
     end.expect_data(3001)

@@ -44,7 +44,10 @@ def test_the_first_rto_is_a_second() -> None:
 
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_the_first_measurement(timestamps: bool) -> None:
-    """RFC6298-2.2, RFC9293-MUST-18: SRTT <- R, RTTVAR <- R/2, RTO <- SRTT + 4 RTTVAR."""
+    """RFC6298-2.2, RFC9293-MUST-18: SRTT <- R, RTTVAR <- R/2, RTO <- SRTT + 4 RTTVAR.
+
+    R-RFC-01, R-RFC-02: RTO computation, RFC 2988.
+    """
     end = Endpoint.established(rto_min_ms=LOW, timestamps=timestamps)
     round_trip(end, 400)
     assert end.delegated.s_rtt == 400 * 8
@@ -54,7 +57,10 @@ def test_the_first_measurement(timestamps: bool) -> None:
 
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_later_measurements(timestamps: bool) -> None:
-    """RFC6298-2.3: RTTVAR first, with the old SRTT, by 1/4; then SRTT by 1/8."""
+    """RFC6298-2.3: RTTVAR first, with the old SRTT, by 1/4; then SRTT by 1/8.
+
+    R-RFC-01, R-RFC-02: RTO computation, RFC 2988.
+    """
     end = Endpoint.established(rto_min_ms=LOW, timestamps=timestamps)
     round_trip(end, 400)
     round_trip(end, 800)
@@ -188,7 +194,10 @@ def test_the_earliest_segment_is_retransmitted() -> None:
 
 
 def test_the_timer_is_backed_off() -> None:
-    """RFC6298-5.5, RFC6298-5.6, RFC9293-MUST-19: RTO doubles with each expiry."""
+    """RFC6298-5.5, RFC6298-5.6, RFC9293-MUST-19: RTO doubles with each expiry.
+
+    R-RFC-01: RFC 2988.
+    """
     end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 8})
     end.send(1000)
     end.drop_sent()
@@ -320,7 +329,10 @@ def test_a_retransmission_carries_current_acknowledgments() -> None:
 
 
 def test_data_is_kept_until_it_is_acknowledged() -> None:
-    """RFC9293-3.8-KEEP: any part of it can be sent again, byte for byte."""
+    """RFC9293-3.8-KEEP: any part of it can be sent again, byte for byte.
+
+    R-RFC-02: the retransmission queue.
+    """
     end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 8}, c_wnd=100_000)
     end.send(20_000)
     end.drop_sent()

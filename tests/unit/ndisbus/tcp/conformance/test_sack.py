@@ -65,6 +65,7 @@ def test_case_3_every_other_segment_is_lost() -> None:
     """RFC2018-7-CASE3, RFC2018-4-FIRST, RFC2018-4-MANY, RFC2018-4-REPEAT.
 
     The table of RFC 2018, shifted to 1.
+    R-RFC-05: SACK, the receiver.
     """
     end = Endpoint.established(sack=True)
     end.gets("A", seq=1, size=500)
@@ -163,7 +164,10 @@ def test_new_data_waits_for_the_pipe() -> None:
 
 
 def test_a_second_hole_goes_before_new_data() -> None:
-    """RFC6675-4-NEXTSEG-1, RFC6675-4-ISLOST: what is lost comes first, each hole once."""
+    """RFC6675-4-NEXTSEG-1, RFC6675-4-ISLOST: what is lost comes first, each hole once.
+
+    R-RFC-05: SACK, the sender.
+    """
     end = outstanding(10)
     sacked(end, 1, (1001, 2001))
     sacked(end, 1, (3001, 4001), (1001, 2001))
@@ -346,7 +350,10 @@ def test_a_duplicate_sack_does_no_harm() -> None:
 
 
 def test_ignored_where_it_was_not_agreed() -> None:
-    """RFC2018-2-2: SACK options on a connection without permission are skipped, the rest is processed."""
+    """RFC2018-2-2: SACK options on a connection without permission are skipped, the rest is processed.
+
+    R-RFC-04: the option is skipped.
+    """
     end = Endpoint.established(sack=False, c_wnd=10_000)
     end.send(10_000)
     end.drop_sent()

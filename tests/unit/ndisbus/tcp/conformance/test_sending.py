@@ -49,7 +49,10 @@ def test_sack_blocks_take_their_room_from_the_data() -> None:
 
 
 def test_a_smaller_path_mtu_makes_smaller_segments() -> None:
-    """RFC9293-3.7.2-PMTUD: data that was too large for the path is sent again in segments that fit."""
+    """RFC9293-3.7.2-PMTUD: data that was too large for the path is sent again in segments that fit.
+
+    R-RFC-01: RFC 1191.
+    """
     end = Endpoint.established(mss=1460, mtu=1500)
     end.send(2920)
     end.expect("A", seq=1, length=1460)
@@ -106,7 +109,10 @@ def test_data_is_not_buffered_indefinitely() -> None:
 
 
 def test_nagle_holds_small_data_back() -> None:
-    """RFC9293-SHLD-7: while something is unacknowledged only a full segment goes out."""
+    """RFC9293-SHLD-7: while something is unacknowledged only a full segment goes out.
+
+    R-RFC-02: Nagle.
+    """
     end = Endpoint.established(nagle=True)
     end.send(10)
     end.expect("A", seq=1, length=10)
@@ -151,7 +157,10 @@ def test_nagle_can_be_switched_off() -> None:
 
 
 def test_a_small_opening_of_the_window_is_not_used() -> None:
-    """RFC9293-MUST-38, RFC9293-3.8.6.2.1-SWS, RFC1122-4.2.3.4: no segment for an opening of 100 bytes."""
+    """RFC9293-MUST-38, RFC9293-3.8.6.2.1-SWS, RFC1122-4.2.3.4: no segment for an opening of 100 bytes.
+
+    R-RFC-05: silly windows.
+    """
     end = Endpoint.established(send_window=4000)
     end.send(10_000)
     end.expect_data(1, 1001, 2001, 3001)

@@ -44,7 +44,10 @@ def test_text_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) -
 
 
 def test_an_ack_waits_for_a_while() -> None:
-    """RFC9293-SHLD-18, RFC5681-4.2-1: for a single segment no ACK goes out at once."""
+    """RFC9293-SHLD-18, RFC5681-4.2-1: for a single segment no ACK goes out at once.
+
+    R-RFC-02: delayed ACK.
+    """
     end = Endpoint.established()
     end.gets("A", size=1000)
     end.expect_nothing()
@@ -196,3 +199,17 @@ def test_the_window_is_an_unsigned_number() -> None:
     end.send(80_000)
     assert sum(len(sent.segment.payload) for sent in end.sent) >= 65_000
     assert end.sent[0].segment.window >= 0x8000
+
+
+def test_the_bits_of_ecn_do_no_harm() -> None:
+    """RFC9293-SHLD-8: ECE and CWR are not answered and change nothing, on data and on ACKs."""
+    end = Endpoint.established(c_wnd=10_000)
+    end.send(2000)
+    end.expect_data(1, 1001)
+    end.gets("AE", ack=1001, size=10)
+    end.gets("AC", size=10)
+    assert end.read() == incoming(0, 20)
+    assert end.delegated.c_wnd >= 10_000
+    end.wait(500)
+    for sent in end.drop_sent():
+        assert not sent.segment.flags & 0xC0

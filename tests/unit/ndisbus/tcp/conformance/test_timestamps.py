@@ -12,7 +12,10 @@ T = 7_000_000
 
 
 def test_the_peers_window_is_scaled() -> None:
-    """RFC7323-2.3-SND: shifted left by Snd.Wind.Shift, in every segment without SYN."""
+    """RFC7323-2.3-SND: shifted left by Snd.Wind.Shift, in every segment without SYN.
+
+    R-RFC-01, R-RFC-02: window scaling, RFC 1323.
+    """
     end = Endpoint.established(scales=(3, 0), send_window=8000, c_wnd=100_000)
     end.gets("A", window=2000, size=1)
     assert end.delegated.snd_wnd == 16_000
@@ -21,7 +24,10 @@ def test_the_peers_window_is_scaled() -> None:
 
 
 def test_our_window_is_scaled() -> None:
-    """RFC7323-2.3-RCV: shifted right by Rcv.Wind.Shift."""
+    """RFC7323-2.3-RCV: shifted right by Rcv.Wind.Shift.
+
+    R-RFC-01, R-RFC-02: window scaling, RFC 1323.
+    """
     end = Endpoint.established(scales=(0, 4), receive_window=1_000_000)
     end.send(100)
     end.expect("A", window=1_000_000 >> 4)
@@ -59,6 +65,7 @@ def test_every_segment_has_a_timestamp() -> None:
     """RFC7323-3.2-EVERY, RFC7323-3.2-ECHO.
 
     Data, ACKs, retransmissions, FIN: own clock, and TS.Recent echoed.
+    R-RFC-01, R-RFC-02: timestamps, RFC 1323.
     """
     end = Endpoint.established(timestamps=True)
     end.send(1000)
@@ -186,7 +193,10 @@ def test_an_empty_ack_updates_ts_recent() -> None:
 
 
 def test_paws_drops_what_is_older() -> None:
-    """RFC7323-5.3-R1, RFC7323-5-PAWS: an ACK goes back, the segment does not count, whatever its number."""
+    """RFC7323-5.3-R1, RFC7323-5-PAWS: an ACK goes back, the segment does not count, whatever its number.
+
+    R-RFC-01, R-RFC-02: PAWS, RFC 1323.
+    """
     end = Endpoint.established(timestamps=True)
     end.gets("A", size=100, options={"ts_val": T - 1})
     end.expect_ack(1)

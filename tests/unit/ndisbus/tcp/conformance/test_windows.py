@@ -73,6 +73,7 @@ def test_a_zero_window_is_probed() -> None:
     """RFC9293-MUST-36, RFC9293-MUST-35, RFC9293-SHLD-29.
 
     With at least one byte, after the retransmission timeout.
+    R-RFC-01, R-RFC-02: zero-window probing, as RFC 1122 has it.
     """
     end = zero_window()
     end.wait(RTO - 1)
@@ -193,6 +194,7 @@ def test_a_small_read_moves_no_edge() -> None:
     """RFC9293-MUST-39, RFC9293-3.8.6.2.2-SWS, RFC1122-4.2.3.3.
 
     Less than a segment and than half the buffer.
+    R-RFC-01, R-RFC-05: RFC 813, and silly windows are avoided though that is only recommended.
     """
     end = Endpoint.established(receive_window=10_000)
     for _ in range(10):

@@ -35,6 +35,7 @@ from tests.support.tcp_world import Result, run  # noqa: E402
 __all__ = ["Totals", "main", "play"]
 
 _BATCH: Final = 50
+_SHOWN: Final = 20
 _COUNTED: Final = (
     ("bytes_delivered", "bytes delivered"),
     ("segments", "segments"),
@@ -117,8 +118,10 @@ def _show(console: Console, totals: Totals, options: argparse.Namespace, seconds
     console.print(table)
     for reason, count in totals.reasons.most_common(8):
         console.print(f"{count:6} {reason}", markup=False)
-    for seed, text in totals.failures:
+    for seed, text in totals.failures[:_SHOWN]:
         console.print(f"WRONG: seed {seed}: {text}", style="red", markup=False)
+    if len(totals.failures) > _SHOWN:
+        console.print(f"... and {len(totals.failures) - _SHOWN} more", style="red")
     if not totals.failures:
         console.print("every run ended as it should", style="green")
 

@@ -183,6 +183,8 @@ class Socket(Timed):
         if machine is None:
             self.transport.stack.hooks.send(self.tcb, bytes(data))
             return len(data)
+        if machine.state is State.TcpConnectionClosed:
+            return 0  # reset in the same batch: the event that says so comes behind the one in hand
         room = self.options.sndbuf - machine.queued
         if len(data) > room:
             self.starved = True
@@ -325,6 +327,9 @@ class Socket(Timed):
         elif kind is EventKind.URGENT:
             self.emit(SocketEvent.URGENT)
         elif kind is EventKind.CLOSED:
+            if event.text and self.error is None and not self.closed:
+                # FIN_WAIT_2 ran out (R-TMR-08), while somebody still waits for the peer's data.
+                self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {event.text}"))
             return True
         else:
             self._failed(kind, event.text)

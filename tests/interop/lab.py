@@ -299,6 +299,11 @@ def _end(process: subprocess.Popen[str], complaints: Path) -> Iterator[str]:
 #: What tshark knows of the payload is nothing to us, and its guesses would be malformed by chance.
 _PLAIN: Final = ("-d", "tcp.port==1-65535,data")
 _CHECKS: Final = ("ip", "tcp", "udp")
+#: An ICMP error quotes the beginning of a packet, whose checksum cannot be right, nor its length.
+_QUOTES: Final = "icmp.type in {3, 4, 5, 11, 12} || icmpv6.type in {1, 2, 3, 4}"
+#: Linux writes a checksum of 0 as 0xffff, which is as right in one's complement; tshark wonders about it.
+_MINUS_ZERO: Final = "frame.packet_flags_direction == 1 && tcp.checksum == 0xffff"
+_BAD_ICMP: Final = "icmp.checksum.status == 0 || icmpv6.checksum.status == 0"
 _BAD: Final = " || ".join(
     (
         "_ws.malformed",
@@ -306,8 +311,6 @@ _BAD: Final = " || ".join(
         "ip.checksum.status == 0",
         "tcp.checksum.status == 0",
         "udp.checksum.status == 0",
-        "icmp.checksum.status == 0",
-        "icmpv6.checksum.status == 0",
         "_ws.expert.group == 0x01000000",
         "_ws.expert.group == 0x07000000",
     )
@@ -329,7 +332,8 @@ def tshark(capture: Path, condition: str, *fields: str) -> list[str]:
 
 def bad_frames(capture: Path) -> list[str]:
     """What tshark calls malformed, or of a bad checksum, and what the impairments have not put there."""
-    return tshark(capture, f'({_BAD}) && !(frame.comment contains "corrupted")')[:20]
+    bad = f"{_BAD_ICMP} || ({_BAD}) && !({_QUOTES}) && !({_MINUS_ZERO})"
+    return tshark(capture, f'({bad}) && !(frame.comment contains "corrupted")')[:20]
 
 
 def noise(size: int, seed: int = 0) -> bytes:

@@ -9,7 +9,7 @@ from ndisbus.enums import (
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
-from ndisbus.tcp import congestion, options, rtt, text
+from ndisbus.tcp import congestion, keepalive, options, rtt, text
 from ndisbus.tcp.ending import close
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.segment import ACK, RST, SYN, Segment
@@ -130,6 +130,7 @@ def establish(m: TcpMachine, segment: Segment, now: int) -> None:
     m.rtt_at = -1
     m.rtt_seq = d.snd_una
     m.progress_at = now
+    keepalive.start(m, now)
     m.events.append(TcpEvent(EventKind.CONNECTED))
     m.events.append(TcpEvent(EventKind.PROGRESS))
     if m.closing:

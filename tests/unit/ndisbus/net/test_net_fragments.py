@@ -36,6 +36,7 @@ PACKETS: dict[str, Callable[[bytes], bytes]] = {
     "IPv4": packet_4,
     "IPv4 with options": lambda data: packet_4(data, options=b"\x94\x04\x00\x00\x07\x04\x04\x00"),
     "IPv6": packet_6,
+    "IPv6 with options": lambda data: packet_6(data, b"\x11" + HOP[1:], 0),
     "IPv6 with extension headers": lambda data: packet_6(data, HOP + ROUTE, 0),
 }
 
@@ -178,6 +179,14 @@ def test_longest_datagram() -> None:
     *parts, last = fragment(packet, 1500)
     assert [reassembler.add(p, 0.0) for p in parts] == [None] * len(parts)
     assert reassembler.add(last, 0.0) == packet
+
+
+def test_longest_ipv6_datagram() -> None:
+    """65,535 bytes behind the IPv6 header."""
+    data = patterned(65_535)
+    reassembler = Reassembler()
+    assert reassembler.add(part_6(32_768, data[32_768:], False), 0.0) is None
+    assert reassembler.add(part_6(0, data[:32_768], True), 0.0) == packet_6(data)
 
 
 def test_first_fragment_without_the_transport_header() -> None:

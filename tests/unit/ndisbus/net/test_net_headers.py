@@ -74,7 +74,8 @@ def test_group_addresses() -> None:
     assert ethernet.multicast_mac(bytes((224, 0x81, 2, 3))).hex() == "01005e010203"
     assert ethernet.multicast_mac(bytes(12) + b"\1\2\3\4").hex() == "333301020304"
     assert ethernet.is_group(ethernet.BROADCAST)
-    assert not ethernet.is_group(b"\x02" + bytes(5))
+    assert ethernet.is_group(ethernet.multicast_mac(bytes((224, 0, 0, 1))))
+    assert not ethernet.is_group(b"\x02" + b"\xff" * 5)
 
 
 @given(st.builds(arp.ArpPacket, word16, fixed(6), fixed(4), fixed(6), fixed(4)), st.binary(max_size=18))
@@ -217,6 +218,12 @@ def test_later_fragments_end_the_walk() -> None:
     part = bytes((60, 0, 0, 0x10)) + (5).to_bytes(4, "big")
     upper = ipv6.walk(packet_with(44, part, b"anything"))
     assert (upper.protocol, upper.offset, upper.fragment) == (60, 48, ipv6.Fragment(16, False, 5))
+
+
+def test_empty_option_at_the_very_end() -> None:
+    packet = packet_with(ipv6.DESTINATION_OPTIONS, padded(6, b"\x01\x02ab", b"\x3e\x00"), bytes(20))
+    assert packet[46:48] == b"\x3e\x00"
+    assert ipv6.walk(packet).problem is None
 
 
 @pytest.mark.parametrize(

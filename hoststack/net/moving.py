@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ndisbus.enums import OFFLOADABLE_TCP_STATES
 from ndisbus.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net import tcp
@@ -27,17 +28,20 @@ def detach(socket: Socket, now: float) -> None:
     """Take a connection out of its machine, so that its Tcb is complete and can be offloaded.
 
     What is owed at the moment is sent first (R-TMR-06). Send data, received data and segments that came out
-    of order (as ``held``, to be forwarded) are in the Tcb then. Raises LocalProtocolError without a machine.
+    of order (as ``held``, to be forwarded) are in the Tcb then. Raises LocalProtocolError without a machine
+    and in a state that cannot be offloaded.
     """
     transport, tcb, machine = socket.transport, socket.tcb, socket.machine
     if machine is None:
         raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
     tick = transport.at(now)
-    segments = machine.transmit(tick)
+    # Nothing that happened is to be forgotten with the machine.
+    socket.settle(now, tick)
+    if machine is not socket.machine or machine.state not in OFFLOADABLE_TCP_STATES:
+        raise LocalProtocolError(f"{socket!r} cannot be offloaded in this state", rule="R-STATE-06")
     given = machine.hand_over(tick)
-    segments += given.last
-    if segments:
-        socket.output(segments, now)
+    if given.last:
+        socket.output(given.last, now)
     socket.machine = socket.builder = None
     tcb.send_queue = list(given.send_data) or None
     received = b"".join(given.received)

@@ -88,6 +88,8 @@ _SEARCH: Final = _A.QUEUE | _A.SOLICIT | _A.COUNT
 #: What every state with a link address has in common.
 _KNOWN: Final[_Row] = {
     _E.CONFIRMED: (_S.REACHABLE, _A.NOTHING),
+    # DELAY waits for upper layers, and those have just said that there is no progress.
+    _E.DOUBTED: (_S.PROBE, _A.PROBE | _A.COUNT),
     _E.HEARD_NEW: (_S.STALE, _A.RECORD),
     _E.ANSWERED_SAME: (_S.REACHABLE, _A.NOTHING),
     _E.ANSWERED_NEW: (_S.REACHABLE, _A.RECORD),
@@ -104,13 +106,13 @@ TABLE: Final[dict[NeighborState, _Row]] = {
     _S.REACHABLE: {
         **_KNOWN,
         _E.TIMEOUT: (_S.STALE, _A.NOTHING),
-        _E.DOUBTED: (_S.STALE, _A.NOTHING),
         _E.CONTRADICTED: (_S.STALE, _A.NOTHING),
     },
     _S.STALE: {**_KNOWN, _E.SEND: (_S.DELAY, _A.NOTHING)},
     _S.DELAY: {**_KNOWN, _E.TIMEOUT: (_S.PROBE, _A.PROBE | _A.COUNT)},
     _S.PROBE: {
         **_KNOWN,
+        _E.DOUBTED: (_S.PROBE, _A.NOTHING),
         _E.TIMEOUT: (_S.PROBE, _A.PROBE),
         _E.EXHAUSTED: (_S.UNREACHABLE, _A.FAIL),
     },

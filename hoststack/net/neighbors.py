@@ -161,7 +161,7 @@ class NeighborEntry(Timed):
             self.happen(_E.CONFIRMED, now)
 
     def doubt(self, now: float) -> None:
-        """TCP retransmits in vain (RFC 1122 3.3.1.4): probe it when the next datagram is sent."""
+        """TCP retransmits in vain (RFC 1122 3.3.1.4): probe it."""
         self.happen(_E.DOUBTED, now)
 
     def on_timer(self, now: float) -> None:

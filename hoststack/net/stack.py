@@ -323,7 +323,6 @@ class NetStack:
         entry = self.neighbors.entry_of(neighbor)
         if entry is not None:
             entry.doubt(self.now)
-            entry.ready(self.now)
 
     def follow(self, paths: Iterable[Path], neighbor: Neighbor) -> None:
         """Paths were relinked by their owner: the host's own segments take the new next hop too."""

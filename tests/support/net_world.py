@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from hoststack.net import NetStack, StackHooks, Station
 from hoststack.sockets import Network
@@ -43,6 +44,14 @@ class Tap(LinkWrapper):
         return frames
 
 
+class Served(Protocol):
+    """Something that has its turn when it is due."""
+
+    def next_deadline(self) -> float | None: ...
+
+    def poll(self, now: float) -> None: ...
+
+
 class Host(Station):
     """A station of a world, and the network that its applications see."""
 
@@ -58,6 +67,8 @@ class NetWorld:
         self.rng = random.Random(seed)
         self.segment = MemorySegment("net", mtu=mtu)
         self.hosts: list[Host] = []
+        #: Whatever else is on the segment and wants to be served.
+        self.others: list[Served] = []
 
     def now(self) -> float:
         return self.now_
@@ -81,7 +92,10 @@ class NetWorld:
         tap = link
         if egress is not None or ingress is not None:
             link = ImpairedLink(
-                link, number * 1000 + 7, ingress=ingress or Impairments(), egress=egress or Impairments()
+                link,
+                random.Random(self.rng.getrandbits(32)),
+                ingress=ingress or Impairments(),
+                egress=egress or Impairments(),
             )
         stack = NetStack(
             settings or TcpSettings(), random.Random(self.rng.getrandbits(32)), hooks=hooks, now=self.now_
@@ -111,12 +125,15 @@ class NetWorld:
     def _poll(self) -> bool:
         """Serve everybody once; whether anything was due."""
         busy = False
-        for host in self.hosts:
-            due = host.next_deadline()
+        for served in self._served():
+            due = served.next_deadline()
             if due is not None and due <= self.now_:
-                host.poll(self.now_)
+                served.poll(self.now_)
                 busy = True
         return busy
+
+    def _served(self) -> list[Served]:
+        return [*self.hosts, *self.others]
 
     def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
         """Move virtual time until ``done()`` or by ``timeout`` seconds."""
@@ -130,7 +147,7 @@ class NetWorld:
                 assert rounds < 100_000, "time stands still"
             if done():
                 return True
-            due = min((d for h in self.hosts if (d := h.next_deadline()) is not None), default=None)
+            due = min((d for s in self._served() if (d := s.next_deadline()) is not None), default=None)
             if due is None or due > end:
                 self.now_ = end
                 self._poll()

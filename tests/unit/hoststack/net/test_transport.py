@@ -13,6 +13,7 @@ from hoststack.net.errors import (
     ConnectionAborted,
     ConnectionRefused,
     ConnectionReset,
+    ConnectionTimedOut,
     NotConnected,
     Unreachable,
 )
@@ -512,6 +513,20 @@ def test_half_close(bench: Bench) -> None:
     give(bench, segment(ACK | FIN, seq=9007, ack=end, port=80, to=to))
     assert socket.recv() == b""
     assert socket.at_end
+
+
+def test_a_peer_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
+    """R-TMR-07, R-TMR-08 in the host: an application that still waits is told why."""
+    socket, syn = bench.connected()
+    socket.shutdown()
+    bench.stack.flush()
+    give(bench, segment(ACK, seq=9001, ack=syn.seq + 2, port=80, to=syn.source_port))
+    assert socket.state is State.TcpConnectionFinWait2
+    bench.run(119.0)
+    assert socket.recv() is None
+    bench.run(2.0)
+    with pytest.raises(ConnectionTimedOut, match="FIN_WAIT_2"):
+        socket.recv()
 
 
 def test_events_in_their_order(bench: Bench) -> None:

@@ -1,8 +1,9 @@
 """The host stack: connections, the chimney switch, and a Python API for hosts of one's own.
 
-:class:`Host` is the blocking API; :class:`HostDriver` the same without I/O, for simulations and for
-people who have a loop already. :mod:`hoststack.events` are what a host is told, :mod:`hoststack.synthetic`
-makes connections to play with. Page "tcp-chimney-architecture.md".
+:class:`LiveHost` is the blocking API with sockets, :class:`Host` the one without a network;
+:class:`NetHost` and :class:`HostDriver` are the same without I/O, for simulations and for people who have a
+loop already. :mod:`hoststack.events` are what a host is told, :mod:`hoststack.synthetic` makes connections to
+play with, :mod:`hoststack.sockets` has the sockets. Page "tcp-chimney-architecture.md".
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from hoststack import events, synthetic
 from hoststack.api import Host, HostTimeout
 from hoststack.driver import HostDriver
 from hoststack.life import State
+from hoststack.live import LiveHost
+from hoststack.nethost import NetHost
 from hoststack.objects import ConnectionState, Neighbor, Path, StateObject, Tcb
 from hoststack.operation import Operation
 from hoststack.runners import Runner, SimulationRunner
@@ -20,7 +23,9 @@ __all__ = [
     "Host",
     "HostDriver",
     "HostTimeout",
+    "LiveHost",
     "Neighbor",
+    "NetHost",
     "Operation",
     "Path",
     "Runner",

@@ -161,7 +161,7 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
 def _received(host: Engine, tcb: Tcb, nbl: NetBufferList | None, status: int) -> None:
     if status != _SUCCESS or nbl is None:
         return
-    size = nbl.net_buffer_list_info.get(NetBufferListInfo.TcpReceiveBytesTransferred, 0)
+    size = nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
     if size:
         data = b"".join([bytes(m.data or b"") for m in _mdls(nbl)])[:size]
         _append(host, tcb, data)

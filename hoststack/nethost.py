@@ -104,6 +104,8 @@ class NetHost(HostDriver):
         self.interface: Interface | None = None
         #: Connections whose machine is stopped: offloaded, or on their way.
         self.away: dict[Tcb, Socket] = {}
+        #: Bytes that nobody has read and that go down with their connection.
+        self.buffered: dict[Tcb, int] = {}
         #: Objects whose cached state is to be passed down as soon as that is possible.
         self.news: dict[StateObject, None] = {}
         self.doubts = Doubts(self)
@@ -128,12 +130,15 @@ class NetHost(HostDriver):
         for s in sockets:
             s.detach(now)
             self.away[s.tcb] = s
+            if s.tcb.receive_buffer:
+                self.buffered[s.tcb] = len(s.tcb.receive_buffer)
         self.stack.flush()  # the last acknowledgments go ahead of the initiate
         try:
             operation = self.offload([s.tcb for s in sockets])
         except ChimneyError:
             for s in sockets:
                 del self.away[s.tcb]
+                self.buffered.pop(s.tcb, None)
                 s.attach(now)
             raise
         return operation
@@ -141,6 +146,13 @@ class NetHost(HostDriver):
     def upload_sockets(self, sockets: Sequence[Socket], *, idle: bool = False) -> Operation:
         """Take connections back; they go on in the host. See :meth:`HostDriver.terminate`."""
         return self.terminate([s.tcb for s in sockets], idle=idle)
+
+    def _fetch(self, tcb: Tcb) -> None:
+        """Post a request for what went down in BufferedData: the target does not indicate it (R-BRD-05)."""
+        if tcb in self.buffered and tcb.state is not State.OFFLOADING:
+            size = self.buffered.pop(tcb)
+            if tcb.is_offloaded and tcb.state is not State.TERMINATING:
+                self.receive(tcb, size)
 
     def _home(self, tcb: Tcb) -> None:
         """A connection that was away is the host's again, if it is."""
@@ -227,6 +239,7 @@ class NetHost(HostDriver):
         if isinstance(event, OperationDone):
             for obj in event.operation.objects:
                 if isinstance(obj, Tcb):
+                    self._fetch(obj)
                     self._home(obj)
         elif isinstance(event, Bound):
             self._up()

@@ -19,7 +19,7 @@ from hoststack.nethost import NetHost
 from hoststack.services import pattern
 from hoststack.sockets import ConnectionRefused, Network
 from ndisbus.process import DriverProcess
-from tools.torture_stack import RealStack, with_peer
+from tools.torture_stack import RealStack, leftovers, with_peer
 
 pytestmark = pytest.mark.process
 
@@ -98,6 +98,14 @@ def test_sockets_and_netstat_on_a_live_stack(
         assert connection.recv_exactly(10) == b"still here"
         connection.close()
         connection.wait_closed()
+
+
+def test_the_example_of_a_live_host_does_what_it_says(stack: RealStack) -> None:
+    done = stack.run("examples/live_host.py")
+    assert done.returncode == 0, done.stderr
+    assert "is Offloaded" in done.stdout
+    assert "500000 bytes, as they should be" in done.stdout
+    stack.wait_for(lambda survey: not leftovers(survey), "the example left something")
 
 
 def test_netstat_without_hosts_says_so_and_names_a_stranger(stack: RealStack) -> None:

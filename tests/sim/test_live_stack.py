@@ -53,7 +53,13 @@ def journey(seed: int, data: st.DataObject, *, most: int, moves: int) -> None:
     stack.ready()
     addresses = ("10.77.0.2", "fd77::2")
     flows = [
-        Flow(stack, stack.connect(addresses[i % 2], 7), data.draw(st.integers(1, most)), seed + i)
+        Flow(
+            stack,
+            stack.connect(addresses[i % 2], 7),
+            data.draw(st.integers(1, most)),
+            seed + i,
+            lazy=data.draw(st.booleans()),
+        )
         for i in range(data.draw(st.integers(1, 3)))
     ]
     for _ in range(data.draw(st.integers(0, moves))):
@@ -64,6 +70,9 @@ def journey(seed: int, data: st.DataObject, *, most: int, moves: int) -> None:
             upload(stack, flows)
     if data.draw(st.booleans()) and any(f.socket.machine is None for f in flows):
         upload(stack, flows)
+    for f in flows:
+        f.lazy = False
+        stack.act(lambda _, f=f: f.pull())
     stack.wait(lambda: all(f.done for f in flows), limit=600)
     for f in flows:
         assert not f.failed, f.socket.error

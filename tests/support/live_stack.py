@@ -113,7 +113,9 @@ class LiveStack:
 class Flow:
     """A stream to the echo service and back: what came must be what went, in order."""
 
-    def __init__(self, stack: LiveStack, socket: Socket, size: int, seed: int) -> None:
+    def __init__(self, stack: LiveStack, socket: Socket, size: int, seed: int, *, lazy: bool = False) -> None:
+        """``lazy``: reads only when :meth:`pull` is called, so that unread data moves with the connection."""
+        self.lazy = lazy
         self.stack = stack
         self.socket = socket
         self.data = random.Random(seed).randbytes(size)
@@ -126,7 +128,7 @@ class Flow:
     def _event(self, _: Socket, event: SocketEvent) -> None:
         if event is SocketEvent.FAILED:
             self.failed = True
-        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED):
+        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED) and not self.lazy:
             self.pull()
         elif event is SocketEvent.WRITABLE:
             self._push()

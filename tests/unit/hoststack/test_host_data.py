@@ -391,7 +391,7 @@ def test_a_posted_buffer_brings_as_many_bytes_as_its_list_says() -> None:
     assert mdl is not None
     assert mdl.data is None
     mdl.data = b"hello, and what lay there before"
-    posted.net_buffer_list_info[NetBufferListInfo.TcpReceiveBytesTransferred] = 5
+    posted.net_buffer_list_info[NetBufferListInfo.TcpOffloadBytesTransferred] = 5
     rig.io_complete("ProtocolTcpOffloadReceiveComplete", request, SUCCESS, lists=[posted])
     assert tcb.read() == b"hello"
 

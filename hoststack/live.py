@@ -1,0 +1,101 @@
+"""A live host of one's own: sockets through the emulated stack, connections handed to the chimney and back.
+
+::
+
+    from hoststack import LiveHost
+
+    with LiveHost.attach("myhost", addresses=["10.77.0.20/24"]) as host:
+        with host.network.connect(("10.77.0.2", 7)) as connection:
+            host.offload_connections([connection])
+            connection.sendall(b"through the chimney")
+            print(connection.recv_exactly(19))
+            host.upload_connections([connection])
+
+See ``examples/live_host.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any, Self
+
+from hoststack.api import Host, HostTimeout
+from hoststack.nethost import NetHost
+from hoststack.objects import Tcb
+from hoststack.operation import Operation
+from hoststack.runners import ProcessRunner, Runner
+from hoststack.sockets import Connection, Network
+
+__all__ = ["LiveHost"]
+
+
+class LiveHost(Host):
+    """A :class:`~hoststack.api.Host` whose driver is a :class:`~hoststack.nethost.NetHost`."""
+
+    def __init__(self, runner: Runner, *, timeout: float = 5.0) -> None:
+        super().__init__(runner, timeout=timeout)
+        self.network = Network(self.driver.stack, runner)
+
+    @classmethod
+    def attach(
+        cls,
+        name: str = "myhost",
+        endpoint: str | None = None,
+        *,
+        addresses: Iterable[IPv4Interface | IPv6Interface | str] = ("10.77.0.20/24", "fd77::20/64"),
+        gateways: Iterable[tuple[str, str]] = (),
+        bind: str = "auto",
+        timeout: float = 5.0,
+        upload_policy: Callable[[Tcb, int], bool] | None = None,
+        wait_bound: bool = True,
+        seed: int = 0,
+    ) -> Self:
+        """As :meth:`Host.attach`, and wait until the adapter is on the network.
+
+        ``addresses``: the own ones, with prefix lengths. ``gateways``: (network, gateway) pairs. ``seed``: of
+        ports and sequence numbers. Raises what :meth:`Host.attach` does, and :class:`HostTimeout` for an
+        adapter without a station address.
+        """
+        options: dict[str, Any] = {} if upload_policy is None else {"upload_policy": upload_policy}
+        driver = NetHost(name, addresses=addresses, gateways=gateways, bind=bind, seed=seed, **options)
+        runner = ProcessRunner(driver, name=name, endpoint=endpoint)
+        host = cls(runner, timeout=timeout)
+        try:
+            if wait_bound:
+                host.wait_bound()
+                if driver.interface is None:
+                    raise HostTimeout(f"the adapter of {name!r} has no station address, and so no network")
+        except BaseException:
+            runner.close()
+            raise
+        return host
+
+    @property
+    def driver(self) -> NetHost:
+        """The driver behind it, for what has no method here."""
+        driver = self.runner.driver
+        assert isinstance(driver, NetHost)
+        return driver
+
+    def offload_connections(
+        self, connections: Sequence[Connection], *, wait: bool = True, timeout: float | None = None
+    ) -> Operation:
+        """Hand connections to the chimney; those that are refused go on in the host.
+
+        Raises as :meth:`NetHost.offload_sockets`.
+        """
+        sockets = [c.socket for c in connections]
+        return self._do(lambda: self.driver.offload_sockets(sockets), wait, timeout)
+
+    def upload_connections(
+        self,
+        connections: Sequence[Connection],
+        *,
+        idle: bool = True,
+        wait: bool = True,
+        timeout: float | None = None,
+    ) -> Operation:
+        """Take connections back; they go on in the host. ``idle``: as for :meth:`Host.terminate`."""
+        sockets = [c.socket for c in connections]
+        return self._do(lambda: self.driver.upload_sockets(sockets, idle=idle), wait, timeout)

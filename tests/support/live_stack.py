@@ -101,10 +101,13 @@ class LiveStack:
         self.sim.run_until(done, limit=limit)
 
     def connect(self, address: str, port: int) -> Socket:
-        socket: Socket = self.act(lambda h: h.stack.tcp_connect((address, port)))
-        self.wait(lambda: socket.connected or socket.error is not None)
-        assert socket.error is None, socket.error
-        return socket
+        """A connection; on a wire that loses frames, also those that look for the neighbor, not at once."""
+        for _ in range(5 if self.impairments is not None else 1):
+            socket: Socket = self.act(lambda h: h.stack.tcp_connect((address, port)))
+            self.wait(lambda s=socket: s.connected or s.error is not None, limit=300)  # type: ignore[misc]
+            if socket.error is None:
+                return socket
+        raise AssertionError(socket.error)
 
     def violations(self) -> list[str]:
         return [f"{e.rule}: {e.text}" for e in self.host.events if isinstance(e, Violation)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ndisbus.tcp import challenge, congestion, persist, recovery, rtt, timers
-from ndisbus.tcp.ending import close, note
+from ndisbus.tcp.ending import close, note, progress
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.segment import FIN, Segment
 from ndisbus.tcp.states import CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, OFF, PERSIST, RETRANSMIT
@@ -74,8 +74,7 @@ def advance(m: TcpMachine, segment: Segment, acked: int, now: int) -> None:
         d.retransmit_count = d.total_rt = 0
         m.timer = OFF if ack == d.snd_max else (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
     if m.progress_at != now:
-        m.progress_at = now
-        note(m, EventKind.PROGRESS, 0)
+        progress(m, now)
     if m.snd_up is not None and (ack - m.snd_up) & 0xFFFFFFFF < 0x80000000:
         m.snd_up = None
     if acked > bytes_acked:

@@ -9,6 +9,7 @@ from ndisbus.tcp import acks, challenge, handshake, keepalive, text, timers
 from ndisbus.tcp.ending import note, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.segment import ACK, FIN, RST, SYN, URG, Segment
+from ndisbus.tcp.sequence import seq_diff
 from ndisbus.tcp.states import (
     CLOSED,
     ESTABLISHED,
@@ -112,7 +113,7 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
     flags = segment.flags
     if m.stamped and not flags & (RST | SYN) and not _timestamp_passes(m, segment, now):
         return
-    rel = ((segment.seq - d.rcv_nxt + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+    rel = seq_diff(segment.seq, d.rcv_nxt)
     window = d.rcv_wnd
     length = segment.length
     if flags & SYN and d.state is SYN_RCVD and rel == -1 and not flags & RST:
@@ -142,10 +143,8 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
     if d.state is SYN_RCVD:
         if not handshake.syn_received(m, segment, now):
             return
-        # Data that came with the SYN has moved RCV.NXT, perhaps beyond all of this segment.
-        rel = ((segment.seq + (segment.flags >> 1 & 1) - d.rcv_nxt + 0x80000000) & 0xFFFFFFFF) - 0x80000000
-        if rel + len(segment.payload) + (flags & FIN) <= 0:
-            length = 0
+        # Data that came with the SYN has moved RCV.NXT.
+        rel = seq_diff(segment.seq + (segment.flags >> 1 & 1), d.rcv_nxt)
     elif not acks.acknowledge(m, segment, rel, now):
         return
     _acceptable(m, now)
@@ -155,9 +154,6 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
         text.urgent(m, segment)
     if length:
         text.take(m, segment, rel, now)
-    if m.progress_at != now and length:
-        m.progress_at = now
-        note(m, EventKind.PROGRESS, 0)
 
 
 def _in_window(rel: int, length: int, window: int, flags: int) -> bool:

@@ -24,7 +24,21 @@ from ndisbus.tcp.states import (
 if TYPE_CHECKING:
     from ndisbus.tcp.machine import TcpMachine
 
-__all__ = ["abort", "answer_closed", "answer_listen", "close", "note", "stop_timers", "timed_out", "upload"]
+__all__ = [
+    "KEEP_ALIVE_PROBE",
+    "NOTHING",
+    "RESET",
+    "WINDOW_PROBE",
+    "abort",
+    "answer_closed",
+    "answer_listen",
+    "close",
+    "note",
+    "progress",
+    "stop_timers",
+    "timed_out",
+    "upload",
+]
 
 # What is owed to the peer beyond data and ACKs: TcpMachine.owed.
 NOTHING: Final = 0
@@ -49,6 +63,13 @@ def note(m: TcpMachine, kind: EventKind, value: int) -> None:
                 last.value += value
                 return
     events.append(TcpEvent(kind, value))
+
+
+def progress(m: TcpMachine, now: int) -> None:
+    """Something new came from the peer, or was acknowledged by it (R-NUD-04, RFC 4861 7.3.1)."""
+    if m.progress_at != now:
+        m.progress_at = now
+        note(m, EventKind.PROGRESS, 0)
 
 
 def stop_timers(m: TcpMachine) -> None:

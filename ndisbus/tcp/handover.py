@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
-from ndisbus.tcp import keepalive, options, output, recovery, rtt
+from ndisbus.tcp import congestion, keepalive, options, output, recovery, rtt
 from ndisbus.tcp.ending import NOTHING, stop_timers
 from ndisbus.tcp.segment import ACK, FIN, Segment
 from ndisbus.tcp.states import (
@@ -66,6 +66,11 @@ def take_over(m: TcpMachine, now: int) -> None:
     m.const.flags = int(m.const.flags)
     m.cached.flags = int(m.cached.flags)
     options.refresh(m)
+    if not d.c_wnd:
+        # Whoever filled the structure knew nothing of congestion: as after the handshake.
+        congestion.start(d, m.mss)
+    if d.max_snd_wnd < d.snd_wnd:
+        d.max_snd_wnd = d.snd_wnd
     m.ts_delta = delta_from(d.ts_time, now)
     m.ts_at = now - d.ts_recent_age
     m.ack_now = m.override = m.resend = m.window_owed = False

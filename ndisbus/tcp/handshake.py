@@ -10,7 +10,7 @@ from ndisbus.enums import (
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
 from ndisbus.tcp import congestion, keepalive, options, rtt, text
-from ndisbus.tcp.ending import close
+from ndisbus.tcp.ending import close, progress
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp.states import ESTABLISHED, FIN_WAIT_1, OFF, RETRANSMIT, SYN_RCVD, SYN_SENT
@@ -129,10 +129,9 @@ def establish(m: TcpMachine, segment: Segment, now: int) -> None:
         rtt.seed(d, m.settings.syn_rto)
     m.rtt_at = -1
     m.rtt_seq = d.snd_una
-    m.progress_at = now
     keepalive.start(m, now)
     m.events.append(TcpEvent(EventKind.CONNECTED))
-    m.events.append(TcpEvent(EventKind.PROGRESS))
+    progress(m, now)
     if m.closing:
         m.closing = False
         d.state = FIN_WAIT_1
@@ -160,6 +159,7 @@ def syn_sent(m: TcpMachine, segment: Segment, now: int) -> None:
         # Simultaneous open: our SYN once more, now with an ACK (RFC 9293 3.5, MUST-10).
         d.state = SYN_RCVD
         d.snd_nxt = d.snd_una
+        m.rtt_at = -1
         d.retransmit_count = d.total_rt = m.backoff = 0
         m.timer = OFF
     # Data and FIN on a SYN wait until the connection is established.

@@ -42,6 +42,7 @@ def transmit(m: TcpMachine, now: int) -> list[Segment]:
                 _data(m, now, out)
         elif m.timer[0] != PERSIST:
             persist.begin(m, now)
+    m.override = False
     if m.owed:
         _probe(m, now, out)
     if m.ack_now or windows.update_due(m, now):
@@ -118,8 +119,7 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
     remote = m.const.remote_port
     ts_val = (now + m.ts_delta) & 0xFFFFFFFF if m.stamped else None
     ts_ecr = d.ts_recent if m.stamped else 0
-    first = sent
-    new = False
+    emitted = False
     while True:
         size = length - sent
         if size > mss:
@@ -160,25 +160,22 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
         if blocks:
             segment.sack = blocks
         out.append(segment)
-        if sent >= outstanding:
-            new = True
-            if not m.stamped and m.rtt_at < 0 and not d.dup_ack_count:
-                m.rtt_at = now
-                m.rtt_seq = segment.seq
+        emitted = True
+        if sent >= outstanding and not m.stamped and m.rtt_at < 0 and not d.dup_ack_count:
+            m.rtt_at = now
+            m.rtt_seq = segment.seq
         sent += size
         if flags & FIN:
             sent += 1
             break
         if sent >= length and not fin:
             break
-    if sent == first and not new:
-        return
     d.snd_nxt = (una + sent) & 0xFFFFFFFF
     if sent > outstanding:
         d.snd_max = d.snd_nxt
-    _sent(m, now)
-    m.override = False
-    m.sws_due = NEVER
+    if emitted:
+        _sent(m, now)
+        m.sws_due = NEVER
 
 
 def _sent(m: TcpMachine, now: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ndisbus.tcp import timers
-from ndisbus.tcp.ending import note
+from ndisbus.tcp.ending import note, progress
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.reassembly import OutOfOrder
 from ndisbus.tcp.segment import FIN, Segment
@@ -34,16 +34,21 @@ def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
     payload = segment.payload
     fin = segment.flags & FIN
     if rel < 0:
+        m.ack_now = True  # it came before, or part of it
+        if rel + len(payload) + fin <= 0:
+            return
         payload = payload[-rel:]
         rel = 0
-        m.ack_now = True  # part of it came before
     room = d.rcv_wnd - rel
     if len(payload) + fin > room:
         payload = payload[: max(room, 0)]
         fin = 0
         m.ack_now = True
     size = len(payload)
+    if not size and not fin:
+        return
     if rel == 0 and m.gaps is None:
+        progress(m, now)
         if size:
             _deliver(m, payload)
             parameters = m.settings.parameters
@@ -58,11 +63,10 @@ def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
     # Out of order, or the filling of a gap: ACK at once (RFC 5681 4.2).
     m.ack_now = True
     if m.gaps is None:
-        if not size and not fin:
-            return
         m.gaps = OutOfOrder()
     seq = (d.rcv_nxt + rel) & 0xFFFFFFFF
-    m.gaps.insert(seq, payload, bool(fin), d.rcv_nxt, (d.rcv_nxt + d.rcv_wnd) & 0xFFFFFFFF)
+    if m.gaps.insert(seq, payload, bool(fin), d.rcv_nxt, (d.rcv_nxt + d.rcv_wnd) & 0xFFFFFFFF) or not rel:
+        progress(m, now)
     if rel == 0:
         before = d.rcv_nxt
         take_gaps(m, now)

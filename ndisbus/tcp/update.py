@@ -12,7 +12,7 @@ from ndisbus.enums import (
     TCP_FLAG_UPDATE_RCV_WND,
 )
 from ndisbus.state_tcp import TcpOffloadStateCached
-from ndisbus.tcp import congestion, keepalive, options, windows
+from ndisbus.tcp import keepalive, options, windows
 from ndisbus.tcp.states import KEEP_ALIVE, OFF, SYN_RCVD, SYN_SENT
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def path_changed(m: TcpMachine, now: int) -> None:
     before = m.mss
     options.refresh(m)
     d = m.delegated
-    if d.state is SYN_SENT or d.state is SYN_RCVD or m.mss >= before:
+    if d.state is SYN_SENT or d.state is SYN_RCVD:
         return
-    if d.snd_una != d.snd_max and d.snd_wnd:
-        # Not congestion: CWnd stays, as the RFC's step back for a loss would be unjust (RFC 1191 6.4).
+    if d.c_wnd < m.mss:
+        d.c_wnd = m.mss  # a segment can always be sent
+    if m.mss < before and d.snd_una != d.snd_max and d.snd_wnd:
+        # No sign of congestion: CWnd stays (RFC 1191 6.4).
         d.snd_nxt = d.snd_una
         d.dup_ack_count = 0
         m.recover = d.snd_max
         m.resend = False
         m.rtt_at = -1
-    if d.c_wnd < m.mss:
-        d.c_wnd = congestion.initial_window(m.mss)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":  # as a script, only the folder of the script is on the path
     sys.path.insert(0, str(ROOT))
 
+import psutil  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
@@ -49,7 +48,7 @@ _MOST_GROWTH: Final = 32 << 20
 
 @dataclass
 class Batch:
-    """What a process found in one batch, and its greatest size so far (bytes)."""
+    """What a process found in one batch, and its size (bytes) afterwards."""
 
     findings: Findings = field(default_factory=Findings)
     pid_size: tuple[int, int] = (0, 0)
@@ -63,8 +62,9 @@ def play(first: int, count: int) -> Batch:
             attack(seed, batch.findings)
         except Exception as error:  # whatever it is, it is a finding, and the other attacks go on
             batch.findings.failures.append(f"attack {seed}: {type(error).__name__}: {error}")
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    batch.pid_size = (os.getpid(), size)
+    # Not the greatest size so far: that begins with what the parent had.
+    process = psutil.Process()
+    batch.pid_size = (process.pid, process.memory_info().rss)
     return batch
 
 

@@ -99,6 +99,7 @@ TestReceiveModel = ReceiveModel.TestCase
 TestReceiveModel.settings = _few
 
 
+@settings(deadline=None)
 @given(st.lists(chunks))
 def test_a_buffer_made_from_the_pieces_of_another_is_the_same(pieces: list[bytes]) -> None:
     send = SendBuffer(pieces)

@@ -97,6 +97,7 @@ def test_like_a_map_of_bytes(base: int, steps: list[tuple[str, int, int, bool, i
         assert bool(held) is bool(model.bytes or model.fin is not None)
 
 
+@settings(deadline=None)
 @given(bases, st.lists(st.tuples(st.integers(1, 80), st.integers(1, 20)), min_size=1, max_size=12))
 @example(2**32 - 10, [(5, 3), (20, 4), (12, 3), (9, 2)])
 def test_the_block_of_the_latest_arrival_comes_first(base: int, arrivals: list[tuple[int, int]]) -> None:

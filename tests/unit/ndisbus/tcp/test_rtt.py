@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndisbus.state_tcp import TcpOffloadStateDelegated, rtt_var_to_ticks, srtt_to_ticks
@@ -38,6 +38,7 @@ def test_the_first_sample_and_the_second() -> None:
     assert rtt.rto(d, SETTINGS) == 410 + 4 * 170
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=200))
 def test_whole_ticks_follow_the_real_numbers(samples: list[int]) -> None:
     """RFC 6298 (2.3): what rounding adds never exceeds a few ticks."""
@@ -54,6 +55,7 @@ def test_whole_ticks_follow_the_real_numbers(samples: list[int]) -> None:
         assert abs(rtt_var_to_ticks(d.rtt_var) - rttvar) < 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 2**33), min_size=1, max_size=60))
 def test_any_samples_stay_in_their_ushorts(samples: list[int]) -> None:
     d = state()

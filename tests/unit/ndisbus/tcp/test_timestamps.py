@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ndisbus.tcp.sequence import seq_diff
@@ -84,6 +84,7 @@ def test_second_worked_table() -> None:
     assert target.gets(350) == 5
 
 
+@settings(deadline=None)
 @given(words, words, st.lists(st.tuples(st.integers(0, 2**20), words), max_size=20))
 def test_timestamps_keep_growing_however_the_clocks_differ(
     clock: int, delta: int, hand_overs: list[tuple[int, int]]
@@ -101,6 +102,7 @@ def test_timestamps_keep_growing_however_the_clocks_differ(
         side = other
 
 
+@settings(deadline=None)
 @given(words, words, st.integers(0, 2**31 - 1))
 def test_a_round_trip_is_the_ticks_since_the_timestamp_was_sent(clock: int, delta: int, passed: int) -> None:
     """R-TS-06, modulo 2**32."""

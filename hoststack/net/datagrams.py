@@ -57,6 +57,7 @@ def receive_ipv4(
             receive_ipv4(stack, interface, whole, source_mac, group, now)
         return
     protocol = header.protocol
+    stack.tallies[4].ip.in_delivers += 1
     if protocol == tcp.PROTOCOL:
         _tcp(stack, interface, source, destination, payload, unicast, now)
     elif protocol == icmp.PROTOCOL:
@@ -125,6 +126,7 @@ def receive_ipv6(
         return
     protocol = upper.protocol
     payload = packet[upper.offset :]
+    stack.tallies[6].ip.in_delivers += 1
     if source == _UNSPECIFIED_6 and protocol != icmpv6.PROTOCOL:
         stack.count("ipv6: bad source")
     elif protocol == tcp.PROTOCOL:
@@ -173,6 +175,7 @@ def _tcp(
         stack.count("tcp: not unicast")  # RFC 9293 3.9.2.3 (MUST-57)
         return
     segment = tcp.parse_segment(payload, pseudo_header(source, destination, tcp.PROTOCOL))
+    stack.tallies[4 if len(source) == 4 else 6].tcp.in_segments += 1
     stack.transport.arrived(source, destination, segment, payload, now)
 
 

@@ -67,6 +67,7 @@ def attach(socket: Socket, now: float) -> None:
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine = machine
+    socket.high = tcb.delegated.snd_max
     if machine.state in _PEER_CLOSED:
         tcb.peer_closed = True
     if socket.shut:

@@ -40,8 +40,10 @@ def send(
         stack.count("output: too long")
         return False
     route = stack.routes.lookup(destination)
+    tally = stack.tallies[4 if len(destination) == 4 else 6]
     if route is None:
         stack.count("output: no route")
+        tally.ip.out_no_routes += 1
         return False
     interface = route.interface
     way = stack.paths.find(source, destination)
@@ -58,12 +60,15 @@ def send(
     if len(packet) > mtu:
         if dont_fragment:
             stack.count("output: needs fragmentation")
+            tally.ip.out_discards += 1
             return False
         number = stack.identification.next_v6() if len(destination) == 16 else 0
         packets = fragments.fragment(packet, mtu, number)
     hop = stack.neighbors.get(interface, route.next_hop(destination))
     frame_header = stack.ethernet(interface, _NO_MAC, ethertype)
+    tally.ip.out_requests += 1
     for piece in packets:
+        tally.ip.out_octets += len(piece)
         hop.output(frame_header + piece, source, stack.now)
     stack.soon()
     return True

@@ -35,11 +35,13 @@ def plateau(size: int) -> int:
 class Way(Timed):
     """A path, and what the stack keeps beside it. ``path`` is the object that can be offloaded."""
 
-    __slots__ = ("expires", "hop", "path", "table", "users")
+    __slots__ = ("expires", "hop", "path", "table", "tally", "users")
 
     def __init__(self, table: PathTable, hop: NeighborEntry, source: bytes, destination: bytes) -> None:
         self.queued = None
         self.table = table
+        #: The counters of its IP version.
+        self.tally = table.stack.tallies[4 if len(source) == 4 else 6]
         self.hop = hop
         self.path = Path(
             hop.neighbor,

@@ -17,6 +17,7 @@ from hoststack.net.errors import (
     SocketError,
     Unreachable,
 )
+from hoststack.net.tally import segments_out
 from hoststack.net.timers import Timed
 from ndisbus.enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Socket", "SocketEvent"]
 
+_TAGGED: Final = b"\x81\x00"
 _OPENING: Final = (State.TcpConnectionSynSent, State.TcpConnectionSynRcvd)
 
 
@@ -66,6 +68,7 @@ class Socket(Timed):
         "connected",
         "context",
         "error",
+        "high",
         "key",
         "listener",
         "machine",
@@ -96,6 +99,8 @@ class Socket(Timed):
         self.tcb = tcb
         self.way = way
         self.machine: TcpMachine | None = machine
+        #: One beyond the highest sequence number that was sent, to tell retransmissions in the statistics.
+        self.high = tcb.delegated.snd_una
         self.options = options
         self.builder: FrameBuilder | None = None
         self.listener: Listener | None = None
@@ -295,12 +300,17 @@ class Socket(Timed):
         if builder is None:
             builder = self.builder = self.transport.frame_builder(self)
         hop = self.way.hop
+        frames = builder.frames(segments)
+        if not frames:
+            return
+        header = 14 if frames[0][12:14] != _TAGGED else 18
+        self.high = segments_out(self.way.tally, segments, frames, header, self.high)
         if hop.ready(now):
-            hop.interface.out += builder.frames(segments)
+            hop.interface.out += frames
         else:
             source = self.tcb.path.const.source_address
-            for segment in segments:
-                hop.hold(builder.frame(segment), source, now)
+            for frame in frames:
+                hop.hold(frame, source, now)
 
     def _event(self, event: TcpEvent, now: float) -> bool:
         """Handle one event of the machine; whether the machine is done."""

@@ -29,11 +29,13 @@ from hoststack.net.neighbors import NeighborCache
 from hoststack.net.options import DEFAULT_OPTIONS
 from hoststack.net.paths import PathTable
 from hoststack.net.routes import Route, RoutingTable
+from hoststack.net.tally import Tally
 from hoststack.net.timers import Timed, TimerQueue
 from hoststack.net.transport import Transport
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net.ethernet import ETHERTYPE_ARP, EthernetHeader, is_group
 from ndisbus.net.identification import IpIdentification
+from ndisbus.net.malformed import TRUNCATED
 from ndisbus.net.peek import connection_key, peek
 from ndisbus.net.reassembly import Reassembler
 from ndisbus.net.tcp import PROTOCOL as TCP
@@ -93,6 +95,8 @@ class NetStack:
         self.now = now
         #: How often what happened that is worth counting: packets dropped, by reason, and the like.
         self.counters: Counter[str] = Counter()
+        #: What management reports, by IP version.
+        self.tallies = {4: Tally(), 6: Tally()}
         self.interfaces: dict[str, Interface] = {}
         self.local_addresses: dict[bytes, Interface] = {}
         self.routes = RoutingTable()
@@ -170,6 +174,7 @@ class NetStack:
         accepts = interface.accepts
         vlan = interface.vlan_id
         tick = transport.tick
+        tallies = self.tallies
         for frame in frames:
             try:
                 info = peek(frame)
@@ -179,12 +184,20 @@ class NetStack:
                 if vlan and info.vlan != vlan:
                     self.count("ethernet: other VLAN")
                     continue
+                tally = tallies.get(info.version)
+                if tally is not None:
+                    ip = tally.ip
+                    ip.in_receives += 1
+                    ip.in_octets += info.end - info.l3
                 if info.protocol == TCP and not info.fragment and not info.options:
                     socket = sockets.get(info.key)
                     if socket is not None and socket.listener is None and socket.machine is not None:
                         machine = socket.machine
                         segment = parse_frame(frame, info)
                         if not segment.flags & SYN:
+                            if tally is not None:
+                                tally.ip.in_delivers += 1
+                                tally.tcp.in_segments += 1
                             if machine.ack_now and machine.gaps is not None:
                                 # Out of order: an ACK for each, as the peer counts them (RFC 5681 3.2).
                                 socket.output(machine.transmit(tick), now)
@@ -196,7 +209,23 @@ class NetStack:
                 self._receive(interface, frame, info, now)
             except DecodeError as e:
                 self.count(str(e))
+                self._malformed(frame, e)
         self.flush()
+
+    def _malformed(self, frame: bytes, error: DecodeError) -> None:
+        """Count what is no whole packet or segment where management looks for it (R-STAT-05, R-STAT-08)."""
+        version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(frame[12:14])
+        if version is None:
+            return
+        tally = self.tallies[version]
+        if error.where == "tcp":
+            tally.tcp.in_segments += 1
+            tally.tcp.in_errors += 1
+        elif error.where in ("ipv4", "ipv6"):
+            if error.detail == TRUNCATED:
+                tally.ip.in_truncated_packets += 1
+            else:
+                tally.ip.in_header_errors += 1
 
     def _receive(self, interface: Interface, frame: bytes, info: FrameInfo, now: float) -> None:
         """A frame off the hot path."""

@@ -185,6 +185,9 @@ class Transport:
             return
         size = (len(key) - 4) // 2
         remote, local = key[:size], key[size : 2 * size]
+        counters = self.stack.tallies[4 if size == 4 else 6].tcp
+        counters.out_segments += 1
+        counters.out_resets += bool(segment.flags & RST)
         payload = tcp.build(segment, pseudo_header(local, remote, tcp.PROTOCOL))
         output.send(self.stack, local, remote, tcp.PROTOCOL, payload, dont_fragment=True)
 

@@ -1,4 +1,4 @@
-"""Two stacks while the network changes around them: narrow paths, other routes, neighbors that come and go."""
+"""Two stacks while the network changes around them: narrow paths, other routes, neighbors that vanish."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Final
 
-from hoststack import packets
+from hoststack import packets, statistics
 from hoststack.driver import HostDriver
 from hoststack.events import (
     Bound,
@@ -31,14 +31,14 @@ from hoststack.net.stack import NetStack
 from hoststack.netstat import connections
 from hoststack.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.reachability import Doubts
-from ndisbus.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.enums import Oid, TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.tcp.settings import TcpSettings
 
 if TYPE_CHECKING:
     from hoststack.operation import Operation
     from ndisbus.blocklist import BlockList
-    from ndisbus.structures import NdisTcpConnectionOffloadParameters
+    from ndisbus.structures import NdisTcpConnectionOffloadParameters, Struct
 
 __all__ = ["NetHost"]
 
@@ -106,6 +106,9 @@ class NetHost(HostDriver):
         self.away: dict[Tcb, Socket] = {}
         #: Bytes that nobody has read and that go down with their connection.
         self.buffered: dict[Tcb, int] = {}
+        #: The target's counters, by OID, as they were last read.
+        self.offload_stats: dict[Oid, Struct] = {}
+        self.offload_stats_read = 0
         #: Objects whose cached state is to be passed down as soon as that is possible.
         self.news: dict[StateObject, None] = {}
         self.doubts = Doubts(self)
@@ -127,21 +130,31 @@ class NetHost(HostDriver):
             raise LocalProtocolError(f"{wrong[0]!r} is not served by the host", rule="R-INIT-02")
         now = self.ndis.now()
         self.stack.advance(now)
-        for s in sockets:
-            s.detach(now)
-            self.away[s.tcb] = s
-            if s.tcb.receive_buffer:
-                self.buffered[s.tcb] = len(s.tcb.receive_buffer)
-        self.stack.flush()  # the last acknowledgments go ahead of the initiate
+        gone: list[Socket] = []
         try:
+            for s in sockets:
+                s.detach(now)
+                gone.append(s)
+                self.away[s.tcb] = s
+                if s.tcb.receive_buffer:
+                    self.buffered[s.tcb] = len(s.tcb.receive_buffer)
+            self.stack.flush()  # the last acknowledgments go ahead of the initiate
             operation = self.offload([s.tcb for s in sockets])
         except ChimneyError:
-            for s in sockets:
+            for s in gone:
                 del self.away[s.tcb]
                 self.buffered.pop(s.tcb, None)
                 s.attach(now)
             raise
         return operation
+
+    def ask_statistics(self) -> Operation:
+        """Read the target's counters, so that :meth:`statistics` has them as they are now (R-STAT-09)."""
+        return self.compose("statistics", statistics.ask(self))
+
+    def statistics(self) -> dict[str, dict[str, int]]:
+        """IP and TCP counters of both versions: the host's own, and the target's as last read (R-STAT-09)."""
+        return statistics.totals(self)
 
     def upload_sockets(self, sockets: Sequence[Socket], *, idle: bool = False) -> Operation:
         """Take connections back; they go on in the host. See :meth:`HostDriver.terminate`."""
@@ -321,9 +334,21 @@ class NetHost(HostDriver):
         }
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """``netstat``: the connections (:mod:`hoststack.netstat`)."""
+        """``netstat``: the connections (:mod:`hoststack.netstat`) and statistics; ``refresh``: read these anew.
+
+        ``Read`` tells how often the target's counters were read.
+        """
+        if command == "refresh":
+            if self.binding is not None:
+                self.ask_statistics()
+            return {"Read": self.offload_stats_read, "Asked": self.binding is not None}
         if command == "netstat":
-            return {"Connections": connections(self.stack), "Counters": dict(self.stack.counters)}
+            return {
+                "Connections": connections(self.stack),
+                "Counters": dict(self.stack.counters),
+                "Statistics": self.statistics(),
+                "Read": self.offload_stats_read,
+            }
         return super().control(command, arguments)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any, Final
 
 import click
@@ -16,6 +17,8 @@ from ndisbus.errors import BusUnavailable, ChimneyError
 __all__ = ["netstat_command"]
 
 _ABSENT: Final = 69
+#: How long a target's counters are waited for (seconds); after that they are shown as they were.
+_PATIENCE: Final = 2.0
 
 
 @click.command("netstat")
@@ -23,7 +26,12 @@ _ABSENT: Final = 69
 @click.option(
     "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
 )
-@click.option("-s", "--statistics", is_flag=True, help="Also what the stacks count.")
+@click.option(
+    "-s",
+    "--statistics",
+    is_flag=True,
+    help="Also statistics, host and target together, and what was dropped.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics: bool, as_json: bool) -> None:
     """Show connections, and where each is served: InHost, Offloading, Offloaded or Uploading.
@@ -33,7 +41,7 @@ def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics:
     """
     try:
         with ControlClient(endpoint) as client:
-            answers = _ask(client, hosts)
+            answers = _ask(client, hosts, fresh=statistics)
     except BusUnavailable as e:
         click.echo(f"hoststack: {e}", err=True)
         sys.exit(_ABSENT)
@@ -48,13 +56,17 @@ def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics:
         console.print(f"[bold]{name}[/bold]: {len(answer['Connections'])} connections")
         console.print(table(answer["Connections"]))
         if statistics:
+            for title, counters in answer["Statistics"].items():
+                console.print(f"[bold]{title}[/bold]")
+                for what, count in counters.items():
+                    console.print(f"  {count:>12} {what}")
             for what, count in sorted(answer["Counters"].items()):
                 console.print(f"  {count:>10} {what}")
     if not answers:
         console.print("no host on the bus has a network stack")
 
 
-def _ask(client: ControlClient, hosts: tuple[str, ...]) -> dict[str, Any]:
+def _ask(client: ControlClient, hosts: tuple[str, ...], *, fresh: bool) -> dict[str, Any]:
     names = hosts
     if not hosts:
         ps = client.request("ps", {}, command="netstat")
@@ -62,10 +74,24 @@ def _ask(client: ControlClient, hosts: tuple[str, ...]) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for name in names:
         try:
-            request = {"Name": name, "Command": "netstat", "Arguments": {}}
-            answers[name] = client.request("driver", request, command="netstat")
+            answers[name] = _of_host(client, name, fresh=fresh)
         except Refused:
             if hosts:
                 raise
             # A host without a stack of its own, or one that went away meanwhile.
     return answers
+
+
+def _of_host(client: ControlClient, name: str, *, fresh: bool) -> Any:
+    """What one host says; ``fresh``: once it has read its target's counters anew, unless that takes long."""
+
+    def ask(command: str) -> Any:
+        request = {"Name": name, "Command": command, "Arguments": {}}
+        return client.request("driver", request, command="netstat")
+
+    begun = ask("refresh") if fresh else {"Asked": False}
+    until = time.monotonic() + _PATIENCE
+    while True:
+        answer = ask("netstat")
+        if not begun["Asked"] or answer["Read"] > begun["Read"] or time.monotonic() > until:
+            return answer

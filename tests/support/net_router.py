@@ -1,7 +1,7 @@
 """A router between a segment and the world behind it, for tests: forwards, narrows, redirects, complains.
 
-It is a station of a :class:`tests.support.net_world.NetWorld`, at 10.77.0.254 and fd77::fe. Hosts behind it are
-on the same segment, with addresses of other networks, and have it as their gateway.
+It is a station of a :class:`tests.support.net_world.NetWorld`, at 10.77.0.254 and fd77::fe. Hosts behind
+it are on the same segment, with addresses of other networks, and have it as their gateway.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ndisbus.errors import DecodeError
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import FrameInfo, connection_key, peek
@@ -46,8 +47,11 @@ class Far:
         """What has arrived since; it is recorded as well."""
         new = []
         for frame in self.link.receive(now):
-            info = peek(frame)
-            segment = parse_frame(frame, info) if info.protocol == 6 and not info.fragment else None
+            try:
+                info = peek(frame)
+                segment = parse_frame(frame, info) if info.protocol == 6 and not info.fragment else None
+            except DecodeError:
+                continue  # the wire did that
             new.append((frame, info, segment))
         self.heard += new
         return new

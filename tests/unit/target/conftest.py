@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -480,11 +480,19 @@ class Harness:
 class Wired(Harness):
     """A harness whose first adapter is on a wire in memory; ``far`` is the other station on it."""
 
-    def __init__(self, config: TargetConfig | None = None, *, mtu: int = 1500, **kw: Any) -> None:
+    def __init__(
+        self,
+        config: TargetConfig | None = None,
+        *,
+        mtu: int = 1500,
+        link: Callable[[Any], Any] = lambda link: link,
+        **kw: Any,
+    ) -> None:
+        """``link`` wraps the target's link."""
         self.segment = MemorySegment(mtu=mtu)
         self.nic = self.segment.station("nic")
         self.far = Far(self.segment.station("far"))
-        super().__init__(config, wires=[self.nic], **kw)
+        super().__init__(config, wires=[link(self.nic)], **kw)
         # The segment learns where either station is.
         self.far.send(b"\xff" * 6 + FAR_MAC + b"\x88\xb5hello")
         self.port.on_timer(self.now)

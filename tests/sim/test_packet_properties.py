@@ -231,13 +231,13 @@ def test_without_trouble_every_frame_arrives_in_its_order(ims: int) -> None:
     assert stack.host(0).facts["MtuSize"] == 1500
 
 
-@pytest.mark.parametrize("ims", [0, 1, 2])
-@pytest.mark.parametrize("victim", ["nic", "im0", "host0", "bus"])
+@pytest.mark.parametrize(
+    ("victim", "ims"),
+    [(v, n) for v in ("nic", "im0", "host0", "bus") for n in (0, 1, 2) if n or v != "im0"],
+)
 def test_a_death_with_frames_in_flight_both_ways(victim: str, ims: int) -> None:
     """Sends are aborted at once, not when the dead driver is back; what was indicated goes home."""
     stack = Stack(3, ims)
-    if victim == "im0" and not ims:
-        return
     stack.ready()
     for i in range(3):
         stack.sim.act(f"host{i}", lambda h: h.transmit(stack.frames()))

@@ -8,7 +8,7 @@ import pytest
 
 from hoststack import packets
 from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.errors import LocalProtocolError
+from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.status import NdisStatus
 from tests.support.host_rig import BINDING_HANDLE, Rig
 
@@ -173,3 +173,34 @@ def test_a_send_whose_completion_a_fault_took_away_ends_with_the_binding(rig: Ri
     rig.receive("ProtocolCloseAdapterCompleteEx", rig.context)
     assert counters(rig) == (0, 0, 0, 3)
     assert rig.port.sent_nbls == {}
+
+
+def test_a_completion_that_a_fault_held_back_too_long_is_nobodys(rig: Rig) -> None:
+    """The binding was closed meanwhile, and the send given up with it."""
+    transmit(rig, FRAMES)
+    columns, _ = sent(rig)
+    context = rig.context
+    rig.act(lambda host: host.ndis.close_adapter_ex(host.binding.handle))
+    rig.take("NdisCloseAdapterEx")
+    rig.answer(0)
+    rig.receive("ProtocolCloseAdapterCompleteEx", context)
+    late = {"NetBufferList": columns["NetBufferList"], "SourceHandle": BINDING_HANDLE, "Status": [0] * 3}
+    rig.receive("ProtocolSendNetBufferListsComplete", context, late, 0)
+    assert counters(rig) == (0, 0, 0, 3)
+    assert rig.violations() == []
+
+
+def test_a_completion_while_the_binding_is_closing_counts(rig: Rig) -> None:
+    """Closing waits for it."""
+    transmit(rig, FRAMES)
+    columns, _ = sent(rig)
+    rig.act(lambda host: host.ndis.close_adapter_ex(host.binding.handle))
+    rig.take("NdisCloseAdapterEx")
+    rig.answer(0)
+    complete(rig, columns["NetBufferList"])
+    assert counters(rig) == (0, 3, 0, 0)
+
+
+def test_a_completion_of_what_was_not_sent_stops_the_driver(rig: Rig) -> None:
+    with pytest.raises(RemoteProtocolError, match="not outstanding"):
+        complete(rig, [0x99])

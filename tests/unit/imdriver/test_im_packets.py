@@ -148,6 +148,17 @@ def test_lists_of_an_adapter_that_is_gone_are_returned_to_nobody(bench: Any) -> 
     assert entries(bench) == (0, 0)
 
 
+def test_frames_that_come_through_a_closed_binding_are_nobodys(bench: Any) -> None:
+    """A fault held them back until the driver was bound anew; NDIS has returned them by then."""
+    old = bench.binding_context
+    bench.close(bench.binding)
+    bench.bind()
+    assert bench.binding_context != old
+    args = old, packed(0x77), 0, 3, 0
+    assert bench.tell("ProtocolReceiveNetBufferLists", *args, frames=[FRAMES]) == []
+    assert entries(bench) == (0, 0)
+
+
 def test_a_detached_driver_keeps_nothing(bench: Any) -> None:
     send(bench)
     indicate(bench)

@@ -15,6 +15,7 @@ from ndisbus.nbl import make_net_buffer_list
 from ndisbus.nblchain import Attachments, NblChain
 from ndisbus.sim import Simulation
 from ndisbus.status import NdisStatus
+from tests.support.packet_drivers import PacketHost, PacketNic
 from tests.support.toy_drivers import ToyHost, ToyTarget
 
 FAILURE, ABORTED = int(NdisStatus.FAILURE), int(NdisStatus.REQUEST_ABORTED)
@@ -332,3 +333,37 @@ def test_a_driver_without_a_handler_for_it_is_not_asked() -> None:
     sim.run_for(1)
     sim.kill_bus()
     assert not sim.processes["mute"].port.attached
+
+
+class Stubborn(PacketHost):
+    """Sends each frame a second time if it was not sent."""
+
+    def __init__(self) -> None:
+        super().__init__("host", "nic0")
+        self.again = 2
+
+    def protocol_send_net_buffer_lists_complete(
+        self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
+    ) -> None:
+        super().protocol_send_net_buffer_lists_complete(protocol_binding_context, chain, send_complete_flags)
+        if any(chain.statuses or ()) and self.again:
+            self.again -= 1
+            self.transmit([b"once more"])
+
+
+def test_frames_in_flight_are_aborted_once_and_so_are_those_sent_meanwhile() -> None:
+    sim = Simulation(1, CoreConfig(), shuffle=False)
+    sim.start("host", Stubborn)
+    sim.start("nic", PacketNic)
+    host, nic = sim.driver("host"), sim.driver("nic")
+    sim.run_until(lambda: host.binding is not None)
+    sim.act("host", lambda h: h.transmit([b"a frame", b"and another"]))
+    sim.act("nic", lambda n: n.indicate([b"from the wire"]))
+    sim.run_for(0.1)
+    assert (len(nic.pending), len(host.kept)) == (2, 1)
+    sim.kill_bus()
+    assert host.statuses == [int(NdisStatus.SEND_ABORTED)] * 4
+    assert (host.sends, host.kept, nic.pending, nic.lent) == (set(), {}, {}, set())
+    for name in ("host", "nic"):
+        port = sim.processes[name].port
+        assert (port.sent_nbls, port.bindings, port.opened, port.adapters) == ({}, {}, {}, {})

@@ -334,7 +334,7 @@ class NetHost(HostDriver):
         }
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """``netstat``: the connections (:mod:`hoststack.netstat`) and statistics; ``refresh``: read these anew.
+        """``netstat``: connections (:mod:`hoststack.netstat`) and statistics; ``refresh``: read these anew.
 
         ``Read`` tells how often the target's counters were read.
         """

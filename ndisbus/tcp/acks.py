@@ -86,6 +86,9 @@ def _measure(m: TcpMachine, segment: Segment, now: int) -> None:
     if not 0 < (segment.ack - m.rtt_seq) & 0xFFFFFFFF < 0x80000000:
         return
     d = m.delegated
+    if 0 < (segment.ack - m.recover) & 0xFFFFFFFF < 0x80000000:
+        # Passed: kept close behind, so that it never lies ahead again when the numbers come round.
+        m.recover = (segment.ack - 1) & 0xFFFFFFFF
     if m.stamped:
         if segment.ts_val is not None:
             measured = round_trip(now, m.ts_delta, segment.ts_ecr)

@@ -314,7 +314,10 @@ class TcpMachine:
         handover.write_back(self, now)
 
     def hand_over(self, now: int) -> Handover:
-        """Give the connection away: the structures are complete, and this machine does nothing any more."""
+        """Give the connection away: the structures are complete, and this machine does nothing any more.
+
+        Take its ``events`` first: they are not handed over.
+        """
         return handover.hand_over(self, now)
 
     def accepts_reuse(self, syn: Segment) -> bool:

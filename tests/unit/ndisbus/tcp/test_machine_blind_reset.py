@@ -251,7 +251,7 @@ def test_normal_keepalive_resumes() -> None:
 
 
 def test_the_target_never_answers_with_an_rst() -> None:
-    """R-DISC-03: an abortive disconnect is the only occasion."""
+    """R-DISC-03: an abortive disconnect is the only occasion; R-STATE-17: with a timestamp."""
     for state in (*OPEN_STATES, TIME_WAIT):
         end = Endpoint.in_state(state, offloaded=True)
         for flags in ("R", "S", "SA", "A", "FA", "RA", "UA", ""):
@@ -260,6 +260,9 @@ def test_the_target_never_answers_with_an_rst() -> None:
                     end.gets(flags, seq=seq, ack=ack, size=3)
                     end.wait(50)
         assert not [s for s in end.drop_sent() if s.segment.flags & 4]
-    end = target_end()
-    end.abort()
-    end.expect_reset()
+    for state in (ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT):
+        end = Endpoint.in_state(state, offloaded=True, timestamps=True)
+        end.abort()
+        assert end.expect_reset().ts_val is not None
+        end.expect_nothing()
+        assert end.state is CLOSED

@@ -25,6 +25,7 @@ from ndisbus.state import (
     TcpOffloadStateDelegated,
 )
 from ndisbus.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.wire.link import Link
 from target.config import TargetConfig
 from target.driver import TargetDriver
 from tools.torture_stack import leftovers
@@ -87,7 +88,9 @@ class Stack:
         ims: int = 1,
         config: CoreConfig | None = None,
         target: TargetConfig | None = None,
+        wire: Link | None = None,
     ) -> None:
+        """``wire``: what the target's adapter is plugged into; it outlives the target's process."""
         self.rng = random.Random(seed)
         self.sim = Simulation(seed, config)
         self.target_config = target or TargetConfig()
@@ -105,7 +108,7 @@ class Stack:
         self.hosts = [f"host{i}" for i in range(hosts)]
         for name, adapter in zip(self.hosts, self.top, strict=True):
             self.sim.start(name, lambda name=name, adapter=adapter: HostDriver(name, bind=adapter))
-        self.sim.start("target", lambda: TargetDriver(self.target_config))
+        self.sim.start("target", lambda: TargetDriver(self.target_config, [wire]))
         self.operations: list[Operation] = []
 
     def host(self, name: str = "host0") -> HostDriver:

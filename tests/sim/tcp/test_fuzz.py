@@ -22,10 +22,10 @@ from tests.support.tcp_victim import STATES, Broken, Victim
 def test_mutated_segments_in_every_state() -> None:
     """A short version of ``python tools/tcp_fuzz.py``."""
     findings = Findings()
-    for seed in range(100):
+    for seed in range(80):
         attack(seed, findings, steps=120)
     assert all(findings.segments[state] > 50 for state in STATES)
-    assert findings.healed > 30
+    assert findings.healed > 25
 
 
 numbers = st.integers(-70_000, 70_000) | st.sampled_from([0, 0, 0, 1, -1, 1 << 31, -(1 << 31), 1 << 30])
@@ -74,7 +74,7 @@ def _segment(victim: Victim, fields: dict[str, Any]) -> Segment:
     return segment
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(STATES),
     st.integers(0, 2**16),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ndisbus.enums import NetBufferListInfo, TcpOffloadConnectionState
+from ndisbus.nbl import advance
 from ndisbus.net.tcp import build
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisTcpConnectionOffloadParameters
@@ -493,3 +494,67 @@ def test_a_forwarded_segment_with_urgent_data_stays_the_hosts(w: Any) -> None:
     w.post("forward", t, a, b)
     assert w.events() == [(t.handle.address, RETRIEVE, URGENT_DATA)]
     assert w.completions("forward") == [(x.address, "UPLOAD_IN_PROGRESS") for x in (a, b)]
+
+
+# -- requests in unusual shapes ----------------------------------------------------------------
+
+
+def test_r_recv_07_completions_need_not_match_posts(w: Any) -> None:
+    """R-RECV-07: requests of one post in two calls, requests of two posts in one."""
+    t = w.live()
+    peer = Peer(w, t)
+    a, b, c = w.nbl(bytes(1)), w.nbl(bytes(1)), w.nbl(bytes(1))
+    w.post("receive", t, a, b)
+    w.post("receive", t, c)
+    peer.data(b"1")
+    assert [r[0] for r in received(w)] == [a.address]
+    peer.data(b"23")
+    assert len(w.take("NdisTcpOffloadReceiveComplete")) == 1
+    assert w.inspect()["posted_receives"] == 0
+
+
+def test_r_recv_09_bytes_of_an_aborted_request_count(w: Any) -> None:
+    """R-RECV-09: what was placed before the RST is there."""
+    t = w.live()
+    a = w.nbl(bytes(9))
+    w.post("receive", t, a)
+    Peer(w, t).data(b"0123")
+    w.say(t, RST, 5004, 0)
+    [(_, wire)] = w.take("NdisTcpOffloadReceiveComplete")
+    assert [NdisStatus(s).name for s in wire["Status"]] == ["REQUEST_ABORTED"]
+    assert wire["NetBufferLists"][0][0]["NetBufferListInfo"]["TcpOffloadBytesTransferred"] == 4
+
+
+def test_r_recv_17_a_partly_filled_non_push_request_is_filled_further(w: Any) -> None:
+    """R-RECV-17: behind its data start, which has moved past what is in it."""
+    t = w.live()
+    a = w.nbl(b"old...")
+    a.net_buffer_list_info[NO_PUSH] = 1
+    a.net_buffer_list_info[int(NetBufferListInfo.TcpReceiveBytesTransferred)] = 3
+    advance(a.first_net_buffer, 3)
+    w.post("receive", t, a)
+    Peer(w, t).data(b"new")
+    assert received(w) == [(a.address, "SUCCESS", b"oldnew")]
+
+
+def test_r_dis_41_a_receive_return_succeeds_during_an_upload(w: Any) -> None:
+    """R-DIS-41, R-IND-12: it has neither a completion nor a failing result."""
+    t = w.live()
+    Peer(w, t).data(b"x")
+    w.answer()
+    w.control("indicate", {"reason": "UploadRequested"})
+    w.take()
+    w.receive(
+        "MiniportTcpOffloadReceiveReturn", [w.ctx, {"NetBufferList": w.last_indication["NetBufferList"]}]
+    )
+    assert w.take() == []
+    assert w.inspect()["nbls_outstanding"] == 0
+
+
+def test_r_dis_06_the_refusal_is_data_not_accepted(w: Any) -> None:
+    """R-DIS-06: NDIS_STATUS_OFFLOAD_DATA_NOT_ACCEPTED gives the list back at once."""
+    t = w.live()
+    Peer(w, t).data(b"x")
+    assert NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED.symbol == "NDIS_STATUS_OFFLOAD_DATA_NOT_ACCEPTED"
+    w.answer(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED)
+    assert w.inspect()["nbls_outstanding"] == 0

@@ -12,6 +12,7 @@ from ndisbus.enums import (
     TcpOffloadConnectionState,
 )
 from ndisbus.nbl import data_of, iter_net_buffers
+from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.segment import ACK, FIN, PSH, RST, Segment
 
 ABORT, GRACEFUL = TCP_DISCONNECT_ABORTIVE_CLOSE, TCP_DISCONNECT_GRACEFUL_CLOSE
@@ -287,3 +288,83 @@ def test_r_disc_03_nothing_else_makes_it_send_an_rst(w: Any, what: dict[str, Any
     w.put(late)
     w.advance(1000)
     assert not any(s.flags & RST for s in w.heard())
+
+
+# -- what the parameters say -------------------------------------------------------------------
+
+
+def test_r_oid_15_acks_by_count_and_by_time(w: Any) -> None:
+    """R-OID-15, R-OID-14: at the latest after TcpAckFrequency segments, and after TcpDelayedAckTicks."""
+    w.adapter.set_parameters(
+        NdisTcpConnectionOffloadParameters(
+            ticks_per_second=100, tcp_ack_frequency=4, tcp_delayed_ack_ticks=7, tcp_push_ticks=9
+        )
+    )
+    t = w.live()
+    w.post("receive", t, w.nbl(bytes(100)))
+    for i in range(3):
+        w.say(t, ACK, 5000 + i, 1000, b"x")
+        assert w.heard() == []
+    w.say(t, ACK, 5003, 1000, b"x")
+    assert [s.ack for s in w.heard()] == [5004]
+    w.say(t, ACK, 5004, 1000, b"x")
+    w.advance(0.069)
+    assert w.heard() == []
+    w.advance(0.001)
+    assert [s.ack for s in w.heard()] == [5005]
+
+
+@pytest.mark.parametrize("threshold", [2, 3])
+def test_r_oid_16_duplicate_acks_make_it_retransmit(w: Any, threshold: int) -> None:
+    """R-OID-16, R-OID-14: after TcpDuplicateAckThreshold of them, long before the timer; the first hole."""
+    w.adapter.set_parameters(NdisTcpConnectionOffloadParameters(tcp_duplicate_ack_threshold=threshold))
+    t = w.live()
+    w.post("send", t, w.nbl(bytes(1460 * 6)))
+    w.heard()
+    for _ in range(threshold - 1):
+        w.say(t, ACK, 5000, 1000)
+    assert all(s.seq != 1000 for s in w.heard())
+    w.say(t, ACK, 5000, 1000)
+    assert w.heard()[0].seq == 1000
+
+
+# -- what is cut short -------------------------------------------------------------------------
+
+
+def test_r_send_07_what_follows_a_failed_list_fails_too(w: Any) -> None:
+    """R-SEND-07, R-SEND-08: a reset in the middle of a chain: one list is partly sent, and says how far it
+    came; it and all behind it are aborted, and none of them is sent any more.
+    """
+    t = w.live(c_wnd=6)
+    a, b, c, d = (w.nbl(x * 4) for x in (b"a", b"b", b"c", b"d"))
+    w.post("send", t, a, b, c, d)
+    w.say(t, ACK, 5000, 1006)
+    w.heard()
+    w.say(t, RST, 5000, 0)
+    calls = [c[1][1] for c in w.calls if c[0] == "NdisTcpOffloadSendComplete"]
+    transferred = {
+        n["NetBufferList"]: n["NetBufferListInfo"]["TcpOffloadBytesTransferred"]
+        for wire in calls
+        for n in wire["NetBufferLists"][0]
+    }
+    assert [transferred[x.address] for x in (a, b, c, d)] == [4, 2, 0, 0]
+    assert w.completions("send") == [
+        (a.address, "SUCCESS"),
+        *((x.address, "REQUEST_ABORTED") for x in (b, c, d)),
+    ]
+    w.advance(100)
+    assert w.heard() == []
+
+
+def test_r_dis_28_a_list_may_have_any_number_of_net_buffers(w: Any) -> None:
+    """R-DIS-28, R-SEND-11: for sends; the data start of each moves by what was acknowledged of it."""
+    t = w.live()
+    x, more = w.nbl(b"first"), w.nbl(b"second", b" third")
+    x.first_net_buffer.next = more.first_net_buffer
+    w.post("send", t, x)
+    assert text(w.heard()) == b"firstsecond third"
+    w.say(t, ACK, 5000, 1008)
+    mine = w.ctx_of(t).io.sends[0].nbl
+    assert [data_of(nb) for nb in iter_net_buffers(mine)] == [b"", b"ond third"]
+    w.say(t, ACK, 5000, 1017)
+    assert w.completions("send") == [(x.address, "SUCCESS")]

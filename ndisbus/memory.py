@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndisbus.blocklist import BlockList, Form, Key, values
-from ndisbus.ddi import Call, Kind
+from ndisbus.ddi import PACKET_SEND, Call, Kind
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.heap import NdisOffloadHandle
 from ndisbus.nblchain import Attachments, NblChain, chain_addresses
@@ -61,6 +61,8 @@ class SharedMemory:
         self.sent_nbls: dict[int, tuple[Call, int | None, int | None]] = {}
         #: Net buffer lists that went down with the connections of an initiate, as their send data.
         self.sent_along: set[int] = set()
+        #: Binding handle -> ProtocolBindingContext of bindings that are open or being closed.
+        self.opened: dict[int, int] = {}
         #: OID requests passed down and not completed: (binding handle, request).
         self.sent_oids: list[tuple[int, dict[str, Any]]] = []
 
@@ -142,6 +144,25 @@ class SharedMemory:
                 self.sent_nbls.pop(a, None)
                 self.sent_along.discard(a)
         return chain
+
+    def is_stale(self, context: int, columns: dict[str, Any]) -> bool:
+        """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
+        sent = self.sent_nbls
+        known = all(a in sent for a in columns["NetBufferList"])
+        return not known and context not in self.opened.values()
+
+    def forget_sends(self, context: int) -> None:
+        """Frames sent through a binding are completed before it closes, but for what a fault took away."""
+        handles = [h for h, c in self.opened.items() if c == context]
+        for h in handles:
+            del self.opened[h]
+        lost = [
+            a
+            for a, (c, through, _) in self.sent_nbls.items()
+            if c.op == PACKET_SEND.op and through in handles
+        ]
+        for a in lost:
+            del self.sent_nbls[a]
 
     # -- to the bus ----------------------------------------------------------------------------
 

@@ -118,8 +118,6 @@ class DriverPort(SharedMemory):
         self._replies: dict[int, Reply] = {}
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
         self.bindings: dict[int, int] = {}
-        #: The same, with those that are being closed.
-        self.opened: dict[int, int] = {}
         self.adapters: dict[int, int] = {}
         #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
         self._initializing: dict[int | None, int] = {}
@@ -208,7 +206,7 @@ class DriverPort(SharedMemory):
                 args[i] = self.accept(args[i], frames)
             elif carries == BLOCKS_PROTOCOL:
                 args[i] = self.take_back(call, args[i], frames)
-            elif call.op == PACKET_SEND.op and not call.completed_by and self._stale(args[0], args[i]):
+            elif call.op == PACKET_SEND.op and not call.completed_by and self.is_stale(args[0], args[i]):
                 return
             else:
                 args[i] = self.take_nbls(call, args[i], frames)
@@ -223,12 +221,6 @@ class DriverPort(SharedMemory):
         elif hasattr(result, "send"):
             self._step(result, None, None)
 
-    def _stale(self, context: int, columns: dict[str, Any]) -> bool:
-        """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
-        sent = self.sent_nbls
-        known = all(a in sent for a in columns["NetBufferList"])
-        return not known and context not in self.opened.values()
-
     def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
         """Keep the books that a teardown would need."""
         if name == "MiniportHaltEx":
@@ -238,22 +230,9 @@ class DriverPort(SharedMemory):
         elif name == "ProtocolCloseAdapterCompleteEx":
             if not self.bindings:
                 self.sent_along.clear()  # what a dead driver had of it came home with its connections
-            self._forget_sends(args[0])
+            self.forget_sends(args[0])
         else:
             self._initializing[call_id] = args[0]
-
-    def _forget_sends(self, context: int) -> None:
-        """Frames sent through a binding are completed before it closes, but for what a fault took away."""
-        handles = [h for h, c in self.opened.items() if c == context]
-        for h in handles:
-            del self.opened[h]
-        lost = [
-            a
-            for a, (c, through, _) in self.sent_nbls.items()
-            if c.op == PACKET_SEND.op and through in handles
-        ]
-        for a in lost:
-            del self.sent_nbls[a]
 
     def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
         """Take an OID request off the list; its RequestId is the requester's, and need not be unique."""

@@ -18,6 +18,7 @@ __all__ = [
     "ChimneyEnabled",
     "ChimneyRefused",
     "DataReceived",
+    "DataSent",
     "DisconnectIndicated",
     "HostEvent",
     "OperationDone",
@@ -119,6 +120,14 @@ class DisconnectIndicated(HostEvent):
 @dataclass(slots=True, frozen=True)
 class DataReceived(HostEvent):
     """``size`` bytes more are in the connection's receive buffer."""
+
+    tcb: Tcb
+    size: int
+
+
+@dataclass(slots=True, frozen=True)
+class DataSent(HostEvent):
+    """``size`` bytes that were posted below were sent, and acknowledged by the peer."""
 
     tcb: Tcb
     size: int

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack import upload
 from hoststack.engine import Posted
-from hoststack.events import DataReceived
+from hoststack.events import DataReceived, DataSent
 from hoststack.life import Event, State
 from hoststack.objects import Tcb
 from hoststack.senddata import size_of
@@ -57,6 +57,7 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
     if tcb.lent is None:
         tcb.lent = {}
     tcb.lent[nbl.address] = nbl
+    tcb.below += len(data)
     host.posted[nbl.address] = posted_send(tcb, nbl)
     host.ndis.offload_tcp_send(tcb.handle.address, NblChain.of(nbl))
 
@@ -144,12 +145,15 @@ def _data(nbl: NetBufferList) -> bytes:
 
 
 def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
+    size = size_of(nbl)
     if tcb.lent is not None:
-        tcb.lent.pop(nbl.address, None)
+        if tcb.lent.pop(nbl.address, None) is not None:
+            tcb.below -= size
         if not tcb.lent:
             tcb.lent = None
     if status == _SUCCESS:
-        tcb.acknowledged += size_of(nbl)
+        tcb.acknowledged += size
+        host.emit(DataSent(host.ndis.now(), tcb, size))
     elif status in _COMES_BACK:
         tcb.returned = [*(tcb.returned or ()), (nbl.address, _data(nbl))]
         if status != NdisStatus.UPLOAD_IN_PROGRESS:

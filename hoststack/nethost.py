@@ -17,6 +17,7 @@ from hoststack.driver import HostDriver
 from hoststack.events import (
     Bound,
     DataReceived,
+    DataSent,
     DisconnectIndicated,
     HostEvent,
     OperationDone,
@@ -188,8 +189,9 @@ class NetHost(HostDriver):
             socket.over(_why_closed(socket, tcb))
         else:
             socket.attach(now)
-            if tcb.receive_buffer is None and socket.available:
+            if socket.available:
                 socket.emit(SocketEvent.READABLE)
+            socket.relieved()
         self.soon()
 
     def _bury(self) -> None:
@@ -263,6 +265,10 @@ class NetHost(HostDriver):
                 self._home(tcb)
         elif isinstance(event, DataReceived):
             self._tell_socket(event.tcb, SocketEvent.READABLE)
+        elif isinstance(event, DataSent):
+            socket = self.away.get(event.tcb)
+            if socket is not None:
+                socket.relieved()
         elif isinstance(event, DisconnectIndicated):
             self._tell_socket(event.tcb, SocketEvent.PEER_CLOSED)
 

@@ -185,6 +185,7 @@ class Tcb(StateObject):
     __slots__ = (
         "aborted",
         "acknowledged",
+        "below",
         "cached",
         "const",
         "delegated",
@@ -241,6 +242,8 @@ class Tcb(StateObject):
         self.aborted: list[tuple[int, bytes]] | None = None
         #: Bytes of lent data that were reported sent and acknowledged.
         self.acknowledged = 0
+        #: Bytes in ``lent``.
+        self.below = 0
         self.peer_closed = False
         self.reset = False
         self.send_backlog: int | None = None

@@ -75,6 +75,7 @@ def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:
         assert first is not None
         chains.append(first)
         tcb.lent = {nbl.address: nbl for nbl in lists}
+        tcb.below = sum(map(len, pieces))
         d.send_data_head, d.send_data_tail = lists[0].address, lists[-1].address
         tcb.send_queue = None
     if tcb.receive_buffer:
@@ -127,7 +128,7 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
     back = [data for _, data in sorted(parts) if data]
     tcb.send_queue = (back + (tcb.send_queue or [])) or None
     tcb.lent = tcb.returned = tcb.aborted = None
-    tcb.acknowledged = 0
+    tcb.acknowledged = tcb.below = 0
     return home, problem
 
 
@@ -146,7 +147,7 @@ def settle_loss(tcb: Tcb) -> list[int]:
     back = [data for _, data in sorted(parts) if data]
     tcb.send_queue = (back + (tcb.send_queue or [])) or None
     tcb.returned = tcb.aborted = None
-    tcb.acknowledged = 0
+    tcb.acknowledged = tcb.below = 0
     if acknowledged:
         d = tcb.delegated
         ahead = max(((d.snd_max - d.snd_una) & _MASK) - acknowledged, 0)

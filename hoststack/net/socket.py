@@ -159,13 +159,12 @@ class Socket(Timed):
     @property
     def room(self) -> int:
         """Bytes that :meth:`send` would take."""
-        queued = self.tcb.queued if self.machine is None else self.machine.queued
-        return max(0, self.options.sndbuf - queued)
+        return max(0, self.options.sndbuf - self.unacknowledged)
 
     @property
     def unacknowledged(self) -> int:
         """Bytes that were sent, or are to be sent, and that the peer has not acknowledged."""
-        return self.tcb.queued if self.machine is None else self.machine.queued
+        return self.tcb.queued + self.tcb.below if self.machine is None else self.machine.queued
 
     def __repr__(self) -> str:
         host, port = self.remote
@@ -185,18 +184,17 @@ class Socket(Timed):
         machine = self.machine
         if self.shut:
             raise NotConnected(f"{self!r}: the sending side is closed")
-        if machine is None:
-            self.transport.stack.hooks.send(self.tcb, bytes(data))
-            return len(data)
-        if machine.state is State.TcpConnectionClosed:
+        if machine is not None and machine.state is State.TcpConnectionClosed:
             return 0  # reset in the same batch: the event that says so comes behind the one in hand
-        room = self.options.sndbuf - machine.queued
+        room = self.options.sndbuf - self.unacknowledged
         if len(data) > room:
             self.starved = True
             if room <= 0:
                 return 0
             data = data[:room]
-        if data:
+        if machine is None:
+            self.transport.stack.hooks.send(self.tcb, bytes(data))
+        elif data:
             machine.send(data)
             if not self.touched:
                 self.transport.touch(self)
@@ -324,7 +322,7 @@ class Socket(Timed):
             elif self.available:
                 self.emit(SocketEvent.READABLE)
         elif kind is EventKind.SENT:
-            self._sent()
+            self.relieved()
         elif kind is EventKind.CONNECTED:
             self.connected = True
             self.transport.established(self)
@@ -345,7 +343,8 @@ class Socket(Timed):
             self._failed(kind, event.text)
         return False
 
-    def _sent(self) -> None:
+    def relieved(self) -> None:
+        """Bytes were acknowledged: WRITABLE for an application that waits for room, if there is enough."""
         # Not for every byte: a quarter of the buffer is worth waking somebody for.
         if self.starved and self.room * 4 >= self.options.sndbuf:
             self.starved = False

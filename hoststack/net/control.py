@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hoststack.net import output, redirects
+from hoststack.net import errors, output, redirects
 from hoststack.net.paths import plateau
 from ndisbus.errors import DecodeError
 from ndisbus.net import icmp, icmpv6, nd, tcp
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ndisbus.net.ipv4 import Ipv4Header
     from ndisbus.net.ipv6 import Ipv6Header
 
-__all__ = ["Ping", "RateLimit", "icmp_input", "icmpv6_input", "send_echo", "send_error"]
+__all__ = ["Ping", "RateLimit", "icmp_input", "icmpv6_input", "ping", "send_error"]
 
 _UNSPECIFIED_6: Final = bytes(16)
 #: Codes of Destination Unreachable: text, and whether an attempt to connect is over (RFC 1122 4.2.3.9; RFC
@@ -48,6 +48,10 @@ _UNREACHABLE_6: Final = {
     5: ("source address failed policy", True),
     6: ("route to destination rejected", True),
 }
+
+
+#: Echo requests that wait for their reply; the oldest are forgotten.
+MAX_PINGS: Final = 1024
 
 
 class RateLimit:
@@ -175,9 +179,22 @@ def _echo(
     _send(stack, destination, source, reply)
 
 
-def send_echo(stack: NetStack, source: bytes, destination: bytes, key: tuple[int, int], data: bytes) -> bool:
-    """Send an echo request; ``key``: identifier and sequence number. Whether it could be sent."""
-    return _send(stack, source, destination, Echo(key[0], key[1], data))
+def ping(stack: NetStack, destination: bytes, size: int) -> Ping:
+    """See :meth:`NetStack.ping`."""
+    route = stack.routes.lookup(destination)
+    source = None if route is None else route.interface.source_for(route.next_hop(destination))
+    if source is None:
+        raise errors.Unreachable(f"no route to {stack.show(destination)}")
+    number = stack.ping_number = (stack.ping_number + 1) & 0xFFFFFFFF
+    key = number >> 16, number & 0xFFFF
+    while len(stack.pings) >= MAX_PINGS:
+        del stack.pings[next(iter(stack.pings))]
+    waiting = stack.pings[key] = Ping(destination, stack.now)
+    data = bytes(i & 0xFF for i in range(size))
+    if not _send(stack, source, destination, Echo(key[0], key[1], data)):
+        waiting.error = "cannot be sent"
+        del stack.pings[key]
+    return waiting
 
 
 def _send(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hoststack.net import control, datagrams, redirects
 from hoststack.net.control import Ping, RateLimit
@@ -56,9 +56,6 @@ if TYPE_CHECKING:
     from ndisbus.tcp.settings import TcpSettings
 
 __all__ = ["NetStack"]
-
-#: Echo requests that wait for their reply; the oldest are forgotten.
-MAX_PINGS: Final = 1024
 
 
 class _Fragments(Timed):
@@ -114,7 +111,7 @@ class NetStack:
         self.transport = Transport(self)
         self.transport.tick = self.transport.at(now)
         self._fragments = _Fragments(self)
-        self._ping_number = rng.getrandbits(16) << 16
+        self.ping_number = rng.getrandbits(16) << 16
         self._pending = False
 
     # -- set-up --------------------------------------------------------------------------------
@@ -308,21 +305,7 @@ class NetStack:
 
     def ping(self, destination: str, size: int = 56) -> Ping:
         """Send an echo request with ``size`` bytes. Raises :class:`Unreachable` without a route."""
-        packed = self._address(destination)
-        route = self.routes.lookup(packed)
-        source = None if route is None else route.interface.source_for(route.next_hop(packed))
-        if source is None:
-            raise Unreachable(f"no route to {destination}")
-        self._ping_number = (self._ping_number + 1) & 0xFFFFFFFF
-        key = self._ping_number >> 16, self._ping_number & 0xFFFF
-        while len(self.pings) >= MAX_PINGS:
-            del self.pings[next(iter(self.pings))]
-        ping = self.pings[key] = Ping(packed, self.now)
-        data = bytes(i & 0xFF for i in range(size))
-        if not control.send_echo(self, source, packed, key, data):
-            ping.error = "cannot be sent"
-            del self.pings[key]
-        return ping
+        return control.ping(self, self._address(destination), size)
 
     def _address(self, text: str) -> bytes:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.markup import escape
 from rich.table import Table
 
 from ndisbus.enums import TcpOffloadConnectionState as State
@@ -73,7 +74,7 @@ def connections(stack: NetStack) -> list[dict[str, Any]]:
 
 def _end(address: str, port: int) -> str:
     shown = f"[{address}]" if ":" in address else address
-    return f"{shown}:{port or '*'}"
+    return escape(f"{shown}:{port or '*'}")  # brackets are markup to rich
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

@@ -217,5 +217,7 @@ class Adapter:
             "posted_disconnects": sum(len(io.disconnects) for io in posted),
             "posted_forwards": sum(len(io.forwards) for io in posted),
             "buffered_bytes": hw.buffered_bytes,
+            "machines": sum(tcp.flow is not None for tcp in self.busy.values()),
+            "held_frames": sum(len(io.held) for io in posted),
             "nbls_outstanding": self.nbls_outstanding,
         }

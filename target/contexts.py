@@ -316,6 +316,7 @@ class TcpIo:
         "held_bytes",
         "indicating",
         "push_at",
+        "push_set",
         "pushed",
         "receives",
         "sends",
@@ -350,6 +351,8 @@ class TcpIo:
         self.indicating = False
         #: When a partly filled push request completes, or None (R-RECV-15).
         self.push_at: float | None = None
+        #: When the timer that stands for it fires; it is left alone when the request's own moment changes.
+        self.push_set: float | None = None
         #: An update asked for a new window to be advertised (R-STATE-18); the TCP machine sends it.
         self.window_due = False
         self.backlog_said = send_backlog

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.enums import TcpUploadReason
+from ndisbus.enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import LocalProtocolError
 from target import hwfail, pause, peer
 from target.adapter import Adapter
@@ -194,11 +194,14 @@ def _latency(driver: TargetDriver, arguments: Arguments) -> dict[str, Any]:
 
 
 def _show(obj: Context) -> dict[str, Any]:
-    return {"address": obj.address, "life": obj.life.value, "corrupt": obj.corrupt}
+    shown = {"address": obj.address, "life": obj.life.value, "corrupt": obj.corrupt}
+    if isinstance(obj, TcpContext):
+        shown |= {"state": TcpOffloadConnectionState(obj.tcp_state).name, "machine": obj.flow is not None}
+    return shown
 
 
 def _tables(driver: TargetDriver, arguments: Arguments) -> dict[str, Any]:
-    """What the hardware holds: entries in use, and the internal trees with ``limit`` connections at most."""
+    """What the hardware holds: entries, internal trees with ``limit`` connections at most, and the wire."""
     limit = int(_take(arguments, "limit").get("limit", 100))
     answer = {}
     for adapter in _adapters(driver, arguments):
@@ -219,9 +222,18 @@ def _tables(driver: TargetDriver, arguments: Arguments) -> dict[str, Any]:
             "paused": adapter.paused,
             "uploading": adapter.uploading,
             "enabled": adapter.enabled is not None,
+            "wire": _wire(adapter),
             "refusals": dict(adapter.refusals),
         }
     return answer
+
+
+def _wire(adapter: Adapter) -> dict[str, Any] | None:
+    """What the adapter is plugged into, and what went over it."""
+    if adapter.station is None:
+        return None
+    link = adapter.station.link
+    return {"name": link.name, "mtu": link.mtu, **link.counters.to_wire()}
 
 
 COMMANDS: Final[dict[str, Callable[[TargetDriver, Arguments], dict[str, Any]]]] = {

@@ -146,27 +146,36 @@ def _fill(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
     if full:
         _complete(adapter, tcp, full)
     if first is not None and first.done and not _is_non_push(first):
-        _start_push_timer(adapter, tcp, posted, first)
+        _start_push_timer(adapter, tcp, posted)
 
 
 def _is_non_push(request: Posted) -> bool:
     return bool(request.nbl.net_buffer_list_info.get(_NO_PUSH))
 
 
-def _start_push_timer(adapter: Adapter, tcp: TcpContext, posted: TcpIo, request: Posted) -> None:
+def _start_push_timer(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
     """A partly filled push request completes when the push timer expires; data restarts it (R-DIS-17)."""
     ticks = adapter.parameters
-    due = adapter.ndis.now() + ticks.tcp_push_ticks / ticks.ticks_per_second
-    posted.push_at = due
+    posted.push_at = adapter.ndis.now() + ticks.tcp_push_ticks / ticks.ticks_per_second
+    if posted.push_set is None or posted.push_set > posted.push_at:
+        posted.push_set = posted.push_at
+        adapter.timers.set(posted.push_at, partial(_push_timer_expired, adapter, tcp, posted))
 
-    def expire(_now: float) -> None:
-        # A timer that was stopped may still fire (R-DLV-06).
-        if posted.push_at == due and posted.receives and posted.receives[0] is request:
-            posted.push_at = None
-            posted.receives.popleft()
-            _complete(adapter, tcp, [request])
 
-    adapter.timers.set(due, expire)
+def _push_timer_expired(adapter: Adapter, tcp: TcpContext, posted: TcpIo, now: float) -> None:
+    """One that was stopped, or restarted, fires all the same (R-DLV-06)."""
+    if posted.push_set is not None and posted.push_set <= now:
+        posted.push_set = None
+    due = posted.push_at
+    if due is None or not posted.receives:
+        return
+    if due > now:
+        if posted.push_set is None:
+            posted.push_set = due
+            adapter.timers.set(due, partial(_push_timer_expired, adapter, tcp, posted))
+        return
+    posted.push_at = None
+    _complete(adapter, tcp, [posted.receives.popleft()])
 
 
 def _start_at_once(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
@@ -175,7 +184,7 @@ def _start_at_once(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
     if first is None or first.done or posted.push_at is not None or not first.has_descriptor:
         return
     if first.nbl.net_buffer_list_info.get(_PLACED_BEFORE) and not _is_non_push(first):
-        _start_push_timer(adapter, tcp, posted, first)
+        _start_push_timer(adapter, tcp, posted)
 
 
 def _complete(adapter: Adapter, tcp: TcpContext, requests: list[Posted]) -> None:

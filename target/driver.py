@@ -278,11 +278,13 @@ class TargetDriver(MiniportDriver):
             self.wire_readable(name, now)
 
     def inspect(self) -> dict[str, int]:
-        """Counters of all adapters together, and refusals by reason."""
+        """Counters of all adapters together; refusals, and frames dropped, by reason."""
         total: Counter[str] = Counter({"adapters": len(self.adapters), "knobs": len(self.knobs)})
         for adapter in self.adapters.values():
             total.update(adapter.counters())
             total.update({f"refused: {reason}": n for reason, n in adapter.refusals.items()})
+            if adapter.station is not None:
+                total.update({f"dropped: {reason}": n for reason, n in adapter.station.counters.items()})
         return dict(total)
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ __all__ = ["Flow"]
 _ESTABLISHED: Final = TcpOffloadConnectionState.TcpConnectionEstablished
 _CLOSE_WAIT: Final = TcpOffloadConnectionState.TcpConnectionCloseWait
 _CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
-#: Reading makes room, room may owe a window update; more rounds than that are no use.
-_ROUNDS: Final = 8
+#: What is told after everything that is owed has gone out.
+_LAST: Final = (EventKind.UPLOAD, EventKind.RESET, EventKind.CLOSED)
 
 
 class Flow:
@@ -133,19 +133,24 @@ class Flow:
         return 4 if len(self.tcp.path.source) == 4 else 6
 
     def pump(self, now: float) -> None:
-        """Send what is owed, tell what is to be told, and note down when to come back."""
+        """Tell what is to be told, send what is owed, and note down when to come back.
+
+        Data is delivered first, so that the ACK shows the room it has left. What ends the connection is told
+        last: nothing goes out after it.
+        """
         machine, tcp = self.machine, self.tcp
-        ticks = self.ticks(now)
-        for _ in range(_ROUNDS):
+        events = machine.events
+        while True:
+            while events and events[0].kind not in _LAST:
+                self._told(events.popleft(), now)
             if tcp.serving:
                 before = machine.delegated.snd_max
-                segments = machine.transmit(ticks)
+                segments = machine.transmit(self.ticks(now))
                 if segments:
                     self._send(segments, before, now)
-            if not machine.events:
+            if not events:
                 break
-            while machine.events:
-                self._told(machine.events.popleft(), now)
+            self._told(events.popleft(), now)
         if self.io.disconnects:
             sending.fin_acknowledged(self)
         habits = self.habits

@@ -171,7 +171,7 @@ class Station:
             info = peek(frame)
         except DecodeError as e:
             return self._corrupt_ip(frame, e.detail)
-        if info.protocol != PROTOCOL or info.version == 0:
+        if info.protocol != PROTOCOL:
             return True
         if info.fragment or (info.options and not (info.version == 6 and self._walks_extensions())):
             self._count_fragment(info)

@@ -564,3 +564,29 @@ def test_contexts_of_idle_connections_stay_small() -> None:
     """What a wire adds to a context without work: two references, no objects."""
     assert {"flow", "since"} <= set(TcpContext.__slots__)
     assert TargetConfig().wires == ()
+
+
+def test_what_runs_can_be_seen(w: Any) -> None:
+    """Machines and frames that are held, in ``ps``; states, machines and the wire, in the tables."""
+    quiet, busy = w.live(), w.live(local=5001)
+    w.say(busy, ACK | FIN, 5000, 1000)
+    counters = w.inspect()
+    assert (counters["machines"], counters["held_frames"]) == (1, 0)
+    tables = w.control("tables", {})["nic0"]
+    shown = {t["address"]: t for n in tables["trees"] for p in n["paths"] for t in p["tcp"]}
+    assert [shown[t.context]["machine"] for t in (quiet, busy)] == [False, True]
+    assert shown[busy.context]["state"] == "TcpConnectionCloseWait"
+    assert tables["wire"]["name"] == "memory:memory"
+    assert tables["wire"]["Received"] == 2
+    w.control("indicate", {"reason": "UploadRequested"})
+    w.say(busy, ACK, 5001, 1000)
+    assert w.inspect()["held_frames"] == 1
+    w.run("terminate", [quiet, busy])
+    counters = w.inspect()
+    assert (counters["machines"], counters["held_frames"]) == (0, 0)
+    w.put(b"\x02\x00\x00\x00\x00\x55" + bytes(60))
+    assert w.inspect()["dropped: for another station"] == 1
+
+
+def test_without_a_wire_the_tables_say_so(h: Any) -> None:
+    assert h.control("tables", {})["nic0"]["wire"] is None

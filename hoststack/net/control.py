@@ -288,7 +288,7 @@ def _too_big(stack: NetStack, data: bytes, mtu: int, now: float) -> None:
         return
     if quoted.protocol == tcp.PROTOCOL and _in_flight(stack, quoted) is None:
         return
-    if mtu == 0:
+    if mtu == 0 and len(quoted.source) == 4:
         # A router from before RFC 1191; the total length of what it quotes is what was too long. Many are on
         # their way when the first comes back: what is longer than the path's MTU tells nothing new.
         size = int.from_bytes(data[2:4], "big")

@@ -180,8 +180,12 @@ def test_too_big_of_ipv6_stops_at_1280(bench: Bench) -> None:
     bench.stack.ping("fd77::2", 1400)
     bench.stack.flush()
     (frame,) = bench.take()
-    bench.give(bench.icmpv6(TooBig(1000, frame[14:]), hop_limit=64))
-    assert way.mtu == 1280
+    for nonsense in (0, 1000):
+        way.expires = None
+        way.refit(1500)
+        assert way.mtu == 1500
+        bench.give(bench.icmpv6(TooBig(nonsense, frame[14:]), hop_limit=64))
+        assert way.mtu == 1280
 
 
 def test_a_path_is_never_widened_by_a_message_and_is_tried_again_after_ten_minutes(bench: Bench) -> None:

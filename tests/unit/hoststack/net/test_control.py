@@ -213,7 +213,7 @@ def test_a_router_without_a_next_hop_mtu_takes_us_down_the_plateaus(bench: Bench
 
 
 def test_an_offloaded_path_is_updated_below(bench: Bench) -> None:
-    """R-UPD-08: a path MTU learned from ICMP is passed down; R-IP-05: ICMP is the host's."""
+    """R-UPD-08: a path MTU learned from ICMP is passed down."""
     socket, packets = sending(bench)
     socket.detach(bench.now)
     bench.take()

@@ -250,7 +250,7 @@ def test_an_extension_header_with_an_option_that_must_be_known_is_answered(bench
 
 
 def test_only_frames_of_its_vlan_reach_an_interface_that_has_one() -> None:
-    """What R-VLAN-06 says of a connection holds for the host's interface as well."""
+    """As the target does it for a connection that has one."""
     bench = Bench(vlan_id=12)
     untagged = bench.arp(1)
     assert bench.give(untagged) == []

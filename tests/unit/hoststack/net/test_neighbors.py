@@ -326,7 +326,7 @@ def test_reachability_ages_are_written_in_ticks(bench: Bench) -> None:
 
 
 def test_an_offloaded_neighbor_in_delay_and_one_that_is_lost_are_told(bench: Bench) -> None:
-    """R-NUD-12 (DELAY: ask the target before the probe), R-NUD-11 (no answer)."""
+    """In DELAY the target may know of progress; without an answer the entry is to be invalidated."""
     bench.know_peer()
     neighbor = entry(bench).neighbor
     neighbor.state = Life.OFFLOADED

@@ -516,7 +516,7 @@ def test_half_close(bench: Bench) -> None:
 
 
 def test_a_peer_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
-    """R-TMR-07, R-TMR-08 in the host: an application that still waits is told why."""
+    """FIN_WAIT_2 runs out after 120 s in the host as well; an application that still waits is told why."""
     socket, syn = bench.connected()
     socket.shutdown()
     bench.stack.flush()

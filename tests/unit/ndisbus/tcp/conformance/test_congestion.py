@@ -202,6 +202,20 @@ def test_what_is_no_duplicate_ack(change: dict[str, int]) -> None:
     assert not [s for s in end.drop_sent() if end.relative_out(s.segment.seq) < 8001 and s.segment.payload]
 
 
+def test_only_duplicates_in_a_row_count() -> None:
+    """RFC5681-3.2-FR, RFC5681-2-DUP: an ACK of new data in between starts the count again."""
+    end = in_flight(8)
+    end.gets("A", ack=1)
+    end.gets("A", ack=1)
+    end.gets("A", ack=1001)
+    end.drop_sent()
+    end.gets("A", ack=1001)
+    end.gets("A", ack=1001)
+    assert not [s for s in end.drop_sent() if end.relative_out(s.segment.seq) == 1001]
+    end.gets("A", ack=1001)
+    end.expect_data(1001)
+
+
 def test_duplicates_without_anything_outstanding_are_none() -> None:
     """RFC5681-2-DUP: (a) the receiver of the ACK has outstanding data."""
     end = Endpoint.established()

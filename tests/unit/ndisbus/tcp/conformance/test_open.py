@@ -160,11 +160,12 @@ def test_the_side_that_lost_its_memory_resets() -> None:
 
 def test_closed_answers_an_ack_with_a_reset() -> None:
     """RFC9293-3.10.7.1-ACK, RFC9293-3.5.2-GROUP-1: <SEQ=SEG.ACK><CTL=RST>."""
-    answer = answer_closed(Segment(100, 777, ACK, 0, b"data"))
+    answer = answer_closed(Segment(100, 777, ACK, 0, b"data", 0, 4000, 7))
     assert answer is not None
     assert answer.flags == RST
     assert answer.seq == 777
     assert not answer.payload
+    assert (answer.source_port, answer.destination_port) == (7, 4000)
 
 
 @pytest.mark.parametrize(

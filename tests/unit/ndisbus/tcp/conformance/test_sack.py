@@ -257,6 +257,33 @@ def test_after_a_timeout_new_sack_information_is_used() -> None:
     assert end.machine.queued == 0
 
 
+def test_after_a_timeout_nothing_reported_anew_is_sent_again() -> None:
+    """RFC6675-5.1-USE, RFC2018-5-SKIP: of a segment that was received in part only the hole goes out."""
+    end = outstanding(10, queued=10)
+    end.wait(1000)
+    assert numbers(end) == [1]
+    sacked(end, 1001, (1501, 5001), (5301, 10_001))
+    end.expect("A", seq=1001, length=500)
+    sacked(end, 5001, (5301, 10_001))
+    end.expect("A", seq=5001, length=300)
+    end.expect_nothing()
+
+
+def test_what_is_lost_and_what_not_yet() -> None:
+    """RFC6675-4-ISLOST, RFC6675-4-NEXTSEG-2.
+
+    Two segments above a hole, to the byte, are not enough; a byte more is.
+    """
+    end = outstanding(10)
+    for right in (2001, 3001, 4001):
+        sacked(end, 1, (1001, right))
+    assert numbers(end) == [10_001, 11_001, 1]
+    sacked(end, 1, (8001, 10_001), (1001, 7001))  # 7001..8001 is missing, 2000 bytes are above it
+    assert numbers(end) == [12_001]
+    sacked(end, 1, (8001, 10_002), (1001, 7001))
+    assert numbers(end)[0] == 7001
+
+
 def test_a_timeout_in_recovery_allows_no_new_recovery_at_once() -> None:
     """RFC6675-5.1-POINT: not before all that was outstanding at the timeout is acknowledged."""
     end = outstanding(10, queued=10)

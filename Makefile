@@ -8,7 +8,7 @@ PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture soak interop interop-long coverage clean
+.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -17,6 +17,8 @@ help:
 	@echo "make format    let ruff format the sources"
 	@echo "make bench     our chain beside a bare one, with ratios"
 	@echo "make torture   kills and stalls of every layer, in numbers"
+	@echo "make streams   10,000 runs of two TCP machines on bad networks"
+	@echo "make fuzz      a million mutated segments into TCP connections in every state"
 	@echo "make soak      the long tests"
 	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
 	@echo "make coverage  the tests, with coverage"
@@ -63,6 +65,12 @@ bench: $(VENV)/.installed
 
 torture: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/torture.py all
+
+streams: $(VENV)/.installed-dev
+	@$(BIN)/python tools/tcp_streams.py --runs 10000 --seed 1
+
+fuzz: $(VENV)/.installed-dev
+	@$(BIN)/python tools/tcp_fuzz.py --segments 1000000 --seed 1
 
 soak: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --timeout=3600 -o faulthandler_timeout=0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -25,10 +26,12 @@ def tcp_command(*, as_json: bool, quick: bool) -> None:
     Against Linux needs root: it makes network namespaces, a TAP device and a veth pair, and removes them.
     Without root that part is left out, with the reason.
     """
-    from ndisbus.bench.tcp import measure_tcp  # noqa: PLC0415 - «bench» alone needs none of it
+    # Imported here: «bench» alone needs none of it.
+    from ndisbus.bench.tcp import measure_tcp  # noqa: PLC0415
+    from ndisbus.bench.tcp_linux import sweep  # noqa: PLC0415
 
-    # What was made is removed on SIGTERM as well.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # What was made is removed on SIGTERM as well; a second one does not cut that short.
+    signal.signal(signal.SIGTERM, _ended)
     console = Console(stderr=True)
     try:
         if as_json:
@@ -38,10 +41,17 @@ def tcp_command(*, as_json: bool, quick: bool) -> None:
                 result = measure_tcp(quick=quick, report=status.update)
     except ChimneyError as e:
         raise click.ClickException(str(e)) from e
+    finally:
+        sweep()
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
         _print(result)
+
+
+def _ended(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -22,9 +22,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
+import psutil
+
 from ndisbus.errors import ChimneyError
 
-__all__ = ["Far", "Unavailable", "linux_far", "our_far"]
+__all__ = ["Far", "Unavailable", "linux_far", "our_far", "sweep"]
 
 #: Beginning of the namespaces' names; the number of the process and a name follow.
 _PREFIX: Final = "ndisbus-bench-"
@@ -137,15 +139,25 @@ def _check() -> None:
             _run("ip", "netns", "del", left.name)
 
 
+def sweep() -> None:
+    """Remove what a signal kept a ``with`` from removing: it may come just as something was made."""
+    for child in psutil.Process().children():
+        child.kill()
+        child.wait()
+    for left in _NAMESPACES.glob(f"{_PREFIX}{os.getpid()}-*"):
+        _run("ip", "netns", "del", left.name)
+
+
 @contextmanager
 def _namespace(name: str) -> Iterator[str]:
     name = f"{_PREFIX}{os.getpid()}-{name}"
-    _run("ip", "netns", "add", name)
     try:
+        _run("ip", "netns", "add", name)
         _run("ip", "-n", name, "link", "set", "lo", "up")
         yield name
     finally:
-        _run("ip", "netns", "del", name)
+        if (_NAMESPACES / name).exists():
+            _run("ip", "netns", "del", name)
 
 
 @contextmanager

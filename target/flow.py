@@ -273,7 +273,6 @@ class Flow:
         if self.machine.state is _ESTABLISHED or self.machine.state is _CLOSE_WAIT:
             self.adapter.stats.of(self.version).tcp.reset_established += 1
         self.machine.abort()
-        self.machine.events.clear()
         segments = self.machine.transmit(self.ticks(now))
         self._send(segments, self.machine.delegated.snd_max, now)
 

@@ -88,6 +88,23 @@ def test_r_evt_12_high_drop_rate(wired: Any) -> None:
     assert suggested(w, t, TcpUploadReason.HighDropRate)
 
 
+def test_a_rate_means_nothing_before_its_own_sample_is_complete(wired: Any) -> None:
+    """R-EVT-12: however many segments were counted in the other direction."""
+    w = limited(wired, drop_rate=1, out_of_order=1, sample=20)
+    t = w.live()
+    w.post("send", t, w.nbl(b"x"))
+    w.advance(1)
+    w.advance(1)
+    assert len(w.heard()) >= 2
+    talk(w, t, 20)
+    assert w.events() == []
+    other = w.live(local=5001)
+    talk(w, other, 3, seq=6000)
+    for _ in range(25):
+        w.post("send", other, w.nbl(b"x"))
+    assert w.events() == []
+
+
 def test_r_evt_12_high_fragmentation(wired: Any) -> None:
     """R-EVT-12: the first fragment of a datagram tells whose it is; all go to the host all the same."""
     w = limited(wired, fragments=2)

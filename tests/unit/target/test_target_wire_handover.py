@@ -520,6 +520,7 @@ def test_r_hwf_01_corrupt_hardware_is_silent(w: Any) -> None:
     w.control("corrupt", {})
     w.say(t, ACK | PSH, 5000, 1001, b"y")
     w.advance(100)
+    assert w.adapter.station.counters["connection's hardware state is corrupt"] == 1
     assert w.heard() == []
     assert w.ordinary() == []
     assert w.take() == []

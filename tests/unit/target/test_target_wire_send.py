@@ -104,6 +104,17 @@ def test_lost_segments_are_sent_again(w: Any) -> None:
     assert w.completions("send") == [(x.address, "SUCCESS")]
 
 
+@pytest.mark.parametrize("op", ["send", "disconnect", "forward"])
+def test_a_knob_keeps_a_request_from_a_connection_that_runs(w: Any, op: str) -> None:
+    """Completed with the knob's status, and nothing of it reaches the machine."""
+    t = w.live()
+    w.control("knob.set", {"point": op, "status": "REQUEST_ABORTED"})
+    x = w.nbl(b"never")
+    w.post(op, t, x, **({"flags": GRACEFUL} if op == "disconnect" else {}))
+    assert w.completions() == [(x.address, "REQUEST_ABORTED")]
+    assert w.heard() == []
+
+
 def test_data_whose_bytes_are_missing_cannot_be_sent(w: Any) -> None:
     t = w.live()
     hollow = w.nbl(b"abc")
@@ -238,6 +249,15 @@ def test_an_upload_ends_a_pending_graceful_disconnect(w: Any) -> None:
 
 
 # -- abortive disconnects ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [4, 5, 7])
+def test_an_abort_of_an_established_connection_is_counted(w: Any, state: int) -> None:
+    """ResetEstablished: from ESTABLISHED and CLOSE_WAIT, and from no other state."""
+    t = w.live(state=state)
+    w.post("disconnect", t, w.nbl(), flags=ABORT)
+    assert [s.flags & RST for s in w.heard()][-1]
+    assert w.adapter.stats.v4.tcp.reset_established == (state != 5)
 
 
 def test_r_disc_03_an_abortive_disconnect_sends_an_rst(w: Any) -> None:

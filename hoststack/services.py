@@ -31,9 +31,12 @@ __all__ = [
 
 #: Output beyond which no more input is taken (bytes).
 BACKLOG: Final = 262_144
-#: Longest body that the HTTP server makes or takes (bytes), and longest message of an exchange.
+#: Longest body that the HTTP server makes (bytes); longest one that it keeps to echo it, and longest message
+#: of an exchange.
 MAX_BODY: Final = 1 << 32
 MAX_MESSAGE: Final = 1 << 26
+#: Characters of the longest number that is looked at: int() refuses those of more than a few thousand digits.
+_DIGITS: Final = 20
 
 
 class Service:
@@ -220,7 +223,8 @@ class Http(Service):
                 if isinstance(event, h11.Request):
                     self._begin(event)
                 elif isinstance(event, h11.Data):
-                    self._take(bytes(event.data))
+                    if not self._take(bytes(event.data)):
+                        return
                 elif isinstance(event, h11.EndOfMessage):
                     self._respond()
                 else:
@@ -238,10 +242,18 @@ class Http(Service):
         if (b"expect", b"100-continue") in [(k, v.lower()) for k, v in request.headers]:
             self._out += self._send(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> bool:
+        """Whether the rest of the body is wanted."""
         self._digest.update(data)
-        if self._request is not None and self._request.target == b"/echo":
-            self._body += data
+        if self._request is None or self._request.target.partition(b"?")[0] != b"/echo":
+            return True
+        if len(self._body) + len(data) > MAX_MESSAGE:
+            self._closed = True
+            self._body.clear()
+            self._answer(413, f"that is more than {MAX_MESSAGE} bytes\n".encode(), close=True)
+            return False
+        self._body += data
+        return True
 
     def _respond(self) -> None:
         request = self._request
@@ -250,8 +262,8 @@ class Http(Service):
         method = request.method.decode()
         if target.startswith("/bytes/") and method in ("GET", "HEAD"):
             number = target.removeprefix("/bytes/")
-            if not number.isdecimal() or int(number) > MAX_BODY:
-                self._answer(400, f"{number!r} is no number of bytes up to {MAX_BODY}\n".encode())
+            if not number.isdecimal() or len(number) > _DIGITS or int(number) > MAX_BODY:
+                self._answer(400, f"{number[:_DIGITS]!r} is no number of bytes up to {MAX_BODY}\n".encode())
             else:
                 self._give(int(number), method == "HEAD")
         elif target == "/sha256" and method in ("POST", "PUT"):

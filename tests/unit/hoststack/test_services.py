@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hoststack import services
 from hoststack.services import (
     BACKLOG,
     SERVICES,
@@ -153,6 +154,28 @@ def test_http_statuses(request_: bytes, status: bytes) -> None:
         assert body_of(response) == b""
     if b"echo" in request_:
         assert body_of(response) == b"hi"
+
+
+def test_a_number_too_long_to_be_read_is_no_number_and_no_exception() -> None:
+    http = Http()
+    answer = talk(http, b"GET /bytes/" + b"9" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert talk(http, b"GET /bytes/3 HTTP/1.1\r\nhost: x\r\n\r\n").endswith(b"\x00\x01\x02")
+
+
+def test_a_body_to_be_echoed_is_not_kept_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "MAX_MESSAGE", 1000)
+    http = Http()
+    head = b"POST /echo?x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert talk(http, head + b"3e8\r\n" + bytes(1000) + b"\r\n") == b""
+    answer = talk(http, b"1\r\nx\r\n" + b"1\r\nx\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert http.finished
+    assert talk(http, b"1\r\nx\r\n0\r\n\r\n") == b""
+    # Of a body that is not echoed nothing is kept.
+    http = Http()
+    head = b"POST /sha256 HTTP/1.1\r\nhost: x\r\ncontent-length: 2000\r\n\r\n"
+    assert talk(http, head + bytes(2000)).startswith(b"HTTP/1.1 200 ")
 
 
 def test_http_closes_when_it_is_asked_to_and_when_the_client_has_closed() -> None:

@@ -73,7 +73,7 @@ fuzz: $(VENV)/.installed-dev
 	@$(BIN)/python tools/tcp_fuzz.py --segments 1000000 --seed 1
 
 soak: $(VENV)/.installed-dev
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --timeout=3600 -o faulthandler_timeout=0
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m soak --hypothesis-profile=random --timeout=3600 -o faulthandler_timeout=0
 
 # What is missing (root, a tool) is a skipped test with its reason, not a failure.
 interop: $(VENV)/.installed-dev

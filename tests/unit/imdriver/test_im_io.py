@@ -192,7 +192,11 @@ def test_lists_of_two_hosts_in_one_completion_are_sorted_out(bench: Any, make_up
     assert bench.counts()[2] == 0
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_any_portions_in_any_order_complete_every_list_once(
     make_bench: Any, make_upper: Any, nic: Any, data: st.DataObject

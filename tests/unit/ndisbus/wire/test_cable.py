@@ -117,7 +117,11 @@ def test_descriptor_is_readable_while_frames_wait(plug: Plug) -> None:
     assert not select.select([fd], [], [], 0)[0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=25,
+)
 @given(payloads=st.lists(st.binary(max_size=200), max_size=60))
 def test_frames_arrive_whole_and_in_order(plug: Plug, directory: Path, payloads: list[bytes]) -> None:
     with (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ndisbus.enums import NetBufferListInfo, TcpOffloadConnectionState
-from ndisbus.nbl import advance
+from ndisbus.nbl import advance, data_of
 from ndisbus.net.tcp import build
 from ndisbus.status import NdisStatus
 from ndisbus.structures import NdisTcpConnectionOffloadParameters
@@ -276,6 +276,34 @@ def test_undelivered_data_closes_the_window(w: Any) -> None:
     w.post("receive", t, w.nbl(bytes(4000)))
     [update] = w.heard()
     assert (update.ack, update.window) == (9000, 4000)
+
+
+def test_an_accepted_indication_opens_the_window(w: Any) -> None:
+    """As soon as it has returned, without anything else happening."""
+    t = w.live(window=4000, rcv_wnd=4000)
+    peer = Peer(w, t)
+    peer.data(bytes(1400))
+    peer.data(bytes(1400))
+    peer.data(bytes(1200))
+    w.advance(0.2)
+    assert w.heard()[-1].window == 0
+    w.answer()
+    w.answer()
+    assert w.heard()[-1].window == 4000
+
+
+def test_nothing_more_is_indicated_once_the_upload_is_asked_for(w: Any) -> None:
+    """R-EVT-05, R-BRD-07: what an indication in progress leaves goes up with the connection."""
+    t = w.live()
+    peer = Peer(w, t)
+    peer.data(b"first ")
+    peer.data(b"second")
+    w.control("indicate", {"reason": "UploadRequested"})
+    w.answer()
+    assert w.indicated_data == []
+    done = w.run("terminate", [t])
+    buffered = done.nbls[t.structures()[2].buffered_data]
+    assert data_of(buffered.first_net_buffer) == b"second"
 
 
 def test_r_ind_11_data_is_acknowledged_as_there_is_room_whatever_the_host_does(w: Any) -> None:

@@ -115,6 +115,17 @@ def test_a_knob_keeps_a_request_from_a_connection_that_runs(w: Any, op: str) -> 
     assert w.heard() == []
 
 
+def test_requests_on_what_is_not_offloaded_go_back(w: Any) -> None:
+    """R-TERM-11: also where connections run."""
+    t = w.live()
+    w.run("terminate", [t])
+    t.handle.context = 0x5000000BAD0
+    x = w.nbl(b"x")
+    for op in ("send", "receive", "forward", "disconnect"):
+        w.post(op, t, x)
+        assert w.completions(op) == [(x.address, "UPLOAD_IN_PROGRESS")]
+
+
 def test_data_whose_bytes_are_missing_cannot_be_sent(w: Any) -> None:
     t = w.live()
     hollow = w.nbl(b"abc")

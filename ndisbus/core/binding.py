@@ -203,6 +203,7 @@ class BindingPart(Core):
         if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED):
             return
         self.take_back_packets(binding)
+        self.take_back_received(binding)
         if binding.lists:
             return
         adapter = binding.adapter

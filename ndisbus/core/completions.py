@@ -104,11 +104,14 @@ class CompletionPart(Core):
                 reason = f"list {blocks[0]:#x} is still in the hands of the driver below"
                 raise Violation("OffloadBlockList", reason, "R-BLK-11")
             self._compare(request, columns, allowed)
+            chains: dict[int, list[int]] = {}
             if operation.op == "initiate":
                 self._offloaded(request, columns)
-            elif operation.op == "terminate" and request.binding.io:
-                self._io_is_back(adapter, request, columns)
-            self._complete(adapter, request, columns, frames)
+            elif operation.op == "terminate":
+                chains = chain_addresses(columns.get(Key.NET_BUFFER_LISTS) or (), f"{where}.NetBufferLists")
+                if request.binding.io:
+                    self._io_is_back(adapter, request, columns, chains)
+            self._complete(adapter, request, columns, frames, chains)
 
         return up
 
@@ -184,15 +187,15 @@ class CompletionPart(Core):
         # Only now: a list with one bad block offloads nothing.
         request.binding.objects.update(objects)
 
-    def _io_is_back(self, adapter: Adapter, request: Request, columns: dict[str, Any]) -> None:
+    def _io_is_back(
+        self, adapter: Adapter, request: Request, columns: dict[str, Any], chains: dict[int, list[int]]
+    ) -> None:
         """Before its terminate completes, everything posted on a connection was completed (R-TERM-08).
 
         A list that is handed back in NetBufferListChain is completed by that act (R-DIS-16).
         """
         binding = request.binding
         statuses = _listed(columns[Key.STATUS], len(request.blocks))
-        attached = columns.get(Key.NET_BUFFER_LISTS) or ()
-        chains = chain_addresses(attached, f"{request.operation.completion}.OffloadBlockList.NetBufferLists")
         back = {a for chain in chains.values() for a in chain}
         late: list[int] = []
         for handle, status in zip(request.handles, statuses, strict=True):
@@ -211,9 +214,17 @@ class CompletionPart(Core):
             self.return_nbls(adapter, late, int(NdisStatus.REQUEST_ABORTED))
 
     def _complete(
-        self, adapter: Adapter, request: Request, columns: dict[str, Any], frames: Sequence[bytes]
+        self,
+        adapter: Adapter,
+        request: Request,
+        columns: dict[str, Any],
+        frames: Sequence[bytes],
+        chains: dict[int, list[int]],
     ) -> None:
-        """A request is over: take it off the books and tell the driver above, if it still lives."""
+        """A request is over: take it off the books and tell the driver above, if it still lives.
+
+        ``chains``: those that the completion of a terminate carries, by the address of the first list.
+        """
         binding = request.binding
         del adapter.requests[request.root]
         adapter.completed += 1
@@ -231,6 +242,7 @@ class CompletionPart(Core):
                         self.take_nbl(adapter, a)  # not offloaded: they were never the driver below's
         elif op == "terminate":
             self._terminated(binding, request, columns[Key.STATUS])
+            self._buffered(binding, request, columns, chains)
         if request.verdict is not None:
             columns, frames = (
                 failed_columns(request.blocks, request.handles, request.columns, request.verdict),
@@ -262,6 +274,22 @@ class CompletionPart(Core):
         else:
             self.forget(binding, request.handles)
 
+    def _buffered(
+        self, binding: Binding, request: Request, columns: dict[str, Any], chains: dict[int, list[int]]
+    ) -> None:
+        """Received data in BufferedData: the driver above has its lists until it returns them (R-BRD-09).
+
+        If it gets nothing, being dead or told of a failure, NDIS returns them.
+        """
+        if not chains:
+            return
+        sends = set(_listed(columns.get(Key.NBL_CHAIN), len(request.blocks)))
+        lists = [a for first, chain in chains.items() if first not in sends for a in chain]
+        if request.then is not None or request.verdict is not None or binding.protocol.closed:
+            self.hand_back_received(binding.adapter, lists)
+        else:
+            binding.kept.update(dict.fromkeys(lists, True))
+
     def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
         """The terminate of these objects failed: they may be terminated once more, at last by NDIS itself."""
         if lost:
@@ -286,7 +314,7 @@ class CompletionPart(Core):
     def fail_up(self, adapter: Adapter, request: Request, status: int) -> None:
         """Complete an outstanding request on behalf of a driver that cannot any more (design, "Killed")."""
         self._complete(
-            adapter, request, failed_columns(request.blocks, request.handles, request.columns, status), ()
+            adapter, request, failed_columns(request.blocks, request.handles, request.columns, status), (), {}
         )
 
     # -- requests of NDIS's own ----------------------------------------------------------------

@@ -91,6 +91,8 @@ class IndicationPart(Core):
         if binding is None:
             self.answer(peer, message, *refused)
             return
+        (address,) = columns["NetBufferList"]
+        binding.kept[address] = False
         self._ask_up(
             peer,
             message,
@@ -99,7 +101,19 @@ class IndicationPart(Core):
             frames,
             refused,
             _check_consumed,
+            lambda values: self._kept(binding, address, values),
         )
+
+    def _kept(self, binding: Binding, address: int, values: list[Any]) -> None:
+        """A receive indication is answered: with all of it the protocol has the list (R-IND-03)."""
+        if address not in binding.kept:
+            return  # it has been returned already
+        if values[0] != NdisStatus.SUCCESS:
+            del binding.kept[address]
+            return
+        binding.kept[address] = True
+        if binding.state not in _BOUND:
+            self.take_back_received(binding)
 
     def _ask_up(
         self,
@@ -110,11 +124,12 @@ class IndicationPart(Core):
         frames: Sequence[bytes],
         otherwise: list[Any],
         check: Callable[[list[Any]], None],
+        then: Callable[[list[Any]], None] = lambda _: None,
     ) -> None:
         """An indication that waits for the upper driver's answer (the call is synchronous in NDIS).
 
         ``check`` raises :class:`RemoteProtocolError` for an answer that is none; the driver below gets
-        ``otherwise`` then, as it does when there is nobody to answer.
+        ``otherwise`` then, as it does when there is nobody to answer. ``then`` is given what it gets.
         """
 
         def answered(values: list[Any] | None) -> None:
@@ -124,10 +139,10 @@ class IndicationPart(Core):
                     check(values)
                 except RemoteProtocolError as e:
                     problem, values = e, None
+            answer = values if values is not None else otherwise
             if not peer.closed:
-                self.outbox.append(
-                    (peer.key, [RETURN, message[1], values if values is not None else otherwise], ())
-                )
+                self.outbox.append((peer.key, [RETURN, message[1], answer], ()))
+            then(answer)
             if problem is not None:
                 raise problem
 

@@ -229,13 +229,28 @@ class IoPart(Core):
     def _receive_return(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
         """NdisOffloadTcpReceiveReturn names the binding (R-DIS-10) and is not answered (R-DIS-45)."""
         columns = check_nbl_columns(message[2][1], "NdisOffloadTcpReceiveReturn.NetBufferList")
-        if peer.forced(message[2][0]) is not None:
-            return  # closed by force meanwhile: nobody is left to take them back
+        if message[2][0] in peer.past_bindings:
+            return  # NDIS took them back when it closed the binding; this call crossed that
         binding = self.binding_of(peer, message[2][0])
         adapter = binding.adapter
+        for a in columns["NetBufferList"]:
+            binding.kept.pop(a, None)
         if adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
             self.send(adapter.driver, _message(handler, [adapter.context, columns], frames), frames)
+
+    def take_back_received(self, binding: Binding) -> None:
+        """A binding closes: what its protocol kept of received data and did not return, NDIS does."""
+        addresses = [a for a, answered in binding.kept.items() if answered]
+        for a in addresses:
+            del binding.kept[a]
+        self.hand_back_received(binding.adapter, addresses)
+
+    def hand_back_received(self, adapter: Adapter, addresses: list[int]) -> None:
+        """Lists with received data are the driver's below again, though nobody above has returned them."""
+        if addresses and adapter.alive:
+            handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
+            self.send(adapter.driver, [handler, None, [adapter.context, {"NetBufferList": addresses}]])
 
 
 def _message(name: str, params: list[Any], frames: Sequence[bytes]) -> Message:

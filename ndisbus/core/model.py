@@ -222,6 +222,8 @@ class Binding:
     io: dict[int, set[int]] = field(default_factory=dict)
     #: Lists that were indicated to its protocol and are not returned.
     received: dict[int, None] = field(default_factory=dict)
+    #: The same of the chimney: lists with data of connections. False: the indication is not answered yet.
+    kept: dict[int, bool] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

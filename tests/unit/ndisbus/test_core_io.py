@@ -513,3 +513,115 @@ def test_only_new_connections_bring_send_data(bench: Bench, host: Host, nic: Nic
     columns[Key.NET_BUFFER_LISTS] = [[{"NetBufferList": a} for a in lists]]
     host.request("initiate", columns)
     assert bench.bug_check.rule == "R-BLK-14"
+
+
+# -- received data that the layers above have ----------------------------------------------------------
+
+RETURN_DOWN = "MiniportTcpOffloadReceiveReturn"
+
+
+def indicated(host: Host, nic: Nic, status: int | None = 0) -> int:
+    """A list with data of a new connection, and the host's answer to it; None: none yet."""
+    ((_, handle, _),) = host.offload(nic, TCP)
+    address = nic.heap.address()
+    call_id = nic.next_id()
+    nic.send(
+        "NdisTcpOffloadReceiveHandler",
+        handle,
+        {"NetBufferList": [address]},
+        0,
+        call_id=call_id,
+        frames=[b"x"],
+    )
+    if status is not None:
+        host.answer(host.take("ProtocolTcpOffloadReceiveIndicate"), status, 1 if status == 0 else 0)
+    return address
+
+
+def handed_back(nic: Nic) -> list[int]:
+    """The lists that came down, one call or several."""
+    found: list[int] = []
+    while RETURN_DOWN in nic.names():
+        context, columns = nic.take(RETURN_DOWN)[2]
+        assert context == nic.contexts["nic0"]
+        found += columns["NetBufferList"]
+    return found
+
+
+def buffered(host: Host, nic: Nic, *, send: bool = False) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """A terminate that the host made; how the driver below completes it, with data it had not delivered."""
+    ((_, handle, context),) = host.offload(nic, TCP)
+    address = nic.heap.address()
+    lists = [[{"NetBufferList": address}]]
+    changes: dict[str, Any] = {}
+    if send:
+        (sent,) = post(host, "send", handle, host.heap.address())
+        nic.take("MiniportTcpOffloadSend")
+        lists.append([{"NetBufferList": sent}])
+        changes["NBL_CHAIN"] = [sent]
+    changes["NET_BUFFER_LISTS"] = lists
+    return address, host.columns((TCP, handle, context)), changes
+
+
+def test_what_a_dead_protocol_kept_of_received_data_goes_back(host: Host, nic: Nic) -> None:
+    """Returned, refused and unanswered lists are not the dead protocol's."""
+    kept, returned = indicated(host, nic), indicated(host, nic)
+    indicated(host, nic, int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED))
+    host.send("NdisOffloadTcpReceiveReturn", host.binding, {"NetBufferList": [returned]})
+    assert handed_back(nic) == [returned]
+    indicated(host, nic, None)
+    host.send("goodbye")
+    assert handed_back(nic) == [kept]
+
+
+def test_a_list_returned_from_inside_its_indication_is_not_returned_again(host: Host, nic: Nic) -> None:
+    address = indicated(host, nic, None)
+    host.send("NdisOffloadTcpReceiveReturn", host.binding, {"NetBufferList": [address]})
+    host.answer(host.take("ProtocolTcpOffloadReceiveIndicate"), 0, 1)
+    assert handed_back(nic) == [address]
+    host.send("goodbye")
+    assert handed_back(nic) == []
+
+
+def test_an_indication_accepted_after_the_binding_closed_goes_back_at_once(
+    bench: Bench, host: Host, nic: Nic
+) -> None:
+    """The lists of a binding that is closing are NDIS's to return; what the protocol returns is too late."""
+    kept, asked = indicated(host, nic), indicated(host, nic, None)
+    host.send("NdisCloseAdapterEx", host.binding, call_id=host.next_id())
+    assert handed_back(nic) == [kept]
+    host.answer(host.take("ProtocolTcpOffloadReceiveIndicate"), 0, 1)
+    assert handed_back(nic) == [asked]
+    host.send("NdisOffloadTcpReceiveReturn", host.binding, {"NetBufferList": [kept, asked]})
+    assert handed_back(nic) == []
+    assert bench.core.bug_checks == []
+
+
+@pytest.mark.parametrize("send", [False, True])
+def test_r_brd_09_data_in_a_terminate_is_with_the_driver_above_until_it_returns_it(
+    host: Host, nic: Nic, send: bool
+) -> None:
+    """R-BRD-09: also of a protocol that dies before; what comes home as its send data is its own."""
+    address, columns, changes = buffered(host, nic, send=send)
+    host.request("terminate", columns)
+    nic.complete("terminate", **changes)
+    host.completed("terminate")
+    assert handed_back(nic) == []
+    host.send("goodbye")
+    assert handed_back(nic) == [address]
+
+
+def test_data_in_a_terminate_that_ndis_made_goes_back_at_once(host: Host, nic: Nic) -> None:
+    """A protocol died and left a connection with data that nobody had read."""
+    address, _, changes = buffered(host, nic)
+    host.send("goodbye")
+    nic.complete("terminate", **changes)
+    assert handed_back(nic) == [address]
+
+
+def test_received_data_of_a_dead_adapter_goes_nowhere(bench: Bench, host: Host, nic: Nic) -> None:
+    indicated(host, nic)
+    nic.send("goodbye")
+    host.send("goodbye")
+    assert bench.core.bug_checks == []
+    assert bench.core.bindings == {}

@@ -24,7 +24,8 @@ from hoststack.events import (
     Unbound,
 )
 from hoststack.life import State
-from hoststack.net.errors import ConnectionReset, ConnectionTimedOut
+from hoststack.meanwhile import Meanwhile, reachable, why_closed
+from hoststack.net.errors import ConnectionReset
 from hoststack.net.hooks import StackHooks
 from hoststack.net.interface import Interface
 from hoststack.net.socket import Socket, SocketEvent
@@ -32,13 +33,16 @@ from hoststack.net.stack import NetStack
 from hoststack.netstat import connections
 from hoststack.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.reachability import Doubts
-from ndisbus.enums import Oid, TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.enums import Oid, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.heap import NdisOffloadHandle
+from ndisbus.status import NdisStatus
 from ndisbus.tcp.settings import TcpSettings
 
 if TYPE_CHECKING:
     from hoststack.operation import Operation
     from ndisbus.blocklist import BlockList
+    from ndisbus.nblchain import NblChain
     from ndisbus.structures import NdisTcpConnectionOffloadParameters, Struct
 
 __all__ = ["NetHost"]
@@ -61,7 +65,10 @@ class _Chimney(StackHooks):
         self.host.send(tcb, data)
 
     def disconnect(self, tcb: Tcb, *, abortive: bool) -> None:
-        self.host.close_below(tcb, abortive=abortive)
+        self.host.meanwhile.close(tcb, abortive=abortive)
+
+    def read(self, tcb: Tcb) -> None:
+        self.host.meanwhile.read(tcb)
 
     def path_mtu(self, path: Path) -> None:
         self.host.tell(path)
@@ -107,6 +114,7 @@ class NetHost(HostDriver):
         self.away: dict[Tcb, Socket] = {}
         #: Bytes that nobody has read and that go down with their connection.
         self.buffered: dict[Tcb, int] = {}
+        self.meanwhile = Meanwhile(self)
         #: The target's counters, by OID, as they were last read.
         self.offload_stats: dict[Oid, Struct] = {}
         self.offload_stats_read = 0
@@ -165,7 +173,7 @@ class NetHost(HostDriver):
         """Post a request for what went down in BufferedData: the target does not indicate it (R-BRD-05)."""
         if tcb in self.buffered and tcb.state is not State.OFFLOADING:
             size = self.buffered.pop(tcb)
-            if tcb.is_offloaded and tcb.state is not State.TERMINATING:
+            if reachable(tcb):
                 self.receive(tcb, size)
 
     def _home(self, tcb: Tcb) -> None:
@@ -176,6 +184,8 @@ class NetHost(HostDriver):
         if tcb.state in (State.OFFLOADING, State.FAILED):
             return
         del self.away[tcb]
+        self.meanwhile.home(tcb)
+        self.forget(tcb)
         now = self.ndis.now()
         self.stack.advance(now)
         if tcb.lost:
@@ -186,7 +196,7 @@ class NetHost(HostDriver):
         elif tcb.reset:
             socket.over(ConnectionReset(f"{socket!r}: reset by the peer"))
         elif tcb.delegated.state is _CLOSED:
-            socket.over(_why_closed(socket, tcb))
+            socket.over(why_closed(socket, tcb))
         else:
             socket.attach(now)
             if socket.available:
@@ -204,13 +214,28 @@ class NetHost(HostDriver):
             socket.abort()
         self.soon()
 
-    def close_below(self, tcb: Tcb, *, abortive: bool) -> None:
-        """The application closes a connection that is offloaded or on its way.
+    def protocol_tcp_offload_receive_indicate(
+        self, offload_context: int, chain: NblChain, status: int
+    ) -> tuple[int, int]:
+        """What the receive buffer has no room for stays below."""
+        handle = self.ndis.heap.objects.get(offload_context)
+        tcb = handle.owner if isinstance(handle, NdisOffloadHandle) else None
+        if isinstance(tcb, Tcb) and self.meanwhile.refuses(tcb):
+            return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
+        return super().protocol_tcp_offload_receive_indicate(offload_context, chain, status)
 
-        One on its way is closed when it is where it goes; that the stack's socket remembers.
-        """
-        if tcb.is_offloaded and tcb.waiting is None and tcb.state is not State.TERMINATING:
-            self.disconnect(tcb, abortive=abortive)
+    def protocol_tcp_offload_disconnect_complete(
+        self, protocol_binding_context: int, chain: NblChain
+    ) -> None:
+        """What is closed on both sides is uploaded."""
+        statuses = chain.statuses or [int(NdisStatus.SUCCESS)] * len(chain)
+        posted = [self.posted.get(a) for a in chain.addresses]
+        super().protocol_tcp_offload_disconnect_complete(protocol_binding_context, chain)
+        self.meanwhile.disconnected(
+            p.tcb
+            for p, status in zip(posted, statuses, strict=True)
+            if p is not None and status == NdisStatus.SUCCESS
+        )
 
     # -- what the stack learned ----------------------------------------------------------------
 
@@ -255,6 +280,7 @@ class NetHost(HostDriver):
             for obj in event.operation.objects:
                 if isinstance(obj, Tcb):
                     self._fetch(obj)
+                    self.meanwhile.arrived(obj)
                     self._home(obj)
         elif isinstance(event, Bound):
             self._up()
@@ -264,13 +290,21 @@ class NetHost(HostDriver):
             for tcb in list(self.away):
                 self._home(tcb)
         elif isinstance(event, DataReceived):
-            self._tell_socket(event.tcb, SocketEvent.READABLE)
+            self._received(event.tcb)
         elif isinstance(event, DataSent):
             socket = self.away.get(event.tcb)
             if socket is not None:
                 socket.relieved()
         elif isinstance(event, DisconnectIndicated):
             self._tell_socket(event.tcb, SocketEvent.PEER_CLOSED)
+            self.meanwhile.over(event.tcb)
+
+    def _received(self, tcb: Tcb) -> None:
+        socket = self.away.get(tcb)
+        if socket is not None and socket.closed:
+            self.meanwhile.unwanted(socket)
+        elif socket is not None:
+            socket.emit(SocketEvent.READABLE)
 
     def _tell_socket(self, tcb: Tcb, event: SocketEvent) -> None:
         socket = self.away.get(tcb)
@@ -356,9 +390,3 @@ class NetHost(HostDriver):
                 "Read": self.offload_stats_read,
             }
         return super().control(command, arguments)
-
-
-def _why_closed(socket: Socket, tcb: Tcb) -> ConnectionReset | ConnectionTimedOut:
-    if tcb.upload_reason == TcpUploadReason.TimeoutExpiration:
-        return ConnectionTimedOut(f"{socket!r}: timed out while it was offloaded")
-    return ConnectionReset(f"{socket!r}: was closed while it was offloaded")

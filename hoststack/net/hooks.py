@@ -26,6 +26,9 @@ class StackHooks:
         """The application writes on a connection that the host does not serve."""
         tcb.send_queue = [*(tcb.send_queue or ()), data]
 
+    def read(self, tcb: Tcb) -> None:
+        """The application has read from such a connection: there is room for more."""
+
     def disconnect(self, tcb: Tcb, *, abortive: bool) -> None:
         """The application closes the sending side of such a connection, or resets it."""
 

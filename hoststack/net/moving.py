@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hoststack.net.errors import ConnectionAborted
 from ndisbus.enums import OFFLOADABLE_TCP_STATES
 from ndisbus.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
@@ -70,8 +71,11 @@ def attach(socket: Socket, now: float) -> None:
     socket.high = tcb.delegated.snd_max
     if machine.state in _PEER_CLOSED:
         tcb.peer_closed = True
-    if socket.shut:
-        machine.shutdown()  # while it was on its way nobody could be told
+    # What the application did while it was on its way, when nobody could be told.
+    if isinstance(socket.error, ConnectionAborted):
+        machine.abort()
+    elif socket.shut:
+        machine.shutdown()
     for data in held:
         # As if they had just come: their checksums are verified like any other's.
         transport.deliver_bytes(socket.key, data, now)

@@ -208,7 +208,9 @@ class Socket(Timed):
         machine = self.machine
         data = self.tcb.read(size) if machine is None else machine.read(size)
         if data:
-            if machine is not None and not self.touched:
+            if machine is None:
+                self.transport.stack.hooks.read(self.tcb)
+            elif not self.touched:
                 self.transport.touch(self)  # the window may be worth an update
             return data
         if size == 0 and self.available:
@@ -389,10 +391,11 @@ class Socket(Timed):
         """See :func:`hoststack.net.moving.attach`."""
         moving.attach(self, now)
 
-    def over(self, error: SocketError) -> None:
-        """The connection ended while it was offloaded, and nothing is left to go on with."""
+    def over(self, error: SocketError | None) -> None:
+        """The connection ended while it was offloaded, None: in order; nothing is left to go on with."""
         self.closed = self.shut = True
         self.tcb.delegated.state = State.TcpConnectionClosed
-        self.fail(error)
+        if error is not None:
+            self.fail(error)
         self.transport.forget(self)
         self.emit(SocketEvent.CLOSED)

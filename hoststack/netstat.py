@@ -83,7 +83,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
         found.add_column(heading, no_wrap=True)
     for heading in ("Recv-Q", "Send-Q"):
-        found.add_column(heading, justify="right")
+        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for r in rows:
         found.add_row(
             r["Proto"],

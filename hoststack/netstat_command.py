@@ -19,6 +19,8 @@ __all__ = ["netstat_command"]
 _ABSENT: Final = 69
 #: How long a target's counters are waited for (seconds); after that they are shown as they were.
 _PATIENCE: Final = 2.0
+#: Columns of the table where there is no terminal: two IPv6 addresses with ports fit.
+_WIDTH: Final = 200
 
 
 @click.command("netstat")
@@ -52,6 +54,8 @@ def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics:
         click.echo(json.dumps(answers, indent=2))
         return
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)  # a file or a pipe has no width
     for name, answer in answers.items():
         console.print(f"[bold]{name}[/bold]: {len(answer['Connections'])} connections")
         console.print(table(answer["Connections"]))

@@ -45,3 +45,23 @@ def test_the_table_shows_ipv6_addresses_in_brackets() -> None:
     assert "[fd00::1]:5001" in out.getvalue()
     assert "[fd00::2]:443" in out.getvalue()
     assert "Offload State" in out.getvalue()
+
+
+def test_queues_are_shown_to_the_last_digit_on_a_narrow_terminal() -> None:
+    rows = connections(make())
+    rows.append(
+        {
+            "Proto": "TCP",
+            "LocalAddress": "fd77:0:0:1:abcd:ef01:2345:6789",
+            "LocalPort": 60960,
+            "ForeignAddress": "fd77::2",
+            "ForeignPort": 7,
+            "State": "ESTABLISHED",
+            "OffloadState": "Offloaded",
+            "SendQueue": 102400,
+            "ReceiveQueue": 98765,
+        }
+    )
+    out = io.StringIO()
+    Console(file=out, width=80).print(table(rows))
+    assert " 98765  102400" in out.getvalue()

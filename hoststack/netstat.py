@@ -79,7 +79,7 @@ def _end(address: str, port: int) -> str:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows in the columns of ``netstat -t``, and the queues."""
-    found = Table(title=None, box=None, pad_edge=False)
+    found = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
     for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
         found.add_column(heading, no_wrap=True)
     for heading in ("Recv-Q", "Send-Q"):

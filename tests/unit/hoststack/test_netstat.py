@@ -52,7 +52,7 @@ def test_queues_are_shown_to_the_last_digit_on_a_narrow_terminal() -> None:
     rows.append(
         {
             "Proto": "TCP",
-            "LocalAddress": "fd77:0:0:1:abcd:ef01:2345:6789",
+            "LocalAddress": "fd77::31",
             "LocalPort": 60960,
             "ForeignAddress": "fd77::2",
             "ForeignPort": 7,

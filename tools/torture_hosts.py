@@ -27,6 +27,8 @@ __all__ = ["check_refused_host", "check_workers", "host_rounds", "stacked"]
 #: Seconds that workers work, and the latest moment of a kill among them.
 _WORK: Final = 2.0
 _PATIENCE: Final = 20.0
+#: When nobody's tree was cut short in so many seconds after a kill, it hit nobody.
+_UNHIT: Final = 3.0
 
 
 def stacked(*bus_options: str) -> dict[str, str]:
@@ -80,10 +82,11 @@ def check_workers(
         adapters = [w.attached()["adapter"] for w in workers]
         if len(set(adapters)) != len(workers):
             result.problems.append(f"the hosts share adapters: {adapters}")
-        for worker in workers:
-            worker.tell(f"work {seconds}")
-        if result.victim != "-":
-            _kill_meanwhile(stack, result.victim, rng.uniform(0.2, 0.6) * seconds)
+        if result.victim == "-":
+            for worker in workers:
+                worker.tell(f"work {seconds}")
+        else:
+            _work_and_kill(stack, workers, result.victim, rng.uniform(0.2, 0.6) * seconds)
         for worker in workers:
             _account(result, worker)
         stack.wait_for(lambda ps: not leftovers(ps), "left over after the work")
@@ -97,15 +100,35 @@ def check_workers(
     return result
 
 
-def _kill_meanwhile(stack: RealStack, victim: str, delay: float) -> None:
-    pid = stack.pid(victim)
-    time.sleep(delay)  # the workers work by themselves
-    os.kill(pid, signal.SIGKILL)
+def _work_and_kill(stack: RealStack, workers: Sequence[Worker], victim: str, delay: float) -> None:
+    """Let them work, kill the victim meanwhile, and have them stop.
+
+    A kill between two trees hits nobody: then there is another one.
+    """
+    for worker in workers:
+        worker.tell("work")
+    for worker in workers:
+        worker.read()  # its first tree came through
+    cut = 0
+    while not cut:
+        stack.wait_for(lambda ps: any(p["Name"] == victim for p in ps["Processes"]), f"{victim} is not back")
+        time.sleep(delay)  # the workers work by themselves
+        os.kill(stack.pid(victim), signal.SIGKILL)
+        until = time.monotonic() + _UNHIT
+        while not cut and time.monotonic() < until:
+            cut = sum(w.read()["broken"] for w in workers if w.answered())
+            time.sleep(0.005)
+    for worker in workers:
+        worker.tell("enough")
 
 
 def _account(result: Round, worker: Worker) -> None:
     """What a worker did and whether its books balance."""
     did = worker.read(_PATIENCE + _WORK)
+    if result.victim != "-":
+        # The line of "work" itself is the last but one, before the empty one of "enough".
+        while following := worker.read(_PATIENCE + _WORK):
+            did = following
     result.statuses.update({"whole": did["whole"], "cut short": did["broken"]})
     books = worker.ask("books")
     result.requests += sum(books["requests"].values())

@@ -106,7 +106,9 @@ def host_round(rig: Rig, result: Round) -> Round:
 
 def _host(rig: Rig, result: Round, tree: Tree) -> None:
     rig.prepare("query", tree)
-    before, unbinds = _contexts(rig.ps()), rig.driver.unbinds
+    # A driver that does not answer at once is listed without what it holds.
+    survey = rig.wait_ps(lambda ps: all(p["State"] == "ready" for p in ps["Processes"]), "somebody is silent")
+    before, unbinds = _contexts(survey), rig.driver.unbinds
     moment, rng = result.moment, rig.rng
     with Worker(rig.stack, _NAME, rng.randrange(1 << 30)) as worker:
         if moment == "starting":

@@ -32,8 +32,8 @@ __all__ = ["ROOT", "RealStack", "TortureError", "leftovers", "supervised", "thre
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: How long a stack has to come up, and to end once it is told to (seconds).
-_START: Final = 30.0
-_STOP: Final = 20.0
+_START: Final = 60.0
+_STOP: Final = 30.0
 _INTERVAL: Final = 0.01
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 #: Counters of drivers that say that somebody holds something, or that a rule was broken.
@@ -227,25 +227,25 @@ class RealStack:
         text = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(text[-lines:])
 
-    def ps(self, timeout: float = 5.0) -> dict[str, Any]:
+    def ps(self, timeout: float = 20.0) -> dict[str, Any]:
         """What ``ndisbus ps --json`` shows."""
         with ControlClient(self.endpoint) as client:
             survey: dict[str, Any] = client.request("ps", {}, timeout)
         return survey
 
-    def control(self, verb: str, arguments: dict[str, Any] | None = None, timeout: float = 5.0) -> Any:
+    def control(self, verb: str, arguments: dict[str, Any] | None = None, timeout: float = 20.0) -> Any:
         """A control request of the command line's kind."""
         with ControlClient(self.endpoint) as client:
             return client.request(verb, arguments or {}, timeout)
 
     def wait_for(
-        self, condition: Callable[[dict[str, Any]], object], otherwise: str, timeout: float = 20.0
+        self, condition: Callable[[dict[str, Any]], object], otherwise: str, timeout: float = 30.0
     ) -> dict[str, Any]:
         """The first survey for which ``condition`` holds. :class:`TortureError` if none does in time."""
         until = time.monotonic() + timeout
         while True:
             with contextlib.suppress(BusUnavailable):
-                survey = self.ps(1.0)
+                survey = self.ps(2.0)
                 if condition(survey):
                     return survey
             if self._honcho is not None and self._honcho.poll() is not None:
@@ -263,7 +263,7 @@ class RealStack:
                 return int(p["Pid"])
         raise TortureError(f"{name} is not on the bus\n{self.dump()}")
 
-    def run(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """``python ARGUMENTS`` as a user of this stack would run it."""
         return subprocess.run(
             [sys.executable, *arguments],

@@ -26,7 +26,7 @@ __all__ = ["LENGTHS", "VICTIMS", "stall_round", "stall_rounds"]
 
 VICTIMS: Final = ("target", "im", "bus")
 LENGTHS: Final = ("short", "long")
-#: Seconds after the limit in which the failures have to be at the host.
+#: Seconds after the limit in which the failures have to be at the host, on a machine that is not busy.
 _GRACE: Final = 1.0
 #: A share of the limit: a stall of that length is surely shorter, longer, or nearly as long.
 _SHORT: Final = (0.1, 0.5)
@@ -47,12 +47,15 @@ def stall_rounds(
             yield stall_round(rig, Round(number, victim, op, length), hang_limit)
 
 
-def stall_round(rig: Rig, result: Round, hang_limit: float) -> Round:
-    """One round, on a rig; ``result.moment`` is the length. Raises as :meth:`Rig.play` does."""
+def stall_round(rig: Rig, result: Round, hang_limit: float, grace: float = _GRACE) -> Round:
+    """One round, on a rig; ``result.moment`` is the length. Raises as :meth:`Rig.play` does.
+
+    ``grace``: seconds after the limit in which the failures of a long stall have to be at the host.
+    """
 
     def action(result: Round, tree: Tree) -> None:
         if result.moment == "long" and result.victim != "bus":
-            _long(rig, result, tree, hang_limit)
+            _long(rig, result, tree, hang_limit, grace)
         else:
             longest = _LONG * hang_limit
             _short(
@@ -110,7 +113,7 @@ def _short(rig: Rig, result: Round, tree: Tree, seconds: float) -> None:
         result.problems.append(f"a stall of {seconds:.2f} s was taken for a death: {before} {_epochs(rig)}")
 
 
-def _long(rig: Rig, result: Round, tree: Tree, hang_limit: float) -> None:
+def _long(rig: Rig, result: Round, tree: Tree, hang_limit: float, grace: float) -> None:
     driver, victim = rig.driver, result.victim
     pid, epoch = rig.process(victim)
     rig.prepare(result.op, tree)
@@ -136,8 +139,8 @@ def _long(rig: Rig, result: Round, tree: Tree, hang_limit: float) -> None:
     result.notice = driver.sign - stopped_at
     _note(result, operations)
     problems = result.problems
-    if seconds > hang_limit + _GRACE:
-        problems.append(f"failed after {seconds:.2f} s, the limit is {hang_limit:g} s and a second")
+    if seconds > hang_limit + grace:
+        problems.append(f"failed after {seconds:.2f} s, the limit is {hang_limit:g} s and {grace:g} s")
     if result.notice < _NEARLY * hang_limit:
         problems.append(f"failed after {result.notice:.2f} s, before the limit of {hang_limit:g} s")
     if any(o.succeeded for o in operations):

@@ -6,7 +6,10 @@ Takes commands, one per line, from its input, and answers each with a line of JS
 
     hold             offload a tree, post data and buffers, and leave it all below
     operate          start queries and updates of what is held, and do not wait for them
-    work SECONDS     offload, query, update, relink, terminate, again and again
+    work SECONDS     offload, query, update, relink, terminate, again and again: for so long, and until one
+                     tree came through whole
+    work             the same until the next command, which is "enough"; a line for the first whole tree, and
+                     for each that a death cuts short
     books            what was passed down and what came back
     quit             leave in order
 
@@ -72,7 +75,7 @@ def cycle(host: Host, driver: CountingHost, tree: Tree) -> bool:
         terminate_and_check(host, tree, _PATIENCE)
     except ChimneyError as error:
         # Whatever went wrong is no wonder if the adapter was lost; its failures were legal, at least.
-        if not host.pump(lambda: driver.unbinds > unbinds, 2.0):
+        if not host.pump(lambda: driver.unbinds > unbinds, _PATIENCE / 2):
             raise
         if not host.pump(lambda: not driver.held() and not driver.pending, _PATIENCE):
             raise TortureError("the host still holds something of a dead adapter") from error
@@ -109,10 +112,20 @@ class _Served:
             case ["work", seconds]:
                 until = time.monotonic() + float(seconds)
                 whole = broken = 0
-                while time.monotonic() < until:
-                    done = cycle(self.host, self.driver, Tree(self.rng, self.connections))
+                while time.monotonic() < until or not whole:
+                    done = self._cycle()
                     whole, broken = whole + done, broken + (not done)
                 return {"whole": whole, "broken": broken}
+            case ["work"]:
+                whole = broken = 0
+                while not select.select([0], [], [], 0)[0]:
+                    done = self._cycle()
+                    whole, broken = whole + done, broken + (not done)
+                    if not done or whole == 1:
+                        _say(whole=whole, broken=broken)
+                return {"whole": whole, "broken": broken}
+            case ["enough"]:
+                return {}
             case ["books"]:
                 b = self.driver.books
                 return {
@@ -122,6 +135,9 @@ class _Served:
                     "wrong": b.wrong,
                 }
         raise TortureError(f"no such command: {' '.join(words)}")
+
+    def _cycle(self) -> bool:
+        return cycle(self.host, self.driver, Tree(self.rng, self.connections))
 
 
 def _say(**fields: Any) -> None:

@@ -97,7 +97,7 @@ class Bus:
     def request(self, verb: str, arguments: dict[str, Any] | None = None) -> Any:
         """A control request."""
         with ControlClient(self.endpoint) as client:
-            return client.request(verb, arguments or {}, 5.0)
+            return client.request(verb, arguments or {}, DEADLINE)
 
     def ps(self) -> dict[str, Any]:
         """What ``ndisbus ps`` shows."""
@@ -132,13 +132,13 @@ class Bus:
                 child.send_signal(signal.SIGCONT)
                 child.terminate()
                 try:
-                    child.wait(5)
+                    child.wait(DEADLINE)
                 except subprocess.TimeoutExpired:
                     child.kill()
                     child.wait(DEADLINE)
             if child.stdout is not None:
                 child.stdout.close()
-        _, alive = psutil.wait_procs(started, timeout=5)
+        _, alive = psutil.wait_procs(started, timeout=DEADLINE)
         for process in alive:
             process.kill()
         assert not alive, f"left behind: {alive}"

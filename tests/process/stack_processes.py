@@ -28,3 +28,4 @@ def until(condition: Callable[[], object], what: str, deadline: float = 20.0) ->
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {deadline:g} s"
+        time.sleep(0.005)  # what is waited for needs the processor too

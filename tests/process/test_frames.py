@@ -135,13 +135,14 @@ def test_frames_go_through_an_intermediate_driver_and_come_back_in_order(bus: Bu
     host.wait(lambda: len(driver.frames) == len(FRAMES) and not driver.sends, "all are back")
     assert driver.frames == FRAMES
     assert driver.statuses == [0] * len(FRAMES)
-    assert counts(bus) == {
+    expected = {
         "receives of nic0": 500,
         "receives of im0-a": 500,
         "kept by host": 500,
         "kept by im": 500,
         "im: packets_above": 500,
     }
+    host.wait(lambda: counts(bus) == expected, "everything is counted")
     host.give_back()
     host.wait(lambda: not counts(bus), "nothing is under way")
 
@@ -160,7 +161,7 @@ def test_sends_are_aborted_when_a_driver_below_is_killed_and_go_on_when_it_is_ba
     assert driver.statuses == [ABORTED] * 20
     if victim == "im":
         # The hardware still has them, and is not told; only its own death, or completion, ends that.
-        assert counts(bus) == {"sends of nic0": 20}
+        host.wait(lambda: counts(bus) == {"sends of nic0": 20}, "the hardware has them, nobody else")
         kill(children["nic"])
     nic(bus, "echo")
     if victim == "im":
@@ -186,7 +187,8 @@ def test_what_a_killed_host_has_kept_goes_back(bus: Bus, host: Running) -> None:
     host.wait(lambda: len(driver.kept) == 30, "the frames are back")
     host.give_back()
     host.wait(lambda: "receives of im0-a" not in counts(bus), "one host has returned them")
-    assert counts(bus)["kept by keeper"] == counts(bus)["receives of nic0"] == 30
+    found = counts(bus)
+    assert found["kept by keeper"] == found["receives of nic0"] == 30
     kill(keeper)
     host.wait(lambda: not counts(bus), "nothing is under way")
     host.do(lambda h: h.transmit(FRAMES[:1]))

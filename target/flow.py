@@ -40,10 +40,10 @@ class Flow:
     __slots__ = (
         "_active",
         "_builder",
-        "_due",
         "_push_at",
         "_sample",
         "adapter",
+        "due",
         "habits",
         "io",
         "machine",
@@ -89,7 +89,7 @@ class Flow:
         self._active = tcp.since
         self._builder: FrameBuilder | None = None
         #: When the station will look at it next, in seconds; None: it will not.
-        self._due: float | None = None
+        self.due: float | None = None
         #: Not even pending ACKs go out when it is given away: urgent data came (R-IP-08), or it is invalid.
         self.silent = False
         #: Behind the last byte of the newest segment with PSH that is not in sequence yet.
@@ -235,14 +235,14 @@ class Flow:
             at = self._active + limit
         if at is None:
             return
-        if self._due is None or at < self._due:
-            self._due = at
+        if self.due is None or at < self.due:
+            self.due = at
             self.station.wake(self.tcp, at)
 
     def expire(self, now: float) -> None:
         """The station's timer for this connection has come, perhaps too early for the machine's own."""
-        if self._due is not None and self._due <= now:
-            self._due = None
+        if self.due is not None and self.due <= now:
+            self.due = None
         self.machine.on_timer(self.ticks(now))
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and now >= self._active + limit:

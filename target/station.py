@@ -42,6 +42,8 @@ __all__ = ["Station", "wake_after"]
 
 #: Batches of frames taken from the link in one go; then it is the bus's turn.
 _BATCHES: Final = 4
+#: Entries of the heap that are not worth tidying up.
+_SLACK: Final = 64
 _CLOSED: Final = int(TcpOffloadConnectionState.TcpConnectionClosed)
 _TIME_WAIT: Final = int(TcpOffloadConnectionState.TcpConnectionTimeWait)
 #: States in which nothing of our own is owed.
@@ -101,7 +103,7 @@ def wake_after(image: bytes) -> int | None:
 class Station:
     """One adapter on its link."""
 
-    __slots__ = ("_count", "_elapsed", "_heap", "adapter", "counters", "ids", "link")
+    __slots__ = ("_count", "_elapsed", "_heap", "_tidy_at", "adapter", "counters", "ids", "link")
 
     def __init__(self, adapter: Adapter, link: Link) -> None:
         self.adapter = adapter
@@ -112,6 +114,8 @@ class Station:
         #: (when, in seconds; order; connection): when its machine, or the lack of one, is to be looked at.
         self._heap: list[tuple[float, int, TcpContext]] = []
         self._count = 0
+        #: How long the heap may grow before it is tidied.
+        self._tidy_at = _SLACK
         #: (since, now, ticks between them) of the last image: trees come and are asked for as a whole.
         self._elapsed = (0.0, 0.0, 0)
 
@@ -265,6 +269,15 @@ class Station:
         """Look at a connection again at a moment (seconds of the driver's clock)."""
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, tcp))
+        if len(self._heap) > self._tidy_at:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Forget connections that are gone, and moments that gave way to others: they may be hours away."""
+        heap = [e for e in self._heap if e[2].life is not Life.GONE and _awaited(e[2].flow, e[0])]
+        heapq.heapify(heap)
+        self._heap = heap
+        self._tidy_at = 2 * len(heap) + _SLACK
 
     def next_deadline(self) -> float | None:
         """When a connection, or the link, has something to do."""
@@ -284,9 +297,8 @@ class Station:
         self.receive(now)
 
     def _expire(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            tcp = heapq.heappop(heap)[2]
+        while self._heap and self._heap[0][0] <= now:
+            tcp = heapq.heappop(self._heap)[2]
             if tcp.serving:
                 self.flow(tcp).expire(now)
 
@@ -308,6 +320,11 @@ class Station:
             nrd = reachability.current_nrd(adapter, obj, adapter.ticks(now))
             obj.delegated.nic_reachability_delta = nrd
         return obj.image()
+
+
+def _awaited(flow: Flow | None, at: float) -> bool:
+    """Whether a connection is to be looked at then; one without a machine always is."""
+    return flow is None or flow.due is None or flow.due == at
 
 
 def _later(image: bytes, elapsed: int) -> bytes:

@@ -35,7 +35,9 @@ _WIDTH: Final = 200
     help="Also statistics, host and target together, and what was dropped.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def netstat_command(hosts: tuple[str, ...], *, endpoint: str | None, statistics: bool, as_json: bool) -> None:
+def netstat_command(
+    hosts: tuple[str, ...], *, endpoint: str | None, offload: bool, statistics: bool, as_json: bool
+) -> None:
     """Show connections, and where each is served: InHost, Offloading, Offloaded or Uploading.
 
     HOST: names as in 'ndisbus ps'; without any, every host on the bus that has a network stack. Exits

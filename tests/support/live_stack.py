@@ -6,7 +6,7 @@ The peer is on the wire and not on the bus; it is simulated as a driver without 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hoststack.events import Violation
@@ -59,6 +59,7 @@ class LiveStack:
         impairments: Impairments | None = None,
         shuffle: bool = True,
         parameters: NdisTcpConnectionOffloadParameters | None = None,
+        gateways: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.sim = Simulation(seed, shuffle=shuffle)
         self.segment = MemorySegment()
@@ -71,7 +72,9 @@ class LiveStack:
             self.sim.start("im", ImDriver)
         self.sim.start("peer", lambda: self.peer)
         bind = "auto" if through_im else "nic0"
-        self.host = NetHost("host", addresses=HOST, bind=bind, seed=seed, parameters=parameters)
+        self.host = NetHost(
+            "host", addresses=HOST, gateways=gateways, bind=bind, seed=seed, parameters=parameters
+        )
         self.sim.start("host", lambda: self.host)
 
     def _target(self) -> TargetDriver:

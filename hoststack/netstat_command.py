@@ -34,6 +34,7 @@ _WIDTH: Final = 200
     is_flag=True,
     help="Also statistics, host and target together, and what was dropped.",
 )
+@click.option("-t", "offload", is_flag=True, help="Show the offload state; it is shown in any case.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def netstat_command(
     hosts: tuple[str, ...], *, endpoint: str | None, offload: bool, statistics: bool, as_json: bool

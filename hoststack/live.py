@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Any, Self
+from types import TracebackType
+from typing import Any, Final, Self
 
 from hoststack.api import Host, HostTimeout
+from hoststack.net.socket import Socket
 from hoststack.nethost import NetHost
 from hoststack.objects import Tcb
 from hoststack.operation import Operation
@@ -28,6 +30,9 @@ from hoststack.runners import ProcessRunner, Runner
 from hoststack.sockets import Connection, Network
 
 __all__ = ["LiveHost"]
+
+#: How long peers have to close their side when this host leaves (seconds).
+_FAREWELL: Final = 1.0
 
 
 class LiveHost(Host):
@@ -53,9 +58,9 @@ class LiveHost(Host):
     ) -> Self:
         """As :meth:`Host.attach`, and wait until the adapter is on the network.
 
-        ``addresses``: the own ones, with prefix lengths. ``gateways``: (network, gateway) pairs. ``seed``: of
-        ports and sequence numbers. Raises what :meth:`Host.attach` does, and :class:`HostTimeout` for an
-        adapter without a station address.
+        ``addresses``: the own ones, with prefix lengths; hosts that are there at the same time need different
+        ones. ``gateways``: (network, gateway) pairs. ``seed``: of ports and sequence numbers. Raises what
+        :meth:`Host.attach` does, and :class:`HostTimeout` for an adapter without a station address.
         """
         options: dict[str, Any] = {} if upload_policy is None else {"upload_policy": upload_policy}
         driver = NetHost(name, addresses=addresses, gateways=gateways, bind=bind, seed=seed, **options)
@@ -77,6 +82,45 @@ class LiveHost(Host):
         driver = self.runner.driver
         assert isinstance(driver, NetHost)
         return driver
+
+    def close(self) -> None:
+        """Leave the bus, once what was sent has arrived: the network stack ends with this host.
+
+        Connections that are open are closed. Waits for ``timeout`` seconds at most.
+        """
+        try:
+            self._finish()
+        finally:
+            super().close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+        else:
+            super().close()  # interrupted: whoever did that does not want to wait
+
+    def _finish(self) -> None:
+        """Close connections, and let them come to their end."""
+        driver = self.driver
+        transport = driver.stack.transport
+        driver.stack.advance(self.runner.now())
+        for socket in list(transport.sockets.values()):
+            socket.close()
+        left = [s for s in transport.sockets.values() if s.error is None]
+
+        def over(s: Socket) -> bool:
+            return s.error is not None or s.finished or transport.sockets.get(s.key) is not s
+
+        def alone() -> bool:
+            return driver.binding is None  # nothing goes out any more
+
+        sent = self.network.wait(
+            lambda: alone() or all(over(s) or not s.unacknowledged for s in left), self.timeout
+        )
+        if sent:
+            self.network.wait(lambda: alone() or all(map(over, left)), min(_FAREWELL, self.timeout))
 
     def offload_connections(
         self, connections: Sequence[Connection], *, wait: bool = True, timeout: float | None = None

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hoststack import LiveHost
 from hoststack.nethost import NetHost
 from hoststack.services import pattern
 from hoststack.sockets import ConnectionRefused, Network
@@ -106,6 +107,34 @@ def test_the_example_of_a_live_host_does_what_it_says(stack: RealStack) -> None:
     assert "is Offloaded" in done.stdout
     assert "500000 bytes, as they should be" in done.stdout
     stack.wait_for(lambda survey: not leftovers(survey), "the example left something")
+
+
+@pytest.mark.parametrize("offloaded", [False, True])
+def test_what_was_sent_arrives_although_the_host_leaves_at_once(stack: RealStack, offloaded: bool) -> None:
+    """The network stack ends with its host, which therefore waits for what it still owes."""
+    with LiveHost.attach("brief", stack.endpoint, timeout=20) as host:
+        connection = host.network.connect(("10.77.0.2", 9), timeout=20)
+        forgotten = host.network.connect(("10.77.0.2", 7), timeout=20)
+        if offloaded:
+            assert host.offload_connections([connection, forgotten]).succeeded
+        with connection:
+            connection.sendall(bytes(1_000_000))
+            assert connection.socket.unacknowledged
+    for socket in (connection.socket, forgotten.socket):
+        assert (socket.finished, socket.unacknowledged, socket.error) == (True, 0, None)
+    stack.wait_for(lambda survey: not leftovers(survey), "the host left something")
+
+
+def test_a_host_that_is_interrupted_leaves_without_waiting(stack: RealStack) -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), LiveHost.attach("hasty", stack.endpoint, timeout=60) as host:
+        connection = host.network.connect(("10.77.0.2", 9), timeout=20)
+        # Nothing gets through from here on.
+        stack.run("-m", "ndisbus", "fault", "add", "NdisSendNetBufferLists", "--drop", "--driver", "hasty")
+        connection.sendall(bytes(100_000))
+        raise KeyboardInterrupt
+    assert connection.socket.unacknowledged
+    assert time.monotonic() - began < 50
 
 
 def test_netstat_without_hosts_says_so_and_names_a_stranger(stack: RealStack) -> None:

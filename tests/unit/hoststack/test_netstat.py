@@ -64,4 +64,4 @@ def test_queues_are_shown_to_the_last_digit_on_a_narrow_terminal() -> None:
     )
     out = io.StringIO()
     Console(file=out, width=80).print(table(rows))
-    assert " 98765  102400" in out.getvalue()
+    assert " 98765 102400" in out.getvalue()

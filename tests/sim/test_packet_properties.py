@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from imdriver import ImConfig, ImDriver
 from ndisbus.core import CoreConfig
 from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.port import Outgoing
 from ndisbus.sim import Simulation
 from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from tests.support.packet_drivers import PacketHost, PacketNic
@@ -262,6 +265,33 @@ def test_a_death_with_frames_in_flight_both_ways(victim: str, ims: int) -> None:
     stack.check()
 
 
+def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is() -> None:
+    """Host, bus, intermediate driver, bus, adapter, and back: what a call costs is shared by its frames."""
+
+    def messages(frames: int) -> Counter[str]:
+        stack = Stack(1)
+        stack.ready()
+        found: Counter[str] = Counter()
+        pack = stack.sim.packets
+
+        def counting(outgoing: Sequence[Outgoing]) -> Iterator[list[Any]]:
+            found.update(str(message[0]) for message, _ in outgoing)
+            return pack(outgoing)
+
+        stack.sim.packets = counting  # type: ignore[method-assign]
+        stack.sim.act("host0", lambda h: h.transmit([bytes(1514)] * frames))
+        stack.sim.run_for(0.01)
+        stack.sim.act("nic", lambda n: n.complete(list(n.pending)))
+        stack.sim.run_for(0.01)
+        assert stack.host(0).statuses == [int(NdisStatus.SUCCESS)] * frames
+        return found
+
+    one = messages(1)
+    assert sum(n for name, n in one.items() if "NetBufferLists" in name) == 8
+    assert messages(64) == one
+
+
+@pytest.mark.soak
 def test_a_frame_in_a_batch_costs_less_than_a_tenth_of_a_millisecond() -> None:
     """All processes together, codec included, through one intermediate driver; ten times less is usual."""
     stack = Stack(1)

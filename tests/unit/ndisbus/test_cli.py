@@ -170,14 +170,12 @@ def test_version_and_unknown_command() -> None:
     ids=" ".join,
 )
 def test_without_a_bus_every_command_says_so(args: list[str]) -> None:
-    start = time.monotonic()
     result = run(*args)
     assert result.exit_code == EX_UNAVAILABLE
     assert result.stdout == ""
+    # Found out at once: after the patience for an answer it would be "no bus answered".
     assert "no bus is listening at ipc://" in result.stderr and "ndisbus serve" in result.stderr
     assert result.stderr.startswith(f"ndisbus: {args[0]}")
-    # At once, not after the patience for an answer.
-    assert time.monotonic() - start < 3
     as_json = run(*args, "--json")
     assert as_json.exit_code == EX_UNAVAILABLE
     assert "no bus is listening" in json.loads(as_json.stderr)["Error"]

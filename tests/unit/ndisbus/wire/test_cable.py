@@ -23,7 +23,7 @@ from ndisbus.rundir import locked
 from ndisbus.wire.cable import BACKLOG, BATCH, CableLink
 from ndisbus.wire.link import LinkError
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 ALL = b"\xff" * 6
 
 

@@ -94,7 +94,7 @@ def run(
 )
 @click.pass_context
 def tour(context: click.Context) -> None:
-    """Take this machine's real connections through everything the chimney does."""
+    """Take live connections to the peer through everything the chimney does."""
     from hoststack.tour_command import tour_command  # noqa: PLC0415 - other subcommands need none of it
 
     tour_command.main(context.args, prog_name="hoststack tour", help_option_names=["-h", "--help"])

@@ -7,7 +7,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_interface
 from types import FrameType
 from typing import Any, Final
 
@@ -55,6 +56,20 @@ def _interruptible() -> Iterator[None]:
             signal.signal(s, handler)
 
 
+def _each(check: Callable[[str], object], what: str) -> Callable[..., tuple[str, ...]]:
+    """A callback that has every value of an option looked at."""
+
+    def callback(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            try:
+                check(value)
+            except ValueError:
+                raise click.BadParameter(f"{value!r}: {what} is meant") from None
+        return values
+
+    return callback
+
+
 @click.command("tour")
 @click.option("--name", default="host", show_default=True, help="Name to register under.")
 @click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
@@ -69,13 +84,19 @@ def _interruptible() -> Iterator[None]:
     help="Connections to open to the peer.",
 )
 @click.option(
-    "--peer", "peers", multiple=True, metavar="ADDRESS", help=f"An address of the peer [{', '.join(PEERS)}]."
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="ADDRESS",
+    callback=_each(ip_address, "an IP address, such as 10.77.0.2"),
+    help=f"An address of the peer [{', '.join(PEERS)}].",
 )
 @click.option(
     "--address",
     "addresses",
     multiple=True,
     metavar="ADDRESS/LENGTH",
+    callback=_each(ip_interface, "an IP address with its prefix length, such as 10.77.0.1/24"),
     help=f"An own address [{', '.join(ADDRESSES)}].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")

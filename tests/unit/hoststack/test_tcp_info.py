@@ -45,7 +45,7 @@ LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has 
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        socket.create_connection(listener.getsockname(), timeout=5) as client,
+        socket.create_connection(listener.getsockname(), timeout=20) as client,
     ):
         server, _ = listener.accept()
         with server:

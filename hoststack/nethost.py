@@ -31,7 +31,8 @@ from hoststack.net.interface import Interface
 from hoststack.net.socket import Socket, SocketEvent
 from hoststack.net.stack import NetStack
 from hoststack.netstat import connections
-from hoststack.objects import Neighbor, Path, StateObject, Tcb
+from hoststack.news import News
+from hoststack.objects import Neighbor, Path, Tcb
 from hoststack.reachability import Doubts
 from ndisbus.enums import Oid, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError, LocalProtocolError
@@ -71,13 +72,13 @@ class _Chimney(StackHooks):
         self.host.meanwhile.read(tcb)
 
     def path_mtu(self, path: Path) -> None:
-        self.host.tell(path)
+        self.host.news.changed(path)
 
     def neighbor_changed(self, neighbor: Neighbor) -> None:
-        self.host.tell(neighbor)
+        self.host.news.changed(neighbor)
 
     def relink(self, paths: Sequence[Path], neighbor: Neighbor) -> None:
-        self.host.move(list(paths), neighbor)
+        self.host.news.moved(paths, neighbor)
 
     def neighbor_delayed(self, neighbor: Neighbor) -> None:
         self.host.doubts.before_probe(neighbor)
@@ -118,8 +119,7 @@ class NetHost(HostDriver):
         #: The target's counters, by OID, as they were last read.
         self.offload_stats: dict[Oid, Struct] = {}
         self.offload_stats_read = 0
-        #: Objects whose cached state is to be passed down as soon as that is possible.
-        self.news: dict[StateObject, None] = {}
+        self.news = News(self)
         self.doubts = Doubts(self)
         #: Connections that died with a target, and whose peers have not heard of it yet.
         self.orphans: list[Socket] = []
@@ -239,34 +239,11 @@ class NetHost(HostDriver):
 
     # -- what the stack learned ----------------------------------------------------------------
 
-    def tell(self, obj: StateObject) -> None:
-        """Cached state of an offloaded object changed: update it below, once that is possible (R-UPD-02)."""
-        self.news[obj] = None
-        self.soon()
-
-    def _tell(self) -> None:
-        for obj in list(self.news):
-            if not obj.is_offloaded:
-                del self.news[obj]
-            elif obj.waiting is None and obj.state is State.OFFLOADED:
-                del self.news[obj]
-                self.update([obj])
-
-    def move(self, paths: list[Path], neighbor: Neighbor) -> None:
-        """A redirect: offloaded paths move to another next hop, which is offloaded first if need be."""
-
-        def script() -> Any:
-            if not neighbor.is_offloaded:
-                part = yield self.offload([neighbor])
-                if not part.succeeded:
-                    return f"{neighbor!r} was not offloaded: {part.refused or part.counts()}"
-            part = yield self.relink(paths, neighbor)
-            return None if part.succeeded else f"the paths were not moved: {part.counts()}"
-
-        try:
-            self.compose("redirect", script())
-        except ChimneyError as e:
-            self.stack.count(f"redirect of an offloaded path: {e}")
+    def _landed(self, path: Path) -> None:
+        """A path that is the host's again goes where the host's own segments go."""
+        way = None if path.is_away else self.stack.paths.of(path)
+        if way is not None:
+            path.neighbor = way.hop.neighbor
 
     def give_up(self, neighbor: Neighbor) -> None:
         """A neighbor does not answer: no more transmission through it, on either side (R-NUD-11)."""
@@ -282,11 +259,17 @@ class NetHost(HostDriver):
                     self._fetch(obj)
                     self.meanwhile.arrived(obj)
                     self._home(obj)
+                elif isinstance(obj, Path):
+                    self._landed(obj)
+            if self.news:
+                self.soon()
         elif isinstance(event, Bound):
             self._up()
         elif isinstance(event, Unbound):
             self.doubts.clear()
             self.news.clear()
+            for way in self.stack.paths:
+                self._landed(way.path)
             for tcb in list(self.away):
                 self._home(tcb)
         elif isinstance(event, DataReceived):
@@ -336,6 +319,8 @@ class NetHost(HostDriver):
     def _frames(self, frames: list[bytes]) -> None:
         if self.interface is not None:
             self.stack.receive(self.interface, frames, self.ndis.now())
+            if self.news.moves:
+                self.soon()  # one of them may have told an address that was waited for
 
     def protocol_indicate_offload_event(
         self, protocol_binding_context: int, block_list: BlockList | None, indication_code: int
@@ -361,8 +346,7 @@ class NetHost(HostDriver):
         for tcb in limbo:
             self._home(tcb)
         self.doubts.on_timer(now)
-        if self.news:
-            self._tell()
+        self.news.pass_down()
         self.stack.on_timer(now)
 
     def inspect(self) -> dict[str, int]:

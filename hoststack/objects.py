@@ -80,6 +80,11 @@ class StateObject:
         return self.state not in (State.NEW, State.OFFLOADING, State.GONE, State.FAILED)
 
     @property
+    def is_away(self) -> bool:
+        """Whether the driver below has the object's state, or is just being given it."""
+        return self.state is State.OFFLOADING or self.is_offloaded
+
+    @property
     def lower(self) -> StateObject | None:
         """The object of the layer below that this one depends on."""
         return None

@@ -129,6 +129,11 @@ class NeighborEntry(Timed):
             self.cache.stack.count("neighbor: queue full")
         self.happen(_E.SEND, now, source=source)
 
+    def seek(self, now: float) -> None:
+        """Begin to look for its address, if it is not known, though there is nothing to send."""
+        if not self.mac:
+            self.happen(_E.SEND, now)
+
     # -- life ----------------------------------------------------------------------------------
 
     def heard(self, mac: bytes, now: float) -> None:

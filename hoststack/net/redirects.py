@@ -96,11 +96,12 @@ def _move_paths(stack: NetStack, destination: bytes, entry: NeighborEntry) -> No
         if way.path.const.destination_address != destination or way.hop is entry:
             continue
         way.move(entry)
-        if way.path.is_offloaded:
+        if way.path.is_away:
             moved.append(way.path)
         else:
             way.path.neighbor = entry.neighbor
         for socket in stack.transport.over(way):
             socket.builder = None
     if moved:
+        entry.seek(stack.now)  # nobody here may ever send through it
         stack.hooks.relink(moved, entry.neighbor)

@@ -378,12 +378,12 @@ class NetStack:
             if socket.machine is not None:
                 socket.machine.path_changed(tick)
                 self.transport.touch(socket)
-        if way.path.is_offloaded:
+        if way.path.is_away:
             self.hooks.path_mtu(way.path)
 
     def neighbor_changed(self, entry: NeighborEntry) -> None:
         """A neighbor has another link address; frames of connections see that by themselves."""
-        if entry.neighbor.is_offloaded:
+        if entry.neighbor.is_away:
             self.hooks.neighbor_changed(entry.neighbor)
 
     def neighbor_failed(self, entry: NeighborEntry, now: float) -> None:

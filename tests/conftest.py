@@ -17,7 +17,7 @@ settings.register_profile("random", _PATIENT, print_blob=True)
 settings.register_profile("same", _PATIENT, derandomize=True, database=None)
 settings.load_profile("same")
 
-# A shell starts what it puts into the background with SIGINT ignored, and every process of a test would inherit
-# that: the tests that send one have to pass there, too.
+# A shell starts what it puts into the background with SIGINT ignored, and every process of a test would
+# inherit that: the tests that send one have to pass there, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -272,6 +272,11 @@ class Station:
         if len(self._heap) > self._tidy_at:
             self._tidy()
 
+    def sweep(self) -> None:
+        """Connections have gone, perhaps many: do not keep them for the sake of moments to come."""
+        if len(self._heap) > _SLACK + 4 * self.adapter.hardware.connections:
+            self._tidy()
+
     def _tidy(self) -> None:
         """Forget connections that are gone, and moments that gave way to others: they may be hours away."""
         heap = [e for e in self._heap if e[2].life is not Life.GONE and _awaited(e[2].flow, e[0])]

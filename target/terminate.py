@@ -132,6 +132,8 @@ class _Terminate:
             obj.step(Event.TERMINATED)
             adapter.free(obj)
         hwfail.lose(adapter, [obj for obj in staying if obj.address in keep])
+        if adapter.station is not None:
+            adapter.station.sweep()
         if held:
             packets.receive(adapter, held)  # R-IP-08
         adapter.after_terminate()

@@ -49,3 +49,13 @@ def test_what_is_tidied_away_was_nobodys_moment(w: Any) -> None:
     assert quiet is not busy
     w.advance(300.0)
     assert {s.source_port for s in w.heard()} == {4000, 4001}
+
+
+def test_many_connections_that_go_together_are_forgotten_at_once(w: Any) -> None:
+    """Not only when the next ones come."""
+    p = w.live().below[1]
+    ts = [w.tcp(local=6000 + i, cached=KEEP_ALIVE) for i in range(1000)]
+    assert w.statuses("initiate", [(p, ts)]) == ["SUCCESS"] * 1001
+    assert remembered(w) == 1000
+    w.run("terminate", ts)
+    assert remembered(w) == 0

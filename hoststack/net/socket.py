@@ -319,9 +319,12 @@ class Socket(Timed):
             self.way.hop.confirm(now)
             self.soft_error = ""
         elif kind is EventKind.DATA:
-            if self.closed:
+            # None is left if whoever heard of the connection just before this has read it.
+            if not self.available:
+                pass
+            elif self.closed:
                 self.abort()
-            elif self.available:
+            else:
                 self.emit(SocketEvent.READABLE)
         elif kind is EventKind.SENT:
             self.relieved()

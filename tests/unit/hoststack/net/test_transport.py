@@ -495,6 +495,26 @@ def test_data_for_a_closed_socket_resets(bench: Bench) -> None:
     assert answers[-1].flags & RST
 
 
+def test_what_was_read_as_soon_as_the_connection_was_there_does_not_reset_it(bench: Bench) -> None:
+    """The end of the handshake and the request come together: the answer, and an orderly close."""
+
+    def serve(listener: Listener) -> None:
+        socket = listener.accept()
+        assert socket is not None
+        assert socket.recv() == b"request"
+        socket.send(b"answer")
+        socket.close()
+
+    listener = bench.stack.tcp_listen(None, 80, on_accept=serve)
+    (answer,) = give(bench, segment(SYN))
+    ack = answer.seq + 1
+    found = give(bench, segment(ACK, seq=1001, ack=ack), segment(ACK, seq=1001, ack=ack, payload=b"request"))
+    assert not any(s.flags & RST for s in found)
+    assert b"".join(s.payload for s in found) == b"answer"
+    assert found[-1].flags & FIN
+    assert not listener.ready
+
+
 def test_half_close(bench: Bench) -> None:
     socket, syn = bench.connected()
     to = syn.source_port

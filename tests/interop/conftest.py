@@ -19,9 +19,9 @@ def _missing() -> str | None:
         return "Linux's own TCP is wanted as the peer"
     if os.geteuid():
         return "root is needed for network namespaces and TAP devices"
-    for tool in ("ip", "ss"):
+    for tool, package in (("ip", "iproute2"), ("ss", "iproute2"), ("setpriv", "util-linux")):
         if shutil.which(tool) is None:
-            return f"there is no {tool} here (iproute2)"
+            return f"there is no {tool} here ({package})"
     if not os.path.exists("/dev/net/tun"):  # noqa: PTH110 - as the kernel names it
         return "there is no /dev/net/tun here"
     name = f"chimney-{os.getpid()}-try"

@@ -6,6 +6,7 @@ Linux has 10.77.0.1/24 and fd77::1/64 on ``tap0``; our side has 10.77.0.2 and fd
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ import pytest
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
 from hoststack.peer import Peer, station_mac
 from hoststack.sockets import Connection, Network
+from ndisbus.wire.link import Link
 from ndisbus.wire.open import open_link
 from ndisbus.wire.tap import inside
 
@@ -38,6 +41,8 @@ OURS4, OURS6 = "10.77.0.2", "fd77::2"
 OURS: Final = {socket.AF_INET: OURS4, socket.AF_INET6: OURS6}
 LINUX: Final = {socket.AF_INET: LINUX4, socket.AF_INET6: LINUX6}
 _PREFIX: Final = "chimney"
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_RUNNING: Final = 0x40
 _numbers = itertools.count()
 
 
@@ -54,7 +59,11 @@ def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -
 
 
 def remove_leftovers() -> None:
-    """Remove the namespaces of test runs that were killed: their names have the pid in them."""
+    """Remove the namespaces and files of test runs that were killed: their names have the pid in them."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
+        pid = directory.name.split("-")[1]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(directory)
     done = subprocess.run(
         ["ip", "netns", "list"], capture_output=True, text=True, timeout=DEADLINE, check=True
     )
@@ -99,7 +108,7 @@ class Lab:
 
     def __init__(self, *, mtu: int = 1500, sysctls: dict[str, object] | None = None) -> None:
         self.name = f"{_PREFIX}-{os.getpid()}-{next(_numbers)}"
-        self.directory = Path(tempfile.mkdtemp(prefix="chimney"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
         self.captures: list[Path] = []
         self._processes: list[tuple[subprocess.Popen[str], Path]] = []
         self._open = contextlib.ExitStack()
@@ -207,6 +216,18 @@ class Lab:
         # A connection's second line is indented.
         return text.replace("\n\t", " ")
 
+    def await_carrier(self) -> None:
+        """Wait until Linux has noticed that somebody is at the far end: until then it drops what it sends."""
+
+        def running() -> bool:
+            answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack("16s24x", b"tap0"))
+            return bool(struct.unpack("16xH22x", answer)[0] & _IFF_RUNNING)
+
+        with self.inside():
+            asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with asking:
+            until(running, "tap0 is running")
+
     # -- our side ------------------------------------------------------------------------------
 
     def link(self, options: str = "", *, capture: bool = True) -> str:
@@ -226,11 +247,12 @@ class Lab:
         return answer
 
     def python(self, *argv: str) -> str:
-        """A Python process of ours that says one line when it is ready; that line."""
+        """A Python process of ours that says one line once it has the TAP device; that line."""
         complaints = self.directory / f"stderr{len(self._processes)}"
         with complaints.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, *argv],
+                # A killed test run takes its processes along (util-linux, as unshare and nsenter are).
+                ["setpriv", "--pdeathsig", "KILL", sys.executable, *argv],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -244,6 +266,7 @@ class Lab:
         line = process.stdout.readline()
         if not line:
             pytest.fail(f"{' '.join(argv)}: ended with {process.wait(DEADLINE)}: {complaints.read_text()}")
+        self.await_carrier()
         return line
 
     def ours(
@@ -257,6 +280,14 @@ class Lab:
         """Our stack in this process."""
         made = Ours(self.link(options), addresses=addresses, serve=serve, seed=seed)
         self._open.callback(made.peer.close)
+        self.await_carrier()
+        return made
+
+    def plug(self, options: str = "") -> Link:
+        """Our end of the TAP device by itself, for raw frames."""
+        made = open_link(self.link(options), station="test")
+        self._open.callback(made.close)
+        self.await_carrier()
         return made
 
     # -- the end -------------------------------------------------------------------------------
@@ -320,7 +351,12 @@ _BAD: Final = " || ".join(
 
 
 def tshark(capture: Path, condition: str, *fields: str) -> list[str]:
-    """The frames of a capture that fulfil a condition: a line each, of the fields or a summary."""
+    """The frames of a capture that fulfil a condition: a line each, of the fields or a summary.
+
+    Without tshark the test that asks is skipped.
+    """
+    if shutil.which("tshark") is None:
+        pytest.skip("there is no tshark here")
     argv = ["tshark", "-n", "-r", str(capture), *_PLAIN]
     for protocol in _CHECKS:
         argv += ["-o", f"{protocol}.check_checksum:TRUE"]

@@ -12,7 +12,6 @@ import pytest
 
 from ndisbus.net import arp, icmp
 from ndisbus.wire.link import Link, LinkError
-from ndisbus.wire.open import open_link
 from ndisbus.wire.tap import TapLink
 from ndisbus.wire.tracing import describe
 from tests.interop.lab import DEADLINE, LINUX4, OURS4, Lab, until
@@ -55,7 +54,7 @@ def echo(ethernet: bytes, source: str, destination: str, data: bytes) -> bytes:
 
 
 def test_linux_answers_arp_and_ping(lab: Lab) -> None:
-    link = open_link(lab.link(), station="test")
+    link = lab.plug()
     assert (link.name, link.mtu) == ("tap:tap0", 1500)
     request = arp.ArpPacket(arp.REQUEST, MAC, address(OURS4), bytes(6), address(LINUX4))
     link.send(ALL + MAC + b"\x08\x06" + request.build(), time.monotonic())
@@ -63,12 +62,11 @@ def test_linux_answers_arp_and_ping(lab: Lab) -> None:
     assert reply[:12] == MAC + LINUX_MAC
     link.send(echo(LINUX_MAC + MAC, OURS4, LINUX4, b"anybody there?"), time.monotonic())
     assert b"anybody there?" in take(link, f"IP {LINUX4} > {OURS4}: ICMP echo reply")
-    link.close()
 
 
 def test_linux_pings_through_the_device(lab: Lab, tool: Callable[[str], None]) -> None:
     tool("ping")
-    link = open_link(lab.link(), station="test")
+    link = lab.plug()
     lab.ip(f"neigh add {OURS4} lladdr 02:77:00:00:00:02 dev tap0 nud permanent")
     result: list[bytes] = []
     pinging = threading.Thread(target=lambda: result.append(lab.run("ping", "-n", "-c1", "-W10", OURS4)))
@@ -82,7 +80,6 @@ def test_linux_pings_through_the_device(lab: Lab, tool: Callable[[str], None]) -
     link.send(bytes(request[:34]) + icmp.build(message), time.monotonic())
     pinging.join(DEADLINE)
     assert b"1 received" in result[0]
-    link.close()
 
 
 def test_frames_to_a_device_that_is_down_are_counted_and_its_end_is_an_error(lab: Lab) -> None:
@@ -133,6 +130,7 @@ def test_mtu_is_the_devices_and_longer_frames_are_dropped(labs: Callable[..., La
     assert link.mtu == 9000
     lab.ip("link set tap0 mtu 9500")
     lab.ip(f"neigh add {OURS4} lladdr 02:77:00:00:00:02 dev tap0 nud permanent")
+    lab.await_carrier()
     with lab.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.sendto(bytes(9472), (OURS4, 9))
         udp.sendto(b"short", (OURS4, 9))

@@ -23,7 +23,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack() -> Iterator[RealStack]:
     with RealStack(with_peer()) as stack:
         yield stack
@@ -69,7 +69,7 @@ def test_each_operation_is_measured_by_itself(stack: RealStack) -> None:
 def test_an_interrupt_does_not_leave_the_target_stopped(stack: RealStack, number: signal.Signals) -> None:
     """The tour stops the target before it kills it; an interrupt in between lets it go on."""
     target = psutil.Process(stack.pid("target"))
-    tour = start_tour(stack, "--connections", "300")
+    tour = start_tour(stack, "--connections", "60")
     try:
         until(lambda: target.status() == psutil.STATUS_STOPPED, "the tour stops the target")
         tour.send_signal(number)

@@ -190,9 +190,13 @@ class NetHost(HostDriver):
         self.stack.advance(now)
         if tcb.lost:
             # Bytes may have been acknowledged in our name that nobody has: it cannot go on.
-            socket.fail(ConnectionReset(f"{socket!r}: the offload target died with the connection's state"))
-            self.orphans.append(socket)
-            self._bury()
+            error = ConnectionReset(f"{socket!r}: the offload target died with the connection's state")
+            if tcb.delegated.state is _CLOSED:
+                socket.over(error)  # there is nobody to tell
+            else:
+                socket.fail(error)
+                self.orphans.append(socket)
+                self._bury()
         elif tcb.reset:
             socket.over(ConnectionReset(f"{socket!r}: reset by the peer"))
         elif tcb.delegated.state is _CLOSED:

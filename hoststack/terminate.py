@@ -12,6 +12,7 @@ from hoststack.objects import StateObject, Tcb
 from hoststack.senddata import Problem, check_sequence, reclaim, settle_loss, unlend
 from hoststack.trees import arrange, by_layer, write_tree
 from ndisbus.blocklist import BlockList, Key, values
+from ndisbus.enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.nbl import NetBufferList, data_of, iter_chain, iter_net_buffers
 from ndisbus.state import TcpOffloadStateDelegated, unpack_state
@@ -26,6 +27,7 @@ __all__ = ["LIMBO_SECONDS", "completed", "idle_below", "terminate"]
 #: How long after a failed terminate the driver below may still ask for another one (R-DIS-43).
 LIMBO_SECONDS: Final = 1.0
 
+_CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
 #: A terminate waits in these states for what is in flight (R-TERM-03, R-CONC-01).
 _BUSY: Final = frozenset(
     (
@@ -212,7 +214,8 @@ def _take_back(
         for address in home:
             host.posted.pop(address, None)
     unlend(obj)
-    if problem is None and not d.snd_una == d.snd_nxt == d.snd_max:
+    # A connection that is CLOSED never sends again, and a FIN may lie among what was not acknowledged.
+    if problem is None and d.state is not _CLOSED and not d.snd_una == d.snd_nxt == d.snd_max:
         wrong = check_sequence(d, obj.in_flight, obj.queued)
         if wrong:
             problem = "R-OSD-13", wrong

@@ -96,6 +96,17 @@ def test_a_connection_that_was_reset_while_it_was_offloaded_comes_home() -> None
     assert isinstance(socket.error, ConnectionAborted)
 
 
+def test_a_reset_right_behind_a_fin_is_in_order() -> None:
+    """The FIN is not acknowledged and never will be: SndMax lies beyond the data, and nobody minds."""
+    stack = ready()
+    socket = stack.connect("10.77.0.2", 7)
+    offload(stack, socket)
+    stack.act(lambda _: socket.shutdown())
+    stack.act(lambda _: socket.abort())
+    nothing_is_left(stack)
+    assert isinstance(socket.error, ConnectionAborted)
+
+
 def test_what_is_to_be_uploaded_before_it_is_down_brings_its_data_back() -> None:
     stack = ready()
     socket = stack.connect("10.77.0.2", 7)

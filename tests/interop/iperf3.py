@@ -137,8 +137,12 @@ class _Iperf(Service):
 
     def produce(self, room: int) -> bytes:
         test = self._test
-        if test is None or self._control or not test.reverse or test.over:
+        if test is None or self._control or not test.reverse:
             return super().produce(room)
+        if test.over:
+            # A client reads a whole block once more: only the end of the stream ends that.
+            self.finished = True
+            return b""
         data = _BLOCK[:room]
         self.moved += len(data)
         return data

@@ -63,7 +63,7 @@ def remove_leftovers() -> None:
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
         pid = directory.name.split("-")[1]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(directory)
+            shutil.rmtree(directory, ignore_errors=True)  # two runs may find it
     done = subprocess.run(
         ["ip", "netns", "list"], capture_output=True, text=True, timeout=DEADLINE, check=True
     )
@@ -363,7 +363,10 @@ def tshark(capture: Path, condition: str, *fields: str) -> list[str]:
     argv += ["-Y", condition]
     if fields:
         argv += ["-T", "fields", *itertools.chain.from_iterable(("-e", f) for f in fields)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+    for _ in range(3):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
+        if "cut short" not in done.stderr:  # while it is written, half a block may be there
+            break
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

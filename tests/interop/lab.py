@@ -363,9 +363,12 @@ def tshark(capture: Path, condition: str, *fields: str) -> list[str]:
     argv += ["-Y", condition]
     if fields:
         argv += ["-T", "fields", *itertools.chain.from_iterable(("-e", f) for f in fields)]
-    for _ in range(3):
+    attempts = 4
+    while True:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
-        if "cut short" not in done.stderr:  # while it is written, half a block may be there
+        attempts -= 1
+        # While it is written, half a block may be there.
+        if not attempts or "cut short" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -426,6 +426,27 @@ def test_the_send_buffer_is_bounded_and_tells_when_it_has_room(bench: Bench) -> 
     assert socket.room == 6_000
 
 
+def test_room_and_a_reset_in_one_batch(bench: Bench) -> None:
+    """Who writes as soon as there is room is told of the reset, and no misuse is made of it."""
+    socket, syn = bench.connected(options=SocketOptions(sndbuf=4_000, nagle=False))
+    heard: list[SocketEvent] = []
+    taken: list[int] = []
+
+    def write(_: Socket, event: SocketEvent) -> None:
+        heard.append(event)
+        if event is SocketEvent.WRITABLE:
+            taken.append(socket.send(b"more"))
+
+    socket.on_event = write
+    assert socket.send(b"x" * 5_000) == 4_000
+    bench.stack.flush()
+    room = segment(ACK, seq=9001, ack=syn.seq + 4_001, port=80, to=syn.source_port)
+    give(bench, room, segment(RST, seq=9001, port=80, to=syn.source_port))
+    assert taken == [0]
+    assert heard == [SocketEvent.WRITABLE, SocketEvent.FAILED, SocketEvent.CLOSED]
+    assert isinstance(socket.error, ConnectionReset)
+
+
 def test_the_receive_buffer_is_the_window(bench: Bench) -> None:
     socket, syn = bench.connected(options=SocketOptions(rcvbuf=4_000, timestamps=False))
     acks: list[Segment] = []

@@ -345,6 +345,7 @@ class HostDriver(Engine):
             "sends": len(self.packets.sends),
             "frames out": self.packets.sent,
             "frames": self.packets.received,
+            "segments dropped": self.segments_dropped,
             "frames dropped": self.packets.dropped + self.packets.failed.total(),
             "violations": self.violations,
             "events dropped": self.events_dropped,

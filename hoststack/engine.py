@@ -118,6 +118,8 @@ class Engine(ProtocolDriver):
         #: Told of each event as it happens, beside the queue.
         self.observers: list[Callable[[HostEvent], None]] = []
         self.violations = 0
+        #: Segments for connections on their way that were too many to be held back.
+        self.segments_dropped = 0
         self._next_id = 0
         self._retrying = False
 

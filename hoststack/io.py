@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["completed", "deliver", "disconnect", "flush", "indicated", "posted_send", "receive", "send"]
 
+#: Most segments that are held back for one connection.
+MAX_HELD: Final = 1024
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 #: The host does the sending itself (R-TERM-12, R-IM-14).
 _COMES_BACK: Final = frozenset(
@@ -94,9 +96,21 @@ def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
         _forward(host, tcb, segments)
         return True
     if tcb.is_offloaded or tcb.state is State.OFFLOADING:
-        tcb.held = [*(tcb.held or ()), *segments]
+        _hold(host, tcb, segments)
         return True
     return False
+
+
+def _hold(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
+    """Keep segments while the connection moves; what is too much is dropped, and the peer sends it again."""
+    held = tcb.held
+    if held is None:
+        held = tcb.held = []
+    for segment in segments:
+        if len(held) < MAX_HELD:
+            held.append(segment)
+        else:
+            host.segments_dropped += 1
 
 
 def _forward(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
@@ -135,7 +149,7 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
             _received(host, tcb, attached.get(address), status)
         elif kind == "forward" and status in _COMES_BACK:
             # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
-            tcb.held = [*(tcb.held or ()), *(data_of(nb) for nb in iter_net_buffers(posted.nbl))]
+            _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
         elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
             tcb.returned = [*(tcb.returned or ()), (address, _data(posted.nbl))]
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hoststack import io
 from hoststack.events import DataReceived
 from hoststack.objects import Tcb
 from ndisbus.blocklist import Key
@@ -332,6 +333,17 @@ def test_r_brd_08_and_r_brd_09_uploaded_receive_data_is_copied_and_its_lists_giv
 
 
 # -- segments ----------------------------------------------------------------------------------
+
+
+def test_what_is_held_back_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "MAX_HELD", 3)
+    rig = Rig()
+    _, _, (tcb,) = rig.tree(1)
+    rig.act(lambda h: h.offload([tcb]))
+    assert rig.act(lambda h: h.deliver(tcb, [b"1", b"2"]))
+    assert rig.act(lambda h: h.deliver(tcb, [b"3", b"4", b"5"]))
+    assert tcb.held == [b"1", b"2", b"3"]
+    assert rig.host.inspect()["segments dropped"] == 2
 
 
 def test_r_conc_05_and_r_fwd_02_segments_are_held_back_during_the_offload_and_then_forwarded() -> None:

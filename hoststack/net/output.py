@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["send"]
 
 _NO_MAC: Final = bytes(6)
-_MAX_PAYLOAD: Final = 0xFFFF - 40
+#: Longest payload by length of the address: the header counts in IPv4's total length, not in IPv6's.
+_MAX_PAYLOAD: Final = {4: 0xFFFF - 20, 16: 0xFFFF}
 
 
 def send(
@@ -36,7 +37,7 @@ def send(
     if destination in stack.local_addresses:
         stack.count("output: own address")
         return False
-    if len(payload) > _MAX_PAYLOAD:
+    if len(payload) > _MAX_PAYLOAD[len(destination)]:
         stack.count("output: too long")
         return False
     route = stack.routes.lookup(destination)

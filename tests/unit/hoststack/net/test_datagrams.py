@@ -66,6 +66,19 @@ def test_a_large_echo_comes_in_fragments_and_is_answered_in_fragments(bench: Ben
         assert data in whole[-1]
 
 
+@pytest.mark.parametrize("six", [False, True])
+def test_the_longest_echo_there_can_be_is_answered(bench: Bench, six: bool) -> None:
+    """An IPv4 packet of 65535 bytes, and as much behind an IPv6 header."""
+    if six:
+        body = icmpv6.build(Echo(1, 2, bytes(0xFFFF - 8)), PEER6, IP6)
+        packets = fragments.fragment(Ipv6Header(PEER6, IP6, 58, 64).build(body), 1500, 77)
+    else:
+        body = icmp.build(Echo(1, 2, bytes(0xFFFF - 20 - 8)))
+        packets = fragments.fragment(Ipv4Header(PEER, IP, 1, 64).build(body), 1500)
+    frames = [bench.frame(0x86DD if six else 0x0800, p) for p in packets]
+    assert len(bench.give(*frames)) == len(frames)
+
+
 def test_identifications_are_of_the_lower_half(bench: Bench) -> None:
     """R-IP-02: the host's IPv4 identifications are 0..0x7FFF, whatever it sends; IPv6's likewise."""
     seen = set()

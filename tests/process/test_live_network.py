@@ -134,18 +134,17 @@ def test_a_host_that_is_interrupted_leaves_without_waiting(stack: RealStack) -> 
     left: list[int] = []
 
     def run() -> None:
-        with LiveHost.attach("hasty", stack.endpoint, timeout=60) as host:
+        # One that waited would wait for longer than any test may take.
+        with LiveHost.attach("hasty", stack.endpoint, timeout=600) as host:
             connection = host.network.connect(("10.77.0.2", 9), timeout=20)
             stack.run("-m", "ndisbus", *drop)  # nothing gets through from here on
             connection.sendall(bytes(100_000))
             left.append(connection.socket.unacknowledged)
             raise KeyboardInterrupt
 
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run()
     assert left != [0]
-    assert time.monotonic() - began < 50
 
 
 def test_netstat_without_hosts_says_so_and_names_a_stranger(stack: RealStack) -> None:

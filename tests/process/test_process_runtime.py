@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -367,12 +368,12 @@ def test_readers_are_called(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
 
 
 def free_port() -> int:
-    """Two ports in a row that nobody listens at now."""
+    """Two ports in a row that nobody listens at now, below those that the system gives to others."""
     for _ in range(100):
+        port = random.randrange(20_000, 32_000)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue

@@ -151,7 +151,14 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
             # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
             _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
         elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
-            tcb.returned = [*(tcb.returned or ()), (address, _data(posted.nbl))]
+            # What the peer has of its data lies before SndUna (R-DISC-10).
+            left = _data(posted.nbl)[_transferred(attached.get(address)) :]
+            tcb.returned = [*(tcb.returned or ()), (address, left)]
+
+
+def _transferred(nbl: NetBufferList | None) -> int:
+    """TcpOffloadBytesTransferred of a list that was completed; 0 if it says nothing."""
+    return 0 if nbl is None else nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
 
 
 def _data(nbl: NetBufferList) -> bytes:
@@ -179,7 +186,7 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
 def _received(host: Engine, tcb: Tcb, nbl: NetBufferList | None, status: int) -> None:
     if status != _SUCCESS or nbl is None:
         return
-    size = nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
+    size = _transferred(nbl)
     if size:
         data = b"".join([bytes(m.data or b"") for m in _mdls(nbl)])[:size]
         _append(host, tcb, data)

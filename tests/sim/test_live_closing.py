@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from hoststack.net.errors import ConnectionAborted
@@ -159,3 +161,26 @@ def test_data_for_a_closed_socket_resets_an_offloaded_connection_as_it_does_in_t
     nothing_is_left(stack)
     assert isinstance(socket.error, ConnectionAborted)
     assert stack.peer.stack.counters["tcp: no connection"] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_data_of_a_disconnect_that_the_peer_has_in_part_is_not_sent_twice(seed: int) -> None:
+    """R-DISC-10: the rest of it begins behind the bytes that the completion says were acknowledged."""
+    stack = ready(seed, impairments=Impairments(delay=0.01))
+    socket = stack.connect("10.77.0.2", 7)
+    offload(stack, socket)
+    data = random.Random(seed).randbytes(100_000)
+    socket.shut = True
+    stack.act(lambda h: h.disconnect(socket.tcb, data=data))
+    stack.sim.run_for(0.03 + 0.02 * seed)
+    up = stack.act(lambda h: h.upload_sockets([socket]))
+    stack.wait(lambda: up.done)
+    got = bytearray()
+
+    def read() -> bool:
+        got.extend(stack.act(lambda _: socket.recv()) or b"")
+        return socket.at_end or socket.error is not None
+
+    stack.wait(read, limit=300)
+    assert socket.error is None
+    assert bytes(got) == data

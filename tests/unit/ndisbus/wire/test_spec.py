@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,16 @@ def test_any_text_is_a_spec_or_a_link_error(text: str) -> None:
 
 def test_every_impairment_has_a_key() -> None:
     assert {k.replace("-", "_") for k in IMPAIRMENT_KEYS} == set(Impairments.__slots__)
+
+
+def test_page_of_the_wire_has_every_key_in_its_tables() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "wire.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    keys = {first.strip("`"): (second, third) for first, second, third in (c for c in cells if len(c) == 3)}
+    assert set(keys) == set(LINK_KEYS) | set(IMPAIRMENT_KEYS)
+    for key, (kinds, _) in LINK_KEYS.items():
+        assert keys[key][0] in (", ".join(kinds), "all")
+    for key in IMPAIRMENT_KEYS:
+        for example in keys[key][0].split(" or "):
+            parse_link(f"cable:lan?{key}={example.strip('`')}")

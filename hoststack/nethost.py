@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack import packets, statistics
@@ -27,7 +27,7 @@ from hoststack.life import State
 from hoststack.meanwhile import Meanwhile, reachable, why_closed
 from hoststack.net.errors import ConnectionReset
 from hoststack.net.hooks import StackHooks
-from hoststack.net.interface import Interface
+from hoststack.net.interface import IPV6_MINIMUM_MTU, Interface
 from hoststack.net.socket import Socket, SocketEvent
 from hoststack.net.stack import NetStack
 from hoststack.netstat import connections
@@ -90,6 +90,7 @@ class _Chimney(StackHooks):
 class NetHost(HostDriver):
     """See the module. ``addresses``: own addresses with prefix lengths, as ``ip_interface`` reads them.
 
+    IPv6 ones are left out on an adapter with an MTU below 1280. Raises ValueError for what is no address.
     ``gateways``: (network, gateway) pairs for what lies behind routers. ``seed``: of everything random.
     """
 
@@ -105,7 +106,7 @@ class NetHost(HostDriver):
         **options: Any,
     ) -> None:
         super().__init__(name, bind=bind, parameters=parameters, **options)
-        self.addresses = list(addresses)
+        self.addresses = [ip_interface(a) for a in addresses]
         self.gateways = list(gateways)
         self.stack = NetStack(
             TcpSettings(parameters=self.parameters), random.Random(f"{seed}/{name}"), hooks=_Chimney(self)
@@ -306,9 +307,11 @@ class NetHost(HostDriver):
             return  # an adapter without a station address has no ordinary path
         self.stack.advance(self.ndis.now())
         if self.interface is None:
-            self.interface = Interface(
-                binding.adapter, binding.mac, binding.mtu or _MTU, self.addresses, self._transmit
-            )
+            mtu = binding.mtu or _MTU
+            own = [a for a in self.addresses if a.version == 4 or mtu >= IPV6_MINIMUM_MTU]
+            if len(own) < len(self.addresses):
+                self.stack.count("ipv6: the adapter's MTU is too small")  # RFC 8200 section 5
+            self.interface = Interface(binding.adapter, binding.mac, mtu, own, self._transmit)
             self.stack.add_interface(self.interface)
             for network, gateway in self.gateways:
                 self.stack.add_route(network, self.interface, gateway)

@@ -1,0 +1,32 @@
+"""Hosts with a network stack on adapters that are not as they would like them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hoststack.nethost import NetHost
+from hoststack.peer import station_mac
+from ndisbus.sim import Simulation
+from ndisbus.wire.memory import MemorySegment
+from target.config import TargetConfig
+from target.driver import TargetDriver
+
+
+def test_an_adapter_with_a_small_mtu_has_no_ipv6_and_ends_no_host() -> None:
+    simulation = Simulation(1)
+    segment = MemorySegment(mtu=576)
+    simulation.start(
+        "target", lambda: TargetDriver(TargetConfig(mac=station_mac(1)), [segment.station("nic")])
+    )
+    host = NetHost(addresses=["10.77.0.1/24", "fd77::1/64"], bind="nic0")
+    simulation.start("host", lambda: host)
+    simulation.run_until(lambda: host.can_offload)
+    assert host.interface is not None
+    assert host.interface.mtu == 576
+    assert {len(a) for a in host.interface.local} == {4}
+    assert host.stack.counters["ipv6: the adapter's MTU is too small"] == 1
+
+
+def test_what_is_no_address_is_refused_before_the_host_is_on_the_bus() -> None:
+    with pytest.raises(ValueError, match=r"10\.77\.0\.1/99"):
+        NetHost(addresses=["10.77.0.1/99"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from hoststack.tour_command import tour_command
+from hoststack.cli import main
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from hoststack.tour_command import tour_command
     [("--address", "foo"), ("--address", "10.77.0.1/33"), ("--peer", "1.2.3"), ("--peer", "10.77.0.2/24")],
 )
 def test_what_is_no_address_is_a_wrong_command_line(option: str, value: str) -> None:
-    done = CliRunner().invoke(tour_command, [option, value])
+    done = CliRunner().invoke(main, ["tour", option, value])
     assert done.exit_code == 2
     assert option in done.output
     assert repr(value) in done.output

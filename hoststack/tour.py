@@ -164,8 +164,8 @@ class Tour(TourRig):
         stack = self.driver.stack
         stack.advance(time.monotonic())
 
-        def wait(condition: Callable[[], bool]) -> float:
-            return self.until(condition, f"data {name}: not everything arrived")
+        def wait(condition: Callable[[], bool], progress: Callable[[], str]) -> float:
+            return self.until(condition, f"data {name}: not everything arrived", progress)
 
         chosen = self.sockets if sockets is None else sockets
         self.rounds.append(exchange(name, chosen, self.rng, wait))

@@ -81,14 +81,22 @@ class TourRig:
                     f"{step.name}: {', '.join(wrong)}, {first!r} first: {o.reason_of(first) or 'no reason'}"
                 )
 
-    def until(self, condition: Callable[[], bool], otherwise: str) -> float:
+    def until(
+        self, condition: Callable[[], bool], otherwise: str, progress: Callable[[], object] | None = None
+    ) -> float:
         """Let the process run until a condition holds; how long that took.
 
-        Raises :class:`TourError` with the text ``otherwise`` if that takes too long.
+        Raises :class:`TourError` with the text ``otherwise`` if that takes too long; with ``progress``, if
+        its value has not changed for too long.
         """
         started = time.monotonic()
-        if not self.process.run_until(condition, timeout=_PATIENCE):
-            raise TourError(f"{otherwise} (waited {_PATIENCE:g} s)")
+        before = progress() if progress is not None else None
+        while not self.process.run_until(condition, timeout=_PATIENCE):
+            now = progress() if progress is not None else None
+            if now == before:
+                what = "waited" if progress is None else f"{now}, and no more of it for"
+                raise TourError(f"{otherwise} ({what} {_PATIENCE:g} s)")
+            before = now
         return time.monotonic() - started
 
     def pause(self, seconds: float) -> None:

@@ -64,6 +64,7 @@ class _Message:
         self.message = message
         self.left = memoryview(frame(message))
         self.exchange = Exchange(answer=False)
+        self.received = 0
         socket.on_event = self._event
         self.push()
 
@@ -87,6 +88,7 @@ class _Message:
             data = self.socket.recv(_CHUNK)
             if not data:
                 return
+            self.received += len(data)
             self.exchange.receive(data)
 
     @property
@@ -112,9 +114,10 @@ def exchange(
     name: str,
     sockets: Sequence[Socket],
     rng: random.Random,
-    wait: Callable[[Callable[[], bool]], float],
+    wait: Callable[[Callable[[], bool], Callable[[], str]], float],
 ) -> Round:
-    """One round. ``wait(condition)`` serves the stack until the condition holds, and returns the seconds.
+    """One round. ``wait(condition, progress)`` serves the stack until the condition holds, and returns the
+    seconds; ``progress()`` says how far the round is.
 
     Raises :class:`TrafficError` naming the first connection on which something is wrong.
     """
@@ -124,7 +127,14 @@ def exchange(
     for s in sockets:
         served = s.tcb.connection_state.value
         result.served[served] = result.served.get(served, 0) + 1
-    result.seconds = wait(lambda: all(m.done for m in messages))
+
+    def progress() -> str:
+        taken = sum(len(m.message) - len(m.left) - m.socket.unacknowledged for m in messages)
+        answers = sum(m.done for m in messages)
+        got = sum(m.received for m in messages)
+        return f"{answers} of {len(messages)} answers, {max(taken, 0)} bytes taken, {got} received"
+
+    result.seconds = wait(lambda: all(m.done for m in messages), progress)
     for m in messages:
         m.socket.on_event = None
         problem = m.problem()

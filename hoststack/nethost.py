@@ -84,7 +84,7 @@ class _Chimney(StackHooks):
         self.host.doubts.before_probe(neighbor)
 
     def neighbor_lost(self, neighbor: Neighbor) -> None:
-        self.host.give_up(neighbor)
+        self.host.news.lost(neighbor)
 
 
 class NetHost(HostDriver):
@@ -249,11 +249,6 @@ class NetHost(HostDriver):
         way = None if path.is_away else self.stack.paths.of(path)
         if way is not None:
             path.neighbor = way.hop.neighbor
-
-    def give_up(self, neighbor: Neighbor) -> None:
-        """A neighbor does not answer: no more transmission through it, on either side (R-NUD-11)."""
-        if neighbor.is_offloaded and neighbor.waiting is None and neighbor.state is State.OFFLOADED:
-            self.invalidate([neighbor])
 
     # -- driver --------------------------------------------------------------------------------
 

@@ -26,17 +26,19 @@ def _idle(obj: StateObject) -> bool:
 class News:
     """See the module. ``moves``: paths that are to be relinked, and where to."""
 
-    __slots__ = ("changes", "host", "moves")
+    __slots__ = ("changes", "host", "moves", "silent")
 
     def __init__(self, host: NetHost) -> None:
         self.host = host
         #: Objects with cached state that the target does not have.
         self.changes: dict[StateObject, None] = {}
         self.moves: dict[Path, Neighbor] = {}
+        #: Neighbors that do not answer and are to be invalidated (R-NUD-11).
+        self.silent: dict[Neighbor, None] = {}
 
     def __len__(self) -> int:
         """How much waits to be told."""
-        return len(self.changes) + len(self.moves)
+        return len(self.changes) + len(self.moves) + len(self.silent)
 
     def changed(self, obj: StateObject) -> None:
         """An object's cached state is another one."""
@@ -48,13 +50,25 @@ class News:
         self.moves.update(dict.fromkeys(paths, neighbor))
         self.host.soon()
 
+    def lost(self, neighbor: Neighbor) -> None:
+        """A neighbor does not answer: no more transmission through it, on either side."""
+        self.silent[neighbor] = None
+        self.host.soon()
+
     def clear(self) -> None:
         """Nothing is offloaded any more."""
+        self.silent.clear()
         self.changes.clear()
         self.moves.clear()
 
     def pass_down(self) -> None:
         """Tell what can be told now."""
+        for neighbor in list(self.silent):
+            if not neighbor.is_away or neighbor.reachable:
+                del self.silent[neighbor]
+            elif _idle(neighbor):
+                del self.silent[neighbor]
+                self.host.invalidate([neighbor])
         for obj in list(self.changes):
             if not obj.is_away:
                 del self.changes[obj]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,8 @@ __all__ = ["Servants", "Served"]
 
 #: Bytes read from, and made for, a connection at a time.
 _CHUNK: Final = 65_536
+#: Errors that are kept; older ones are forgotten.
+_ERRORS: Final = 100
 _WORK: Final = frozenset((SocketEvent.READABLE, SocketEvent.WRITABLE, SocketEvent.PEER_CLOSED))
 
 
@@ -102,7 +104,7 @@ class Servants:
     ) -> None:
         self.serving: dict[Served, None] = {}
         self.counts: Counter[int] = Counter()
-        self.errors: list[str] = []
+        self.errors: deque[str] = deque(maxlen=_ERRORS)
         self._services = services
         more = {} if options is None else {"options": options}
         self.listeners = [

@@ -7,6 +7,7 @@ import pytest
 from hoststack.life import State
 from hoststack.net.neighbor_life import NeighborState
 from hoststack.net.neighbors import NeighborEntry
+from hoststack.nethost import NetHost
 from hoststack.reachability import WAIT
 from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from tests.support.live_stack import Flow, LiveStack
@@ -95,3 +96,19 @@ def test_the_host_asks_the_target_before_it_probes(stack: LiveStack, flow: Flow)
     stack.act(lambda h: other.send(b"x"))
     assert entry.state in (NeighborState.DELAY, NeighborState.REACHABLE)
     stack.wait(lambda: entry.state is NeighborState.REACHABLE, limit=0.5)
+
+
+def test_a_neighbor_that_dies_while_it_is_queried_is_invalidated_all_the_same(
+    stack: LiveStack, flow: Flow
+) -> None:
+    """R-NUD-11: what is in flight on the neighbor at that moment only puts it off."""
+    neighbor = flow.socket.tcb.path.neighbor
+    neighbor.reachable = False
+
+    def both(host: NetHost) -> None:
+        host.query([neighbor])
+        assert neighbor.state is State.QUERYING
+        host.news.lost(neighbor)
+
+    stack.act(both)
+    stack.wait(lambda: neighbor.state is State.INVALID)

@@ -191,7 +191,7 @@ class NetHost(HostDriver):
         self.stack.advance(now)
         if tcb.lost:
             # Bytes may have been acknowledged in our name that nobody has: it cannot go on.
-            error = ConnectionReset(f"{socket!r}: the adapter was lost with the connection's state")
+            error = ConnectionReset(f"{socket!r}: the adapter died with the connection's state")
             if tcb.delegated.state is _CLOSED:
                 socket.over(error)  # there is nobody to tell
             else:

@@ -115,6 +115,8 @@ class DriverPort(SharedMemory):
         #: What the bus refused without anybody waiting for an answer: a hello, a late message.
         self.refusals: list[dict[str, Any]] = []
         self._call_id = 0
+        #: Calls up to this one were given up with the connection; an answer to one may still be on its way.
+        self._given_up = 0
         self._replies: dict[int, Reply] = {}
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
         self.bindings: dict[int, int] = {}
@@ -285,11 +287,14 @@ class DriverPort(SharedMemory):
         """Give up all answers that are still awaited."""
         replies = list(self._replies.values())
         self._replies.clear()
+        self._given_up = self._call_id
         return replies
 
     def _returned(self, call_id: int | None, answer: Answer) -> None:
         reply = self._replies.pop(call_id or 0, None)
         if reply is None:
+            if 0 < (call_id or 0) <= self._given_up:
+                return
             raise RemoteProtocolError(f"the bus answered call {call_id}, which is not waiting")
         self.resume(reply, answer)
 
@@ -383,6 +388,8 @@ class DriverPort(SharedMemory):
         reply = self._replies.pop(call_id or 0, None)
         if reply is not None:
             self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
+            return
+        if 0 < (call_id or 0) <= self._given_up:
             return
         self.refusals.append(args[0])
 

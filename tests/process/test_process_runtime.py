@@ -139,6 +139,16 @@ def test_driver_comes_up_and_says_goodbye(bus: Bus) -> None:
     assert driver.events[3:] == ["halt", "detached: left"]
 
 
+def test_who_leaves_may_have_asked_for_a_survey(bus: Bus) -> None:
+    """Its answer comes in the packet of the farewell: the bus waits for nobody else then."""
+    driver = Tiny()
+    process = DriverProcess(driver, name="tiny", endpoint=bus.endpoint)
+    assert process.run_until(lambda: "up" in driver.events, DEADLINE)
+    process.port.control("ps", {})
+    process.close()
+    assert driver.events[3:] == ["halt", "detached: left"]
+
+
 def test_run_until_gives_up_in_time_without_a_bus(idle_bus: Bus) -> None:
     driver = Tiny()
     with DriverProcess(driver, name="tiny", endpoint=idle_bus.endpoint) as process:

@@ -137,6 +137,20 @@ def test_an_answer_nobody_waits_for_is_an_error(target: tuple[Rig, ToyTarget]) -
         rig.tell("return", 0, call_id=77)
 
 
+@pytest.mark.parametrize("late", ["return", "refused"])
+def test_an_answer_that_comes_after_the_farewell_is_dropped(target: tuple[Rig, ToyTarget], late: str) -> None:
+    """The bus may have answered a survey in the very packet that says that the driver is closed."""
+    rig, _ = target
+    reply = rig.port.control("ps", {})
+    call_id = rig.last()[1]
+    rig.tell("closed", {"Reason": "left"})
+    rig.tell(late, *((0, {}) if late == "return" else ({"Call": "control", "Reason": "x"},)), call_id=call_id)
+    assert reply.answer is None
+    assert not rig.port.refusals
+    with pytest.raises(RemoteProtocolError, match=f"answered call {call_id + 1}"):
+        rig.tell("return", 0, call_id=call_id + 1)
+
+
 @pytest.mark.parametrize("name", ["NdisInitiateOffload", "Frobnicate", "ProtocolStatusEx"])
 def test_what_is_no_handler_of_this_driver_is_an_error(target: tuple[Rig, ToyTarget], name: str) -> None:
     rig, _ = target

@@ -141,7 +141,11 @@ class Tour(TourRig):
                 stack.flush()
             return any(p.seconds is not None for p in pings)
 
-        self.until(answered, f"{address} does not answer; is the peer running ('hoststack peer')?")
+        self.until(
+            answered,
+            f"{address} does not answer; is the peer running ('hoststack peer'), and the target on its "
+            "wire ('--wire')?",
+        )
 
     def _open(self, count: int) -> list[Socket]:
         stack = self.driver.stack

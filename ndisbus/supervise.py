@@ -30,6 +30,9 @@ REPEAT = 0.5
 #: Exit code when the command cannot be started, as of a shell.
 CANNOT_START = 127
 
+#: Exit codes of a child whose command line or configuration is wrong (EX_CONFIG of sysexits.h).
+MISTAKEN = frozenset({2, 78})
+
 _ASKED_TO_STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
@@ -135,6 +138,8 @@ class Supervisor:
         self._spawned_once = False
         self._returncode = 0
         self._crashes = 0
+        #: Whether a child has run for long enough to show that its command is right.
+        self._proved = False
         self._asked: float | None = None
 
     def start(self, now: float) -> list[Action]:
@@ -211,6 +216,12 @@ class Supervisor:
 
     def _after_end(self, what: str, code: int, *, uptime: float, now: float) -> list[Action]:
         policy = self.policy
+        self._proved = self._proved or uptime >= policy.stable
+        if code in MISTAKEN and not self._proved:
+            return [
+                self._log(f"{what}; its command line is wrong, which a restart does not cure"),
+                *self._done(code),
+            ]
         again = policy.restart is Restart.ALWAYS or (
             policy.restart is Restart.ON_FAILURE and not _is_orderly(self._returncode)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ndisbus.wire.link import Link
 
 __all__ = ["main", "plug_in"]
+
+#: Exit code when a wire cannot be opened (sysexits.h): its supervisor then knows that it never will be.
+_EX_CONFIG: Final = 78
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,7 +92,7 @@ def main(
             driver, readers = plug_in(config, stack)
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
-            raise SystemExit(1) from e
+            raise SystemExit(_EX_CONFIG) from e
         # The runtime brings sockets with it; nothing else here needs them.
         from ndisbus.process import run_driver  # noqa: PLC0415
 

@@ -139,6 +139,9 @@ class NetStack:
                 way.refit(mtu)
         for socket in self.transport.sockets.values():
             socket.builder = None  # its frames bear the old address
+            if socket.machine is not None and socket.way.hop.interface is interface:
+                socket.machine.hurry(self.transport.tick)
+                self.timers.refresh(socket)
         if interface.announce:
             self.discovery.announce(interface, self.now)
         self.soon()

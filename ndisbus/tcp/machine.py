@@ -33,6 +33,7 @@ from ndisbus.tcp.states import (
     FIN_WAIT_1,
     LAST_ACK,
     NEVER,
+    RETRANSMIT,
     SYN_RCVD,
     SYN_SENT,
     State,
@@ -206,6 +207,12 @@ class TcpMachine:
         return output.transmit(self, now)
 
     # -- time
+
+    def hurry(self, now: int) -> None:
+        """The way to the peer is open again: what is backed off is not waited for any longer."""
+        kind, due = self.timer
+        if kind == RETRANSMIT and self.backoff and due > now:
+            self.timer = (kind, now)
 
     def next_deadline(self) -> int | None:
         """When on_timer() has something to do; None while no timer runs."""

@@ -10,6 +10,7 @@ from ndisbus.sim import Simulation
 from ndisbus.wire.memory import MemorySegment
 from target.config import TargetConfig
 from target.driver import TargetDriver
+from tests.support.live_stack import Flow, LiveStack
 
 
 def test_an_adapter_with_a_small_mtu_has_no_ipv6_and_ends_no_host() -> None:
@@ -30,3 +31,27 @@ def test_an_adapter_with_a_small_mtu_has_no_ipv6_and_ends_no_host() -> None:
 def test_what_is_no_address_is_refused_before_the_host_is_on_the_bus() -> None:
     with pytest.raises(ValueError, match=r"10\.77\.0\.1/99"):
         NetHost(addresses=["10.77.0.1/99"])
+
+
+def test_an_adapter_that_is_back_is_used_at_once() -> None:
+    """A connection that backed off while there was no adapter does not wait until its next try is due."""
+    stack = LiveStack(5)
+    stack.ready()
+    flow = Flow(stack, stack.connect("10.77.0.2", 7), 1_000, 1)
+    stack.wait(lambda: flow.done)
+    stack.sim.kill("target")
+    stack.wait(lambda: stack.host.binding is None)
+    again = Flow(stack, flow.socket, 1_000, 2)
+    stack.sim.run_for(3.0)
+    machine = flow.socket.machine
+    assert machine is not None
+    due = machine.next_deadline()
+    assert due is not None
+    waiting = due / 1000 - stack.sim.now
+    assert waiting > 0.5
+    stack.sim.restart("target")
+    stack.wait(lambda: stack.host.binding is not None)
+    back = stack.sim.now
+    stack.wait(lambda: again.done)
+    again.check()
+    assert stack.sim.now - back < 0.3

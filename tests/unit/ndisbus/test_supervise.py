@@ -126,6 +126,20 @@ def test_command_that_cannot_be_started_at_first_is_final() -> None:
     assert acts(actions) == [Exit(CANNOT_START)]
 
 
+@pytest.mark.parametrize("code", [2, 78])
+def test_a_wrong_command_line_is_final_but_not_of_a_child_that_has_run(code: int) -> None:
+    core = running()
+    actions = core.exited(code, 0.3)
+    assert "command line is wrong" in said(actions)
+    assert acts(actions) == [Exit(code)]
+    proved = running()
+    assert acts(settle(proved, 1, 5.0)) == []
+    proved.tick(9.0)
+    proved.spawned(8, 9.0)
+    assert acts(proved.exited(code, 9.1)) == []
+    assert proved.phase is Phase.WAITING
+
+
 def test_command_that_cannot_be_started_later_is_tried_again() -> None:
     core = running()
     core.exited(1, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import click
@@ -13,6 +13,7 @@ from hoststack.net.options import SocketOptions
 from hoststack.peer import Peer, station_mac
 from hoststack.services import SERVICES
 from ndisbus.errors import ChimneyError
+from ndisbus.rundir import AlreadyRunning, write_pid
 from ndisbus.wire.open import open_link
 
 __all__ = ["DEFAULT_WIRE", "peer_command"]
@@ -61,6 +62,7 @@ _EX_CONFIG: Final = 78
     show_default=True,
     help="Receive and send buffer of each connection, bytes.",
 )
+@click.option("--name", default="peer", show_default=True, help="What 'ndisbus fault kill' calls it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Say what is served as one line of JSON.")
 def peer_command(
@@ -70,6 +72,7 @@ def peer_command(
     macs: tuple[str, ...],
     gateways: tuple[str, ...],
     window: int,
+    name: str,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -85,6 +88,9 @@ def peer_command(
                 link = open_link(spec, station=f"peer{number or ''}")
                 opened.callback(link.close)
                 stations.append((link, mac, own))
+            # A second peer of the same name is welcome, but found by its pid only.
+            with suppress(AlreadyRunning):
+                opened.enter_context(write_pid(name))
             options = SocketOptions(rcvbuf=window, sndbuf=window)
             peer = Peer(stations, seed=seed, options=options)
             for text in gateways:

@@ -38,7 +38,7 @@ class NoSuchProcess(ChimneyError):
 def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.Process, int | None]:
     """The process called ``name``, and its epoch if it is on the bus.
 
-    The bus itself is found by its pid file, and so is a driver when the bus does not know it. Raises
+    The bus itself is found by its pid file, and so are a peer and a driver that the bus does not know. Raises
     :class:`NoSuchProcess` or, if nobody can know because there is no bus, :class:`BusUnavailable`, which
     names ``command``.
     """
@@ -160,8 +160,8 @@ def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bo
         process, epoch = find_process(endpoint, name, "fault restart")
         _kill(name, process)
         old = process.pid
-        if name == "bus":
-            found = partial(_new_bus, old=old)
+        if epoch is None:
+            found = partial(_new_process, name=name, old=old)
         else:
             found = partial(_new_epoch, name=name, old=old, epoch=epoch)
         back = wait_for(endpoint, _not_back(name), found, timeout, command="fault restart")
@@ -175,8 +175,9 @@ def _not_back(name: str) -> str:
     return f"{name} is killed and was not back (does 'ndisbus supervise' run it?)"
 
 
-def _new_bus(_: dict[str, Any], *, old: int) -> dict[str, Any] | None:
-    record = read_pid("bus")
+def _new_process(_: dict[str, Any], *, name: str, old: int) -> dict[str, Any] | None:
+    """The bus, or a peer, which is on no bus: known by its pid file."""
+    record = read_pid(name)
     return {"Pid": record.pid} if record is not None and record.pid != old else None
 
 

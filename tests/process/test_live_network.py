@@ -147,6 +147,15 @@ def test_a_host_that_is_interrupted_leaves_without_waiting(stack: RealStack) -> 
     assert left != [0]
 
 
+def test_a_peer_is_killed_and_comes_back_by_its_name(stack: RealStack) -> None:
+    killed = stack.run("-m", "ndisbus", "fault", "restart", "peer", "--json")
+    assert killed.returncode == 0, killed.stderr
+    result = json.loads(killed.stdout)
+    assert result["Pid"] != result["OldPid"]
+    done = stack.run("examples/live_host.py")
+    assert done.returncode == 0, done.stderr
+
+
 def test_netstat_without_hosts_says_so_and_names_a_stranger(stack: RealStack) -> None:
     stack.wait_for(lambda ps: all(p["Kind"] != "protocol" for p in ps["Processes"]), "somebody is still here")
     assert json.loads(stack.run("-m", "hoststack", "netstat", "--json").stdout) == {}

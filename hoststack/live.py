@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
 from typing import Any, Final, Self
+from zlib import crc32
 
 from hoststack.api import Host, HostTimeout
 from hoststack.net.socket import Socket
@@ -29,10 +30,19 @@ from hoststack.operation import Operation
 from hoststack.runners import ProcessRunner, Runner
 from hoststack.sockets import Connection, Network
 
-__all__ = ["LiveHost"]
+__all__ = ["LiveHost", "default_addresses"]
 
 #: How long peers have to close their side when this host leaves (seconds).
 _FAREWELL: Final = 1.0
+
+
+def default_addresses(name: str) -> tuple[str, str]:
+    """Addresses on the network of ``hoststack peer`` for a host of that name: 10.77.0.16 to .239, and fd77::.
+
+    Names are unique on a bus, so hosts that are attached word for word rarely meet with one address.
+    """
+    number = 16 + crc32(name.encode()) % 224
+    return f"10.77.0.{number}/24", f"fd77::{number}/64"
 
 
 class LiveHost(Host):
@@ -48,7 +58,7 @@ class LiveHost(Host):
         name: str = "myhost",
         endpoint: str | None = None,
         *,
-        addresses: Iterable[IPv4Interface | IPv6Interface | str] = ("10.77.0.20/24", "fd77::20/64"),
+        addresses: Iterable[IPv4Interface | IPv6Interface | str] | None = None,
         gateways: Iterable[tuple[str, str]] = (),
         bind: str = "auto",
         timeout: float = 5.0,
@@ -59,9 +69,11 @@ class LiveHost(Host):
         """As :meth:`Host.attach`, and wait until the adapter is on the network.
 
         ``addresses``: the own ones, with prefix lengths; hosts that are there at the same time need different
-        ones. ``gateways``: (network, gateway) pairs. ``seed``: of ports and sequence numbers. Raises what
-        :meth:`Host.attach` does, and :class:`HostTimeout` for an adapter without a station address.
+        ones, so by default they follow from the name (:func:`default_addresses`). ``gateways``: (network,
+        gateway) pairs. ``seed``: of ports and sequence numbers. Raises what :meth:`Host.attach` does, and
+        :class:`HostTimeout` for an adapter without a station address.
         """
+        addresses = default_addresses(name) if addresses is None else addresses
         options: dict[str, Any] = {} if upload_policy is None else {"upload_policy": upload_policy}
         driver = NetHost(name, addresses=addresses, gateways=gateways, bind=bind, seed=seed, **options)
         runner = ProcessRunner(driver, name=name, endpoint=endpoint)

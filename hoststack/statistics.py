@@ -9,18 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hoststack import chimney
-from hoststack.net.tally import added
-from ndisbus.enums import Oid
+from ndisbus.enums import Oid, TcpOffloadConnectionState
 from ndisbus.errors import DecodeError
 from ndisbus.status import NdisStatus
 from ndisbus.struct_base import members_of
 from ndisbus.structures import OID_STRUCTURES, NdisOidRequest, Struct
+from ndisbus.tcp.statistics import added
 
 if TYPE_CHECKING:
     from hoststack.engine import Script
     from hoststack.nethost import NetHost
 
 __all__ = ["OIDS", "ask", "totals"]
+
+#: What CurrentlyEstablished counts (RFC 4022).
+_ESTABLISHED: Final = frozenset(
+    (TcpOffloadConnectionState.TcpConnectionEstablished, TcpOffloadConnectionState.TcpConnectionCloseWait)
+)
 
 #: What is asked for, and the name of the sum.
 OIDS: Final = {
@@ -54,11 +59,14 @@ def ask(host: NetHost) -> Script:
 def totals(host: NetHost) -> dict[str, dict[str, int]]:
     """Member names of the structures, with the sums of both sides' counters."""
     found: dict[str, dict[str, int]] = {}
+    sockets = host.stack.transport.sockets.values()
     for number, title in OIDS.items():
         tally = host.stack.tallies[6 if title.endswith("6") else 4]
         own: Struct = tally.ip
         if title.startswith("TCP"):
-            own = tally.established(host.stack.transport.sockets.values())
+            mine = [s for s in sockets if s.machine is not None and s.way.tally is tally]
+            tally.tcp.currently_established = sum(s.state in _ESTABLISHED for s in mine)
+            own = tally.tcp
         theirs = host.offload_stats.get(number) or OID_STRUCTURES[number]()
         whole = added(own, theirs)
         found[title] = {m.name: getattr(whole, name) for name, m in members_of(type(whole))}

@@ -16,7 +16,8 @@ from ndisbus.state import TcpOffloadStateCached
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.segment import PSH, RST, SYN, URG, Segment
-from ndisbus.tcp.sequence import ge, gt, lt, seq_add, seq_diff
+from ndisbus.tcp.sequence import ge, gt, lt, seq_add
+from ndisbus.tcp.statistics import resent
 from target import delivery, events, peer, reachability, sending
 from target.voluntary import Habits
 
@@ -173,18 +174,11 @@ class Flow:
         self._active = now
         for segment in segments:
             reachability.test(adapter, neighbor, ticks)
-            length = segment.length
-            resent = 0
-            if length:
-                end = seq_add(segment.seq, length)
-                if lt(segment.seq, high):
-                    resent = min(seq_diff(high, segment.seq), length)
-                if gt(end, high):
-                    high = end
+            again, high = resent(segment, high)
             frame = builder.frame(segment)
             header = 18 if frame[12:14] == b"\x81\x00" else 14
-            family.segment_out(len(frame) - header, resent, length, bool(segment.flags & RST))
-            self.habits.segment_out(resent > 0)
+            family.segment_out(len(frame) - header, again, segment.length, bool(segment.flags & RST))
+            self.habits.segment_out(again > 0)
             link.send(frame, now)
 
     def _make_builder(self) -> FrameBuilder:

@@ -7,11 +7,11 @@ host's to count. Corrupt packets go to the host uncounted, or are dropped and co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ndisbus.enums import Oid
-from ndisbus.struct_base import members_of
-from ndisbus.structures import IpOffloadStats, Struct, TcpOffloadStats
+from ndisbus.structures import IpOffloadStats, TcpOffloadStats
+from ndisbus.tcp.statistics import FamilyStats, wrapped
 
 if TYPE_CHECKING:
     from target.contexts import TcpContext
@@ -19,39 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["FamilyStats", "Statistics"]
 
 _ESTABLISHED: Final = frozenset((4, 7))  # ESTABLISHED and CLOSE_WAIT, as CurrentlyEstablished has it
-
-S = TypeVar("S", bound=Struct)
-
-
-class FamilyStats:
-    """The two structures of one IP version. The numbers in them only grow; they wrap when they are read."""
-
-    __slots__ = ("ip", "tcp")
-
-    def __init__(self) -> None:
-        self.ip = IpOffloadStats()
-        self.tcp = TcpOffloadStats()
-
-    def datagram_in(self, size: int) -> None:
-        """A datagram of ``size`` bytes, IP header included, for a connection (R-STAT-04)."""
-        ip = self.ip
-        ip.in_receives += 1
-        ip.in_octets += size
-
-    def segment_out(self, size: int, resent: int, length: int, reset: bool) -> None:
-        """A segment in a datagram of ``size`` bytes; ``resent`` of its ``length`` numbers were sent before.
-
-        OutSegments leaves out what is nothing but a retransmission (R-STAT-05).
-        """
-        ip, tcp = self.ip, self.tcp
-        ip.out_requests += 1
-        ip.out_octets += size
-        if resent:
-            tcp.retransmitted_segments += 1
-        if not resent or resent < length:
-            tcp.out_segments += 1
-        if reset:
-            tcp.out_resets += 1
 
 
 class Statistics:
@@ -73,11 +40,11 @@ class Statistics:
         ``connections``: all that are offloaded; CurrentlyEstablished is counted, not kept.
         """
         if oid in (Oid.OID_IP4_OFFLOAD_STATS, Oid.OID_IP6_OFFLOAD_STATS):
-            return _wrapped((self.v4 if oid == Oid.OID_IP4_OFFLOAD_STATS else self.v6).ip)
+            return wrapped((self.v4 if oid == Oid.OID_IP4_OFFLOAD_STATS else self.v6).ip)
         if oid not in (Oid.OID_TCP4_OFFLOAD_STATS, Oid.OID_TCP6_OFFLOAD_STATS):
             return None
         size = 4 if oid == Oid.OID_TCP4_OFFLOAD_STATS else 16
-        out = _wrapped((self.v4 if size == 4 else self.v6).tcp)
+        out = wrapped((self.v4 if size == 4 else self.v6).tcp)
         out.currently_established = sum(
             tcp.tcp_state in _ESTABLISHED for tcp in connections if len(tcp.path.source) == size
         )
@@ -92,12 +59,3 @@ class Statistics:
         else:
             return False
         return True
-
-
-def _wrapped(stats: S) -> S:
-    """A copy whose counters have wrapped to zero at the maximum of their members (R-STAT-03)."""
-    counters = {
-        name: getattr(stats, name) & (1 << (64 if m.c_type == "ULONG64" else 32)) - 1
-        for name, m in members_of(type(stats))
-    }
-    return type(stats)(**counters)

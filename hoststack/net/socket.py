@@ -17,12 +17,13 @@ from hoststack.net.errors import (
     SocketError,
     Unreachable,
 )
-from hoststack.net.tally import segments_out
 from hoststack.net.timers import Timed
 from ndisbus.enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.segment import RST
+from ndisbus.tcp.statistics import resent
 
 if TYPE_CHECKING:
     from hoststack.net.listener import Listener
@@ -304,7 +305,10 @@ class Socket(Timed):
         if not frames:
             return
         header = 14 if frames[0][12:14] != _TAGGED else 18
-        self.high = segments_out(self.way.tally, segments, frames, header, self.high)
+        count = self.way.tally.segment_out
+        for segment, frame in zip(segments, frames, strict=True):
+            again, self.high = resent(segment, self.high)
+            count(len(frame) - header, again, segment.length, bool(segment.flags & RST))
         if hop.ready(now):
             hop.interface.out += frames
         else:

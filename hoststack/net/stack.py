@@ -29,7 +29,6 @@ from hoststack.net.neighbors import NeighborCache
 from hoststack.net.options import DEFAULT_OPTIONS
 from hoststack.net.paths import PathTable
 from hoststack.net.routes import Route, RoutingTable
-from hoststack.net.tally import Tally
 from hoststack.net.timers import Timed, TimerQueue
 from hoststack.net.transport import Transport
 from ndisbus.errors import DecodeError, LocalProtocolError
@@ -41,6 +40,7 @@ from ndisbus.net.reassembly import Reassembler
 from ndisbus.net.tcp import PROTOCOL as TCP
 from ndisbus.net.tcp import parse_frame
 from ndisbus.tcp.segment import SYN
+from ndisbus.tcp.statistics import FamilyStats
 
 if TYPE_CHECKING:
     import random
@@ -92,8 +92,8 @@ class NetStack:
         self.now = now
         #: How often what happened that is worth counting: packets dropped, by reason, and the like.
         self.counters: Counter[str] = Counter()
-        #: What management reports, by IP version.
-        self.tallies = {4: Tally(), 6: Tally()}
+        #: What management reports, by IP version; for offloaded connections the target does (R-STAT-09).
+        self.tallies = {4: FamilyStats(), 6: FamilyStats()}
         self.interfaces: dict[str, Interface] = {}
         self.local_addresses: dict[bytes, Interface] = {}
         self.routes = RoutingTable()
@@ -186,9 +186,7 @@ class NetStack:
                     continue
                 tally = tallies.get(info.version)
                 if tally is not None:
-                    ip = tally.ip
-                    ip.in_receives += 1
-                    ip.in_octets += info.end - info.l3
+                    tally.datagram_in(info.end - info.l3)
                 if info.protocol == TCP and not info.fragment and not info.options:
                     socket = sockets.get(info.key)
                     if socket is not None and socket.listener is None and socket.machine is not None:

@@ -1,0 +1,77 @@
+"""The counters of one IP version, as a host and a target keep them alike (RFC 4293, RFC 4022).
+
+They are the structures in which a target reports its own, so that both sides' can be added (R-STAT-09).
+The numbers in them only grow; they wrap when they are read (R-STAT-03). Pages
+"ns-ndischimney-_ip_offload_stats.md", "ns-ndischimney-_tcp_offload_stats.md".
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ndisbus.struct_base import members_of
+from ndisbus.structures import IpOffloadStats, Struct, TcpOffloadStats
+from ndisbus.tcp.segment import Segment
+from ndisbus.tcp.sequence import gt, lt, seq_add, seq_diff
+
+__all__ = ["FamilyStats", "added", "resent", "wrapped"]
+
+S = TypeVar("S", bound=Struct)
+
+
+class FamilyStats:
+    """IP and TCP counters of one IP version."""
+
+    __slots__ = ("ip", "tcp")
+
+    def __init__(self) -> None:
+        self.ip = IpOffloadStats()
+        self.tcp = TcpOffloadStats()
+
+    def datagram_in(self, size: int) -> None:
+        """A datagram of ``size`` bytes, IP header included (R-STAT-04)."""
+        ip = self.ip
+        ip.in_receives += 1
+        ip.in_octets += size
+
+    def segment_out(self, size: int, resent: int, length: int, reset: bool) -> None:
+        """A segment in a datagram of ``size`` bytes; ``resent`` of its ``length`` numbers were sent before.
+
+        OutSegments leaves out what is nothing but a retransmission (R-STAT-05).
+        """
+        ip, tcp = self.ip, self.tcp
+        ip.out_requests += 1
+        ip.out_octets += size
+        if resent:
+            tcp.retransmitted_segments += 1
+        if not resent or resent < length:
+            tcp.out_segments += 1
+        if reset:
+            tcp.out_resets += 1
+
+
+def resent(segment: Segment, high: int) -> tuple[int, int]:
+    """How many of a segment's sequence numbers were sent before, and what ``high`` is after it.
+
+    ``high``: one beyond the highest sequence number that was sent so far.
+    """
+    length = segment.length
+    if not length:
+        return 0, high
+    again = min(seq_diff(high, segment.seq), length) if lt(segment.seq, high) else 0
+    end = seq_add(segment.seq, length)
+    return again, end if gt(end, high) else high
+
+
+def added(own: S, theirs: S) -> S:
+    """The sums of the counters of two structures, wrapped to the width of each (R-STAT-03, R-STAT-09)."""
+    counters = {
+        name: (getattr(own, name) + getattr(theirs, name)) & (1 << (64 if m.c_type == "ULONG64" else 32)) - 1
+        for name, m in members_of(type(own))
+    }
+    return type(own)(**counters)
+
+
+def wrapped(stats: S) -> S:
+    """A copy whose counters have wrapped to zero at the maximum of their members (R-STAT-03)."""
+    return added(stats, type(stats)())

@@ -26,7 +26,7 @@ from typing import Final
 
 from ndisbus.errors import LocalProtocolError
 from ndisbus.rundir import IPC_PATH_MAX, locked
-from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters, LinkError
+from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkError, Medium
 
 __all__ = ["BACKLOG", "BATCH", "CableLink"]
 
@@ -63,12 +63,16 @@ class _Station:
         self.waiting: deque[bytes] = deque()
 
 
-class CableLink:
+class CableLink(Medium):
     """Station ``name`` on the segment ``directory`` (made, for this user only, if it is not there).
 
     ``segment`` is what people call it (the directory's name, if not given). A datagram is one byte with the
     length of the sender's name, the name, and the frame. Raises LinkError if a live station has the name,
     or the directory cannot be used.
+
+    A frame to several stations counts as sent once, and as dropped for each that lacks it. Reasons: ``full``
+    (the station does not take them), ``gone``, ``alone``, ``refused`` (by the system), ``too long``,
+    ``too short``, ``malformed`` (no datagram of a station).
     """
 
     def __init__(
@@ -88,9 +92,7 @@ class CableLink:
                 f"{IPC_PATH_MAX}; set NDISBUS_RUNTIME_DIR to a shorter directory"
             )
         self.station = name
-        self._name = f"cable:{segment or self._directory.name}"
-        self._mtu = mtu
-        self._counters = LinkCounters()
+        super().__init__(f"cable:{segment or self._directory.name}", mtu)
         self._prefix = bytes((len(name),)) + name.encode()
         #: The others by their names, as these stand in datagrams.
         self._stations: dict[bytes, _Station] = {}
@@ -110,30 +112,6 @@ class CableLink:
             self._epoll.register(self._socket, select.EPOLLIN)
 
     @property
-    def inner(self) -> None:
-        """There is none."""
-        return None
-
-    @property
-    def name(self) -> str:
-        """``cable:`` and the segment's name."""
-        return self._name
-
-    @property
-    def mtu(self) -> int:
-        """As it was given."""
-        return self._mtu
-
-    @property
-    def counters(self) -> LinkCounters:
-        """See Link. A frame to several stations counts as sent once, and as dropped for each that lacks it.
-
-        Reasons: ``full`` (the station does not take them), ``gone``, ``alone``, ``refused`` (by the system),
-        ``too long``, ``too short``, ``malformed`` (no datagram of a station).
-        """
-        return self._counters
-
-    @property
     def stations(self) -> list[str]:
         """The other stations, sorted. One that was killed is among them until something is sent to it."""
         self._look()
@@ -144,8 +122,7 @@ class CableLink:
         if self._closed:
             raise LocalProtocolError(f"station {self.station} has left {self.name}")
         size, c = len(frame), self._counters
-        if not ETHERNET_HEADER <= size <= self._mtu + ETHERNET_OVERHEAD:
-            c.drop("too short" if size < ETHERNET_HEADER else "too long")
+        if not self.fits(size):
             return
         c.sent += 1
         c.sent_bytes += size

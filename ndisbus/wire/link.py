@@ -18,6 +18,7 @@ __all__ = [
     "LinkCounters",
     "LinkError",
     "LinkWrapper",
+    "Medium",
     "NoLink",
     "innermost",
 ]
@@ -161,12 +162,13 @@ class LinkWrapper:
         self._inner.close()
 
 
-class NoLink:
-    """The cable that is not plugged in: frames that are sent are dropped, none arrives."""
+class Medium:
+    """Base of the links that wrap none: a name, an MTU and counters."""
 
-    __slots__ = ("_counters", "_mtu")
+    __slots__ = ("_counters", "_mtu", "_name")
 
-    def __init__(self, mtu: int = 1500) -> None:
+    def __init__(self, name: str, mtu: int) -> None:
+        self._name = name
         self._mtu = mtu
         self._counters = LinkCounters()
 
@@ -177,18 +179,34 @@ class NoLink:
 
     @property
     def name(self) -> str:
-        """``none``."""
-        return "none"
+        """See :class:`Link`."""
+        return self._name
 
     @property
     def mtu(self) -> int:
-        """As it was given."""
+        """See :class:`Link`."""
         return self._mtu
 
     @property
     def counters(self) -> LinkCounters:
-        """Everything is dropped as ``unplugged``."""
+        """See :class:`Link`."""
         return self._counters
+
+    def fits(self, size: int) -> bool:
+        """Whether a frame of ``size`` bytes can be sent; one that cannot is counted as dropped."""
+        if ETHERNET_HEADER <= size <= self.mtu + ETHERNET_OVERHEAD:
+            return True
+        self._counters.drop("too short" if size < ETHERNET_HEADER else "too long")
+        return False
+
+
+class NoLink(Medium):
+    """The cable that is not plugged in: frames that are sent are dropped as ``unplugged``, none arrives."""
+
+    __slots__ = ()
+
+    def __init__(self, mtu: int = 1500) -> None:
+        super().__init__("none", mtu)
 
     def send(self, frame: bytes, now: float) -> None:
         """Drop the frame."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters
+from ndisbus.wire.link import Medium
 
 __all__ = ["MemoryLink", "MemorySegment"]
 
@@ -59,16 +59,18 @@ class MemorySegment:
         self._behind = {a: s for a, s in self._behind.items() if s is not link}
 
 
-class MemoryLink:
+class MemoryLink(Medium):
     """A station of a :class:`MemorySegment`.
 
     ``on_frame(now)`` is called when a frame has arrived and none was waiting before; it must not call
-    :meth:`receive` by itself while a frame is being sent. Without it, :meth:`next_deadline` tells.
+    :meth:`receive` by itself while a frame is being sent. Without it, :meth:`next_deadline` tells. Frames
+    beyond the segment's queue are dropped as ``full``.
     """
 
-    __slots__ = ("_counters", "_open", "_segment", "_since", "_waiting", "on_frame", "station")
+    __slots__ = ("_open", "_segment", "_since", "_waiting", "on_frame", "station")
 
     def __init__(self, segment: MemorySegment, station: str) -> None:
+        super().__init__(f"memory:{segment.name}", segment.mtu)
         self.station = station
         self.on_frame: Callable[[float], object] | None = None
         self._segment = segment
@@ -76,27 +78,11 @@ class MemoryLink:
         #: When the oldest of the frames that wait arrived.
         self._since = 0.0
         self._open = True
-        self._counters = LinkCounters()
-
-    @property
-    def inner(self) -> None:
-        """There is none."""
-        return None
-
-    @property
-    def name(self) -> str:
-        """``memory:`` and the segment's name."""
-        return f"memory:{self._segment.name}"
 
     @property
     def mtu(self) -> int:
         """The segment's."""
         return self._segment.mtu
-
-    @property
-    def counters(self) -> LinkCounters:
-        """See :class:`ndisbus.wire.link.Link`; ``full`` counts frames beyond the queue."""
-        return self._counters
 
     @property
     def waiting(self) -> int:
@@ -108,8 +94,7 @@ class MemoryLink:
         if not self._open:
             raise LocalProtocolError(f"station {self.station} has left {self.name}")
         size = len(frame)
-        if not ETHERNET_HEADER <= size <= self.mtu + ETHERNET_OVERHEAD:
-            self._counters.drop("too short" if size < ETHERNET_HEADER else "too long")
+        if not self.fits(size):
             return
         self._counters.sent += 1
         self._counters.sent_bytes += size

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkCounters, LinkError
+from ndisbus.wire.link import ETHERNET_OVERHEAD, LinkError, Medium
 
 __all__ = ["BATCH", "TapLink", "inside"]
 
@@ -38,11 +38,12 @@ _CLONE_NEWNET: Final = 0x40000000
 _NAME: Final = re.compile(r"[^\s/:%]{1,15}")
 
 
-class TapLink:
+class TapLink(Medium):
     """The station at the far end of TAP device ``name``, in network namespace ``netns`` (None: this one).
 
-    The MTU is the device's at the time of opening. Raises LinkError where there is no TAP, where it is not
-    permitted, or where the device is in use.
+    The MTU is the device's at the time of opening. Drops: ``down`` (the device is not up), ``full``,
+    ``refused``, and wrong sizes. Raises LinkError where there is no TAP, where it is not permitted, or where
+    the device is in use.
     """
 
     def __init__(self, name: str, netns: str | None = None) -> None:
@@ -50,43 +51,22 @@ class TapLink:
             raise LinkError(f"tap:{name}: TAP devices are Linux's; this is {sys.platform}. Use a cable")
         if not _NAME.fullmatch(name) or name in (".", ".."):
             raise LinkError(f"tap: {name!r} is no name for a network device (1 to 15 characters)")
-        self._name = f"tap:{name}"
-        self._counters = LinkCounters()
-        with inside(netns, self._name):
-            self._fd = _attach(name, self._name)
+        shown = f"tap:{name}"
+        with inside(netns, shown):
+            self._fd = _attach(name, shown)
             try:
-                self._mtu = _mtu_of(name)
+                mtu = _mtu_of(name)
             except OSError as error:
                 os.close(self._fd)
-                raise LinkError(f"{self._name}: its MTU cannot be read: {error.strerror}") from error
-
-    @property
-    def inner(self) -> None:
-        """There is none."""
-        return None
-
-    @property
-    def name(self) -> str:
-        """``tap:`` and the device's name."""
-        return self._name
-
-    @property
-    def mtu(self) -> int:
-        """The device's when it was opened."""
-        return self._mtu
-
-    @property
-    def counters(self) -> LinkCounters:
-        """See Link. Drops: ``down`` (the device is not up), ``full``, ``refused``, and wrong sizes."""
-        return self._counters
+                raise LinkError(f"{shown}: its MTU cannot be read: {error.strerror}") from error
+        super().__init__(shown, mtu)
 
     def send(self, frame: bytes, now: float) -> None:
         """See Link. Raises LocalProtocolError once closed, and LinkError if the device is gone."""
         if self._fd < 0:
             raise LocalProtocolError(f"{self._name} is closed")
         size, c = len(frame), self._counters
-        if not ETHERNET_HEADER <= size <= self._mtu + ETHERNET_OVERHEAD:
-            c.drop("too short" if size < ETHERNET_HEADER else "too long")
+        if not self.fits(size):
             return
         try:
             os.write(self._fd, frame)

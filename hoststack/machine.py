@@ -16,6 +16,8 @@ import psutil
 
 from hoststack.facts import NO_MAC, NUD_NOARP, NUD_REACHABLE, InterfaceFacts, NeighborFacts
 from hoststack.netlink import KernelNeighbor, KernelRoute, NetlinkError
+from ndisbus.errors import LocalProtocolError
+from ndisbus.net.ethernet import parse_mac
 
 __all__ = ["Hop", "Machine", "RouteSource", "parse_arp_table", "read_interfaces"]
 
@@ -51,10 +53,9 @@ class Hop:
 def _mac(text: str) -> bytes:
     """6 bytes of "02:fc:00:00:00:05" or "02-FC-..."; all zero for anything that is no such address."""
     try:
-        value = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
+        return parse_mac(text)
+    except LocalProtocolError:
         return NO_MAC
-    return value if len(value) == 6 else NO_MAC
 
 
 def read_interfaces() -> tuple[tuple[InterfaceFacts, ...], tuple[str, ...]]:

@@ -13,6 +13,7 @@ from hoststack.net.options import SocketOptions
 from hoststack.peer import Peer, station_mac
 from hoststack.services import SERVICES
 from ndisbus.errors import ChimneyError
+from ndisbus.net.ethernet import parse_mac
 from ndisbus.rundir import AlreadyRunning, write_pid
 from ndisbus.wire.open import open_link
 
@@ -126,18 +127,8 @@ def _plan(
         raise ValueError(f"--mac: {len(macs)} for {len(plan)} links")
     for i, text in enumerate(macs):
         spec, _, own = plan[i]
-        plan[i] = (spec, _mac(text), own)
+        plan[i] = (spec, parse_mac(text), own)
     return plan
-
-
-def _mac(text: str) -> bytes:
-    try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6:
-        raise ValueError(f"--mac {text}: a MAC address is six bytes, such as 02:00:00:00:00:01")
-    return mac
 
 
 def _announce(peer: Peer, seed: int, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import yaml
 from hoststack import events
 from ndisbus.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
+from ndisbus.net.ethernet import parse_mac
 from ndisbus.status import NdisStatus
 
 __all__ = [
@@ -153,12 +154,9 @@ def read_names(r: Reader, node: yaml.Node, path: str) -> tuple[str, ...]:
 def read_mac(r: Reader, node: yaml.Node, path: str) -> bytes:
     text = read_text(r, node, path)
     try:
-        mac = bytes.fromhex(text.replace(":", " ").replace("-", " "))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6:
-        raise r.error(node, path, f"{text!r} is no MAC address")
-    return mac
+        return parse_mac(text)
+    except LocalProtocolError as e:
+        raise r.error(node, path, str(e)) from None
 
 
 def read_address(r: Reader, node: yaml.Node, path: str) -> bytes:

@@ -7,6 +7,7 @@ import click
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.driver import ImDriver
 from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.net.ethernet import parse_mac
 
 __all__ = ["main"]
 
@@ -15,8 +16,8 @@ def _mac(text: str) -> tuple[str, bytes]:
     """``im0-a=02:00:00:00:00:07`` as name and address. Raises :class:`LocalProtocolError`."""
     name, _, digits = text.partition("=")
     try:
-        return name, bytes.fromhex(digits.replace(":", " ").replace("-", " "))
-    except ValueError:
+        return name, parse_mac(digits)
+    except LocalProtocolError:
         raise LocalProtocolError(f"--mac {text}: ADAPTER=xx:xx:xx:xx:xx:xx expected") from None
 
 

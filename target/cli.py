@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ndisbus.errors import ChimneyError
+from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.net.ethernet import parse_mac
 from target.config import TargetConfig
 from target.driver import TargetDriver
 
@@ -131,12 +132,9 @@ def _mac(text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
-        mac = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        mac = b""
-    if len(mac) != 6:
-        raise click.BadParameter(f"{text!r}: six bytes are meant, such as 02:00:00:00:00:01")
-    return mac
+        return parse_mac(text)
+    except LocalProtocolError as e:
+        raise click.BadParameter(str(e)) from None
 
 
 def make_config(**options: object) -> TargetConfig:

@@ -18,6 +18,7 @@ __all__ = [
     "is_group",
     "multicast_mac",
     "parse",
+    "parse_mac",
 ]
 
 ETHERTYPE_IPV4: Final = 0x0800
@@ -52,6 +53,17 @@ class EthernetHeader:
             raise LocalProtocolError(f"no tag holds VLAN {self.vlan}, priority {self.priority}")
         tag = ETHERTYPE_VLAN << 32 | self.priority << 29 | self.vlan << 16 | self.ethertype
         return addresses + tag.to_bytes(6, "big")
+
+
+def parse_mac(text: str) -> bytes:
+    """Six bytes of ``02:00:00:00:00:01``, ``02-00-...`` or 12 digits. Raises LocalProtocolError."""
+    try:
+        mac = bytes.fromhex(text.replace(":", " ").replace("-", " "))
+    except ValueError:
+        mac = b""
+    if len(mac) != 6:
+        raise LocalProtocolError(f"{text!r} is no MAC address: six bytes are, such as 02:00:00:00:00:01")
+    return mac
 
 
 def parse(frame: bytes) -> tuple[EthernetHeader, bytes]:

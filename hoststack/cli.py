@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -88,40 +89,27 @@ def run(
         sys.exit(FAILED)
 
 
-@main.command(
-    "tour",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
-@click.pass_context
-def tour(context: click.Context) -> None:
-    """Take live connections to the peer through everything the chimney does."""
-    from hoststack.tour_command import tour_command  # noqa: PLC0415 - other subcommands need none of it
+def _later(name: str, about: str) -> None:
+    """A subcommand in a module of its own, ``hoststack.NAME_command``, imported when it is called."""
 
-    tour_command.main(context.args, prog_name="hoststack tour", help_option_names=["-h", "--help"])
-
-
-@main.command(
-    "peer",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
-@click.pass_context
-def peer(context: click.Context) -> None:
-    """Be a remote host on a cable or a TAP device."""
-    from hoststack.peer_command import peer_command  # noqa: PLC0415 - other subcommands need none of it
-
-    peer_command.main(context.args, prog_name="hoststack peer", help_option_names=["-h", "--help"])
+    @main.command(
+        name,
+        help=about,
+        context_settings={
+            "ignore_unknown_options": True,
+            "allow_extra_args": True,
+            "help_option_names": [],
+        },
+    )
+    @click.pass_context
+    def forward(context: click.Context) -> None:
+        command: click.Command = getattr(import_module(f"hoststack.{name}_command"), f"{name}_command")
+        command.main(context.args, prog_name=f"hoststack {name}", help_option_names=["-h", "--help"])
 
 
-@main.command(
-    "netstat",
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-)
-@click.pass_context
-def netstat(context: click.Context) -> None:
-    """Show the connections of hosts on the bus, and where each is served."""
-    from hoststack.netstat_command import netstat_command  # noqa: PLC0415 - likewise
-
-    netstat_command.main(context.args, prog_name="hoststack netstat", help_option_names=["-h", "--help"])
+_later("tour", "Take live connections to the peer through everything the chimney does.")
+_later("peer", "Be a remote host on a cable or a TAP device.")
+_later("netstat", "Show the connections of hosts on the bus, and where each is served.")
 
 
 def _show(result: StepResult) -> None:

@@ -49,7 +49,7 @@ class InventoryObjects:
 
 
 def inventory_objects(
-    opened: LoopbackConnections, rng: random.Random, *, others: bool, pause: Callable[[float], None]
+    opened: LoopbackConnections, rng: random.Random, *, others: bool, pause: Callable[[float], object]
 ) -> InventoryObjects:
     """Objects for the opened connections and, with ``others``, for the machine's other ones.
 
@@ -80,7 +80,7 @@ def inventory_objects(
     return made
 
 
-def _settled(opened: LoopbackConnections, others: bool, pause: Callable[[float], None]) -> Inventory:
+def _settled(opened: LoopbackConnections, others: bool, pause: Callable[[float], object]) -> Inventory:
     """What the kernel knows, once nothing that the connections sent is unacknowledged (delayed ACKs)."""
     deadline = time.monotonic() + _ACK_PATIENCE
     while True:

@@ -63,10 +63,6 @@ class ScenarioResult:
         }
 
 
-def void(_: object) -> None:
-    """Drop a value."""
-
-
 class _Unexpected(Exception):
     """A step ended in another way than the scenario says."""
 
@@ -140,7 +136,7 @@ class ScenarioRun:
         connections = opened.enter_context(LoopbackConnections(wanted["connections"]))
         rng = random.Random(self.scenario.seed)
         found = inventory_objects(
-            connections, rng, others=wanted["others"], pause=lambda s: void(self.host.pump(timeout=s))
+            connections, rng, others=wanted["others"], pause=lambda s: self.host.pump(timeout=s)
         )
         self.objects["inventory.neighbors"] = list(found.neighbors)
         self.objects["inventory.paths"] = list(found.paths)

@@ -8,15 +8,20 @@ play with, :mod:`hoststack.sockets` has the sockets. Page "tcp-chimney-architect
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from hoststack import events, synthetic
 from hoststack.api import Host, HostTimeout
 from hoststack.driver import HostDriver
 from hoststack.life import State
-from hoststack.live import LiveHost
-from hoststack.nethost import NetHost
 from hoststack.objects import ConnectionState, Neighbor, Path, StateObject, Tcb
 from hoststack.operation import Operation
 from hoststack.runners import Runner, SimulationRunner
+
+if TYPE_CHECKING:
+    from hoststack.live import LiveHost
+    from hoststack.nethost import NetHost
 
 __all__ = [
     "ConnectionState",
@@ -36,3 +41,13 @@ __all__ = [
     "events",
     "synthetic",
 ]
+
+#: Hosts with a network stack, which takes as long to import as all the rest: only for those who ask.
+_LATER = {"LiveHost": "hoststack.live", "NetHost": "hoststack.nethost"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _LATER:
+            return getattr(import_module(_LATER[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,12 +8,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.markup import escape
-from rich.table import Table
-
 from ndisbus.enums import TcpOffloadConnectionState as State
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from hoststack.net.stack import NetStack
 
 __all__ = ["STATES", "connections", "table"]
@@ -74,11 +73,15 @@ def connections(stack: NetStack) -> list[dict[str, Any]]:
 
 def _end(address: str, port: int) -> str:
     shown = f"[{address}]" if ":" in address else address
-    return escape(f"{shown}:{port or '*'}")  # brackets are markup to rich
+    return f"{shown}:{port or '*'}"
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The rows in the columns of ``netstat -t``, and the queues."""
+    # Imported here: a driver answers with rows, and needs nothing to draw them with.
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     found = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
     for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
         found.add_column(heading, no_wrap=True)
@@ -87,8 +90,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for r in rows:
         found.add_row(
             r["Proto"],
-            _end(r["LocalAddress"], r["LocalPort"]),
-            _end(r["ForeignAddress"], r["ForeignPort"]),
+            escape(_end(r["LocalAddress"], r["LocalPort"])),  # brackets are markup to rich
+            escape(_end(r["ForeignAddress"], r["ForeignPort"])),
             r["State"],
             r["OffloadState"],
             str(r["ReceiveQueue"]),

@@ -177,7 +177,7 @@ class CableLink(Medium):
         self._stations.clear()
         self._by_fd.clear()
         # Without waiting: one that was stopped with the directory in its hands would stop us, too. Then the
-        # next one to leave tidies up.
+        # next one to leave tidies up what the dead have left.
         with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
             # While the socket is open nobody else can have taken the name, but the directory may be new.
             if _identity(self._path) == self._made:
@@ -185,9 +185,10 @@ class CableLink(Medium):
             if held:
                 for path in filter(_is_stale, self._directory.glob("*" + _SUFFIX)):
                     path.unlink(missing_ok=True)
-                # Not empty: the last one to leave does it.
-                with contextlib.suppress(OSError):
-                    self._directory.rmdir()
+            # Held or not, since two may leave at once. Not empty: the last one to leave does it; whoever
+            # enters just now makes the directory anew.
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
         self._socket.close()
 
     # -- stations ------------------------------------------------------------------------------

@@ -445,3 +445,12 @@ def test_change_of_the_directory_within_one_tick_of_its_clock_is_seen(
     os.utime(directory, ns=(about.st_atime_ns, about.st_mtime_ns))
     monkeypatch.setattr(time, "time_ns", lambda: about.st_mtime_ns + 1_000_000)
     assert a.stations == ["b"]
+
+
+def test_the_last_to_leave_removes_the_directory_though_another_is_leaving_too(tmp_path: Path) -> None:
+    """Two that leave at once: one has the directory in its hands, and the other one's file is the last."""
+    directory = tmp_path / "lan"
+    station = CableLink(directory, "a")
+    with locked(directory):
+        station.close()
+    assert not directory.exists()

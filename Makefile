@@ -52,7 +52,7 @@ lint: $(VENV)/.installed-dev
 	@echo "lint: ruff format";   $(BIN)/ruff format --quiet --check .
 	@echo "lint: mypy";          $(BIN)/mypy --strict $(SOURCES)
 	@echo "lint: imports";       $(BIN)/lint-imports
-	@echo "lint: generated";     $(BIN)/python -m ndisbus.generate --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
+	@echo "lint: generated";     $(BIN)/python tools/generate_calls.py --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
 
 test: lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest

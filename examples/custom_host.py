@@ -11,10 +11,11 @@ from __future__ import annotations
 import random
 import sys
 
-from hoststack import Host, HostTimeout, synthetic
-from hoststack.events import UploadIndicated
+from hoststack import Host, HostTimeout
+from hoststack.model import synthetic
+from hoststack.model.events import UploadIndicated
 from ndisbus.errors import BusUnavailable
-from ndisbus.state import TcpOffloadStateDelegated
+from ndisbus.state.images import TcpOffloadStateDelegated
 
 
 def main() -> int:

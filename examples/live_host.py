@@ -12,7 +12,7 @@ import hashlib
 import sys
 
 from hoststack import HostTimeout, LiveHost
-from hoststack.sockets import SocketError
+from hoststack.api.sockets import SocketError
 from ndisbus.errors import BusUnavailable
 
 SIZE = 500_000

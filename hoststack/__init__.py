@@ -2,8 +2,8 @@
 
 :class:`LiveHost` is the blocking API with sockets, :class:`Host` the one without a network;
 :class:`NetHost` and :class:`HostDriver` are the same without I/O, for simulations and for people who have a
-loop already. :mod:`hoststack.events` are what a host is told, :mod:`hoststack.synthetic` makes connections to
-play with, :mod:`hoststack.sockets` has the sockets. Page "tcp-chimney-architecture.md".
+loop already. :mod:`hoststack.model.events` are what a host is told, :mod:`hoststack.model.synthetic` makes
+connections to play with, :mod:`hoststack.api.sockets` has the sockets. Page "tcp-chimney-architecture.md".
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hoststack import events, synthetic
-from hoststack.api import Host, HostTimeout
-from hoststack.driver import HostDriver
-from hoststack.life import State
-from hoststack.objects import ConnectionState, Neighbor, Path, StateObject, Tcb
-from hoststack.operation import Operation
-from hoststack.runners import Runner, SimulationRunner
+from hoststack.api.host import Host, HostTimeout
+from hoststack.api.runners import Runner, SimulationRunner
+from hoststack.chimney.driver import HostDriver
+from hoststack.model import events, synthetic
+from hoststack.model.life import State
+from hoststack.model.objects import ConnectionState, Neighbor, Path, StateObject, Tcb
+from hoststack.model.operation import Operation
 
 if TYPE_CHECKING:
-    from hoststack.live import LiveHost
-    from hoststack.nethost import NetHost
+    from hoststack.api.live import LiveHost
+    from hoststack.live.nethost import NetHost
 
 __all__ = [
     "ConnectionState",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 #: Hosts with a network stack, which takes as long to import as all the rest: only for those who ask.
-_LATER = {"LiveHost": "hoststack.live", "NetHost": "hoststack.nethost"}
+_LATER = {"LiveHost": "hoststack.api.live", "NetHost": "hoststack.live.nethost"}
 
 if not TYPE_CHECKING:
 

@@ -20,10 +20,10 @@ from imdriver.entries import (
 )
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
 from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, entry_points
-from ndisbus.driver import MiniportDriver, ProtocolDriver, Steps
-from ndisbus.enums import NdisChimneyOffloadType
+from ndisbus.ddi.enums import NdisChimneyOffloadType
+from ndisbus.ddi.status import NdisStatus, status_symbol
+from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Steps
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.status import NdisStatus, status_symbol
 
 __all__ = ["ImEdges"]
 

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from imdriver.adapter import VirtualAdapter
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallLife
-from ndisbus.blocklist import BlockList
-from ndisbus.ddi import Operation
-from ndisbus.heap import Heap, NdisOffloadHandle
+from ndisbus.ddi.calls import Operation
+from ndisbus.lists.blocklist import BlockList
+from ndisbus.lists.heap import Heap, NdisOffloadHandle
 
 __all__ = [
     "ImCallEntry",

@@ -11,12 +11,12 @@ from typing import Any, Final
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
 from imdriver.entries import ImOffloadEntry
-from ndisbus.blocklist import BlockList, Form, Key, values
-from ndisbus.driver import Answer, Reply, Steps
-from ndisbus.enums import OffloadStateType
-from ndisbus.nblchain import NblChain
-from ndisbus.state import NeighborOffloadStateCached, NeighborOffloadStateConst
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.base import Answer, Reply, Steps
+from ndisbus.lists.blocklist import BlockList, Form, Key, values
+from ndisbus.lists.nbl_chain import NblChain
+from ndisbus.state.images import NeighborOffloadStateCached, NeighborOffloadStateConst
 
 __all__ = ["Indications"]
 

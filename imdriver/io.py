@@ -15,11 +15,11 @@ from imdriver.adapter import VirtualAdapter
 from imdriver.edges import ImEdges
 from imdriver.entries import ImIoEntry, ImOffloadEntry
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
-from ndisbus.ddi import IO_OPERATIONS, Operation
+from ndisbus.ddi.calls import IO_OPERATIONS, Operation
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.nbl import chain as link_chain
-from ndisbus.nblchain import Attachments, NblChain
-from ndisbus.status import NdisStatus
+from ndisbus.lists.nbl import chain as link_chain
+from ndisbus.lists.nbl_chain import Attachments, NblChain
 
 __all__ = ["IoOperations"]
 

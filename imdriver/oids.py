@@ -16,10 +16,10 @@ from imdriver.adapter import VirtualAdapter
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
 from imdriver.entries import ImOidEntry
-from ndisbus.enums import NdisRequestType, Oid
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.status import NdisStatus, is_success
+from ndisbus.ddi.structures import NdisTaskOffload, NdisTaskOffloadHeader, NdisTaskTcpConnectionOffload
 from ndisbus.errors import DecodeError, RemoteProtocolError
-from ndisbus.status import NdisStatus, is_success
-from ndisbus.structures import NdisTaskOffload, NdisTaskOffloadHeader, NdisTaskTcpConnectionOffload
 
 __all__ = ["OidRequests", "union"]
 

@@ -26,11 +26,11 @@ from imdriver.entries import (
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent, OffloadLife
 from imdriver.overlay import go_down, leads_to, put_back
 from imdriver.stamps import stamp
-from ndisbus.blocklist import BlockList, Column, Key, values
-from ndisbus.ddi import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.nblchain import chain_addresses
-from ndisbus.status import NdisStatus
+from ndisbus.lists.blocklist import BlockList, Column, Key, values
+from ndisbus.lists.nbl_chain import chain_addresses
 
 __all__ = ["StateOperations"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from imdriver.entries import ImCallEntry
-from ndisbus.blocklist import BlockList, Column, Key
+from ndisbus.lists.blocklist import BlockList, Column, Key
 
 __all__ = ["go_down", "leads_to", "put_back"]
 

@@ -12,9 +12,9 @@ from typing import Final
 
 from imdriver.edges import ImEdges
 from imdriver.entries import ImPacketEntry
-from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.nblchain import NblChain
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.nbl_chain import NblChain
 
 __all__ = ["Packets"]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.errors import RemoteProtocolError
-from ndisbus.structures import (
+from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
     NdisProviderChimneyOffloadGenericCharacteristics,
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
+from ndisbus.errors import RemoteProtocolError
 
 __all__ = ["CLIENT_TABLES", "PROVIDER_TABLES", "entry_points"]
 

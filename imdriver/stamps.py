@@ -10,9 +10,9 @@ from struct import Struct
 from typing import Final
 
 from imdriver.config import ImConfig
-from ndisbus.blocklist import BlockList, Key, values
-from ndisbus.enums import OffloadStateType
-from ndisbus.state import TCP_STATE_OFF, NeighborOffloadStateConst, TcpOffloadStateConst
+from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.lists.blocklist import BlockList, Key, values
+from ndisbus.state.images import TCP_STATE_OFF, NeighborOffloadStateConst, TcpOffloadStateConst
 
 __all__ = ["stamp"]
 

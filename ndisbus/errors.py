@@ -1,7 +1,7 @@
 """The one family of errors.
 
 *Local* errors mean that the caller asked for something illegal; *remote* errors mean that the
-peer did. Bytes become a remote error in exactly one place, :mod:`ndisbus.codec`. A refused
+peer did. Bytes become a remote error in exactly one place, :mod:`ndisbus.messages.codec`. A refused
 offload is neither: it is an ordinary outcome that carries a status and a reason.
 """
 

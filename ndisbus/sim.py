@@ -19,12 +19,12 @@ from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-from ndisbus.batch import packets
-from ndisbus.codec import Message, Packer, decode_packet, encode_packet
 from ndisbus.core import CoreConfig, NdisCore
-from ndisbus.driver import Driver
+from ndisbus.driver.base import Driver
+from ndisbus.driver.port import DriverPort, Outgoing
 from ndisbus.errors import ChimneyError, DecodeError
-from ndisbus.port import DriverPort, Outgoing
+from ndisbus.messages.codec import Message, Packer, decode_packet, encode_packet
+from ndisbus.messages.packet import packets
 
 __all__ = ["SimulatedProcess", "Simulation", "SimulationStuck"]
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 
 __all__ = ["TargetConfig", "TargetDriver"]

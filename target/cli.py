@@ -11,8 +11,8 @@ import click
 
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 
 if TYPE_CHECKING:
     from ndisbus.wire.link import Link
@@ -95,7 +95,7 @@ def main(
             click.echo(f"{name}: {e}", err=True)
             raise SystemExit(_EX_CONFIG) from e
         # The runtime brings sockets with it; nothing else here needs them.
-        from ndisbus.process import run_driver  # noqa: PLC0415
+        from ndisbus.runtime.driver_process import run_driver  # noqa: PLC0415
 
         code = run_driver(driver, name=name, endpoint=endpoint, readers=readers)
     raise SystemExit(code)

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import LocalProtocolError
-from target import hwfail, pause, peer
-from target.adapter import Adapter
-from target.contexts import Context, NeighborContext, TcpContext
-from target.events import request_upload, set_backlog
-from target.knobs import POINTS
-from target.life import Life
+from target.data import remote_end
+from target.hardware import failing_hardware
+from target.hardware.adapter import Adapter
+from target.hardware.knobs import POINTS
+from target.model.contexts import Context, NeighborContext, TcpContext
+from target.model.events import request_upload, set_backlog
+from target.model.life import Life
+from target.operations import pause
 
 if TYPE_CHECKING:
     from target.driver import TargetDriver
@@ -109,13 +111,13 @@ def _indicate(driver: TargetDriver, arguments: Arguments) -> dict[str, Any]:
     for adapter, tcp in list(_connections(driver, arguments)):
         done = True
         if event == "disconnect":
-            peer.fin_received(adapter, tcp)
+            remote_end.fin_received(adapter, tcp)
         elif event == "abort":
-            peer.rst_received(adapter, tcp)
+            remote_end.rst_received(adapter, tcp)
         elif reason is TcpUploadReason.HardwareFailure:
             # The reason says that the hardware's state is corrupt, so it had better be (R-EVT-07).
             tcp.corrupt = True
-            hwfail.lose(adapter, [tcp] if tcp.life is not Life.LOST else [])
+            failing_hardware.lose(adapter, [tcp] if tcp.life is not Life.LOST else [])
         else:
             done = request_upload(adapter, tcp, reason)
         raised, held_back = raised + done, held_back + (not done)

@@ -6,29 +6,31 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndisbus.blocklist import BlockList
-from ndisbus.driver import MiniportDriver, Reply, Steps
-from ndisbus.enums import NdisChimneyOffloadType
-from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
-from ndisbus.nblchain import NblChain
-from ndisbus.status import NdisStatus, status_symbol
-from ndisbus.structures import (
+from ndisbus.ddi.enums import NdisChimneyOffloadType
+from ndisbus.ddi.status import NdisStatus, status_symbol
+from ndisbus.ddi.structures import (
     NdisProviderChimneyOffloadGenericCharacteristics,
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
-from target import control, io, packets, requests
-from target.adapter import Adapter
-from target.config import TargetConfig
-from target.initiate import initiate_offload
-from target.invalidate import invalidate_offload
-from target.knobs import Knobs
-from target.lists import FAILURE, SUCCESS
-from target.oid import oid_request as answer_oid
-from target.query import query_offload
-from target.station import Station
-from target.terminate import terminate_offload
-from target.update import update_offload
+from ndisbus.driver.base import MiniportDriver, Reply, Steps
+from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
+from ndisbus.lists.blocklist import BlockList
+from ndisbus.lists.nbl_chain import NblChain
+from target import control
+from target.data import frames as frame_io
+from target.data import io, requests
+from target.hardware.adapter import Adapter
+from target.hardware.config import TargetConfig
+from target.hardware.knobs import Knobs
+from target.hardware.oid import oid_request as answer_oid
+from target.network.station import Station
+from target.operations.initiate import initiate_offload
+from target.operations.invalidate import invalidate_offload
+from target.operations.lists import FAILURE, SUCCESS
+from target.operations.query import query_offload
+from target.operations.terminate import terminate_offload
+from target.operations.update import update_offload
 
 if TYPE_CHECKING:
     from ndisbus.wire.link import Link
@@ -229,14 +231,14 @@ class TargetDriver(MiniportDriver):
         self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
     ) -> None:
         """MiniportSendNetBufferLists."""
-        packets.send(self._adapter(miniport_adapter_context), chain, send_flags)
+        frame_io.send(self._adapter(miniport_adapter_context), chain, send_flags)
 
     def miniport_return_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, return_flags: int
     ) -> None:
         """MiniportReturnNetBufferLists; the last list lets a waiting halt go on."""
         adapter = self._adapter(miniport_adapter_context)
-        packets.take_back(adapter, chain)
+        frame_io.take_back(adapter, chain)
         self._go_on_halting(adapter)
 
     # -- time, counters, commands --------------------------------------------------------------

@@ -1,11 +1,22 @@
-"""The call table of docs/protocol.md, made from ndisbus.ddi.CALLS."""
+"""The call table of docs/protocol.md, made from ndisbus.ddi.calls.CALLS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from ndisbus.ddi import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, HANDLE, NBL, STRUCT, TEXT, ULONG, Call, Kind
+from ndisbus.ddi.calls import (
+    BLOCKS_MINIPORT,
+    BLOCKS_PROTOCOL,
+    CALLS,
+    HANDLE,
+    NBL,
+    STRUCT,
+    TEXT,
+    ULONG,
+    Call,
+    Kind,
+)
 
 __all__ = ["calls"]
 

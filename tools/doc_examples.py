@@ -11,13 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ndisbus.blocklist import BLOCK_SIZE
-from ndisbus.codec import Message, encode_packet
 from ndisbus.core import CoreConfig, NdisCore
-from ndisbus.enums import OffloadStateType, Oid, TcpOffloadConnectionState
-from ndisbus.packets import PACKET_SIZE
-from ndisbus.port import PROTOCOL_VERSION
-from ndisbus.state import (
+from ndisbus.ddi.enums import OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.structures import (
+    NdisClientChimneyOffloadGenericCharacteristics,
+    NdisClientChimneyOffloadTcpCharacteristics,
+    NdisOidRequest,
+    NdisProviderChimneyOffloadGenericCharacteristics,
+    NdisProviderChimneyOffloadTcpCharacteristics,
+    NdisTaskOffload,
+    NdisTaskOffloadHeader,
+    NdisTaskTcpConnectionOffload,
+    NdisTcpConnectionOffload,
+)
+from ndisbus.lists.blocklist import BLOCK_SIZE
+from ndisbus.lists.frame_lists import PACKET_SIZE
+from ndisbus.messages.codec import PROTOCOL_VERSION, Message, encode_packet
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,
@@ -28,17 +38,6 @@ from ndisbus.state import (
     TcpOffloadStateConst,
     TcpOffloadStateDelegated,
     pack_state,
-)
-from ndisbus.structures import (
-    NdisClientChimneyOffloadGenericCharacteristics,
-    NdisClientChimneyOffloadTcpCharacteristics,
-    NdisOidRequest,
-    NdisProviderChimneyOffloadGenericCharacteristics,
-    NdisProviderChimneyOffloadTcpCharacteristics,
-    NdisTaskOffload,
-    NdisTaskOffloadHeader,
-    NdisTaskTcpConnectionOffload,
-    NdisTcpConnectionOffload,
 )
 
 __all__ = ["Example", "Recorder", "diagnostic", "record", "start_nic", "start_probe", "to_markdown"]

@@ -6,9 +6,9 @@ import enum
 from collections.abc import Mapping
 from typing import TypeVar
 
-import hoststack.life
+import hoststack.model.life
 import imdriver.life
-import target.life
+import target.model.life
 
 __all__ = ["diagram", "host", "im_call_entry", "im_offload_entry", "target_object"]
 
@@ -36,14 +36,14 @@ def _id(state: enum.Enum) -> str:
 
 def host() -> str:
     """A neighbor, path or connection, as the host stack sees it."""
-    life = hoststack.life
+    life = hoststack.model.life
     moves = {(state, event): after for state, row in life.TABLE.items() for event, after in row.items()}
     return diagram(moves, life.State.NEW, life.State.GONE)
 
 
 def target_object() -> str:
     """An offload context of the target."""
-    return diagram(target.life.LIFE, target.life.Life.NEW, target.life.Life.GONE)
+    return diagram(target.model.life.LIFE, target.model.life.Life.NEW, target.model.life.Life.GONE)
 
 
 def im_call_entry() -> str:

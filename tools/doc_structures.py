@@ -6,10 +6,10 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ndisbus import codec, heap, nbl_wire, validate
-from ndisbus import structures as ns
-from ndisbus.characteristics import Characteristics
-from ndisbus.enums import (
+from ndisbus.ddi import structures as ns
+from ndisbus.ddi.characteristics import Characteristics
+from ndisbus.ddi.cstruct import CMember, Struct, members_of
+from ndisbus.ddi.enums import (
     IndicateOffloadEvent,
     Layer,
     NdisChimneyOffloadType,
@@ -30,10 +30,11 @@ from ndisbus.enums import (
     classes_of,
     layer_of,
 )
-from ndisbus.nbl_objects import MAX_CHAIN
-from ndisbus.state import OffloadState, state_size, structures_of
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.struct_base import CMember, Struct, members_of
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists import heap, nbl_wire, validate
+from ndisbus.lists.nbl_objects import MAX_CHAIN
+from ndisbus.messages import codec
+from ndisbus.state.images import OffloadState, state_size, structures_of
 
 __all__ = [
     "STRUCTURES",

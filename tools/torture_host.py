@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hoststack import synthetic
-from hoststack.api import Host
-from hoststack.driver import HostDriver
-from hoststack.objects import Neighbor, Path, StateObject, Tcb
-from hoststack.operation import Operation
-from hoststack.runners import ProcessRunner
-from ndisbus.blocklist import BlockList, Key, values
-from ndisbus.ddi import CALLS, Kind
-from ndisbus.enums import TcpUploadReason
-from ndisbus.nblchain import NblChain
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
+from hoststack.api.host import Host
+from hoststack.api.runners import ProcessRunner
+from hoststack.chimney.driver import HostDriver
+from hoststack.model import synthetic
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
+from hoststack.model.operation import Operation
+from ndisbus.ddi.calls import CALLS, Kind
+from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists.blocklist import BlockList, Key, values
+from ndisbus.lists.nbl_chain import NblChain
 from tools.torture_stack import TortureError
 
 __all__ = [

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.status import NdisStatus
 from tools.torture_host import Tree, attach, offload_and_check, terminate_and_check
 from tools.torture_rig import Round
 from tools.torture_stack import RealStack, TortureError, leftovers, supervised, three_layers

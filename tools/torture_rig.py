@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import psutil
 
-from hoststack.api import Host
-from hoststack.operation import Operation
+from hoststack.api.host import Host
+from hoststack.model.operation import Operation
 from ndisbus.errors import ChimneyError
 from tools.torture_host import Books, CountingHost, Tree, attach, offload_and_check, terminate_and_check
 from tools.torture_stack import RealStack, TortureError, leftovers

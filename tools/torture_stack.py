@@ -25,8 +25,8 @@ from typing import Any, Final, Self
 import psutil
 
 from ndisbus.cli.wait import is_ready
-from ndisbus.control_client import ControlClient
 from ndisbus.errors import BusUnavailable, ChimneyError
+from ndisbus.runtime.control_client import ControlClient
 
 __all__ = ["ROOT", "RealStack", "TortureError", "leftovers", "supervised", "three_layers", "with_peer"]
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from hoststack.operation import Operation
-from ndisbus.ddi import STATE_OPERATIONS
-from ndisbus.trace_link import TraceSubscriber
+from hoststack.model.operation import Operation
+from ndisbus.ddi.calls import STATE_OPERATIONS
+from ndisbus.runtime.trace_link import TraceSubscriber
 from tools.torture_host import Tree, check_statuses
 from tools.torture_rig import OPERATIONS, Rig, Round, deck
 from tools.torture_stack import RealStack, TortureError

@@ -35,7 +35,7 @@ ROOT = FilePath(__file__).resolve().parent.parent
 if __name__ == "__main__":  # as a script, only the folder of the script is on the path
     sys.path.insert(0, str(ROOT))
 
-from hoststack.api import Host  # noqa: E402
+from hoststack.api.host import Host  # noqa: E402
 from ndisbus.errors import ChimneyError  # noqa: E402
 from tools.torture_host import (  # noqa: E402
     CountingHost,

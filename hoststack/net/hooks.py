@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hoststack.objects import Neighbor, Path, Tcb
+    from hoststack.model.objects import Neighbor, Path, Tcb
 
 __all__ = ["StackHooks"]
 

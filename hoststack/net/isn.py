@@ -9,8 +9,9 @@ from __future__ import annotations
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Final
 
+from ndisbus.randomness import Randomness
+
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
 __all__ = ["EPHEMERAL_PORTS", "InitialSequenceNumbers", "PortPicker"]
@@ -25,7 +26,7 @@ class InitialSequenceNumbers:
 
     __slots__ = ("_key",)
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: Randomness) -> None:
         self._key = rng.randbytes(16)
 
     def keyed(self, data: bytes) -> int:
@@ -42,7 +43,7 @@ class PortPicker:
 
     __slots__ = ("_counter", "_key", "ports")
 
-    def __init__(self, rng: random.Random, ports: range = EPHEMERAL_PORTS) -> None:
+    def __init__(self, rng: Randomness, ports: range = EPHEMERAL_PORTS) -> None:
         self._key = rng.randbytes(16)
         self._counter = 0
         self.ports = ports

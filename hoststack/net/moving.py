@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hoststack.net.errors import ConnectionAborted
-from ndisbus.enums import OFFLOADABLE_TCP_STATES
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header
 
 if TYPE_CHECKING:
+    from hoststack.model.objects import Tcb
     from hoststack.net.socket import Socket
-    from hoststack.objects import Tcb
 
 __all__ = ["attach", "detach"]
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from hoststack.model.objects import Neighbor
 from hoststack.net.neighbor_life import Action, NeighborEvent, NeighborState, following
 from hoststack.net.timers import Timed
-from hoststack.objects import Neighbor
-from ndisbus.state import (
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,

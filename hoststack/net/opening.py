@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hoststack.objects import Tcb
-from hoststack.rss import tcp_hash
-from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_NAGLING_ENABLED
-from ndisbus.state import PathOffloadStateConst, TcpOffloadStateCached
+from hoststack.model.objects import Tcb
+from hoststack.model.rss import tcp_hash
+from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_NAGLING_ENABLED
+from ndisbus.state.images import PathOffloadStateConst, TcpOffloadStateCached
 from ndisbus.tcp.open import active_open, passive_open
 from ndisbus.tcp.options import headers
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.transport import Transport
+    from ndisbus.net.segment import Segment
     from ndisbus.tcp.machine import TcpMachine
-    from ndisbus.tcp.segment import Segment
 
 __all__ = ["active", "passive"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from hoststack.model.objects import Path
 from hoststack.net.interface import IPV6_MINIMUM_MTU
 from hoststack.net.timers import Timed
-from hoststack.objects import Path
-from ndisbus.state import PathOffloadStateCached, PathOffloadStateConst, PathOffloadStateDelegated
+from ndisbus.state.images import PathOffloadStateCached, PathOffloadStateConst, PathOffloadStateDelegated
 
 if TYPE_CHECKING:
     from hoststack.net.neighbors import NeighborEntry

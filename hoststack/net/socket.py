@@ -18,20 +18,20 @@ from hoststack.net.errors import (
     Unreachable,
 )
 from hoststack.net.timers import Timed
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
+from ndisbus.net.segment import RST
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import RST
 from ndisbus.tcp.statistics import resent
 
 if TYPE_CHECKING:
+    from hoststack.model.objects import Tcb
     from hoststack.net.listener import Listener
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.transport import Transport
-    from hoststack.objects import Tcb
-    from ndisbus.tcp.segment import Segment
+    from ndisbus.net.segment import Segment
 
 __all__ = ["Socket", "SocketEvent"]
 

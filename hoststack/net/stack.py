@@ -37,21 +37,20 @@ from ndisbus.net.identification import IpIdentification
 from ndisbus.net.malformed import TRUNCATED
 from ndisbus.net.peek import connection_key, peek
 from ndisbus.net.reassembly import Reassembler
+from ndisbus.net.segment import SYN
 from ndisbus.net.tcp import PROTOCOL as TCP
 from ndisbus.net.tcp import parse_frame
-from ndisbus.tcp.segment import SYN
+from ndisbus.randomness import Randomness
 from ndisbus.tcp.statistics import FamilyStats
 
 if TYPE_CHECKING:
-    import random
-
+    from hoststack.model.objects import Neighbor, Path, Tcb
     from hoststack.net.interface import Interface
     from hoststack.net.listener import Listener
     from hoststack.net.neighbors import NeighborEntry
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.socket import Socket, SocketEvent
-    from hoststack.objects import Neighbor, Path, Tcb
     from ndisbus.net.peek import FrameInfo
     from ndisbus.tcp.settings import TcpSettings
 
@@ -80,7 +79,7 @@ class NetStack:
     def __init__(
         self,
         settings: TcpSettings,
-        rng: random.Random,
+        rng: Randomness,
         *,
         hooks: StackHooks | None = None,
         now: float = 0.0,

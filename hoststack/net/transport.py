@@ -10,27 +10,27 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from hoststack.model.objects import Tcb
 from hoststack.net import opening, output
 from hoststack.net.errors import AddressInUse, Unreachable
 from hoststack.net.isn import InitialSequenceNumbers, PortPicker
 from hoststack.net.listener import Listener
 from hoststack.net.socket import Socket, SocketEvent
-from hoststack.objects import Tcb
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.peek import connection_key
+from ndisbus.net.segment import ACK, RST, SYN
 from ndisbus.tcp.ending import answer_closed, answer_listen
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import ACK, RST, SYN
 
 if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import Way
     from hoststack.net.stack import NetStack
-    from ndisbus.tcp.segment import Segment
+    from ndisbus.net.segment import Segment
 
 __all__ = ["Transport"]
 

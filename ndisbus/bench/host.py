@@ -9,16 +9,24 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from ndisbus.blocklist import BlockList, BlockListBuilder
-from ndisbus.characteristics import (
+from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
 )
-from ndisbus.driver import ProtocolDriver
-from ndisbus.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
+    TCP_CONNECTION_OFFLOAD_TASK,
+    NdisOidRequest,
+    NdisTaskOffload,
+    NdisTaskOffloadHeader,
+    NdisTaskTcpConnectionOffload,
+)
+from ndisbus.driver.base import ProtocolDriver
 from ndisbus.errors import ChimneyError
-from ndisbus.heap import NdisOffloadHandle
-from ndisbus.state import (
+from ndisbus.lists.blocklist import BlockList, BlockListBuilder
+from ndisbus.lists.heap import NdisOffloadHandle
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,
@@ -29,14 +37,6 @@ from ndisbus.state import (
     TcpOffloadStateConst,
     TcpOffloadStateDelegated,
     pack_state,
-)
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
-    TCP_CONNECTION_OFFLOAD_TASK,
-    NdisOidRequest,
-    NdisTaskOffload,
-    NdisTaskOffloadHeader,
-    NdisTaskTcpConnectionOffload,
 )
 
 __all__ = ["BenchHost", "Tree"]

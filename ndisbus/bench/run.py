@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from ndisbus.bench.bare import BareChain
 from ndisbus.bench.host import CACHED, DELEGATED, WHOLE, BenchHost, Tree
-from ndisbus.blocklist import BlockList, BlockListBuilder
 from ndisbus.errors import ChimneyError
-from ndisbus.process import DriverProcess
-from ndisbus.runtime import tune_gc
+from ndisbus.lists.blocklist import BlockList, BlockListBuilder
+from ndisbus.runtime.driver_process import DriverProcess
+from ndisbus.runtime.signals import tune_gc
 
 __all__ = ["SIZES", "measure"]
 

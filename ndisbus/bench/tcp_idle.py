@@ -22,7 +22,7 @@ from typing import Final
 from ndisbus.bench.tcp_memory import MACS, bare_pair
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
-from ndisbus.state import NeighborOffloadStateCached, NeighborOffloadStateConst
+from ndisbus.state.images import NeighborOffloadStateCached, NeighborOffloadStateConst
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.settings import TcpSettings
 

@@ -15,7 +15,7 @@ from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import connection_key, peek
 from ndisbus.net.tcp import parse_frame
-from ndisbus.state import (
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     PathOffloadStateCached,

@@ -23,7 +23,11 @@ _COMMANDS: Final = {
     ),
     "adapter": ("ndisbus.cli.adapter", "adapter_group", "Add and remove virtual adapters."),
     "wait": ("ndisbus.cli.wait", "wait_command", "Wait until a driver or an adapter is there."),
-    "supervise": ("ndisbus.supervise_run", "supervise_command", "Keep a command running under a name."),
+    "supervise": (
+        "ndisbus.runtime.supervise_run",
+        "supervise_command",
+        "Keep a command running.",
+    ),
     "bench": ("ndisbus.bench.command", "bench_command", "Measure the chain beside a bare one, with ratios."),
 }
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import click
 
-from ndisbus.control_client import ControlClient
 from ndisbus.errors import BusUnavailable, ChimneyError
+from ndisbus.runtime.control_client import ControlClient
 
 __all__ = ["EX_UNAVAILABLE", "EndpointOption", "JsonOption", "echo_json", "errors", "request"]
 

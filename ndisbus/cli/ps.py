@@ -11,8 +11,8 @@ from rich.live import Live
 
 from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors
 from ndisbus.cli.ps_view import BUS, CUT_OFF, console, render
-from ndisbus.control_client import ControlClient
-from ndisbus.heap import NDIS_SPACE
+from ndisbus.lists.heap import NDIS_SPACE
+from ndisbus.runtime.control_client import ControlClient
 
 __all__ = ["ps_command"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from ndisbus.broker import Broker, epoch_base
 from ndisbus.cli.common import EndpointOption, errors
 from ndisbus.core import CoreConfig, NdisCore
-from ndisbus.curve import BusKeys, curve_dir, make_keys
 from ndisbus.rundir import default_endpoint, write_pid
-from ndisbus.runtime import StopSignals, tune_gc
+from ndisbus.runtime.broker import Broker, epoch_base
+from ndisbus.runtime.curve import BusKeys, curve_dir, make_keys
+from ndisbus.runtime.signals import StopSignals, tune_gc
 
 __all__ = ["serve_command"]
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 import click
 
 from ndisbus.cli.common import EndpointOption, errors
-from ndisbus.curve import ClientKeys
-from ndisbus.endpoint import is_deserted
+from ndisbus.core.fault_rules import find_calls
 from ndisbus.errors import BusUnavailable, LocalProtocolError
-from ndisbus.faults import find_calls
+from ndisbus.messages.trace_events import Filter, JsonFormatter, MermaidFormatter, TextFormatter
 from ndisbus.rundir import check_endpoint, default_endpoint
-from ndisbus.trace import Filter, JsonFormatter, MermaidFormatter, TextFormatter
-from ndisbus.trace_link import TraceSubscriber
+from ndisbus.runtime.curve import ClientKeys
+from ndisbus.runtime.endpoint import is_deserted
+from ndisbus.runtime.trace_link import TraceSubscriber
 
 __all__ = ["trace_command"]
 

@@ -1,7 +1,7 @@
 """NDIS itself: registry, bindings, block-list conversion, outstanding requests, hang detection.
 
 :class:`NdisCore` is sans-I/O: it takes a message and the time and returns messages. The broker
-(:mod:`ndisbus.broker`) and the simulation (:mod:`ndisbus.sim`) run the same object.
+(:mod:`ndisbus.runtime.broker`) and the simulation (:mod:`ndisbus.sim`) run the same object.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
+    from ndisbus.core.fault_rules import FaultTable
     from ndisbus.core.model import Adapter, Binding, BugCheck, CoreConfig, NblRequest, Peer
-    from ndisbus.faults import FaultTable
-    from ndisbus.heap import Heap
+    from ndisbus.lists.heap import Heap
+    from ndisbus.messages.codec import Message
 
 __all__ = ["NAME_LIMIT", "Core", "Violation", "free_name"]
 

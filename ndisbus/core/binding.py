@@ -12,8 +12,8 @@ from typing import Any
 
 from ndisbus.core.base import Core, Violation, free_name
 from ndisbus.core.model import Adapter, AdapterState, Binding, BindingState, Peer
-from ndisbus.enums import Layer
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.status import NdisStatus
 
 __all__ = ["BindingPart"]
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.blocklist import BLOCK_SIZE, Key
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import BindingState, Request
-from ndisbus.ddi import STATE_OPERATIONS, Operation
-from ndisbus.enums import Layer, OffloadStateType
-from ndisbus.heap import ADDRESS_BITS
-from ndisbus.nblchain import chain_addresses
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.validate import UP_COLUMNS, check_columns
+from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
+from ndisbus.ddi.enums import Layer, OffloadStateType
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists.blocklist import BLOCK_SIZE, Key
+from ndisbus.lists.heap import ADDRESS_BITS
+from ndisbus.lists.nbl_chain import chain_addresses
+from ndisbus.lists.validate import UP_COLUMNS, check_columns
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
     from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.messages.codec import Message
 
 __all__ = ["LENT", "CompletionPart", "failed_columns", "same"]
 

@@ -10,15 +10,15 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.codec import RETURN
 from ndisbus.core.base import NAME_LIMIT, Core, free_name
 from ndisbus.core.model import AdapterState, Peer, Pending
-from ndisbus.enums import Layer
+from ndisbus.ddi.enums import Layer
 from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.messages.codec import RETURN
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
     from ndisbus.core.binding import BindingPart
+    from ndisbus.messages.codec import Message
 
 __all__ = ["ControlPart"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ndisbus.codec import RETURN, Message
 from ndisbus.core.base import Violation
 from ndisbus.core.binding import BindingPart
 from ndisbus.core.completions import CompletionPart
 from ndisbus.core.control import ControlPart
+from ndisbus.core.fault_rules import FaultTable
 from ndisbus.core.faulting import FaultPart
 from ndisbus.core.indications import IndicationPart
 from ndisbus.core.io import IoPart
@@ -25,7 +25,7 @@ from ndisbus.core.packets import PacketPart
 from ndisbus.core.registration import RegistrationPart
 from ndisbus.core.removal import RemovalPart
 from ndisbus.core.requests import RequestPart
-from ndisbus.ddi import (
+from ndisbus.ddi.calls import (
     BLOCKS_MINIPORT,
     BLOCKS_PROTOCOL,
     CALLS,
@@ -38,11 +38,9 @@ from ndisbus.ddi import (
     ULONG,
 )
 from ndisbus.errors import DecodeError, RemoteProtocolError
-from ndisbus.faults import FaultTable
-from ndisbus.heap import NDIS_SPACE, Heap
-
-if TYPE_CHECKING:
-    import random
+from ndisbus.lists.heap import NDIS_SPACE, Heap
+from ndisbus.messages.codec import RETURN, Message
+from ndisbus.randomness import Randomness
 
 __all__ = ["NdisCore", "Send"]
 
@@ -98,7 +96,7 @@ class NdisCore(
         self,
         config: CoreConfig | None = None,
         trace: Callable[[dict[str, Any]], None] | None = None,
-        rng: random.Random | None = None,
+        rng: Randomness | None = None,
         *,
         epoch_base: int = 0,
     ) -> None:

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.blocklist import Key
 from ndisbus.core.base import Core
 from ndisbus.core.model import BindingState, Pending
-from ndisbus.ddi import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS, Direction
-from ndisbus.status import status_symbol
+from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS, Direction
+from ndisbus.ddi.status import status_symbol
+from ndisbus.lists.blocklist import Key
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
+    from ndisbus.core.fault_rules import Fault
     from ndisbus.core.model import Adapter, Binding, NblRequest, PacketSend, Peer, Request
-    from ndisbus.faults import Fault
+    from ndisbus.messages.codec import Message
 
 __all__ = ["FaultPart"]
 

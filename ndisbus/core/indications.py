@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ndisbus.blocklist import Key
-from ndisbus.codec import RETURN, Message
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import Adapter, Binding, BindingState, Peer, Pending
-from ndisbus.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.heap import space_of
-from ndisbus.nblchain import check_nbl_columns
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.structures import NdisStatusIndication, NdisTcpConnectionOffload
-from ndisbus.validate import EVENT_COLUMNS, check_columns
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.heap import space_of
+from ndisbus.lists.nbl_chain import check_nbl_columns
+from ndisbus.lists.validate import EVENT_COLUMNS, check_columns
+from ndisbus.messages.codec import RETURN, Message
 
 __all__ = ["IndicationPart"]
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import BindingState, NblRequest
-from ndisbus.ddi import CALLS, Operation
-from ndisbus.enums import Layer
-from ndisbus.heap import space_of
-from ndisbus.nbl import chain
-from ndisbus.nblchain import Attachments, check_nbl_columns
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.calls import CALLS, Operation
+from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists.heap import space_of
+from ndisbus.lists.nbl import chain
+from ndisbus.lists.nbl_chain import Attachments, check_nbl_columns
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
     from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.messages.codec import Message
 
 __all__ = ["IoPart"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ndisbus.ddi import Operation
+from ndisbus.ddi.calls import Operation
 
 __all__ = [
     "Adapter",

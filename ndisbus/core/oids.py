@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import AdapterState, BindingState, OidRequest
-from ndisbus.enums import NdisRequestType, Oid
-from ndisbus.status import NdisStatus
-from ndisbus.structures import NdisOidRequest, NdisTaskOffloadHeader
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisOidRequest, NdisTaskOffloadHeader
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
     from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.messages.codec import Message
 
 __all__ = ["OidPart"]
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import BindingState, PacketSend
-from ndisbus.ddi import PACKET_SEND
-from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.heap import ADDRESS_BITS, space_of
-from ndisbus.packets import check_packet_columns
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.calls import PACKET_SEND
+from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists.frame_lists import check_packet_columns
+from ndisbus.lists.heap import ADDRESS_BITS, space_of
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
     from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.messages.codec import Message
 
 __all__ = ["PacketPart"]
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.characteristics import (
+from ndisbus.core.base import NAME_LIMIT, Core, Violation
+from ndisbus.core.model import Adapter, AdapterState, BindingState, Peer
+from ndisbus.ddi.characteristics import (
     Characteristics,
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
@@ -15,15 +17,12 @@ from ndisbus.characteristics import (
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
-from ndisbus.codec import Message
-from ndisbus.core.base import NAME_LIMIT, Core, Violation
-from ndisbus.core.model import Adapter, AdapterState, BindingState, Peer
-from ndisbus.enums import NdisChimneyOffloadType, ObjectType
+from ndisbus.ddi.enums import NdisChimneyOffloadType, ObjectType
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisTcpConnectionOffload
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.heap import space_of_epoch
-from ndisbus.port import PROTOCOL_VERSION
-from ndisbus.status import NdisStatus
-from ndisbus.structures import NdisTcpConnectionOffload
+from ndisbus.lists.heap import space_of_epoch
+from ndisbus.messages.codec import PROTOCOL_VERSION, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from ndisbus.core.base import Core
 from ndisbus.core.model import Adapter, AdapterState, BindingState, BugCheck, Peer
-from ndisbus.enums import Layer, TcpOffloadEventType, TcpUploadReason
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.status import NdisStatus
 
 __all__ = ["RemovalPart"]
 

@@ -10,19 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.blocklist import Key
 from ndisbus.core.base import Core, Violation
 from ndisbus.core.completions import failed_columns, same
 from ndisbus.core.model import AdapterState, Binding, NblRequest, Peer, Request
-from ndisbus.ddi import IO_OPERATIONS, Operation
-from ndisbus.enums import Layer
-from ndisbus.heap import ADDRESS_BITS, space_of
-from ndisbus.nblchain import chain_addresses
-from ndisbus.status import NdisStatus
-from ndisbus.validate import DOWN_COLUMNS, check_columns, check_nodes, check_tree
+from ndisbus.ddi.calls import IO_OPERATIONS, Operation
+from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.heap import ADDRESS_BITS, space_of
+from ndisbus.lists.nbl_chain import chain_addresses
+from ndisbus.lists.validate import DOWN_COLUMNS, check_columns, check_nodes, check_tree
 
 if TYPE_CHECKING:
-    from ndisbus.codec import Message
+    from ndisbus.messages.codec import Message
 
 __all__ = ["RequestPart"]
 

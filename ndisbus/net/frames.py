@@ -11,12 +11,12 @@ from ndisbus.errors import LocalProtocolError
 from ndisbus.net.checksum import partial
 from ndisbus.net.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader
 from ndisbus.net.ipv4 import DONT_FRAGMENT
+from ndisbus.net.segment import SYN, Segment
 from ndisbus.net.tcp import PROTOCOL
 from ndisbus.net.tcp_options import TIMESTAMP_WORD, pack_options
-from ndisbus.state_neighbor import NeighborOffloadStateCached, NeighborOffloadStateConst
-from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst
-from ndisbus.tcp.segment import SYN, Segment
+from ndisbus.state.neighbor import NeighborOffloadStateCached, NeighborOffloadStateConst
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst
 
 __all__ = ["FrameBuilder"]
 

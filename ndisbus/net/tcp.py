@@ -1,4 +1,4 @@
-"""TCP headers (RFC 9293 section 3.1) to :class:`ndisbus.tcp.segment.Segment` and back.
+"""TCP headers (RFC 9293 section 3.1) to :class:`ndisbus.net.segment.Segment` and back.
 
 Options of a segment that arrives: MSS, window scale and SACK-permitted are taken from a SYN only (RFC 7323
 section 2.2, RFC 2018 section 2). An option that is not known, or has not the length of its kind, is skipped
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.checksum import partial
 from ndisbus.net.malformed import BAD_CHECKSUM, BAD_HEADER_LENGTH, SHORT_HEADER, malformed
+from ndisbus.net.segment import Segment
 from ndisbus.net.tcp_options import TIMESTAMP_PREFIX, pack_options, read_options
-from ndisbus.tcp.segment import Segment
 
 if TYPE_CHECKING:
     from ndisbus.net.peek import FrameInfo

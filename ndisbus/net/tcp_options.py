@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
-from ndisbus.tcp.segment import SYN, Segment
+from ndisbus.net.segment import SYN, Segment
 
 __all__ = ["TIMESTAMP_PREFIX", "TIMESTAMP_WORD", "pack_options", "read_options"]
 

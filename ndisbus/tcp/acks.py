@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ndisbus.net.segment import FIN, Segment
 from ndisbus.tcp import challenge, congestion, persist, recovery, rtt, timers
 from ndisbus.tcp.ending import close, note, progress
 from ndisbus.tcp.events import EventKind
-from ndisbus.tcp.segment import FIN, Segment
 from ndisbus.tcp.states import CLOSING, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK, OFF, PERSIST, RETRANSMIT
 from ndisbus.tcp.timestamps import round_trip
 

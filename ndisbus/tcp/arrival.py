@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.enums import TcpUploadReason
+from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.net.segment import ACK, FIN, RST, SYN, URG, Segment
 from ndisbus.tcp import acks, challenge, handshake, keepalive, text, timers
 from ndisbus.tcp.ending import note, upload
 from ndisbus.tcp.events import EventKind
-from ndisbus.tcp.segment import ACK, FIN, RST, SYN, URG, Segment
 from ndisbus.tcp.sequence import seq_diff
 from ndisbus.tcp.states import (
     CLOSED,

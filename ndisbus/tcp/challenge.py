@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import TcpUploadReason
+from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.tcp import keepalive
 from ndisbus.tcp.ending import close, upload
 from ndisbus.tcp.events import EventKind

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.state_tcp import TcpOffloadStateDelegated
+from ndisbus.state.tcp import TcpOffloadStateDelegated
 
 __all__ = [
     "MAX_CWND",

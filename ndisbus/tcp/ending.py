@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import TcpUploadReason
+from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.net.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp.events import EventKind, TcpEvent
-from ndisbus.tcp.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp.states import (
     CLOSE_WAIT,
     CLOSED,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
+from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
+from ndisbus.net.segment import ACK, FIN, Segment
 from ndisbus.tcp import congestion, keepalive, options, output, recovery, rtt
 from ndisbus.tcp.ending import NOTHING, stop_timers
-from ndisbus.tcp.segment import ACK, FIN, Segment
 from ndisbus.tcp.states import (
     BLIND_RESET,
     CLOSED,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
+from ndisbus.net.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp import congestion, keepalive, options, rtt, text
 from ndisbus.tcp.ending import close, progress
 from ndisbus.tcp.events import EventKind, TcpEvent
-from ndisbus.tcp.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp.states import ESTABLISHED, FIN_WAIT_1, OFF, RETRANSMIT, SYN_RCVD, SYN_SENT
 from ndisbus.tcp.timestamps import own, round_trip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpUploadReason
+from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpUploadReason
 from ndisbus.tcp.ending import KEEP_ALIVE_PROBE, close, timed_out, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.states import BLIND_RESET, CLOSED, IDLE, KEEP_ALIVE, OFF, SYN_RCVD, SYN_SENT, TIME_WAIT

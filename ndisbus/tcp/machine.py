@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
+from ndisbus.net.segment import Segment
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp import arrival, ending, handover, options, output, timers, update
 from ndisbus.tcp.buffers import ReceiveBuffer, SendBuffer
 from ndisbus.tcp.events import EventQueue
@@ -23,7 +24,6 @@ from ndisbus.tcp.handover import Handover
 from ndisbus.tcp.handshake import Handshake
 from ndisbus.tcp.reassembly import OutOfOrder
 from ndisbus.tcp.sack import Scoreboard
-from ndisbus.tcp.segment import Segment
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.tcp.states import (
     CLOSE_WAIT,

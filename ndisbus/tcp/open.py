@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
     TIMER_NOT_RUNNING,
 )
-from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
+from ndisbus.net.segment import Segment
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp import handshake, options, text
 from ndisbus.tcp.handshake import Handshake
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import Segment
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.tcp.states import SYN_RCVD, SYN_SENT, State
 

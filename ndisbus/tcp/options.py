@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
-from ndisbus.state_path import PathOffloadStateConst
-from ndisbus.tcp.segment import ACK, RST, SYN, Segment
+from ndisbus.net.segment import ACK, RST, SYN, Segment
+from ndisbus.state.path import PathOffloadStateConst
 from ndisbus.tcp.sequence import gt
 from ndisbus.tcp.states import TIME_WAIT
 

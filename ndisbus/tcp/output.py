@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.enums import TCP_FLAG_NAGLING_ENABLED
+from ndisbus.ddi.enums import TCP_FLAG_NAGLING_ENABLED
+from ndisbus.net.segment import ACK, FIN, PSH, RST, URG, Segment
 from ndisbus.tcp import congestion, handshake, options, persist, recovery, rtt, windows
 from ndisbus.tcp.ending import KEEP_ALIVE_PROBE, NOTHING, RESET, WINDOW_PROBE
-from ndisbus.tcp.segment import ACK, FIN, PSH, RST, URG, Segment
 from ndisbus.tcp.states import CLOSED, FIN_OWED, NEVER, PERSIST, RETRANSMIT, SYN_RCVD, SYN_SENT
 
 if TYPE_CHECKING:

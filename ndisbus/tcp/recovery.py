@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ndisbus.net.segment import Segment
 from ndisbus.tcp import congestion
 from ndisbus.tcp.sack import Scoreboard
-from ndisbus.tcp.segment import Segment
 
 if TYPE_CHECKING:
     from ndisbus.tcp.machine import TcpMachine

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.state_tcp import TcpOffloadStateDelegated
+from ndisbus.state.tcp import TcpOffloadStateDelegated
 from ndisbus.tcp.settings import TcpSettings
 
 __all__ = ["backed_off", "rto", "sample", "seed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 
 __all__ = ["TcpSettings"]
 

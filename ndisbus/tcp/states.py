@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 
 __all__ = [
     "BLIND_RESET",

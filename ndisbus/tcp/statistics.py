@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ndisbus.struct_base import members_of
-from ndisbus.structures import IpOffloadStats, Struct, TcpOffloadStats
-from ndisbus.tcp.segment import Segment
+from ndisbus.ddi.cstruct import members_of
+from ndisbus.ddi.structures import IpOffloadStats, Struct, TcpOffloadStats
+from ndisbus.net.segment import Segment
 from ndisbus.tcp.sequence import gt, lt, seq_add, seq_diff
 
 __all__ = ["FamilyStats", "added", "resent", "wrapped"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ndisbus.net.segment import FIN, Segment
 from ndisbus.tcp import timers
 from ndisbus.tcp.ending import note, progress
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.reassembly import OutOfOrder
-from ndisbus.tcp.segment import FIN, Segment
 from ndisbus.tcp.states import (
     CLOSE_WAIT,
     CLOSING,

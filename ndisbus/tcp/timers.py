@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ndisbus.enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadReason
+from ndisbus.ddi.enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadReason
 from ndisbus.tcp import congestion, keepalive, persist, rtt
 from ndisbus.tcp.ending import close, timed_out, upload
 from ndisbus.tcp.events import EventKind, TcpEvent

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,
     TCP_FLAG_UPDATE_RCV_WND,
 )
-from ndisbus.state_tcp import TcpOffloadStateCached
+from ndisbus.state.tcp import TcpOffloadStateCached
 from ndisbus.tcp import keepalive, options, windows
 from ndisbus.tcp.states import KEEP_ALIVE, OFF, SYN_RCVD, SYN_SENT
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ndisbus.errors import LocalProtocolError
+from ndisbus.randomness import Randomness
 from ndisbus.wire.link import ETHERNET_HEADER, Link, LinkWrapper
-
-if TYPE_CHECKING:
-    import random
 
 __all__ = ["UNIMPAIRED", "Bursts", "FaultCounters", "ImpairedLink", "Impairments"]
 
@@ -121,7 +119,7 @@ class _Direction:
 
     __slots__ = ("_bad", "_held", "_impairments", "_line", "_queue", "_ready", "_rng", "counters")
 
-    def __init__(self, impairments: Impairments, make: Callable[[str], random.Random]) -> None:
+    def __init__(self, impairments: Impairments, make: Callable[[str], Randomness]) -> None:
         self.set(impairments)
         self.counters = FaultCounters()
         kinds = ("bursts", "loss", "corrupt", "duplicate", "jitter", "reorder")
@@ -254,7 +252,7 @@ class ImpairedLink(LinkWrapper):
     def __init__(
         self,
         inner: Link,
-        rng: random.Random,
+        rng: Randomness,
         *,
         ingress: Impairments = UNIMPAIRED,
         egress: Impairments = UNIMPAIRED,

@@ -45,7 +45,7 @@ _ICMPV6_TYPES: Final = {
 class TracingLink(LinkWrapper):
     """``inner``, and an event for each frame that passes.
 
-    An event is a map as :mod:`ndisbus.trace` has them: ``t``, ``event`` ("frame"), ``link``, ``direction``
+    An event is a map as ``trace_events`` has them: ``t``, ``event`` ("frame"), ``link``, ``direction``
     ("out": sent, "in": received), ``length`` in bytes, and ``frame``, the line of :func:`describe`.
     ``done`` is called when the link is closed.
     """

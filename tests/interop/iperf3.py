@@ -13,10 +13,10 @@ import sys
 import time
 from typing import Any, Final
 
-from hoststack.peer import Peer, station_mac
-from hoststack.services import Service
-from hoststack.serving import Servants
-from hoststack.sockets import Connection, Network
+from hoststack.api.sockets import Connection, Network
+from hoststack.peer.peer import Peer, station_mac
+from hoststack.peer.services import Service
+from hoststack.peer.serving import Servants
 from ndisbus.wire.open import open_link
 
 PORT: Final = 5201

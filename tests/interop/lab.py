@@ -26,9 +26,9 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from hoststack.api.sockets import Connection, Network
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
-from hoststack.peer import Peer, station_mac
-from hoststack.sockets import Connection, Network
+from hoststack.peer.peer import Peer, station_mac
 from ndisbus.wire.link import Link
 from ndisbus.wire.open import open_link
 from ndisbus.wire.tap import inside
@@ -84,11 +84,11 @@ class Ours:
         self.network = Network(self.peer.stack, self, timeout=DEADLINE)
 
     def run_until(self, done: Callable[[], object], timeout: float) -> bool:
-        """See hoststack.sockets.SocketRunner."""
+        """See hoststack.api.sockets.SocketRunner."""
         return self.peer.run_until(done, timeout)
 
     def now(self) -> float:
-        """See hoststack.sockets.SocketRunner."""
+        """See hoststack.api.sockets.SocketRunner."""
         return time.monotonic()
 
     def until(self, condition: Callable[[], object], what: str) -> None:

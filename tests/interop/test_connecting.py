@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hoststack.net.socket import Socket, SocketEvent
-from hoststack.sockets import (
+from hoststack.api.sockets import (
     Connection,
     ConnectionRefused,
     ConnectionReset,
@@ -23,7 +22,8 @@ from hoststack.sockets import (
     SocketOptions,
     Unreachable,
 )
-from ndisbus.enums import TcpOffloadConnectionState as State
+from hoststack.net.socket import Socket, SocketEvent
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.wire.capture import INBOUND, PcapngWriter
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from tests.interop.iperf3 import PORT, run_client

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hoststack.services import pattern
+from hoststack.peer.services import pattern
 from tests.interop.lab import Lab, noise
 from tests.interop.traffic import Background
 

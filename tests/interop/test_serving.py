@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hoststack.services import pattern
+from hoststack.peer.services import pattern
 from tests.interop.lab import LINUX, OURS, OURS4, Lab, noise, tshark, until
 from tests.interop.traffic import Background, both_ways, many_echoes, read_exactly, read_to_end, reset
 

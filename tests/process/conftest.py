@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from ndisbus.control_client import ControlClient
 from ndisbus.errors import BusUnavailable
+from ndisbus.runtime.control_client import ControlClient
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0

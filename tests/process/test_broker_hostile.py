@@ -11,9 +11,8 @@ import msgpack
 import pytest
 import zmq
 
-from ndisbus.codec import MAX_MESSAGES, decode_packet, encode_packet
-from ndisbus.ddi import CALLS
-from ndisbus.port import PROTOCOL_VERSION
+from ndisbus.ddi.calls import CALLS
+from ndisbus.messages.codec import MAX_MESSAGES, PROTOCOL_VERSION, decode_packet, encode_packet
 
 if TYPE_CHECKING:
     from conftest import Bus

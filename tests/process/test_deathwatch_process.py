@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ndisbus.deathwatch import DeathWatch, host_id, process_info
+from ndisbus.runtime.deathwatch import DeathWatch, host_id, process_info
 
 pytestmark = pytest.mark.process
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ndisbus.process import DriverProcess
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.runtime.driver_process import DriverProcess
 from tests.process.stack_processes import until
 from tests.support.packet_drivers import PacketHost
 
@@ -30,7 +30,7 @@ FRAMES = [bytes([n % 251]) * (60 + n) for n in range(500)]
 #: what it is indicated.
 CHILD = """
 import sys
-from ndisbus.process import run_driver
+from ndisbus.runtime.driver_process import run_driver
 from tests.support.packet_drivers import PacketHost, PacketNic
 
 class Echo(PacketNic):

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from hoststack import LiveHost
-from hoststack.nethost import NetHost
-from hoststack.services import pattern
-from hoststack.sockets import ConnectionRefused, Network
-from ndisbus.process import DriverProcess
+from hoststack.api.sockets import ConnectionRefused, Network
+from hoststack.live.nethost import NetHost
+from hoststack.peer.services import pattern
+from ndisbus.runtime.driver_process import DriverProcess
 from tools.torture_stack import RealStack, leftovers, with_peer
 
 pytestmark = pytest.mark.process

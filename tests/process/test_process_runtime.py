@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from ndisbus import process as runtime
-from ndisbus.control_client import ControlClient
-from ndisbus.driver import MiniportDriver
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.base import MiniportDriver
 from ndisbus.errors import BusUnavailable
-from ndisbus.process import BugChecked, DriverProcess
-from ndisbus.status import NdisStatus
-from ndisbus.trace_link import TraceSubscriber
+from ndisbus.runtime import driver_process as runtime
+from ndisbus.runtime.control_client import ControlClient
+from ndisbus.runtime.driver_process import BugChecked, DriverProcess
+from ndisbus.runtime.trace_link import TraceSubscriber
 
 if TYPE_CHECKING:
     from conftest import Bus
@@ -69,9 +69,9 @@ class Tiny(MiniportDriver):
 CHILD = """
 import sys
 sys.path.insert(0, "tests/process")
-from ndisbus.process import run_driver
-from ndisbus.driver import MiniportDriver
-from ndisbus.status import NdisStatus
+from ndisbus.runtime.driver_process import run_driver
+from ndisbus.driver.base import MiniportDriver
+from ndisbus.ddi.status import NdisStatus
 
 name, trouble = sys.argv[1:]
 
@@ -398,7 +398,7 @@ def test_tcp_with_curve_lets_in_known_clients_only(
     keys, stranger = tmp_path / "keys", tmp_path / "stranger"
     bus.endpoint = f"tcp://127.0.0.1:{free_port()}"
     monkeypatch.setenv("NDISBUS_CURVE_DIR", str(keys))
-    from ndisbus.curve import make_keys  # noqa: PLC0415 - this test only
+    from ndisbus.runtime.curve import make_keys  # noqa: PLC0415 - this test only
 
     assert make_keys(keys) and not make_keys(keys)
     assert (keys / "bus.key_secret").stat().st_mode & 0o077 == 0

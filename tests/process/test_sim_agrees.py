@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from hoststack import synthetic
-from hoststack.api import Host
-from hoststack.driver import HostDriver
-from hoststack.operation import Operation
-from hoststack.runners import ProcessRunner, SimulationRunner
+from hoststack.api.host import Host
+from hoststack.api.runners import ProcessRunner, SimulationRunner
+from hoststack.chimney.driver import HostDriver
+from hoststack.model import synthetic
+from hoststack.model.operation import Operation
 from imdriver import ImConfig, ImDriver
+from ndisbus.runtime.trace_link import TraceSubscriber
 from ndisbus.sim import Simulation
-from ndisbus.trace_link import TraceSubscriber
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 from tests.process.stack_processes import until
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ DEADLINE = 20.0
 # Under nohup SIGHUP would be ignored from the start, which a supervisor respects.
 COMMAND = (
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
-    "from ndisbus.supervise_run import supervise_command; supervise_command()"
+    "from ndisbus.runtime.supervise_run import supervise_command; supervise_command()"
 )
 
 # The child says who it is through a plain print: unbuffered output is the supervisor's doing.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hoststack.api import Host
-from hoststack.driver import HostDriver
-from hoststack.runners import ProcessRunner
-from ndisbus.state import TcpOffloadStateDelegated
+from hoststack.api.host import Host
+from hoststack.api.runners import ProcessRunner
+from hoststack.chimney.driver import HostDriver
+from ndisbus.state.images import TcpOffloadStateDelegated
 from ndisbus.wire.cable import CableLink
 from tests.process.stack_processes import until
 from tests.sim.test_target_wire import connection
@@ -82,7 +82,7 @@ def test_an_offloaded_connection_talks_on_a_cable(bus: Bus) -> None:
     finally:
         host.close()
         far.link.close()
-    target.terminate()
+    target.operations.terminate()
     assert target.wait(DEADLINE) == 0
 
 

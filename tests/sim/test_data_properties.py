@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hoststack import synthetic
+from hoststack.model import synthetic
 from ndisbus.errors import LocalProtocolError
 from tests.support.stack import ACTIONS, Monkey, Stack
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from hoststack.nethost import NetHost
-from hoststack.peer import station_mac
+from hoststack.live.nethost import NetHost
+from hoststack.peer.peer import station_mac
 from ndisbus.sim import Simulation
 from ndisbus.wire.memory import MemorySegment
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 from tests.support.live_stack import Flow, LiveStack
 
 

@@ -10,7 +10,7 @@ import pytest
 from hoststack.net import control, redirects
 from ndisbus.net import icmp, icmpv6
 from ndisbus.net.peek import peek
-from target.contexts import NeighborContext, PathContext
+from target.model.contexts import NeighborContext, PathContext
 from tests.support.live_stack import Flow, LiveStack
 
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from hoststack.model.objects import ConnectionState
 from hoststack.net.errors import ConnectionAborted
 from hoststack.net.socket import Socket, SocketEvent
-from hoststack.objects import ConnectionState
-from ndisbus.enums import TcpOffloadConnectionState
+from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import LiveStack
 

@@ -8,7 +8,7 @@ from zlib import crc32
 
 import pytest
 
-from ndisbus.ddi import CALLS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.net import fragments, ipv4
 from tests.support.live_stack import Flow, LiveStack
 

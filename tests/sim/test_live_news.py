@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from hoststack.live.nethost import NetHost
+from hoststack.model.objects import Path
 from hoststack.net import redirects
 from hoststack.net.socket import Socket
-from hoststack.nethost import NetHost
-from hoststack.objects import Path
 from tests.support.live_stack import LiveStack
 
 FAR = "192.0.2.9"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from hoststack.life import State
+from hoststack.live.nethost import NetHost
+from hoststack.live.reachability import WAIT
+from hoststack.model.life import State
 from hoststack.net.neighbor_life import NeighborState
 from hoststack.net.neighbors import NeighborEntry
-from hoststack.nethost import NetHost
-from hoststack.reachability import WAIT
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from tests.support.live_stack import Flow, LiveStack
 
 #: Seconds until an entry is stale.

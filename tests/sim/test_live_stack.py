@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hoststack.objects import ConnectionState
-from ndisbus.enums import TcpOffloadConnectionState
+from hoststack.model.objects import ConnectionState
+from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import Flow, LiveStack
 

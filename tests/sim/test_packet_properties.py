@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from imdriver import ImConfig, ImDriver
 from ndisbus.core import CoreConfig
-from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.port import Outgoing
+from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.driver.port import Outgoing
 from ndisbus.sim import Simulation
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from tests.support.packet_drivers import PacketHost, PacketNic
 from tools.torture_stack import leftovers
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hoststack.events import UploadIndicated
-from ndisbus.enums import TcpOffloadConnectionState, TcpUploadReason
-from ndisbus.status import NdisStatus
+from hoststack.model.events import UploadIndicated
+from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.ddi.status import NdisStatus
 from tests.support.stack import Stack, make_tree
 
 SUCCESS = NdisStatus.SUCCESS.symbol

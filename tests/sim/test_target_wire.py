@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hoststack.objects import Neighbor, Path, Tcb
-from ndisbus.state import (
+from hoststack.model.objects import Neighbor, Path, Tcb
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,

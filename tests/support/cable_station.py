@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import sys
 
-from ndisbus.runtime import StopSignals
+from ndisbus.runtime.signals import StopSignals
 from ndisbus.wire.cable import CableLink
 
 

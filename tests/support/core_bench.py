@@ -10,26 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from ndisbus.blocklist import BlockListBuilder, Key, values
-from ndisbus.characteristics import (
+from ndisbus.core import BugCheck, CoreConfig, NdisCore
+from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
     NdisProviderChimneyOffloadGenericCharacteristics,
     NdisProviderChimneyOffloadTcpCharacteristics,
 )
-from ndisbus.codec import RETURN, Message, decode_packet, encode_packet
-from ndisbus.core import BugCheck, CoreConfig, NdisCore
-from ndisbus.ddi import CALLS, IO_OPERATIONS, STATE_OPERATIONS
-from ndisbus.enums import NdisRequestType, Oid
-from ndisbus.heap import Heap
-from ndisbus.port import PROTOCOL_VERSION
-from ndisbus.structures import (
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.structures import (
     NdisOidRequest,
     NdisTaskOffload,
     NdisTaskOffloadHeader,
     NdisTaskTcpConnectionOffload,
     NdisTcpConnectionOffload,
 )
+from ndisbus.driver.port import PROTOCOL_VERSION
+from ndisbus.lists.blocklist import BlockListBuilder, Key, values
+from ndisbus.lists.heap import Heap
+from ndisbus.messages.codec import RETURN, Message, decode_packet, encode_packet
 
 P = TypeVar("P", bound="Peer")
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from hoststack import synthetic
-from hoststack.driver import HostDriver
-from hoststack.events import HostEvent, Violation
-from hoststack.objects import Neighbor, Path, StateObject, Tcb
-from ndisbus.blocklist import BlockList, Form, Key, values
-from ndisbus.nbl import NetBufferList
-from ndisbus.nblchain import Attachments, NblChain
-from ndisbus.port import DriverPort
-from ndisbus.state import pack_state
-from ndisbus.status import NdisStatus
-from ndisbus.structures import NdisTaskOffload, NdisTaskOffloadHeader, NdisTaskTcpConnectionOffload
+from hoststack.chimney.driver import HostDriver
+from hoststack.model import synthetic
+from hoststack.model.events import HostEvent, Violation
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisTaskOffload, NdisTaskOffloadHeader, NdisTaskTcpConnectionOffload
+from ndisbus.driver.port import DriverPort
+from ndisbus.lists.blocklist import BlockList, Form, Key, values
+from ndisbus.lists.nbl import NetBufferList
+from ndisbus.lists.nbl_chain import Attachments, NblChain
+from ndisbus.state.images import pack_state
 
 SUCCESS = int(NdisStatus.SUCCESS)
 PARTIAL = int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)

@@ -9,23 +9,23 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hoststack.events import Violation
+from hoststack.live.nethost import NetHost
+from hoststack.model.events import Violation
 from hoststack.net.socket import Socket, SocketEvent
 from hoststack.net.stack import NetStack
 from hoststack.net.station import Station
-from hoststack.nethost import NetHost
-from hoststack.peer import station_mac
-from hoststack.serving import Servants
+from hoststack.peer.peer import station_mac
+from hoststack.peer.serving import Servants
 from imdriver.driver import ImDriver
-from ndisbus.driver import Driver
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.driver.base import Driver
 from ndisbus.sim import Simulation
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from ndisbus.wire.link import Link
 from ndisbus.wire.memory import MemorySegment
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 
 __all__ = ["HOST", "PEER", "Flow", "LiveStack", "PeerDriver"]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ndisbus.enums import OffloadStateType, TcpOffloadConnectionState
+from ndisbus.ddi.enums import OffloadStateType, TcpOffloadConnectionState
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import DecodeError
-from ndisbus.nbl import data_of, iter_chain
-from ndisbus.nblchain import NblChain
+from ndisbus.lists.nbl import data_of, iter_chain
+from ndisbus.lists.nbl_chain import NblChain
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import connection_key, peek
+from ndisbus.net.segment import Segment
 from ndisbus.net.tcp import build, parse_frame
-from ndisbus.state import pack_state
-from ndisbus.status import NdisStatus
+from ndisbus.state.images import pack_state
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import Segment
 from ndisbus.tcp.settings import TcpSettings
 from tests.support.wired import NIC_MAC, FarEnd
 

@@ -10,14 +10,14 @@ import random
 from ipaddress import ip_address
 from typing import Any
 
+from hoststack.model.objects import Neighbor, Path, Tcb
 from hoststack.net import Interface, NetStack, StackHooks
-from hoststack.objects import Neighbor, Path, Tcb
 from ndisbus.net import arp, icmp, icmpv6, ipv4, ipv6, tcp
 from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader
 from ndisbus.net.nd import NeighborAdvertisement
 from ndisbus.net.peek import FrameInfo, peek
-from ndisbus.tcp.segment import ACK, SYN, Segment
+from ndisbus.net.segment import ACK, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
 
 MAC = bytes.fromhex("020000000001")

@@ -13,8 +13,8 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from hoststack.api.sockets import Network
 from hoststack.net import NetStack, StackHooks, Station
-from hoststack.sockets import Network
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from ndisbus.wire.link import Link, LinkWrapper

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.driver import MiniportDriver, ProtocolDriver, Reply, Steps
-from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
-from ndisbus.nblchain import NblChain
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Reply, Steps
+from ndisbus.lists.nbl_chain import NblChain
 
 _SURPRISE = 1
 

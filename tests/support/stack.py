@@ -6,14 +6,15 @@ import contextlib
 import random
 from typing import Any
 
-from hoststack.driver import HostDriver
-from hoststack.objects import Neighbor, Path, StateObject, Tcb
-from hoststack.operation import Operation
+from hoststack.chimney.driver import HostDriver
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
+from hoststack.model.operation import Operation
 from imdriver import ImConfig, ImDriver
 from ndisbus.core import CoreConfig
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.errors import IllegalTransition, LocalProtocolError
 from ndisbus.sim import Simulation
-from ndisbus.state import (
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,
@@ -24,10 +25,9 @@ from ndisbus.state import (
     TcpOffloadStateConst,
     TcpOffloadStateDelegated,
 )
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.wire.link import Link
-from target.config import TargetConfig
 from target.driver import TargetDriver
+from target.hardware.config import TargetConfig
 from tools.torture_stack import leftovers
 
 #: What an operation may report besides the statuses of the interface: it was never passed down, or the

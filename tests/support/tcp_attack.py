@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from ndisbus.enums import TcpOffloadConnectionState as State
-from ndisbus.tcp.segment import PSH
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.net.segment import PSH
 from tests.support.tcp_mutation import step
 from tests.support.tcp_victim import STATES, SYN_STATES, TAKES_DATA, Broken, Victim, theirs
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Protocol
 
-from ndisbus.state_path import PathOffloadStateConst
+from ndisbus.net.segment import SYN, Segment
+from ndisbus.state.path import PathOffloadStateConst
 from ndisbus.tcp.ending import answer_closed
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import SYN, Segment
 from tests.support.tcp_observer import Observer, Violation
 from tests.support.tcp_plan import SECOND, EndPlan, settings_of
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError
+from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, URG, Segment
 from ndisbus.net.tcp import build, parse_segment
-from ndisbus.tcp.segment import ACK, FIN, PSH, RST, SYN, URG, Segment
 from tests.support.tcp_victim import Victim, theirs
 
 __all__ = ["fill", "mutated", "step"]

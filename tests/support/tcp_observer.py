@@ -6,7 +6,7 @@ is torn out and replaced has to keep all of this true: for the observer nothing 
 
 from __future__ import annotations
 
-from ndisbus.tcp.segment import ACK, FIN, RST, SYN, Segment
+from ndisbus.net.segment import ACK, FIN, RST, SYN, Segment
 
 __all__ = ["Observer", "Violation"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     OFFLOADABLE_TCP_STATES,
     TCP_FLAG_UPDATE_RCV_WND,
     TcpOffloadConnectionState,
 )
-from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp.machine import Handover, TcpMachine
 from tests.support.tcp_end import End
 from tests.support.tcp_plan import HandOver

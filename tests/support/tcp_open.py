@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
-from ndisbus.state_path import PathOffloadStateCached
-from ndisbus.state_tcp import TcpOffloadStateCached
+from ndisbus.net.segment import Segment
+from ndisbus.state.path import PathOffloadStateCached
+from ndisbus.state.tcp import TcpOffloadStateCached
 from ndisbus.tcp.ending import answer_listen
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.open import active_open, passive_open
-from ndisbus.tcp.segment import Segment
 from tests.support.tcp_end import End
 
 __all__ = ["connect", "listen"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.settings import TcpSettings
 
 __all__ = ["EndPlan", "HandOver", "Impairments", "Plan", "settings_of"]

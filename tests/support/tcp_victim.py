@@ -9,21 +9,21 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TcpOffloadConnectionState,
 )
-from ndisbus.state_path import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.net.segment import ACK, FIN, RST, SYN, Segment
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp.ending import answer_closed, answer_listen
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.open import active_open, passive_open
 from ndisbus.tcp.reassembly import MAX_PIECES
 from ndisbus.tcp.sack import MAX_RANGES
-from ndisbus.tcp.segment import ACK, FIN, RST, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
 
 __all__ = ["STATES", "SYN_STATES", "TAKES_DATA", "Broken", "Victim", "ours", "theirs"]

@@ -12,8 +12,8 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any, Final
 
-from ndisbus.state_path import PathOffloadStateConst
-from ndisbus.tcp.segment import Segment
+from ndisbus.net.segment import Segment
+from ndisbus.state.path import PathOffloadStateConst
 from tests.support.tcp_end import End
 from tests.support.tcp_network import Direction
 from tests.support.tcp_observer import Violation

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ndisbus.blocklist import BlockList, BlockListBuilder, Key, values
-from ndisbus.characteristics import (
+from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
     NdisProviderChimneyOffloadGenericCharacteristics,
     NdisProviderChimneyOffloadTcpCharacteristics,
 )
-from ndisbus.ddi import IO_OPERATIONS, STATE_OPERATIONS
-from ndisbus.driver import MiniportDriver, ProtocolDriver, Steps
-from ndisbus.heap import NdisOffloadHandle
-from ndisbus.nbl import make_net_buffer_list
-from ndisbus.nblchain import NblChain
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
     NdisOidRequest,
     NdisTaskOffload,
     NdisTaskOffloadHeader,
     NdisTaskTcpConnectionOffload,
     NdisTcpConnectionOffload,
 )
+from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Steps
+from ndisbus.lists.blocklist import BlockList, BlockListBuilder, Key, values
+from ndisbus.lists.heap import NdisOffloadHandle
+from ndisbus.lists.nbl import make_net_buffer_list
+from ndisbus.lists.nbl_chain import NblChain
 
 _ENABLE = NdisOidRequest(
     request_type=1,

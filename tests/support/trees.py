@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ndisbus.blocklist import BlockList, BlockListBuilder, Key, values
-from ndisbus.heap import Heap
+from ndisbus.lists.blocklist import BlockList, BlockListBuilder, Key, values
+from ndisbus.lists.heap import Heap
 
 #: Types that name a layer: whole state and single classes.
 TYPES = {1: (1, 2, 3, 4), 2: (5, 8, 12), 3: (13, 15, 17)}

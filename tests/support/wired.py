@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.errors import DecodeError
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import FrameInfo, connection_key, peek
+from ndisbus.net.segment import Segment
 from ndisbus.net.tcp import parse_frame
-from ndisbus.state import (
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     PathOffloadStateCached,
@@ -22,10 +24,8 @@ from ndisbus.state import (
     TcpOffloadStateConst,
     TcpOffloadStateDelegated,
 )
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import Segment
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.memory import MemoryLink
 

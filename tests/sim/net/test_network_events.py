@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from hoststack.net import SocketOptions
-from hoststack.sockets import (
+from hoststack.api.sockets import (
     Connection,
     ConnectionRefused,
     ConnectionTimedOut,
@@ -16,7 +15,8 @@ from hoststack.sockets import (
     SocketTimeout,
     Unreachable,
 )
-from ndisbus.enums import TcpOffloadConnectionState as State
+from hoststack.net import SocketOptions
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.wire.impair import Impairments
 from tests.support.net_router import Router
 from tests.support.net_world import Host, NetWorld

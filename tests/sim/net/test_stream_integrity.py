@@ -10,8 +10,8 @@ import pytest
 
 from hoststack.net import Socket, SocketEvent, SocketOptions
 from hoststack.net.errors import Unreachable
-from ndisbus.enums import OFFLOADABLE_TCP_STATES
-from ndisbus.state import TcpOffloadStateDelegated
+from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
+from ndisbus.state.images import TcpOffloadStateDelegated
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.impair import Bursts, Impairments
 from tests.support.net_world import Host, NetWorld

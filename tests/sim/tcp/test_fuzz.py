@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.net.segment import FIN, RST, SYN, Segment
 from ndisbus.tcp import arrival, challenge
 from ndisbus.tcp.machine import TcpMachine
-from ndisbus.tcp.segment import FIN, RST, SYN, Segment
 from tests.support.tcp_attack import Findings, attack, heal
 from tests.support.tcp_mutation import fill
 from tests.support.tcp_victim import STATES, Broken, Victim

@@ -20,10 +20,10 @@ import pytest
 import zmq
 
 from imdriver import ImDriver
-from ndisbus.batch import packets
-from ndisbus.codec import Packer, decode_packet
 from ndisbus.core import NdisCore
-from ndisbus.port import DriverPort
+from ndisbus.driver.port import DriverPort
+from ndisbus.messages.codec import Packer, decode_packet
+from ndisbus.messages.packet import packets
 from target import TargetConfig, TargetDriver
 
 SOURCE = Path(__file__).resolve().parents[3] / "examples/bare_host.py"

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndisbus.codec import decode_packet
 from ndisbus.core.control import ControlPart
-from ndisbus.ddi import CALLS, STATE_OPERATIONS
-from ndisbus.enums import OffloadStateType
-from ndisbus.state import structures_of, unpack_state
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.validate import DOWN_COLUMNS, UP_COLUMNS
+from ndisbus.ddi.calls import CALLS, STATE_OPERATIONS
+from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.lists.validate import DOWN_COLUMNS, UP_COLUMNS
+from ndisbus.messages.codec import decode_packet
+from ndisbus.state.images import structures_of, unpack_state
 from tools import doc_structures, doc_tables
 from tools.doc_examples import Recorder, diagnostic, start_nic, start_probe
 
@@ -393,5 +393,7 @@ def test_trace_events_of_the_page_are_those_that_are_emitted() -> None:
 def test_the_parts_of_the_core_are_those_of_the_page() -> None:
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     said = {names(r["module of `ndisbus/core/`"])[0] for r in table_after(page, "one class per conversation")}
-    # What they are put together with: the whole, and what the parts may ask of it.
-    assert said | {"__init__", "base", "core"} == {p.stem for p in (ROOT / "ndisbus/core").glob("*.py")}
+    # What they are put together with: the whole, what the parts may ask of it, and the rules of faults.
+    assert said | {"__init__", "base", "core", "fault_rules"} == {
+        p.stem for p in (ROOT / "ndisbus/core").glob("*.py")
+    }

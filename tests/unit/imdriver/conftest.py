@@ -9,10 +9,10 @@ import pytest
 
 from imdriver.config import ImConfig
 from imdriver.driver import ImDriver
-from ndisbus.blocklist import Key
-from ndisbus.heap import ADDRESS_BITS, NDIS_SPACE, Heap, NdisOffloadHandle
-from ndisbus.port import DriverPort
-from ndisbus.structures import NdisTcpConnectionOffload, NdisTcpOffloadEventHandlers
+from ndisbus.ddi.structures import NdisTcpConnectionOffload, NdisTcpOffloadEventHandlers
+from ndisbus.driver.port import DriverPort
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.heap import ADDRESS_BITS, NDIS_SPACE, Heap, NdisOffloadHandle
 
 SUCCESS = 0
 CAPABILITIES = NdisTcpConnectionOffload(tcp_connection_offload_capacity=1000).to_wire()

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
-from ndisbus.blocklist import Key
-from ndisbus.enums import OffloadStateType
-from ndisbus.state import (
+from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
+from ndisbus.lists.blocklist import Key
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,
@@ -19,8 +21,6 @@ from ndisbus.state import (
     pack_state,
     unpack_state,
 )
-from ndisbus.status import NdisStatus
-from ndisbus.structures import NdisStatusIndication, NdisTcpConnectionOffload
 
 NEIGHBOR, TCP = int(OffloadStateType.NeighborOffloadState), int(OffloadStateType.TcpOffloadState)
 QUERY = 2  # NeighborReachabilityQuery

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imdriver.entries import ImIoEntry
-from ndisbus.ddi import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.heap import ADDRESS_BITS
-from ndisbus.nbl import make_net_buffer_list
-from ndisbus.nblchain import NblChain
-from ndisbus.status import NdisStatus
+from ndisbus.lists.heap import ADDRESS_BITS
+from ndisbus.lists.nbl import make_net_buffer_list
+from ndisbus.lists.nbl_chain import NblChain
 
 SEND, RECEIVE, DISCONNECT, FORWARD = IO_OPERATIONS
 ABORTED = int(NdisStatus.REQUEST_ABORTED)

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
-from ndisbus.enums import NdisRequestType, Oid
-from ndisbus.errors import RemoteProtocolError
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
     NdisOidRequest,
     NdisTaskOffload,
     NdisTaskOffloadHeader,
@@ -18,6 +17,7 @@ from ndisbus.structures import (
     NdisTcpConnectionOffloadParameters,
     TcpOffloadStats,
 )
+from ndisbus.errors import RemoteProtocolError
 
 QUERY, SET = int(NdisRequestType.NdisRequestQueryInformation), int(NdisRequestType.NdisRequestSetInformation)
 FAILURE = int(NdisStatus.FAILURE)

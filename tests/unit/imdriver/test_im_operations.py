@@ -9,11 +9,11 @@ import pytest
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.entries import ImCallEntry, ImOffloadEntry
 from imdriver.life import CallLife, OffloadLife
-from ndisbus.blocklist import Key
-from ndisbus.ddi import STATE_OPERATIONS, Operation
+from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.heap import ADDRESS_BITS
-from ndisbus.status import NdisStatus
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.heap import ADDRESS_BITS
 
 FAILURE = int(NdisStatus.FAILURE)
 PARTIAL = int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from imdriver.config import ImConfig
-from ndisbus.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
+from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError
-from ndisbus.status import NdisStatus
 
 ABORTED, PAUSED = int(NdisStatus.SEND_ABORTED), int(NdisStatus.PAUSED)
 SOURCE = 0x10000000AB0

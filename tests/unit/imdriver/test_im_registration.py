@@ -8,16 +8,16 @@ import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.registration import entry_points
-from ndisbus.ddi import python_name
-from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
+from ndisbus.ddi.calls import python_name
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
     NdisProviderChimneyOffloadGenericCharacteristics,
     NdisProviderChimneyOffloadTcpCharacteristics,
     NdisTcpOffloadEventHandlers,
 )
+from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
 
 
 def tables(bench: Any, handle: int) -> list[dict[str, Any]]:

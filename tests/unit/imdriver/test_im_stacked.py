@@ -16,10 +16,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ndisbus.blocklist import Key
-from ndisbus.ddi import STATE_OPERATIONS
-from ndisbus.heap import NdisOffloadHandle
-from ndisbus.status import NdisStatus
+from ndisbus.ddi.calls import STATE_OPERATIONS
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.heap import NdisOffloadHandle
 
 INITIATE, QUERY, UPDATE, INVALIDATE, TERMINATE = STATE_OPERATIONS
 FAILURE = int(NdisStatus.FAILURE)

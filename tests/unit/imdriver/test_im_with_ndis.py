@@ -9,13 +9,8 @@ import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.driver import ImDriver
-from ndisbus.blocklist import BlockListBuilder, Key, values
-from ndisbus.driver import MiniportDriver, ProtocolDriver, Steps
-from ndisbus.nbl import make_net_buffer_list
-from ndisbus.nblchain import NblChain
-from ndisbus.sim import Simulation
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
     NdisOidRequest,
@@ -27,6 +22,11 @@ from ndisbus.structures import (
     NdisTaskTcpConnectionOffload,
     NdisTcpConnectionOffload,
 )
+from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Steps
+from ndisbus.lists.blocklist import BlockListBuilder, Key, values
+from ndisbus.lists.nbl import make_net_buffer_list
+from ndisbus.lists.nbl_chain import NblChain
+from ndisbus.sim import Simulation
 
 NEIGHBOR, PATH, TCP = 4, 8, 17
 

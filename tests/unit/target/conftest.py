@@ -8,14 +8,23 @@ from typing import Any
 
 import pytest
 
-from ndisbus.blocklist import BLOCK_SIZE, Key
-from ndisbus.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
-from ndisbus.heap import Heap, NdisOffloadHandle
-from ndisbus.nbl import NetBufferList, chain_to_wire, iter_chain, make_net_buffer_list
-from ndisbus.nblchain import Attachments, NblChain
+from ndisbus.ddi.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
+    NdisOidRequest,
+    NdisTaskOffload,
+    NdisTaskOffloadHeader,
+    NdisTaskTcpConnectionOffload,
+    NdisTcpOffloadEventHandlers,
+)
+from ndisbus.driver.port import DriverPort
+from ndisbus.lists.blocklist import BLOCK_SIZE, Key
+from ndisbus.lists.heap import Heap, NdisOffloadHandle
+from ndisbus.lists.nbl import NetBufferList, chain_to_wire, iter_chain, make_net_buffer_list
+from ndisbus.lists.nbl_chain import Attachments, NblChain
 from ndisbus.net.frames import FrameBuilder
-from ndisbus.port import DriverPort
-from ndisbus.state import (
+from ndisbus.net.segment import Segment
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     NeighborOffloadStateDelegated,
@@ -28,15 +37,6 @@ from ndisbus.state import (
     pack_state,
     unpack_state,
 )
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
-    NdisOidRequest,
-    NdisTaskOffload,
-    NdisTaskOffloadHeader,
-    NdisTaskTcpConnectionOffload,
-    NdisTcpOffloadEventHandlers,
-)
-from ndisbus.tcp.segment import Segment
 from ndisbus.wire.memory import MemorySegment
 from target import TargetConfig, TargetDriver
 from tests.support.wired import FAR_MAC, NIC_MAC, Far, FarEnd, builder, play

@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.errors import IllegalTransition, LocalProtocolError
-from ndisbus.status import ALLOWED_STATUS, NdisStatus
 from target import TargetConfig, TargetDriver
 from target.cli import main, make_config
 from target.control import COMMANDS
-from target.knobs import POINTS, Knobs
-from target.life import LIFE, Event, Life, after
-from target.pipeline import Pipeline, Timers
+from target.hardware.knobs import POINTS, Knobs
+from target.model.life import LIFE, Event, Life, after
+from target.operations.pipeline import Pipeline, Timers
 
 
 def test_knob_modes() -> None:
@@ -290,9 +290,9 @@ def test_the_command_line_runs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None
         started.append((driver, options))
         return 3
 
-    module = types.ModuleType("ndisbus.process")
+    module = types.ModuleType("ndisbus.runtime.driver_process")
     module.run_driver = run_driver  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ndisbus.process", module)
+    monkeypatch.setitem(sys.modules, "ndisbus.runtime.driver_process", module)
     arguments = [
         "--name",
         "t2",

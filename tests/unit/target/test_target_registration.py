@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from ndisbus.enums import NdisChimneyOffloadType, NdisEncapsulation, Oid
-from ndisbus.errors import LocalProtocolError, RemoteProtocolError
-from ndisbus.status import NdisStatus
-from ndisbus.structures import (
+from ndisbus.ddi.enums import NdisChimneyOffloadType, NdisEncapsulation, Oid
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import (
     NdisOidRequest,
     NdisTaskOffloadHeader,
     NdisTcpConnectionOffloadParameters,
     NdisTcpOffloadEventHandlers,
 )
+from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from target import TargetConfig
 
 TASK, PARAMETERS = Oid.OID_TCP_TASK_OFFLOAD, Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from hoststack.life import State as Life
+from hoststack.model.life import State as Life
 from hoststack.net import SocketEvent
 from hoststack.net.errors import ConnectionTimedOut, Unreachable
 from hoststack.net.paths import MTU_LIFETIME, plateau
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.net import arp, icmp, icmpv6
 from ndisbus.net.icmp import ParameterProblem, Redirect, TimeExceeded
 from ndisbus.net.icmp import Unreachable as IcmpUnreachable
 from ndisbus.net.icmpv6 import TooBig
 from ndisbus.net.nd import Redirect6
-from ndisbus.tcp.segment import ACK, Segment
+from ndisbus.net.segment import ACK, Segment
 from tests.support.net_bench import IP6, PEER, PEER6, PEER_MAC, Bench
 
 ROUTER = bytes((10, 77, 0, 254))

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
+from hoststack.chimney.send_data import why_not_sendable
 from hoststack.net import SocketEvent
 from hoststack.net.errors import ConnectionReset, NotConnected
-from hoststack.senddata import why_not_sendable
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net import fragments, tcp
 from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.ipv4 import Ipv4Header
-from ndisbus.state import TcpOffloadStateDelegated
-from ndisbus.tcp.segment import ACK, FIN, PSH, Segment
+from ndisbus.net.segment import ACK, FIN, PSH, Segment
+from ndisbus.state.images import TcpOffloadStateDelegated
 from tests.support.net_bench import IP, PEER, Bench
 
 

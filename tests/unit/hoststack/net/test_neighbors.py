@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from hoststack.life import State as Life
+from hoststack.model.life import State as Life
 from hoststack.net.neighbor_life import NeighborState as S
 from hoststack.net.neighbors import MAX_ENTRIES, QUEUE_BYTES, NeighborEntry
 from ndisbus.net import arp
 from ndisbus.net.ethernet import BROADCAST, ETHERTYPE_ARP
 from ndisbus.net.ipv6 import Ipv6Header
 from ndisbus.net.nd import NeighborAdvertisement, NeighborSolicitation, solicited_node
-from ndisbus.tcp.segment import ACK, Segment
+from ndisbus.net.segment import ACK, Segment
 from tests.support.net_bench import IP, IP6, MAC, PEER, PEER6, PEER_MAC, Bench
 
 OTHER_MAC = bytes.fromhex("020000000099")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hoststack.sockets import (
+from hoststack.api.sockets import (
     AddressInUse,
     ConnectionRefused,
     ConnectionReset,

@@ -18,11 +18,11 @@ from hoststack.net.interface import Interface
 from hoststack.net.options import SocketOptions
 from hoststack.net.socket import Socket, SocketEvent
 from hoststack.net.stack import NetStack
-from ndisbus.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpOffloadConnectionState
+from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net import arp, ethernet, icmp, ipv4, tcp
 from ndisbus.net.checksum import pseudo_header
-from ndisbus.tcp.segment import ACK, FIN, RST, SYN, Segment
+from ndisbus.net.segment import ACK, FIN, RST, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
 
 HOST = bytes([10, 77, 0, 1])

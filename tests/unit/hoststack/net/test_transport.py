@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hoststack.model.rss import tcp_hash
 from hoststack.net import Listener, Socket, SocketEvent, SocketOptions
 from hoststack.net.errors import (
     AddressInUse,
@@ -18,11 +19,10 @@ from hoststack.net.errors import (
     Unreachable,
 )
 from hoststack.net.isn import EPHEMERAL_PORTS, InitialSequenceNumbers, PortPicker
-from hoststack.rss import tcp_hash
-from ndisbus.enums import TcpCachedFlags, TcpConstFlags
-from ndisbus.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.enums import TcpCachedFlags, TcpConstFlags
+from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
-from ndisbus.tcp.segment import ACK, FIN, PSH, RST, SYN, Segment
+from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from tests.support.net_bench import IP, IP6, PEER, PEER6, Bench
 
 

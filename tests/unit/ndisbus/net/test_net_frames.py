@@ -13,7 +13,8 @@ from ndisbus.net import ethernet, ipv4, ipv6, tcp
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import FrameInfo, connection_key, peek, peek_packet
-from ndisbus.state import (
+from ndisbus.net.segment import ACK, FIN, PSH, SYN, Segment
+from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
     PathOffloadStateCached,
@@ -21,7 +22,6 @@ from ndisbus.state import (
     TcpOffloadStateCached,
     TcpOffloadStateConst,
 )
-from ndisbus.tcp.segment import ACK, FIN, PSH, SYN, Segment
 
 V4 = (bytes((10, 77, 0, 1)), bytes((10, 77, 0, 2)))
 V6 = (bytes.fromhex("fd77" + "00" * 13 + "01"), bytes.fromhex("fd77" + "00" * 13 + "02"))

@@ -17,7 +17,7 @@ from ndisbus.net.malformed import LAYERS, WORDS
 from ndisbus.net.nd import NeighborSolicitation, Prefix, Redirect6, RouterAdvertisement
 from ndisbus.net.peek import peek, peek_packet
 from ndisbus.net.reassembly import Reassembler
-from ndisbus.tcp.segment import ACK, SYN, Segment
+from ndisbus.net.segment import ACK, SYN, Segment
 
 V4 = (bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)))
 V6 = (bytes.fromhex("fe80" + "00" * 13 + "01"), bytes.fromhex("fe80" + "00" * 13 + "02"))

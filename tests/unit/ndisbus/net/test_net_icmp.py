@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import icmp, icmpv6, ipv4, ipv6, nd, tcp
-from ndisbus.tcp.segment import ACK, Segment
+from ndisbus.net.segment import ACK, Segment
 
 octets = st.integers(0, 255)
 word16 = st.integers(0, 0xFFFF)

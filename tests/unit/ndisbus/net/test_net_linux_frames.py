@@ -11,7 +11,7 @@ from ndisbus.net.ethernet import EthernetHeader
 from ndisbus.net.fragments import fragment
 from ndisbus.net.peek import peek
 from ndisbus.net.reassembly import Reassembler
-from ndisbus.tcp.segment import ACK, RST, SYN, Segment
+from ndisbus.net.segment import ACK, RST, SYN, Segment
 
 TO_US: Final = "020000000002020000000001"
 SOURCE_MAC: Final = bytes.fromhex("020000000001")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header
-from ndisbus.tcp.segment import ACK, PSH, SYN, URG, Segment
+from ndisbus.net.segment import ACK, PSH, SYN, URG, Segment
 
 PSEUDO = pseudo_header(bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), tcp.PROTOCOL)
 

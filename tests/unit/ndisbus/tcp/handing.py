@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ndisbus.enums import TcpUploadReason
-from ndisbus.state import (
+from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.state.images import (
     PathOffloadStateCached,
     PathOffloadStateConst,
     TcpOffloadStateCached,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndisbus.state_tcp import TcpOffloadStateDelegated
+from ndisbus.state.tcp import TcpOffloadStateDelegated
 from ndisbus.tcp import congestion
 
 MSS = 1000

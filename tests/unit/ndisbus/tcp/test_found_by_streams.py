@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ndisbus.state import PathOffloadStateCached, PathOffloadStateConst
-from ndisbus.state_tcp import TcpOffloadStateCached
+from ndisbus.net.segment import ACK, FIN, SYN, Segment
+from ndisbus.state.images import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached
 from ndisbus.tcp.open import active_open, passive_open
-from ndisbus.tcp.segment import ACK, FIN, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
 from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, V4, Endpoint
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ndisbus.enums import TcpOffloadConnectionState
+from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
+from ndisbus.net.segment import FIN, SYN
 from ndisbus.tcp.events import EventKind
-from ndisbus.tcp.segment import FIN, SYN
 from tests.unit.ndisbus.tcp.conformance.ladder import (
     CLOSE_WAIT,
     CLOSED,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ndisbus.enums import TcpUploadReason
+from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.net.segment import URG
 from ndisbus.tcp.events import EventKind
-from ndisbus.tcp.segment import URG
 from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, Endpoint, incoming
 from tests.unit.ndisbus.tcp.handing import move, target_end, uploads
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndisbus.state_tcp import TcpOffloadStateDelegated, rtt_var_to_ticks, srtt_to_ticks
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.state.tcp import TcpOffloadStateDelegated, rtt_var_to_ticks, srtt_to_ticks
 from ndisbus.tcp import rtt
 from ndisbus.tcp.settings import TcpSettings
 

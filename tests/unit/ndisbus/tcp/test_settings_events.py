@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.errors import LocalProtocolError
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.settings import TcpSettings
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar, Final
 
-from ndisbus.enums import (
+from ndisbus.ddi.enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TCP_FLAG_SACK_ENABLED,
@@ -31,18 +31,18 @@ from ndisbus.enums import (
     TCP_FLAG_WINDOW_SCALING_ENABLED,
     TcpOffloadConnectionState,
 )
-from ndisbus.state import (
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.net.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Segment
+from ndisbus.state.images import (
     PathOffloadStateCached,
     PathOffloadStateConst,
     TcpOffloadStateCached,
     TcpOffloadStateConst,
     TcpOffloadStateDelegated,
 )
-from ndisbus.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.open import active_open, passive_open
-from ndisbus.tcp.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Segment
 from ndisbus.tcp.settings import TcpSettings
 
 __all__ = [

@@ -7,7 +7,7 @@ import pytest
 from ndisbus.errors import DecodeError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header
-from ndisbus.tcp.segment import ACK, FIN, PSH, RST, SYN, Segment
+from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from tests.unit.ndisbus.tcp.conformance.ladder import V4, V6, Endpoint, incoming
 
 PSEUDO = pseudo_header(*V4, tcp.PROTOCOL)

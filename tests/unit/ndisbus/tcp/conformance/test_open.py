@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from ndisbus.net.segment import ACK, FIN, RST, SYN, Segment
 from ndisbus.tcp.ending import answer_closed, answer_listen
 from ndisbus.tcp.events import EventKind
-from ndisbus.tcp.segment import ACK, FIN, RST, SYN, Segment
 from tests.unit.ndisbus.tcp.conformance.ladder import (
     CLOSE_WAIT,
     CLOSED,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.tcp.segment import Segment
+from ndisbus.net.segment import Segment
 from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, START, V4, V6, Endpoint
 
 ALL = {"timestamps": True, "sack": True, "scaling": True}

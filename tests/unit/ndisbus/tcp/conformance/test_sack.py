@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.tcp.segment import Segment
+from ndisbus.net.segment import Segment
 from tests.unit.ndisbus.tcp.conformance.ladder import Endpoint, incoming
 
 SMSS = 1000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ndisbus.state import PathOffloadStateCached
-from ndisbus.tcp.segment import PSH
+from ndisbus.net.segment import PSH
+from ndisbus.state.images import PathOffloadStateCached
 from tests.unit.ndisbus.tcp.conformance.ladder import V6, Endpoint
 
 RTO = 1000

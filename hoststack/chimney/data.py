@@ -1,0 +1,229 @@
+"""Data on offloaded connections: send, receive, disconnect, forward, and what is indicated.
+
+A connection in the host keeps its data in ``send_queue``; while it is offloaded the same calls post net
+buffer lists. Nothing is posted while it is on its way down or up (R-CONC-01, R-TERM-04, R-FWD-03).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from hoststack.chimney import upload
+from hoststack.chimney.engine import Posted
+from hoststack.chimney.send_data import size_of
+from hoststack.model.events import DataReceived, DataSent
+from hoststack.model.life import Event, State
+from hoststack.model.objects import Tcb
+from ndisbus.ddi.enums import NetBufferListInfo, TcpDisconnectFlags
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import LocalProtocolError
+from ndisbus.lists.heap import NdisOffloadHandle
+from ndisbus.lists.nbl import (
+    Mdl,
+    NetBuffer,
+    NetBufferList,
+    chain,
+    data_of,
+    iter_net_buffers,
+    make_net_buffer_list,
+)
+from ndisbus.lists.nbl_chain import NblChain
+
+if TYPE_CHECKING:
+    from hoststack.chimney.driver import HostDriver
+    from hoststack.chimney.engine import Engine
+
+__all__ = ["completed", "deliver", "disconnect", "flush", "indicated", "posted_send", "receive", "send"]
+
+#: Most segments that are held back for one connection.
+MAX_HELD: Final = 1024
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+#: The host does the sending itself (R-TERM-12, R-IM-14).
+_COMES_BACK: Final = frozenset(
+    int(s) for s in (NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_UPLOAD, NdisStatus.UPLOAD_REQUESTED)
+)
+
+
+def _open(tcb: Tcb) -> bool:
+    """Whether the driver below may be given something for this connection now."""
+    return tcb.is_offloaded and tcb.state is not State.TERMINATING and tcb.waiting is not Event.TERMINATE
+
+
+def posted_send(tcb: Tcb, nbl: NetBufferList) -> Posted:
+    """The record of send data that went down."""
+    return Posted(tcb, "send", nbl)
+
+
+def send(host: Engine, tcb: Tcb, data: bytes) -> None:
+    """Send, or queue where the connection cannot be reached at the moment. See :meth:`HostDriver.send`."""
+    if not data:
+        return
+    if not _open(tcb):
+        tcb.send_queue = [*(tcb.send_queue or ()), bytes(data)]
+        return
+    assert tcb.handle is not None
+    nbl = make_net_buffer_list(host.ndis.heap.address, [bytes(data)])
+    if tcb.lent is None:
+        tcb.lent = {}
+    tcb.lent[nbl.address] = nbl
+    tcb.below += len(data)
+    host.posted[nbl.address] = posted_send(tcb, nbl)
+    host.ndis.offload_tcp_send(tcb.handle.address, NblChain.of(nbl))
+
+
+def receive(host: Engine, tcb: Tcb, size: int) -> None:
+    """Post a receive buffer. See :meth:`HostDriver.receive`."""
+    if not _open(tcb) or tcb.handle is None:
+        raise LocalProtocolError(f"no receive can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
+    heap = host.ndis.heap
+    mdl = Mdl(heap.address(max(size, 1)), byte_count=size)
+    nbl = NetBufferList(heap.address())
+    nbl.first_net_buffer = NetBuffer(heap.address(), mdl_chain=mdl, current_mdl=mdl, data_length=size)
+    host.posted[nbl.address] = Posted(tcb, "receive", nbl)
+    host.ndis.offload_tcp_receive(tcb.handle.address, NblChain.of(nbl))
+
+
+def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
+    """Close the sending side, or reset the connection (R-DISC-01). See :meth:`HostDriver.disconnect`."""
+    if not _open(tcb) or tcb.handle is None:
+        raise LocalProtocolError(f"no disconnect can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
+    if abortive and data:
+        raise LocalProtocolError("an abortive disconnect carries no data", rule="R-DISC-01")
+    flags = TcpDisconnectFlags.TCP_DISCONNECT_GRACEFUL_CLOSE
+    if abortive:
+        flags = TcpDisconnectFlags.TCP_DISCONNECT_ABORTIVE_CLOSE
+    nbl = make_net_buffer_list(host.ndis.heap.address, [data] if data else [])
+    host.posted[nbl.address] = Posted(tcb, "disconnect", nbl)
+    host.ndis.offload_tcp_disconnect(tcb.handle.address, NblChain.of(nbl), int(flags))
+
+
+def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
+    """TCP segments that the host received for a connection. See :meth:`HostDriver.deliver`."""
+    if _open(tcb):
+        _forward(host, tcb, segments)
+        return True
+    if tcb.is_offloaded or tcb.state is State.OFFLOADING:
+        _hold(host, tcb, segments)
+        return True
+    return False
+
+
+def _hold(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
+    """Keep segments while the connection moves; what is too much is dropped, and the peer sends it again."""
+    held = tcb.held
+    if held is None:
+        held = tcb.held = []
+    for segment in segments:
+        if len(held) < MAX_HELD:
+            held.append(segment)
+        else:
+            host.segments_dropped += 1
+
+
+def _forward(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
+    """One segment per net buffer, one net buffer per list (R-FWD-02)."""
+    assert tcb.handle is not None
+    lists = [make_net_buffer_list(host.ndis.heap.address, [s]) for s in segments]
+    first = chain(lists)
+    if first is not None:
+        host.posted.update({nbl.address: Posted(tcb, "forward", nbl) for nbl in lists})
+        host.ndis.offload_tcp_forward(tcb.handle.address, NblChain.of(first))
+
+
+def flush(host: Engine, tcb: Tcb) -> None:
+    """The connection is offloaded now: forward what was held back (R-CONC-05), post what was written."""
+    held, tcb.held = tcb.held, None
+    if held:
+        _forward(host, tcb, held)
+    written, tcb.send_queue = tcb.send_queue, None
+    for data in written or ():
+        send(host, tcb, data)
+
+
+def completed(host: Engine, kind: str, nbls: NblChain) -> None:
+    """ProtocolTcpOffloadXxxComplete: each list has its own status."""
+    attached = nbls.attachments.read() if nbls.attachments is not None else {}
+    statuses = nbls.statuses if nbls.statuses is not None else [_SUCCESS] * len(nbls)
+    for address, status in zip(nbls.addresses, statuses, strict=True):
+        posted = host.posted.pop(address, None)
+        if posted is None or posted.kind != kind:
+            host.violation("R-SEND-01", f"{kind} completion for {address:#x}, which is not posted")
+            continue
+        tcb = posted.tcb
+        if kind == "send":
+            _sent(host, tcb, posted.nbl, status)
+        elif kind == "receive":
+            _received(host, tcb, attached.get(address), status)
+        elif kind == "forward" and status in _COMES_BACK:
+            # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
+            _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
+        elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
+            # What the peer has of its data lies before SndUna (R-DISC-10).
+            left = _data(posted.nbl)[_transferred(attached.get(address)) :]
+            tcb.returned = [*(tcb.returned or ()), (address, left)]
+
+
+def _transferred(nbl: NetBufferList | None) -> int:
+    """TcpOffloadBytesTransferred of a list that was completed; 0 if it says nothing."""
+    return 0 if nbl is None else nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
+
+
+def _data(nbl: NetBufferList) -> bytes:
+    return b"".join([data_of(nb) for nb in iter_net_buffers(nbl)])
+
+
+def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
+    size = size_of(nbl)
+    if tcb.lent is not None:
+        if tcb.lent.pop(nbl.address, None) is not None:
+            tcb.below -= size
+        if not tcb.lent:
+            tcb.lent = None
+    if status == _SUCCESS:
+        tcb.acknowledged += size
+        host.emit(DataSent(host.ndis.now(), tcb, size))
+    elif status in _COMES_BACK:
+        tcb.returned = [*(tcb.returned or ()), (nbl.address, _data(nbl))]
+        if status != NdisStatus.UPLOAD_IN_PROGRESS:
+            upload.request(host, tcb)
+    else:
+        tcb.aborted = [*(tcb.aborted or ()), (nbl.address, _data(nbl))]
+
+
+def _received(host: Engine, tcb: Tcb, nbl: NetBufferList | None, status: int) -> None:
+    if status != _SUCCESS or nbl is None:
+        return
+    size = _transferred(nbl)
+    if size:
+        data = b"".join([bytes(m.data or b"") for m in _mdls(nbl)])[:size]
+        _append(host, tcb, data)
+
+
+def _mdls(nbl: NetBufferList) -> Iterable[Mdl]:
+    for nb in iter_net_buffers(nbl):
+        mdl = nb.mdl_chain
+        while mdl is not None:
+            yield mdl
+            mdl = mdl.next
+
+
+def _append(host: Engine, tcb: Tcb, data: bytes) -> None:
+    if tcb.receive_buffer is None:
+        tcb.receive_buffer = bytearray()
+    tcb.receive_buffer += data
+    host.emit(DataReceived(host.ndis.now(), tcb, len(data)))
+
+
+def indicated(host: HostDriver, offload_context: int, nbls: NblChain) -> tuple[int, int]:
+    """ProtocolTcpOffloadReceiveIndicate: takes all of it, gives the lists back soon (R-IND-03)."""
+    handle = host.ndis.heap.objects.get(offload_context)
+    tcb = handle.owner if isinstance(handle, NdisOffloadHandle) else None
+    if not isinstance(tcb, Tcb):
+        host.violation("R-HND-06", f"data for {offload_context:#x}, which is no connection here")
+        return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
+    data = b"".join([_data(nbl) for nbl in nbls.lists()])
+    _append(host, tcb, data)
+    host.returns += nbls.addresses
+    host.soon()
+    return _SUCCESS, len(data)

@@ -1,0 +1,240 @@
+"""Offloading: NdisInitiateOffload and its completion.
+
+Page "initiate-offload-call-sequence.md". What can be seen here to be impossible stays in the host as an
+ordinary outcome with a reason; what goes down goes down in one tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from hoststack.chimney import data as data_io
+from hoststack.chimney.send_data import lend, reclaim, unlend, why_not_sendable
+from hoststack.chimney.trees import arrange, by_layer, write_tree
+from hoststack.model.life import TABLE, Event, State, advance_all, require
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
+from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.blocklist import BlockList, Key, values
+from ndisbus.lists.nbl_chain import Attachments
+
+if TYPE_CHECKING:
+    from hoststack.chimney.engine import Engine
+    from hoststack.model.operation import Operation
+
+__all__ = ["completed", "offload"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+#: The object's own state was offloaded (R-INIT-04, R-INIT-05, R-DIS-01).
+_TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
+_OFFLOADED: Final = TABLE[State.OFFLOADING][Event.INITIATED]
+_REFUSED: Final = TABLE[State.OFFLOADING][Event.REFUSED]
+
+
+def offload(host: Engine, objects: Sequence[StateObject]) -> Operation:
+    """Offload connections (and neighbors or paths for themselves). See :meth:`HostDriver.offload`."""
+    objects = list(dict.fromkeys(objects))
+    for obj in objects:
+        if obj.waiting is not None or Event.INITIATE not in TABLE[obj.state]:
+            host.unclaimed((obj,), Event.INITIATE)
+            require(obj, Event.INITIATE)
+    operation = host.new_operation("initiate", objects)
+    host.tcbs.update(dict.fromkeys([o for o in objects if type(o) is Tcb]))
+    return host.begin_or_wait(operation, Event.INITIATE, lambda op: _begin(host, op))
+
+
+def why_not(host: Engine) -> tuple[int, str]:
+    """(status, reason) why nothing is offloaded now; the reason is empty if it is."""
+    binding, chimney = host.binding, host.chimney
+    if binding is None:
+        return int(NdisStatus.ADAPTER_REMOVED), "the host is not bound to an adapter"
+    if binding.unbinding:
+        return int(NdisStatus.ADAPTER_REMOVED), f"the binding to {binding.adapter} is being closed"
+    if chimney.state == "paused":
+        return int(NdisStatus.PAUSED), f"{binding.adapter} asked for a pause in offloading"
+    if chimney.draining:
+        return int(NdisStatus.PAUSED), "everything is being uploaded"
+    if chimney.state != "enabled":
+        reason = f": {chimney.reason}" if chimney.reason else ""
+        return int(NdisStatus.OFFLOAD_POLICY), f"the chimney of {binding.adapter} is {chimney.state}{reason}"
+    return _SUCCESS, ""
+
+
+def _objection(tcb: Tcb) -> tuple[int, str] | None:
+    """Why one connection is not offered at all."""
+    if tcb.needs_ip_options:
+        return int(NdisStatus.OFFLOAD_POLICY), "it needs IPv4 option processing [R-INIT-01]"
+    if tcb.delegated.state not in OFFLOADABLE_TCP_STATES:
+        return int(NdisStatus.INVALID_STATE), f"its TCP state is {tcb.delegated.state.name} [R-STATE-06]"
+    wrong = why_not_sendable(tcb)
+    if wrong:
+        return int(NdisStatus.INVALID_STATE), f"{wrong} [R-OSD-05]"
+    return None
+
+
+_INVALID: Final = frozenset((State.INVALID, State.INVALID_QUERYING, State.INVALIDATING))
+
+
+def _lower(lower: StateObject) -> str:
+    """Whether a path or neighbor must be offered, can be linked to, is in the way, or is of no use."""
+    if lower.waiting is not None or lower.state in (State.OFFLOADING, State.TERMINATING, State.FAILED):
+        return "wait"
+    if lower.state in _INVALID:
+        return "invalid"
+    return "link" if lower.is_offloaded else "offer"
+
+
+def _begin(host: Engine, operation: Operation) -> bool:
+    status, reason = why_not(host)
+    if reason:
+        _unclaim(operation)
+        host.refuse(operation, status, reason)
+        return True
+    rejected: dict[StateObject, tuple[int, str]] = {}
+    for obj in operation.objects:
+        if type(obj) is Tcb:
+            d = obj.delegated
+            if (
+                obj.needs_ip_options
+                or d.state not in OFFLOADABLE_TCP_STATES
+                or not d.snd_una == d.snd_nxt == d.snd_max
+            ):
+                objection = _objection(obj)
+                if objection is not None:
+                    rejected[obj] = objection
+    wanted = [o for o in operation.objects if o not in rejected] if rejected else operation.objects
+    neighbors, paths, groups = by_layer(wanted)
+    asked: set[Any] = {*neighbors, *paths}
+    kinds = {p: "offer" if p in asked else _lower(p) for p in (*paths, *groups)}
+    below: dict[Neighbor, str] = dict.fromkeys(neighbors, "offer")
+    for path, kind in kinds.items():
+        if kind == "offer" and path.neighbor not in below:
+            below[path.neighbor] = _lower(path.neighbor)
+    if "wait" in kinds.values() or "wait" in below.values():
+        return False
+    for path, kind in list(kinds.items()):
+        useless = (
+            path if kind == "invalid" else path.neighbor if below.get(path.neighbor) == "invalid" else None
+        )
+        if useless is not None:
+            why = int(NdisStatus.INVALID_STATE), f"{useless!r} is invalidated"
+            rejected.update(dict.fromkeys(groups.pop(path, []), why))
+            if path in asked:
+                rejected[path] = why
+            del kinds[path]
+    _unclaim(operation)
+    _send(host, operation, kinds, {n: k for n, k in below.items() if k != "invalid"}, groups, rejected)
+    return True
+
+
+def _unclaim(operation: Operation) -> None:
+    for obj in operation.objects:
+        obj.waiting = None
+
+
+def _image(obj: StateObject) -> bytes | None:
+    """The state of a new object; a linker has none (R-TREE-03, R-TREE-06)."""
+    if obj.state is not State.OFFLOADING:
+        return None
+    const, cached, delegated = obj.whole()
+    return const.pack() + cached.pack() + delegated.pack()
+
+
+def _send(
+    host: Engine,
+    operation: Operation,
+    kinds: dict[Path, str],
+    below: dict[Neighbor, str],
+    groups: dict[Path, list[Tcb]],
+    rejected: dict[StateObject, tuple[int, str]],
+) -> None:
+    """Write the tree and pass it down. Raises what packing a state raises; then nothing has changed."""
+    heap = host.ndis.heap
+    # A linker's dependents are new objects (R-TREE-03), so a neighbor is linked to for a new path only.
+    fresh_paths = [p for p, kind in kinds.items() if kind == "offer"]
+    layers = arrange(below, kinds, groups, nested=lambda p: kinds[p] == "offer")
+    fresh: list[StateObject] = []
+    for neighbor, paths in layers.items():
+        if neighbor is not None and below[neighbor] == "offer":
+            fresh.append(neighbor)
+        for path, tcbs in paths.items():
+            if path is not None and kinds[path] == "offer":
+                fresh.append(path)
+            fresh += tcbs
+    operation.objects = [*fresh, *rejected]
+    operation.statuses = [None] * len(fresh) + [status for status, _ in rejected.values()]
+    operation.reasons = {len(fresh) + i: reason for i, (_, reason) in enumerate(rejected.values())}
+    if not fresh:
+        host.finish(operation)
+        return
+    before = [obj.state for obj in fresh]
+    advance_all(fresh, Event.INITIATE)
+    carrying = [o for o in fresh if type(o) is Tcb and (o.send_queue or o.receive_buffer)]
+    try:
+        make = heap.handle
+        for obj in fresh:
+            obj.handle = make(obj)
+        chains = [first for tcb in carrying for first in lend(heap, tcb)]
+        tree = write_tree(
+            heap,
+            layers,
+            lambda o: o.state_type("whole"),
+            _image,
+            chain_of=(lambda t: t.delegated.send_data_head) if carrying else None,
+        )
+    except BaseException:
+        for obj, state in zip(fresh, before, strict=True):
+            obj.state = state
+            host.drop_handle(obj)
+        for tcb in carrying:
+            unlend(tcb)
+            reclaim(tcb, None)
+        raise
+    for path in fresh_paths:
+        path.neighbor.dependents += 1
+    for path, tcbs in groups.items():
+        path.dependents += len(tcbs)
+    if chains:
+        tree.block_list.attachments = Attachments.of(chains)
+    host.pass_down(operation, host.ndis.initiate_offload, tree)
+
+
+def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
+    """ProtocolInitiateOffloadComplete: who is offloaded now, and who stays."""
+    n = len(block_list)
+    busy: list[Tcb] = []
+    statuses: list[int | None] = []
+    note = statuses.append
+    offloading = State.OFFLOADING
+    for obj, status in zip(operation.aligned, values(block_list.columns[Key.STATUS], n), strict=True):
+        if obj is None or obj.state is not offloading:
+            continue  # placeholders and linkers
+        note(status)
+        if status in _TAKEN and obj.handle.context is not None:
+            obj.state = _OFFLOADED
+            obj.lost = False
+            if type(obj) is Tcb and (obj.lent or obj.receive_buffer or obj.send_queue or obj.held):
+                busy.append(obj)
+            continue
+        if status in _TAKEN:
+            host.violation("R-HND-02", f"{obj!r} is reported offloaded, but its cell holds NULL")
+            operation.reasons[len(statuses) - 1] = "reported offloaded, but the cell holds NULL [R-HND-02]"
+            statuses[-1] = int(NdisStatus.FAILURE)
+        obj.state = _REFUSED
+        host.drop_handle(obj)
+        if obj.lower is not None:
+            obj.lower.dependents -= 1
+        if type(obj) is Tcb and (obj.lent or obj.receive_buffer):
+            # Nothing was taken over: the data never left (R-PART-03).
+            unlend(obj)
+            reclaim(obj, None)
+    operation.statuses[: len(statuses)] = statuses
+    for tcb in busy:
+        if tcb.lent or tcb.receive_buffer:
+            unlend(tcb)
+            for nbl in (tcb.lent or {}).values():
+                host.posted[nbl.address] = data_io.posted_send(tcb, nbl)
+            tcb.receive_buffer = None  # the driver below has copied it (R-BRD-04)
+        data_io.flush(host, tcb)
+    host.finish(operation)

@@ -1,0 +1,157 @@
+"""The data that goes down and comes up with a connection: outstanding send data, buffered receive data.
+
+Lending builds net buffer lists over the connection's own bytes, one list with one net buffer per piece
+(R-BLK-14), and points the delegated state at them. The bytes are the host's until the driver below
+reports them sent, so a refused offload, a terminate or a death of that driver finds them here again.
+Page "mapping-snduna--sndnxt--and-sndmax-to-the-mdls.md".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ndisbus.lists.nbl import chain, data_of, iter_chain, iter_net_buffers, make_net_buffer_list
+
+if TYPE_CHECKING:
+    from hoststack.model.objects import Tcb
+    from ndisbus.lists.heap import Heap
+    from ndisbus.lists.nbl import NetBufferList
+    from ndisbus.state.images import TcpOffloadStateDelegated
+
+__all__ = [
+    "Problem",
+    "check_sequence",
+    "lend",
+    "reclaim",
+    "settle_loss",
+    "size_of",
+    "unlend",
+    "why_not_sendable",
+]
+
+_MASK = 0xFFFFFFFF
+
+#: A rule that the driver below broke, and how.
+Problem = tuple[str, str]
+
+
+def size_of(nbl: NetBufferList) -> int:
+    """Data bytes in one list."""
+    return sum(nb.data_length for nb in iter_net_buffers(nbl))
+
+
+def check_sequence(d: TcpOffloadStateDelegated, in_flight: int, queued: int) -> str:
+    """What is wrong with SndUna, SndNxt and SndMax for a queue of that many bytes; ``""`` if nothing.
+
+    ``in_flight``: data bytes between SndUna and SndMax.
+    """
+    if ((d.snd_nxt - d.snd_una) & _MASK) > ((d.snd_max - d.snd_una) & _MASK):
+        return f"SndNxt {d.snd_nxt} lies outside SndUna {d.snd_una} .. SndMax {d.snd_max}"
+    if in_flight > queued:
+        return f"{in_flight} bytes lie between SndUna and SndMax, the send data has {queued}"
+    return ""
+
+
+def why_not_sendable(tcb: Tcb) -> str:
+    """Why the send queue does not fit the sequence numbers (R-OSD-05), ``""`` if it does."""
+    d = tcb.delegated
+    if d.snd_una == d.snd_max == d.snd_nxt:
+        return ""
+    return check_sequence(d, tcb.in_flight, tcb.queued)
+
+
+def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:
+    """Put the connection's bytes into net buffer lists for an initiate; returns the first of each chain.
+
+    SendDataHead, SendDataTail (R-OSD-02) and BufferedData (R-BRD-01) of the delegated state point to
+    them until :func:`unlend`.
+    """
+    chains: list[NetBufferList] = []
+    d = tcb.delegated
+    pieces = [p for p in tcb.send_queue or () if p]
+    if pieces:
+        lists = [make_net_buffer_list(heap.address, [piece]) for piece in pieces]
+        first = chain(lists)
+        assert first is not None
+        chains.append(first)
+        tcb.lent = {nbl.address: nbl for nbl in lists}
+        tcb.below = sum(map(len, pieces))
+        d.send_data_head, d.send_data_tail = lists[0].address, lists[-1].address
+        tcb.send_queue = None
+    if tcb.receive_buffer:
+        buffered = make_net_buffer_list(heap.address, [bytes(tcb.receive_buffer)])
+        chains.append(buffered)
+        d.buffered_data = buffered.address
+    return chains
+
+
+def unlend(tcb: Tcb) -> None:
+    """The pointers in the delegated state mean nothing outside an initiate or a terminate (R-STATE-12)."""
+    d = tcb.delegated
+    d.send_data_head = d.send_data_tail = d.buffered_data = None
+
+
+def _own(nbl: NetBufferList) -> bytes:
+    return b"".join([data_of(nb) for nb in iter_net_buffers(nbl)])
+
+
+def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Problem | None]:
+    """Take send data back after an upload; returns the addresses of the lists that are home again.
+
+    ``handed_back`` is the chain from NetBufferListChain. Its lists are ours; how much of each is still
+    to be sent follows from DataLength, as a driver takes acknowledged bytes off the front. The second
+    value says what was wrong; the data is home in any case.
+    """
+    lent = tcb.lent or {}
+    parts = tcb.returned or []
+    problem: Problem | None = None
+    home: list[int] = []
+    for nbl in iter_chain(handed_back):
+        own = lent.pop(nbl.address, None)
+        if own is None:
+            text = f"list {nbl.address:#x} was handed back and is not this connection's"
+            problem = problem or ("R-OSD-12", text)
+            continue
+        if home and nbl.address < home[-1]:
+            problem = problem or ("R-OSD-12", "send data was handed back in another order than it went down")
+        home.append(nbl.address)
+        data, left = _own(own), size_of(nbl)
+        if left > len(data):
+            text = f"list {nbl.address:#x} came back with {left} bytes, it had {len(data)}"
+            problem = problem or ("R-OSD-12", text)
+        parts.append((nbl.address, data[len(data) - left :] if left <= len(data) else data))
+    for address, own in lent.items():
+        problem = problem or ("R-TERM-08", f"list {address:#x} was neither completed nor handed back")
+        home.append(address)
+        parts.append((address, _own(own)))
+    # Addresses grow, so their order is the order in which the lists went down.
+    back = [data for _, data in sorted(parts) if data]
+    tcb.send_queue = (back + (tcb.send_queue or [])) or None
+    tcb.lent = tcb.returned = tcb.aborted = None
+    tcb.acknowledged = tcb.below = 0
+    return home, problem
+
+
+def settle_loss(tcb: Tcb) -> list[int]:
+    """The driver below is gone with the connection's state: keep what this side knows.
+
+    Lists that it reported as sent are acknowledged, so SndUna moves behind them; all others are home
+    again, those that were aborted on its behalf too. Returns the addresses of those it still had.
+    """
+    acknowledged = tcb.acknowledged
+    home = list(tcb.lent or ())
+    lent, tcb.lent = tcb.lent, None
+    parts = [(a, _own(nbl)) for a, nbl in (lent or {}).items()]
+    parts += tcb.returned or []
+    parts += tcb.aborted or []
+    back = [data for _, data in sorted(parts) if data]
+    tcb.send_queue = (back + (tcb.send_queue or [])) or None
+    tcb.returned = tcb.aborted = None
+    tcb.acknowledged = tcb.below = 0
+    if acknowledged:
+        d = tcb.delegated
+        ahead = max(((d.snd_max - d.snd_una) & _MASK) - acknowledged, 0)
+        d.snd_una = (d.snd_una + acknowledged) & _MASK
+        d.snd_max = d.snd_nxt = (d.snd_una + ahead) & _MASK
+    unlend(tcb)
+    return home

@@ -1,0 +1,190 @@
+"""Offload state trees, as the host builds them: protocol-form block lists, written column by column.
+
+A tree names objects of one, two or three layers. Its root layer is the lowest one of which something is
+named. Where a block is needed only to hang others from, there is a placeholder (R-TREE-01). Blocks stand
+in traversal order: a block, its dependents, its next (R-TREE-08).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
+from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.lists.blocklist import BLOCK_SIZE, BlockList, Form, Key
+from ndisbus.lists.heap import Heap
+
+__all__ = ["Layers", "Tree", "arrange", "by_layer", "write_tree"]
+
+#: Neighbors and paths as a tree over runs of connections; None stands for a placeholder.
+Layers = dict[Neighbor | None, dict[Path | None, list[Tcb]]]
+
+_NEIGHBOR_PLACEHOLDER: Final = int(OffloadStateType.NeighborOffloadState)
+_PATH_PLACEHOLDER: Final = int(OffloadStateType.Ip4OffloadState)
+
+
+class Tree:
+    """A block list together with the object each of its blocks names (None for a placeholder)."""
+
+    __slots__ = ("block_list", "named")
+
+    def __init__(self, block_list: BlockList, named: list[StateObject | None]) -> None:
+        self.block_list = block_list
+        self.named = named
+
+
+def by_layer(objects: Iterable[StateObject]) -> tuple[list[Neighbor], list[Path], dict[Path, list[Tcb]]]:
+    """Objects sorted by their layer, connections by their path; the order within each is kept."""
+    neighbors: list[Neighbor] = []
+    paths: list[Path] = []
+    groups: dict[Path, list[Tcb]] = {}
+    path: Path | None = None
+    group: list[Tcb] = []
+    for obj in objects:
+        if isinstance(obj, Tcb):
+            if obj.path is not path:
+                path = obj.path
+                group = groups.setdefault(path, [])
+            group.append(obj)
+        elif isinstance(obj, Path):
+            paths.append(obj)
+        elif isinstance(obj, Neighbor):
+            neighbors.append(obj)
+        else:
+            raise TypeError(f"{obj!r} is no neighbor, path or connection")
+    return neighbors, paths, groups
+
+
+def arrange(
+    neighbors: Iterable[Neighbor],
+    paths: Iterable[Path],
+    groups: dict[Path, list[Tcb]],
+    *,
+    nested: Callable[[Path], bool] = lambda path: True,
+) -> Layers:
+    """Named objects as layers: each below the object it depends on if that is named, else a placeholder.
+
+    ``nested(path)`` False keeps a path from standing below its neighbor although that is named.
+    """
+    top: Layers = {n: {} for n in neighbors}
+    named: set[Path] = set()
+    for path in paths:
+        named.add(path)
+        parent = path.neighbor if path.neighbor in top and nested(path) else None
+        top.setdefault(parent, {})[path] = groups.get(path, [])
+    for path, group in groups.items():
+        if path not in named:
+            parent = path.neighbor if path.neighbor in top else None
+            top.setdefault(parent, {}).setdefault(None, []).extend(group)
+    return top
+
+
+class _Columns:
+    """The columns of a tree while it is being written; links are indexes."""
+
+    __slots__ = ("chains", "dependents", "following", "handles", "named", "states", "types")
+
+    def __init__(self) -> None:
+        self.named: list[StateObject | None] = []
+        self.types: list[int] = []
+        self.handles: list[int | None] = []
+        self.states: list[bytes | None] = []
+        self.following: list[int | None] = []
+        self.dependents: list[int | None] = []
+        self.chains: list[int | None] | None = None
+
+    def block(self, obj: StateObject | None, type_: int, state: bytes | None) -> int:
+        """One block; returns its index."""
+        index = len(self.types)
+        self.named.append(obj)
+        self.types.append(int(type_))
+        self.handles.append(obj.handle.address if obj is not None and obj.handle is not None else None)
+        self.states.append(state)
+        self.following.append(None)
+        self.dependents.append(None)
+        return index
+
+    def leaves(self, tcbs: Sequence[Tcb], type_: int, state_of: Callable[[Any], bytes | None] | None) -> int:
+        """A run of connections, each the next of the one before it; returns the index of the first."""
+        index, n = len(self.types), len(tcbs)
+        self.named += tcbs
+        self.types += [int(type_)] * n
+        self.handles += [t.handle.address for t in tcbs]  # type: ignore[union-attr]
+        self.states += [None] * n if state_of is None else map(state_of, tcbs)
+        self.following += range(index + 1, index + n)
+        self.following.append(None)
+        self.dependents += [None] * n
+        return index
+
+
+def write_tree(
+    heap: Heap,
+    layers: Layers,
+    type_of: Callable[[StateObject], int],
+    state_of: Callable[[Any], bytes | None] | None = None,
+    *,
+    chain_of: Callable[[Tcb], int | None] | None = None,
+) -> Tree:
+    """Write a tree. Every named object must have its handle.
+
+    ``type_of`` gives Header.Type; it is asked once per run of connections. ``state_of`` gives the images
+    that follow a block, None for a tree of blocks only; ``chain_of`` gives NetBufferListChain.
+    """
+    cols = _Columns()
+    with_neighbors = any(n is not None for n in layers)
+    with_paths = with_neighbors or any(p is not None for paths in layers.values() for p in paths)
+    last_neighbor = last_path = last_leaf = None
+    for neighbor, paths in layers.items():
+        at_neighbor: int | None = None
+        if with_neighbors:
+            if neighbor is None:
+                at_neighbor = cols.block(None, _NEIGHBOR_PLACEHOLDER, None)
+            else:
+                at_neighbor = cols.block(
+                    neighbor, type_of(neighbor), state_of(neighbor) if state_of else None
+                )
+            if last_neighbor is not None:
+                cols.following[last_neighbor] = at_neighbor
+            last_neighbor, last_path = at_neighbor, None
+        for path, tcbs in paths.items():
+            at_path: int | None = None
+            if with_paths:
+                if path is None:
+                    at_path = cols.block(None, _PATH_PLACEHOLDER, None)
+                else:
+                    at_path = cols.block(path, type_of(path), state_of(path) if state_of else None)
+                if last_path is not None:
+                    cols.following[last_path] = at_path
+                elif at_neighbor is not None:
+                    cols.dependents[at_neighbor] = at_path
+                last_path = at_path
+            if tcbs:
+                first = cols.leaves(tcbs, type_of(tcbs[0]), state_of)
+                if at_path is not None:
+                    cols.dependents[at_path] = first
+                elif last_leaf is not None:
+                    cols.following[last_leaf] = first
+                last_leaf = first + len(tcbs) - 1
+    if chain_of is not None:
+        cols.chains = [chain_of(o) if isinstance(o, Tcb) else None for o in cols.named]
+    return Tree(_finish(heap, cols), cols.named)
+
+
+def _finish(heap: Heap, cols: _Columns) -> BlockList:
+    blocks = list(heap.addresses(len(cols.types), BLOCK_SIZE))
+    columns: dict[str, Any] = {
+        Key.BLOCK: blocks,
+        Key.TYPE: cols.types[0] if len(set(cols.types)) == 1 else cols.types,
+        Key.REVISION: 1,
+        Key.SIZE: BLOCK_SIZE,
+        Key.NEXT: [None if i is None else blocks[i] for i in cols.following],
+        Key.OFFLOAD_HANDLE: cols.handles,
+    }
+    if any(i is not None for i in cols.dependents):
+        columns[Key.DEPENDENT] = [None if i is None else blocks[i] for i in cols.dependents]
+    if any(s is not None for s in cols.states):
+        columns[Key.STATE] = cols.states
+    if cols.chains is not None and any(c is not None for c in cols.chains):
+        columns[Key.NBL_CHAIN] = cols.chains
+    return BlockList(Form.PROTOCOL, columns)

@@ -1,0 +1,104 @@
+"""``hoststack netstat``: the connections of the hosts on the bus."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from hoststack.live.netstat import table
+from ndisbus.errors import BusUnavailable, ChimneyError
+from ndisbus.runtime.control_client import ControlClient, Refused
+
+__all__ = ["netstat_command"]
+
+_ABSENT: Final = 69
+#: How long a target's counters are waited for (seconds); after that they are shown as they were.
+_PATIENCE: Final = 2.0
+#: Columns of the table where there is no terminal: two IPv6 addresses with ports fit.
+_WIDTH: Final = 200
+
+
+@click.command("netstat")
+@click.argument("hosts", nargs=-1, metavar="[HOST]...")
+@click.option(
+    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
+)
+@click.option(
+    "-s",
+    "--statistics",
+    is_flag=True,
+    help="Also statistics, host and target together, and what was dropped.",
+)
+@click.option("-t", "offload", is_flag=True, help="Show the offload state; it is shown in any case.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def netstat_command(
+    hosts: tuple[str, ...], *, endpoint: str | None, offload: bool, statistics: bool, as_json: bool
+) -> None:
+    """Show connections, and where each is served: InHost, Offloading, Offloaded or Uploading.
+
+    HOST: names as in 'ndisbus ps'; without any, every host on the bus that has a network stack. Exits
+    with 69 without a bus, and with 1 if a host that was named has none.
+    """
+    try:
+        with ControlClient(endpoint) as client:
+            answers = _ask(client, hosts, fresh=statistics)
+    except BusUnavailable as e:
+        click.echo(f"hoststack: {e}", err=True)
+        sys.exit(_ABSENT)
+    except ChimneyError as e:
+        click.echo(f"hoststack: {e}", err=True)
+        sys.exit(1)
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDTH)  # a file or a pipe has no width
+    for name, answer in answers.items():
+        console.print(f"[bold]{name}[/bold]: {len(answer['Connections'])} connections")
+        console.print(table(answer["Connections"]))
+        if statistics:
+            for title, counters in answer["Statistics"].items():
+                console.print(f"[bold]{title}[/bold]")
+                for what, count in counters.items():
+                    console.print(f"  {count:>12} {what}")
+            for what, count in sorted(answer["Counters"].items()):
+                console.print(f"  {count:>10} {what}")
+    if not answers:
+        console.print("no host on the bus has a network stack")
+
+
+def _ask(client: ControlClient, hosts: tuple[str, ...], *, fresh: bool) -> dict[str, Any]:
+    names = hosts
+    if not hosts:
+        ps = client.request("ps", {}, command="netstat")
+        names = tuple(p["Name"] for p in ps["Processes"] if p["Kind"] == "protocol" and p["State"] == "ready")
+    answers: dict[str, Any] = {}
+    for name in names:
+        try:
+            answers[name] = _of_host(client, name, fresh=fresh)
+        except Refused:
+            if hosts:
+                raise
+            # A host without a stack of its own, or one that went away meanwhile.
+    return answers
+
+
+def _of_host(client: ControlClient, name: str, *, fresh: bool) -> Any:
+    """What one host says; ``fresh``: once it has read its target's counters anew, unless that takes long."""
+
+    def ask(command: str) -> Any:
+        request = {"Name": name, "Command": command, "Arguments": {}}
+        return client.request("driver", request, command="netstat")
+
+    begun = ask("refresh") if fresh else {"Asked": False}
+    until = time.monotonic() + _PATIENCE
+    while True:
+        answer = ask("netstat")
+        if not begun["Asked"] or answer["Read"] > begun["Read"] or time.monotonic() > until:
+            return answer

@@ -1,0 +1,151 @@
+"""``hoststack peer``: a remote host on a plain link."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack, suppress
+from typing import Final
+
+import click
+
+from hoststack.net.options import SocketOptions
+from hoststack.peer.peer import Peer, station_mac
+from hoststack.peer.services import SERVICES
+from ndisbus.errors import ChimneyError
+from ndisbus.net.ethernet import parse_mac
+from ndisbus.rundir import AlreadyRunning, write_pid
+from ndisbus.wire.open import open_link
+
+__all__ = ["DEFAULT_WIRE", "peer_command"]
+
+#: The cable that ``make start`` plugs target and peer into.
+DEFAULT_WIRE: Final = "cable:wire0"
+#: Two stations of one host on it, so that there is another next hop to move to.
+_STATIONS: Final = (
+    (f"{DEFAULT_WIRE}?station=peer", 2, ("10.77.0.2/24", "fd77::2/64")),
+    (f"{DEFAULT_WIRE}?station=peer2", 3, ("10.77.0.3/24", "fd77::3/64")),
+)
+#: Exit code when a link or an address is wrong (sysexits.h calls it EX_CONFIG).
+_EX_CONFIG: Final = 78
+
+
+@click.command("peer")
+@click.option(
+    "--link",
+    "links",
+    multiple=True,
+    metavar="SPEC",
+    help="cable:NAME, tap:NAME or none, with ?KEY=VALUE&... behind it. May be given several times. "
+    f"Default: two stations on {DEFAULT_WIRE}.",
+)
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    metavar="ADDRESS/LENGTH[@LINK]",
+    help="An own address; LINK counts the --link options from 0. May be given several times.",
+)
+@click.option(
+    "--mac", "macs", multiple=True, metavar="MAC", help="Station address of a link, in their order."
+)
+@click.option(
+    "--gateway",
+    "gateways",
+    multiple=True,
+    metavar="NETWORK=GATEWAY",
+    help="A route, such as 0.0.0.0/0=10.77.0.9.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1024, 1 << 30),
+    default=262_144,
+    show_default=True,
+    help="Receive and send buffer of each connection, bytes.",
+)
+@click.option("--name", default="peer", show_default=True, help="What 'ndisbus fault kill' calls it.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--json", "as_json", is_flag=True, help="Say what is served as one line of JSON.")
+def peer_command(
+    *,
+    links: tuple[str, ...],
+    addresses: tuple[str, ...],
+    macs: tuple[str, ...],
+    gateways: tuple[str, ...],
+    window: int,
+    name: str,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Be a remote host: echo (7), discard (9), chargen (19), HTTP (80) and checked messages (5007).
+
+    Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened or an address is none.
+    """
+    try:
+        with ExitStack() as opened:
+            plan = _plan(links, addresses, macs)
+            stations = []
+            for number, (spec, mac, own) in enumerate(plan):
+                link = open_link(spec, station=f"peer{number or ''}")
+                opened.callback(link.close)
+                stations.append((link, mac, own))
+            # A second peer of the same name is welcome, but found by its pid only.
+            with suppress(AlreadyRunning):
+                opened.enter_context(write_pid(name))
+            options = SocketOptions(rcvbuf=window, sndbuf=window)
+            peer = Peer(stations, seed=seed, options=options)
+            for text in gateways:
+                network, mark, gateway = text.partition("=")
+                if not mark:
+                    raise ValueError(
+                        f"--gateway {text}: NETWORK=GATEWAY is meant, such as 0.0.0.0/0=10.77.0.9"
+                    )
+                peer.stack.add_route(network, peer.stations[0].interface, gateway)
+            peer.run(lambda: _announce(peer, seed, as_json))
+    except (ChimneyError, ValueError) as e:
+        click.echo(f"peer: {e}", err=True)
+        sys.exit(_EX_CONFIG)
+
+
+def _plan(
+    links: tuple[str, ...], addresses: tuple[str, ...], macs: tuple[str, ...]
+) -> list[tuple[str, bytes, list[str]]]:
+    """(link, MAC, addresses) of each station."""
+    plan: list[tuple[str, bytes, list[str]]]
+    if links:
+        plan = [(spec, station_mac(2 + i), []) for i, spec in enumerate(links)]
+    else:
+        plan = [(spec, station_mac(n), [] if addresses else list(own)) for spec, n, own in _STATIONS]
+    if links and not addresses:
+        addresses = ("10.77.0.2/24", "fd77::2/64")
+    for text in addresses:
+        address, _, number = text.partition("@")
+        if number and not (number.isdecimal() and int(number) < len(plan)):
+            raise ValueError(f"--address {text}: there is no link {number}, they are 0..{len(plan) - 1}")
+        plan[int(number or 0)][2].append(address)
+    if len(macs) > len(plan):
+        raise ValueError(f"--mac: {len(macs)} for {len(plan)} links")
+    for i, text in enumerate(macs):
+        spec, _, own = plan[i]
+        plan[i] = (spec, parse_mac(text), own)
+    return plan
+
+
+def _announce(peer: Peer, seed: int, as_json: bool) -> None:
+    if as_json:
+        stations = [
+            {
+                "Link": s.link.name,
+                "Mac": s.interface.mac.hex(":"),
+                "Mtu": s.interface.mtu,
+                "Addresses": [str(a) for a in s.interface.local.values()],
+            }
+            for s in peer.stations
+        ]
+        click.echo(json.dumps({"Stations": stations, "Ports": sorted(SERVICES), "Seed": seed}))
+    else:
+        for s in peer.stations:
+            click.echo(f"peer: {s.interface!r} on {s.link.name}, MTU {s.interface.mtu}")
+        ports = ", ".join(str(p) for p in sorted(SERVICES))
+        click.echo(f"peer: serving TCP ports {ports} (seed {seed})")
+    sys.stdout.flush()

@@ -1,0 +1,90 @@
+"""Real connections of this machine as state objects: what the kernel knows, read into offload state.
+
+Opens connections over loopback, adds the machine's others, and builds neighbors, paths and connections from
+what TCP_INFO, psutil and the neighbor table say. Linux has the rest; see ``inventory``.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from hoststack.inventory.facts_to_state import neighbor_state, path_state, tcp_state
+from hoststack.inventory.inventory import group, read_inventory
+from hoststack.model.objects import Neighbor, Path, Tcb
+
+if TYPE_CHECKING:
+    from hoststack.inventory.inventory import Inventory
+    from hoststack.inventory.loopback import LoopbackConnections
+
+__all__ = ["InventoryObjects", "inventory_objects"]
+
+#: How long acknowledgments of data that was exchanged just now may take (Linux delays them up to 40 ms).
+_ACK_PATIENCE: Final = 0.5
+
+
+@dataclass(slots=True)
+class InventoryObjects:
+    """The objects, and what is to be said about them. ``stay``: connections that were left out because
+    bytes of theirs are in flight; the kernel shows how many, but not which."""
+
+    neighbors: list[Neighbor] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
+    connections: list[Tcb] = field(default_factory=list)
+    families: Counter[str] = field(default_factory=Counter)
+    own: int = 0
+    stay: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        families = ", ".join(f"{n} {f}" for f, n in sorted(self.families.items()))
+        return (
+            f"{len(self.connections)} connections ({families}) on {len(self.paths)} paths on "
+            f"{len(self.neighbors)} neighbors"
+        )
+
+
+def inventory_objects(
+    opened: LoopbackConnections, rng: random.Random, *, others: bool, pause: Callable[[float], object]
+) -> InventoryObjects:
+    """Objects for the opened connections and, with ``others``, for the machine's other ones.
+
+    ``pause(seconds)`` lets time pass while acknowledgments are still on their way. Raises what
+    :func:`hoststack.inventory.inventory.read_inventory` raises.
+    """
+    inventory = _settled(opened, others, pause)
+    made = InventoryObjects(
+        own=sum(c.own for c in inventory.connections), notes=[*opened.notes, *inventory.notes]
+    )
+    for g in group(inventory):
+        neighbor = Neighbor(*neighbor_state(g.neighbor))
+        made.neighbors.append(neighbor)
+        for p in g.paths:
+            path = Path(neighbor, *path_state(p))
+            made.paths.append(path)
+            for c in p.connections:
+                if c.unacked:
+                    made.stay += 1
+                    continue
+                made.connections.append(Tcb(path, *tcp_state(c, rng)))
+                made.families[f"IPv{c.family}"] += 1
+    if made.stay:
+        made.notes.append(
+            f"{made.stay} connections with unacknowledged bytes in flight stay in the host: the kernel "
+            "shows how many bytes, but not which"
+        )
+    return made
+
+
+def _settled(opened: LoopbackConnections, others: bool, pause: Callable[[float], object]) -> Inventory:
+    """What the kernel knows, once nothing that the connections sent is unacknowledged (delayed ACKs)."""
+    deadline = time.monotonic() + _ACK_PATIENCE
+    while True:
+        inventory = read_inventory(opened.clients, peers=opened.servers, include_others=others)
+        if time.monotonic() > deadline or not any(c.own and c.unacked for c in inventory.connections):
+            return inventory
+        pause(0.01)

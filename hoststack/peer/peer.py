@@ -1,0 +1,106 @@
+"""A remote host: the same network stack on a plain link, serving (``hoststack peer``).
+
+The loop: poll the links' descriptors until something is due, hand everything to the stack.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from hoststack.net.options import SocketOptions
+from hoststack.net.stack import NetStack
+from hoststack.net.station import Station
+from hoststack.peer.serving import Servants
+from ndisbus.errors import LocalProtocolError
+from ndisbus.runtime.signals import StopSignals
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.wire.link import Link
+
+__all__ = ["Peer", "station_mac"]
+
+#: Longest wait in one go (seconds): a stop signal ends any wait, so this is only a bound on drift.
+_LONGEST: Final = 60.0
+
+
+def station_mac(number: int) -> bytes:
+    """A locally administered MAC address for a station of this project: 02:77:00:00:00:NN."""
+    if not 0 <= number <= 0xFFFF:
+        raise LocalProtocolError(f"{number} is no station number")
+    return bytes((0x02, 0x77, 0, 0)) + number.to_bytes(2, "big")
+
+
+class Peer:
+    """A stack with one interface per link, in a process of its own.
+
+    ``stations``: (link, MAC address, addresses) each. ``seed``: of ports, sequence numbers and identifiers.
+    """
+
+    def __init__(
+        self,
+        stations: Sequence[tuple[Link, bytes, Sequence[str]]],
+        *,
+        seed: int = 0,
+        settings: TcpSettings | None = None,
+        options: SocketOptions | None = None,
+        serve: bool = True,
+        announce: bool = True,
+    ) -> None:
+        self.stack = NetStack(settings or TcpSettings(), random.Random(f"{seed}/peer"), now=time.monotonic())
+        self.stations = [
+            Station(self.stack, link, mac, addresses, name=f"eth{i}", announce=announce)
+            for i, (link, mac, addresses) in enumerate(stations)
+        ]
+        self.servants = Servants(self.stack, options=options) if serve else None
+        self._stopping = False
+        self._poll = select.poll()
+        for station in self.stations:
+            fd = station.link.fileno()
+            if fd is not None:
+                self._poll.register(fd, select.POLLIN)
+
+    def turn(self, now: float) -> None:
+        """Take what the links have, let timers run, send what is owed."""
+        for station in self.stations:
+            station.poll(now)
+
+    def wait(self, until: float) -> None:
+        """Sleep until a link has something or something is due, at most until ``until``."""
+        for station in self.stations:
+            due = station.next_deadline()
+            if due is not None and due < until:
+                until = due
+        left = min(until - time.monotonic(), _LONGEST)
+        self._poll.poll(math.ceil(left * 1000) if left > 0 else 0)
+
+    def run_until(self, done: Callable[[], object], timeout: float) -> bool:
+        """Serve until ``done()`` holds or for ``timeout`` seconds; whether it holds."""
+        end = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            self.turn(now)
+            if done():
+                self.turn(now)
+                return True
+            if now >= end or self._stopping:
+                return False
+            self.wait(end)
+
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT, for the main thread; ``ready()`` is called once they are heeded."""
+        with StopSignals() as signals:
+            self._poll.register(signals.receiver, select.POLLIN)
+            ready()
+            while not signals.arrived():
+                self.turn(time.monotonic())
+                self.wait(math.inf)
+            self._poll.unregister(signals.receiver)
+
+    def close(self) -> None:
+        """Leave the links."""
+        for station in self.stations:
+            station.link.close()

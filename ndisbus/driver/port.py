@@ -1,0 +1,462 @@
+"""The driver's side of NDIS, sans-I/O: one port hosts one driver.
+
+Messages from the bus go in by :meth:`DriverPort.receive`, messages to the bus are collected in
+``outbox``; the process runtime and the simulation move them. Where real drivers share memory a message
+carries what was written, and the port applies it to the driver's own objects before it calls the
+handler, so a driver's code reads as if the memory were shared.
+
+When the bus goes away, or closes this driver's epoch, the port takes NDIS's place for a moment: it
+fails whatever the driver was waiting for through the ordinary handlers, unbinds it and halts its
+adapters (:mod:`ndisbus.driver.teardown`). A driver therefore has one way of losing its neighbours, not two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ndisbus.ddi.calls import (
+    BLOCKS_MINIPORT,
+    BLOCKS_PROTOCOL,
+    CALLS,
+    NBL,
+    PACKET_SEND,
+    Call,
+    Kind,
+    python_name,
+)
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.base import Answer, Driver, Reply, Steps
+from ndisbus.driver.calls import NdisCalls
+from ndisbus.driver.shared_memory import SharedMemory
+from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
+from ndisbus.lists.blocklist import BlockList, Key
+from ndisbus.lists.heap import Heap, NdisOffloadHandle
+from ndisbus.messages.codec import PROTOCOL_VERSION, RETURN, Message
+
+__all__ = ["DriverPort", "Ndis", "Outgoing"]
+
+#: A message and its payload frames.
+Outgoing = tuple[Message, Sequence[bytes]]
+
+#: A handler: the bound method, its call, its parameters that are memory, whether it is answered, and
+#: whether the port takes note of it.
+_Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
+
+#: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
+_BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
+
+_NOTICED = frozenset(
+    (
+        "MiniportHaltEx",
+        "MiniportInitializeEx",
+        "ProtocolCloseAdapterCompleteEx",
+        "ProtocolOidRequestComplete",
+    )
+)
+
+
+def _memory_of(call: Call) -> tuple[tuple[int, str], ...]:
+    """The parameters that carry lists, by index."""
+    kinds = (BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL)
+    return tuple((i, p.carries) for i, p in enumerate(call.params) if p.carries in kinds)
+
+
+#: What a driver may call: the call, what its parameters carry, whether it is answered.
+_PLANS = {
+    c.name: (c, tuple(p.carries for p in c.params), c.answered) for c in CALLS.values() if c.from_driver
+}
+
+
+class Ndis(NdisCalls):
+    """What a driver holds of NDIS: the functions it may call, its heap and the clock."""
+
+    def __init__(self, port: DriverPort) -> None:
+        self._port = port
+        self.call = port.call  # type: ignore[method-assign]
+        self.heap = Heap(0)
+
+    def now(self) -> float:
+        """The time of the event being handled, in seconds. It does not move while a handler runs."""
+        return self._port.now
+
+    @property
+    def attached(self) -> bool:
+        """Whether the bus knows this driver at the moment."""
+        return self._port.attached
+
+    def binding_handle(self, protocol_binding_context: int) -> int | None:
+        """NdisBindingHandle of the binding that a ProtocolBindingContext names; None once it is closed."""
+        for handle, context in self._port.bindings.items():
+            if context == protocol_binding_context:
+                return handle
+        return None
+
+    def resume(self, reply: Reply, answer: Answer) -> None:
+        """Let a handler go on that waits for a :class:`Reply` of the driver's own making."""
+        self._port.resume(reply, answer)
+
+    def run(self, steps: Steps) -> None:
+        """Run steps that wait for NDIS and that no handler returns: they began with a timer or a frame."""
+        self._port.step(steps)
+
+
+class DriverPort(SharedMemory):
+    """Hosts one driver. See the module's text.
+
+    ``identity`` goes into the hello: name, pid and the like (docs/protocol.md, "Hello").
+    """
+
+    def __init__(self, driver: Driver, identity: dict[str, Any]) -> None:
+        super().__init__()
+        self.driver = driver
+        self.identity = identity
+        self.outbox: list[Outgoing] = []
+        self.attached = False
+        self.now = 0.0
+        self.epoch = 0
+        #: What the bus said when it let us in (limits, seed) or threw us out (reason, report).
+        self.ready_info: dict[str, Any] = {}
+        self.closed_info: dict[str, Any] | None = None
+        #: What the bus refused without anybody waiting for an answer: a hello, a late message.
+        self.refusals: list[dict[str, Any]] = []
+        self._call_id = 0
+        #: Calls up to this one were given up with the connection; an answer to one may still be on its way.
+        self._given_up = 0
+        self._replies: dict[int, Reply] = {}
+        #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
+        self.bindings: dict[int, int] = {}
+        self.adapters: dict[int, int] = {}
+        #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
+        self._initializing: dict[int | None, int] = {}
+        self._attributed: dict[int, int] = {}
+        self._handlers: dict[str, _Entry] = {}
+        self.ndis = Ndis(self)
+        driver.ndis = self.ndis
+
+    # -- the connection ------------------------------------------------------------------------
+
+    def hello(self) -> None:
+        """Ask the bus to be let in."""
+        self.closed_info = None
+        self._call_id += 1
+        self.outbox.append((["hello", self._call_id, [PROTOCOL_VERSION, self.identity]], ()))
+
+    def goodbye(self) -> None:
+        """Leave in an orderly way: the bus treats it as a removal at once, without waiting."""
+        if self.attached:
+            self.outbox.append((["goodbye", None, []], ()))
+
+    def control(self, verb: str, arguments: dict[str, Any]) -> Reply:
+        """A control request over the driver's own connection (docs/protocol.md, "Control").
+
+        Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) when the bus refuses.
+        """
+        self._call_id += 1
+        reply = self._replies[self._call_id] = Reply("control")
+        self.outbox.append((["control", self._call_id, [verb, arguments]], ()))
+        return reply
+
+    def drain(self) -> list[Outgoing]:
+        """Take what is to be sent."""
+        out, self.outbox = self.outbox, []
+        return out
+
+    def lost(self, reason: str, now: float) -> None:
+        """The bus is gone (or threw us out): fail what is in flight, keep what is the driver's own."""
+        from ndisbus.driver.teardown import tear_down  # noqa: PLC0415 - it needs the port
+
+        self.now = now
+        if self.attached:
+            self.attached = False
+            self._initializing.clear()
+            self._attributed.clear()
+            tear_down(self, reason)
+        self.outbox.clear()
+
+    def next_deadline(self) -> float | None:
+        """When :meth:`on_timer` is due."""
+        return self.driver.next_deadline()
+
+    def on_timer(self, now: float) -> None:
+        """Let the driver's timers run."""
+        self.now = now
+        deadline = self.driver.next_deadline()
+        if deadline is not None and deadline <= now:
+            self.driver.on_timer(now)
+
+    # -- from the bus --------------------------------------------------------------------------
+
+    def receive(self, message: Message, frames: Sequence[bytes], now: float) -> None:
+        """Handle one message from the bus."""
+        self.now = now
+        name, call_id, args = message[0], message[1], message[2]
+        entry = self._handlers.get(name)
+        if entry is None:
+            if name == RETURN:
+                self._returned(call_id, tuple(args))
+                return
+            if name in _CONTROL:
+                _CONTROL[name](self, call_id, args)
+                return
+            call = CALLS.get(name)
+            if call is None or call.from_driver:
+                raise RemoteProtocolError(f"the bus sent {name!r}, which is no handler")
+            handler = getattr(self.driver, python_name(name), None)
+            if handler is None:
+                raise RemoteProtocolError(f"the bus sent {name!r}, which this driver has no edge for")
+            entry = self._handlers[name] = (handler, call, _memory_of(call), call.answered, name in _NOTICED)
+        handler, call, memory, answered, noticed = entry
+        for i, carries in memory:
+            if args[i] is None:
+                continue
+            if carries == BLOCKS_MINIPORT:
+                args[i] = self.accept(args[i], frames)
+            elif carries == BLOCKS_PROTOCOL:
+                args[i] = self.take_back(call, args[i], frames)
+            elif call.op == PACKET_SEND.op and not call.completed_by and self.is_stale(args[0], args[i]):
+                return
+            else:
+                args[i] = self.take_nbls(call, args[i], frames)
+        if noticed:
+            self._notice(name, call_id, args)
+        result = handler(*args)
+        if answered:
+            if hasattr(result, "send"):
+                self._step(result, call_id, None)
+            else:
+                self._answer(call_id, result)
+        elif hasattr(result, "send"):
+            self._step(result, None, None)
+
+    def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
+        """Keep the books that a teardown would need."""
+        if name == "MiniportHaltEx":
+            self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
+        elif name == "ProtocolOidRequestComplete":
+            self._oid_completed(args[0], args[1])
+        elif name == "ProtocolCloseAdapterCompleteEx":
+            if not self.bindings:
+                self.sent_along.clear()  # what a dead driver had of it came home with its connections
+            self.forget_sends(args[0])
+        else:
+            self._initializing[call_id] = args[0]
+
+    def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
+        """Take an OID request off the list; its RequestId is the requester's, and need not be unique."""
+        for i, (binding, sent) in enumerate(self.sent_oids):
+            same = all(sent.get(k) == request.get(k) for k in ("Oid", "RequestType", "RequestId"))
+            if same and self.bindings.get(binding, context) == context:
+                del self.sent_oids[i]
+                return
+
+    # -- handlers that wait --------------------------------------------------------------------
+
+    def _answer(self, call_id: int | None, result: Any) -> None:
+        if call_id is None:
+            return
+        frames: Sequence[bytes] = ()
+        if type(result) is not tuple:
+            result = (result,)
+        handle = self._initializing.pop(call_id, None)
+        if handle is not None and result[0] == NdisStatus.SUCCESS and handle in self._attributed:
+            # Only an adapter whose initialisation succeeded is ever halted.
+            self.adapters[handle] = self._attributed.pop(handle)
+        values: list[Any] = []
+        for v in result:
+            if isinstance(v, BlockList):
+                cols = {k: c for k, c in v.columns.items() if k in (Key.BLOCK, Key.STATE, Key.STATUS)}
+                values.append(cols)
+            else:
+                values.append(int(v) if isinstance(v, int) and not isinstance(v, bool) else v)
+        self.outbox.append(([RETURN, call_id, values], frames))
+
+    def _step(self, generator: Steps, call_id: int | None, answer: Answer | None) -> None:
+        """Run a generator handler until it waits again or is through."""
+        while True:
+            try:
+                reply = generator.send(answer)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                if call_id is not None:
+                    self._answer(call_id, stop.value)
+                return
+            if reply.answer is None:
+                reply.generator = (generator, call_id)
+                return
+            answer = reply.answer
+
+    def step(self, generator: Steps) -> None:
+        """Run a generator handler whose result nobody waits for."""
+        self._step(generator, None, None)
+
+    def take_replies(self) -> list[Reply]:
+        """Give up all answers that are still awaited."""
+        replies = list(self._replies.values())
+        self._replies.clear()
+        self._given_up = self._call_id
+        return replies
+
+    def _returned(self, call_id: int | None, answer: Answer) -> None:
+        reply = self._replies.pop(call_id or 0, None)
+        if reply is None:
+            if 0 < (call_id or 0) <= self._given_up:
+                return
+            raise RemoteProtocolError(f"the bus answered call {call_id}, which is not waiting")
+        self.resume(reply, answer)
+
+    def resume(self, reply: Reply, answer: Answer) -> None:
+        """An answer has come: note what NDIS gave out, and let the handler that waits go on."""
+        reply.answer = answer
+        if reply.note is not None and answer[0] == 0:
+            reply.note(answer)
+        if reply.generator is not None:
+            generator, call_id = reply.generator
+            self._step(generator, call_id, answer)
+
+    # -- from the driver -----------------------------------------------------------------------
+
+    def call(self, name: str, *args: Any) -> Reply | None:
+        """Call an NDIS function by its DDI name; the methods of :class:`Ndis` all end up here.
+
+        Returns a :class:`Reply` for functions that return something. Raises
+        :class:`LocalProtocolError` where the call breaks a rule that is seen from here.
+        """
+        plan = _PLANS.get(name)
+        if plan is None:
+            raise LocalProtocolError(f"{name} is no function that NDIS offers")
+        call, carried, answered = plan
+        if len(args) != len(carried):
+            raise LocalProtocolError(f"{name} takes {len(carried)} parameters, {len(args)} were given")
+        if not self.attached:
+            from ndisbus.driver.teardown import local_call  # noqa: PLC0415 - it needs the port
+
+            return local_call(self, call, args)
+        params: list[Any] = []
+        frames: Sequence[bytes] = ()
+        for carries, a in zip(carried, args):  # noqa: B905 - as long as one another, see above
+            if type(a) is int or a is None:
+                params.append(a)
+            elif carries == BLOCKS_PROTOCOL:
+                wire, frames = self.pass_down(call, args[0], a)
+                params.append(wire)
+            elif carries == BLOCKS_MINIPORT:
+                wire, frames = self.hand_back(call, a)
+                params.append(wire)
+            elif carries == NBL:
+                if call.name in _BACK:
+                    a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
+                wire, frames = a.to_wire()
+                if call.op == PACKET_SEND.op and call.kind is Kind.REQUEST:
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, args[0], a.context)))
+                elif call.kind is Kind.REQUEST and call.completed_by:
+                    anchor = self.ndis.heap.objects.get(args[0])
+                    through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))
+                params.append(wire)
+            elif hasattr(a, "to_wire"):
+                params.append(a.to_wire())
+            else:
+                params.append(int(a) if isinstance(a, int) and not isinstance(a, bool) else a)
+        if name == "NdisOidRequest":
+            self.sent_oids.append((args[0], params[1]))
+        reply: Reply | None = None
+        call_id = None
+        if answered:
+            self._call_id += 1
+            call_id = self._call_id
+            reply = self._replies[call_id] = Reply(name)
+            if name in _NOTES:
+                reply.note = _NOTES[name](self, args)
+        message: Message = [name, call_id, params]
+        if frames:
+            message.append(len(frames))
+        self.outbox.append((message, frames))
+        return reply
+
+    # -- control messages of the bus -----------------------------------------------------------
+
+    def _ready(self, call_id: int | None, args: list[Any]) -> None:
+        info = args[0]
+        self.ready_info = info
+        self.epoch = info["Epoch"]
+        self.ndis.heap = Heap(info["AddressSpace"])
+        self.attached = True
+        steps = self.driver.driver_entry()
+        if steps is not None:
+            self._step(steps, None, None)
+
+    def _closed(self, call_id: int | None, args: list[Any]) -> None:
+        self.closed_info = args[0]
+        self.lost(str(args[0].get("Reason", "the bus closed this epoch")), self.now)
+
+    def _refused(self, call_id: int | None, args: list[Any]) -> None:
+        """The bus did not accept a message: an answer to whoever waits for one, else noted down."""
+        reply = self._replies.pop(call_id or 0, None)
+        if reply is not None:
+            self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
+            return
+        if 0 < (call_id or 0) <= self._given_up:
+            return
+        self.refusals.append(args[0])
+
+    def _ping(self, call_id: int | None, args: list[Any]) -> None:
+        self.outbox.append(([RETURN, call_id, [0]], ()))
+
+    def _inspect(self, call_id: int | None, args: list[Any]) -> None:
+        info = {
+            "Counters": {str(k): int(v) for k, v in self.driver.inspect().items()},
+            "Sent": len(self.sent),
+            "Lent": len(self.lent),
+            "Heap": len(self.ndis.heap.objects),
+        }
+        self.outbox.append(([RETURN, call_id, [0, info]], ()))
+
+    def _control(self, call_id: int | None, args: list[Any]) -> None:
+        try:
+            result = self.driver.control(str(args[0]), dict(args[1]))
+        except ChimneyError as e:
+            self.outbox.append(([RETURN, call_id, [int(NdisStatus.FAILURE), str(e)]], ()))
+        else:
+            self.outbox.append(([RETURN, call_id, [0, result]], ()))
+
+
+def _opened(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
+    def opened(answer: Answer) -> None:
+        port.bindings[answer[1]] = port.opened[answer[1]] = args[1]
+
+    return opened
+
+
+def _closed(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
+    return lambda _: void(port.bindings.pop(args[0], None))
+
+
+def _attributes(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
+    attributes = args[1] if isinstance(args[1], dict) else args[1].to_wire()
+    return lambda _: port._attributed.__setitem__(args[0], attributes["MiniportAdapterContext"])
+
+
+def _halted(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
+    return lambda _: void(port.adapters.pop(args[0], None))
+
+
+def void(_: object) -> None:
+    """Drop a value."""
+
+
+#: What the port notes down for its teardown when NDIS answers these calls with success.
+_NOTES: dict[str, Callable[[DriverPort, tuple[Any, ...]], Callable[[Answer], None]]] = {
+    "NdisOpenAdapterEx": _opened,
+    "NdisCloseAdapterEx": _closed,
+    "NdisMSetMiniportAttributes": _attributes,
+    "NdisIMDeInitializeDeviceInstance": _halted,
+}
+
+_CONTROL: dict[str, Any] = {
+    "ready": DriverPort._ready,
+    "closed": DriverPort._closed,
+    "refused": DriverPort._refused,
+    "ping": DriverPort._ping,
+    "inspect": DriverPort._inspect,
+    "control": DriverPort._control,
+}

@@ -1,0 +1,238 @@
+"""What a port does where real drivers share memory: lists and what lies behind the pointers in them.
+
+A message carries what was written; :class:`SharedMemory` puts it into the driver's own objects, and keeps
+the books of what is lent to whom: lists passed down, lists given to the miniport edge, net buffer lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ndisbus.ddi.calls import PACKET_SEND, Call, Kind
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import LocalProtocolError, RemoteProtocolError
+from ndisbus.lists.blocklist import BlockList, Form, Key, values
+from ndisbus.lists.heap import NdisOffloadHandle
+from ndisbus.lists.nbl_chain import Attachments, NblChain, chain_addresses
+
+if TYPE_CHECKING:
+    from ndisbus.driver.port import Ndis
+
+__all__ = ["SharedMemory"]
+
+_UP_ALWAYS = (
+    Key.BLOCK,
+    Key.STATUS,
+    Key.SOURCE_HANDLE,
+    *Key.IM_RESERVED,
+    *Key.PROTOCOL_RESERVED,
+    Key.CONTEXT,
+    Key.NBL_CHAIN,
+)
+
+
+#: The object's own state was offloaded.
+_TAKEN = (int(NdisStatus.SUCCESS), int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
+
+
+def _send_data(block_list: BlockList) -> dict[int, list[int]]:
+    """The outstanding send data that goes along with the blocks of an initiate: index -> net buffer lists."""
+    pointers = block_list.columns.get(Key.NBL_CHAIN)
+    if pointers is None or block_list.attachments is None:
+        return {}
+    chains = chain_addresses(block_list.attachments.wire, Key.NET_BUFFER_LISTS)
+    return {
+        i: chains[p] for i, p in enumerate(values(pointers, len(block_list))) if p is not None and p in chains
+    }
+
+
+class SharedMemory:
+    """The lists that a driver has lent, or was lent."""
+
+    ndis: Ndis
+
+    def __init__(self) -> None:
+        #: Lists passed down and not completed: root -> (list, request, binding handle).
+        self.sent: dict[int, tuple[BlockList, Call, int]] = {}
+        #: Lists given to the miniport edge and not completed by it: root -> list.
+        self.lent: dict[int, BlockList] = {}
+        #: Net buffer lists passed down and not completed: address -> request, binding, context in the list.
+        self.sent_nbls: dict[int, tuple[Call, int | None, int | None]] = {}
+        #: Net buffer lists that went down with the connections of an initiate, as their send data.
+        self.sent_along: set[int] = set()
+        #: Binding handle -> ProtocolBindingContext of bindings that are open or being closed.
+        self.opened: dict[int, int] = {}
+        #: OID requests passed down and not completed: (binding handle, request).
+        self.sent_oids: list[tuple[int, dict[str, Any]]] = []
+
+    # -- from the bus --------------------------------------------------------------------------
+
+    def accept(self, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
+        """A request for the miniport edge: the list is ours until we complete it."""
+        block_list = BlockList(Form.MINIPORT, columns)
+        nbls = columns.pop(Key.NET_BUFFER_LISTS, None)
+        if nbls is not None:
+            block_list.attachments = Attachments(nbls, frames)
+        address = columns[Key.BLOCK][0]
+        if address in self.lent:
+            raise RemoteProtocolError(f"list {address:#x} was given to this driver twice")
+        self.lent[address] = block_list
+        return block_list
+
+    def take_back(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
+        """A completion for the protocol edge: apply what was written to the list we passed down.
+
+        Raises :class:`RemoteProtocolError` for the completion of a list that is not outstanding.
+        """
+        blocks = columns.pop(Key.BLOCK)
+        sent = self.sent.pop(blocks[0], None)
+        nbls = columns.pop(Key.NET_BUFFER_LISTS, None)
+        if sent is None:
+            # Not an answer: a block list of the driver below (NeighborReachabilityQuery).
+            if call.op:
+                raise RemoteProtocolError(
+                    f"{call.name}: list {blocks[0]:#x} is not outstanding", rule="R-BLK-10"
+                )
+            columns[Key.BLOCK] = blocks
+            block_list = BlockList(Form.PROTOCOL, columns)
+        else:
+            block_list = sent[0]
+            if call.op == "initiate":
+                # What was not offloaded took no data along.
+                statuses = values(columns[Key.STATUS], len(blocks))
+                for i, addresses in _send_data(block_list).items():
+                    if statuses[i] not in _TAKEN:
+                        self.sent_along.difference_update(addresses)
+            elif call.op == "terminate" and nbls is not None:
+                # A list that is handed back is completed by that act (R-DIS-16).
+                for chain in chain_addresses(nbls, Key.NET_BUFFER_LISTS).values():
+                    self.sent_along.difference_update(chain)
+                    for a in chain:
+                        self.sent_nbls.pop(a, None)
+            contexts = columns.pop(Key.CONTEXT, None)
+            if contexts is not None:
+                self._store(block_list, contexts, sent[2])
+            block_list.columns.update(columns)
+        block_list.attachments = Attachments(nbls, frames) if nbls is not None else None
+        return block_list
+
+    def _store(self, block_list: BlockList, contexts: Any, binding: int) -> None:
+        """The PVOIDs that the driver below stored into our cells. NULL means it left the cell alone."""
+        handles = block_list.columns.get(Key.OFFLOAD_HANDLE)
+        objects = self.ndis.heap.objects
+        if type(handles) is not list:
+            handles = [handles] * len(block_list)
+        if type(contexts) is not list:
+            contexts = [contexts] * len(block_list)
+        for handle, context in zip(handles, contexts, strict=True):
+            if context is not None and handle is not None:
+                anchor = objects.get(handle)
+                if isinstance(anchor, NdisOffloadHandle):
+                    anchor.context = context
+                    anchor.binding = binding
+
+    def take_nbls(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> NblChain:
+        chain = NblChain.from_wire(columns, frames)
+        if call.kind is Kind.PROTOCOL_HANDLER and call.op:
+            sends = call.op == "send"
+            for a in chain.addresses:
+                sent = self.sent_nbls.get(a)
+                if not (sent is not None and sent[0].op == call.op) and not (sends and a in self.sent_along):
+                    raise RemoteProtocolError(f"{call.name}: {a:#x} is not outstanding", rule="R-IM-11")
+            for a in chain.addresses:
+                self.sent_nbls.pop(a, None)
+                self.sent_along.discard(a)
+        return chain
+
+    def is_stale(self, context: int, columns: dict[str, Any]) -> bool:
+        """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
+        sent = self.sent_nbls
+        known = all(a in sent for a in columns["NetBufferList"])
+        return not known and context not in self.opened.values()
+
+    def forget_sends(self, context: int) -> None:
+        """Frames sent through a binding are completed before it closes, but for what a fault took away."""
+        handles = [h for h, c in self.opened.items() if c == context]
+        for h in handles:
+            del self.opened[h]
+        lost = [
+            a
+            for a, (c, through, _) in self.sent_nbls.items()
+            if c.op == PACKET_SEND.op and through in handles
+        ]
+        for a in lost:
+            del self.sent_nbls[a]
+
+    # -- to the bus ----------------------------------------------------------------------------
+
+    def pass_down(
+        self, call: Call, binding: int, block_list: BlockList
+    ) -> tuple[dict[str, Any], Sequence[bytes]]:
+        """A request's list on its way down, with what NDIS would read through the pointers in it."""
+        if block_list.form is not Form.PROTOCOL:
+            raise LocalProtocolError(f"{call.name} takes a list in the PROTOCOL form", rule="R-BLK-01")
+        columns = block_list.columns
+        address = columns[Key.BLOCK][0]
+        if address in self.sent:
+            raise LocalProtocolError(
+                f"list {address:#x} is already in the hands of the driver below", rule="R-BLK-11"
+            )
+        wire = dict(columns)
+        wire.pop(Key.STATUS, None)
+        handles = columns.get(Key.OFFLOAD_HANDLE)
+        if handles is not None:
+            if type(handles) is not list:
+                handles = [handles] * len(block_list)
+            objects: dict[int, Any] = self.ndis.heap.objects
+            try:
+                if len(handles) == 1:
+                    h = objects[handles[0]] if handles[0] is not None else None
+                    wire[Key.HANDLE_CELL] = [None if h is None else h.address + 0x10]
+                    wire[Key.CONTEXT] = [None if h is None else h.context]
+                else:
+                    anchors = [None if a is None else objects[a] for a in handles]
+                    wire[Key.HANDLE_CELL] = [None if h is None else h.address + 0x10 for h in anchors]
+                    wire[Key.CONTEXT] = [None if h is None else h.context for h in anchors]
+            except KeyError as e:
+                raise LocalProtocolError(
+                    f"{call.name}: OffloadHandle {e.args[0]:#x} is not allocated", rule="R-IM-08"
+                ) from None
+        self.sent[address] = (block_list, call, binding)
+        if call.op == "initiate":
+            # Send data that goes along comes back as sends do (R-OSD-10).
+            for addresses in _send_data(block_list).values():
+                self.sent_along.update(addresses)
+        if block_list.attachments is None:
+            return wire, ()
+        wire[Key.NET_BUFFER_LISTS] = block_list.attachments.wire
+        return wire, block_list.attachments.frames
+
+    def hand_back(self, call: Call, block_list: BlockList) -> tuple[dict[str, Any], Sequence[bytes]]:
+        """A list on its way up; from now on it is not the driver's any more (R-BLK-11)."""
+        if block_list.form is not Form.MINIPORT:
+            raise LocalProtocolError(f"{call.name} takes a list in the MINIPORT form", rule="R-BLK-01")
+        columns = block_list.columns
+        address = columns[Key.BLOCK][0]
+        if call.op:
+            if address not in self.lent:
+                reason = f"{call.name}: list {address:#x} was not given to this driver"
+                raise LocalProtocolError(reason, rule="R-BLK-10")
+            status = columns.get(Key.STATUS)
+            if status is None or (type(status) is list and None in status):
+                raise LocalProtocolError(
+                    f"{call.name}: Status was not written in every block", rule="R-BLK-09"
+                )
+            del self.lent[address]
+            wire = {k: columns[k] for k in _UP_ALWAYS if k in columns}
+            if call.op in ("query", "terminate") and Key.STATE in columns:
+                wire[Key.STATE] = columns[Key.STATE]
+        else:
+            wire = dict(columns)
+        attachments = block_list.attachments
+        if call.op:
+            block_list.release()
+        if attachments is None or call.op == "initiate":
+            return wire, ()
+        wire[Key.NET_BUFFER_LISTS] = attachments.wire
+        return wire, attachments.frames

@@ -1,0 +1,247 @@
+"""Packets and messages: bytes on one side, calls on the other.
+
+A *packet* is what one ZeroMQ message carries: frame 0 is a msgpack array of messages, the frames
+behind it are payload, in the order in which the messages claim them. A *message* is
+
+    [name, call id or nil, [parameter, ...]]            a call, parameters in documented order
+    [name, call id or nil, [parameter, ...], frames]    the same, claiming that many payload frames
+    ["return", call id, [value, out, ...]]              the answer to a call that returns something
+
+Several messages may share a packet, so a busy driver pays for one send per batch. docs/protocol.md
+is the normative text. This is the only place in which bytes become an error (:class:`DecodeError`);
+any bytes either decode or raise it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgpack
+from msgpack.exceptions import ExtraData, FormatError, OutOfData, StackError, UnpackException
+
+from ndisbus.ddi.calls import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL
+from ndisbus.errors import DecodeError
+
+__all__ = [
+    "MAX_MESSAGES",
+    "MAX_PACKET",
+    "MAX_PARAMS",
+    "PROTOCOL_VERSION",
+    "RETURN",
+    "Message",
+    "Packer",
+    "decode_packet",
+    "encode_packet",
+]
+
+#: Version of the handshake and of everything behind it (docs/protocol.md).
+PROTOCOL_VERSION: Final = 2
+#: Largest packet, all frames together (bytes).
+MAX_PACKET: Final = 64 * 1024 * 1024
+#: Most messages in one packet.
+MAX_MESSAGES: Final = 4096
+#: Most parameters of one message; no call has more than five.
+MAX_PARAMS: Final = 8
+#: Longest string: names, texts of errors, paths.
+MAX_STR: Final = 4096
+#: Most entries of one map (the widest is a list of columns).
+MAX_MAP: Final = 256
+#: Most elements of one array (a column of the longest list).
+MAX_ARRAY: Final = 1_000_000
+#: Deepest nesting of arrays and maps that any message needs (an OID's buffer inside a request).
+MAX_DEPTH: Final = 12
+
+RETURN: Final = "return"
+
+_LIMITS: Final[dict[str, Any]] = {
+    "raw": False,
+    "strict_map_key": True,
+    "max_str_len": MAX_STR,
+    "max_bin_len": MAX_PACKET,
+    "max_array_len": MAX_ARRAY,
+    "max_map_len": MAX_MAP,
+    "max_ext_len": 0,
+}
+#: All that msgpack raises for bytes. Most are ValueErrors: FormatError, StackError, ExtraData,
+#: UnicodeDecodeError and the plain one for a limit; the others are here for whatever version or platform
+#: raises them after all.
+_UNPACK_ERRORS: Final = (
+    ValueError,
+    UnpackException,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+#: The plain ValueErrors of msgpack, which only their texts tell apart.
+_OVER_LIMIT: Final = re.compile(r"(\d+) exceeds max_(str|bin|array|map|ext)_len\((\d+)\)")
+_BAD_KEY: Final = re.compile(r"(\w+) is not allowed for map key")
+_SIZED: Final = {
+    "str": "a string of {} bytes, at most {} are accepted",
+    "bin": "a bin of {} bytes, at most {} are accepted",
+    "array": "an array of {} elements, at most {} are accepted",
+    "map": "a map of {} entries, at most {} are accepted",
+    "ext": "an extension type; none is accepted",
+}
+
+#: A decoded message: [name, call id, params] or [name, call id, params, frames].
+Message = list[Any]
+
+
+class Packer:
+    """Encodes packets. Holds one reusable msgpack packer, so it is not for use by two threads."""
+
+    __slots__ = ("_pack", "_packer")
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(autoreset=True, use_bin_type=True)
+        self._pack = self._packer.pack
+
+    def __call__(self, messages: Sequence[Message]) -> bytes:
+        data: bytes = self._pack(messages)
+        return data
+
+
+def encode_packet(messages: Sequence[Message]) -> bytes:
+    """Frame 0 of a packet with these messages."""
+    data: bytes = msgpack.packb(messages, use_bin_type=True)
+    return data
+
+
+def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes]]]:
+    """The messages of a packet, each with its payload frames.
+
+    Raises :class:`DecodeError` for anything that is not a packet. Parameters are checked by whoever
+    knows what they should be; here only their number, and the nesting, are.
+    """
+    if not frames:
+        raise DecodeError("packet", "no frames")
+    head = frames[0]
+    size = len(head) if len(frames) == 1 else sum(map(len, frames))
+    if size > MAX_PACKET:
+        raise DecodeError("packet", f"{size} bytes, at most {MAX_PACKET} are accepted")
+    try:
+        messages = msgpack.unpackb(head, **_LIMITS)
+    except _UNPACK_ERRORS as e:
+        raise DecodeError("packet", _why(head, e)) from e
+    if type(messages) is not list or not messages:
+        raise DecodeError("packet", "a non-empty array of messages expected")
+    if len(messages) > MAX_MESSAGES:
+        raise DecodeError("packet", f"{len(messages)} messages, at most {MAX_MESSAGES} are accepted")
+    if len(messages) == 1 and len(frames) == 1:
+        m = messages[0]
+        _check(m, 0)
+        if len(m) == 4 and m[3]:
+            raise DecodeError("message 0", f"claims {m[3]} payload frames, 0 are there")
+        return [(m, ())]
+    out: list[tuple[Message, Sequence[bytes]]] = []
+    at = 1
+    for i, m in enumerate(messages):
+        _check(m, i)
+        claimed = m[3] if len(m) == 4 else 0
+        if claimed:
+            if at + claimed > len(frames):
+                raise DecodeError(
+                    f"message {i}", f"claims {claimed} payload frames, {len(frames) - at} are there"
+                )
+            out.append((m, frames[at : at + claimed]))
+            at += claimed
+        else:
+            out.append((m, ()))
+    if at != len(frames):
+        raise DecodeError("packet", f"{len(frames) - at} payload frames that no message claims")
+    return out
+
+
+def _why(head: bytes, error: Exception) -> str:
+    """What is wrong with bytes that msgpack did not accept, in the words of this protocol."""
+    text = str(error)
+    if not head:
+        return "frame 0 is empty"
+    if isinstance(error, ExtraData):
+        extra = len(error.extra)
+        return f"trailing data: one value ends at offset {len(head) - extra}, {extra} more bytes follow"
+    if isinstance(error, StackError | RecursionError):
+        return f"nested deeper than {MAX_DEPTH}"
+    if isinstance(error, OutOfData) or "incomplete input" in text:
+        return f"truncated: its {len(head)} bytes end within a value"
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"a string that is not UTF-8: byte {error.object[error.start]:#04x} at its offset {error.start}"
+        )
+    if isinstance(error, FormatError):
+        at = _bad_byte(head)
+        return (
+            "not msgpack: an invalid byte"
+            if at is None
+            else f"not msgpack: byte {head[at]:#04x} at offset {at}"
+        )
+    if (m := _OVER_LIMIT.fullmatch(text)) is not None:
+        return _SIZED[m[2]].format(m[1], m[3])
+    if (m := _BAD_KEY.match(text)) is not None:
+        return f"a map with a key of type {m[1]}, keys are strings"
+    if isinstance(error, MemoryError):
+        return "more than fits into memory"
+    return f"not msgpack: {text or type(error).__name__}"
+
+
+def _bad_byte(head: bytes) -> int | None:
+    """Offset of the byte at which msgpack gave up, if it is found again by reading as a stream."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(head), **_LIMITS)
+    try:
+        unpacker.feed(head)
+        unpacker.unpack()
+    except FormatError:
+        at: int = unpacker.tell()
+        return at if at < len(head) else None
+    except _UNPACK_ERRORS:
+        return None
+    return None
+
+
+_NESTED: Final = frozenset((list, dict))
+#: Calls with a parameter that is a map of columns, each as long as the list of blocks or of lists.
+_COLUMNS: Final = frozenset(
+    c.name
+    for c in CALLS.values()
+    if any(p.carries in (BLOCKS_PROTOCOL, BLOCKS_MINIPORT, NBL) for p in c.params)
+)
+
+
+def _check(m: Any, i: int) -> None:
+    if type(m) is not list or not 3 <= len(m) <= 4:
+        raise DecodeError(f"message {i}", "an array [name, call id, parameters, frames] expected")
+    name = m[0]
+    if type(name) is not str or not name:
+        raise DecodeError(f"message {i}", "its name is not a string")
+    if m[1] is not None and (type(m[1]) is not int or m[1] < 0):
+        raise DecodeError(f"message {i} ({name})", "its call id is neither nil nor a number")
+    params = m[2]
+    if type(params) is not list or len(params) > MAX_PARAMS:
+        raise DecodeError(f"message {i} ({name})", f"its parameters are not an array of at most {MAX_PARAMS}")
+    if len(m) == 4 and (type(m[3]) is not int or m[3] < 0):
+        raise DecodeError(f"message {i} ({name})", "its number of payload frames is not a number")
+    for p in params:
+        if type(p) is dict:
+            if name not in _COLUMNS:
+                _depth(p, f"message {i} ({name})")
+                continue
+            # A column needs no look: its own check accepts nothing but scalars in it. The descriptors of net
+            # buffer lists are passed on unread, so this is the only look that NDIS takes at them.
+            lists = p.get("NetBufferLists")
+            if type(lists) is list:
+                _depth(lists, f"message {i} ({name})")
+        elif type(p) is list:
+            _depth(p, f"message {i} ({name})")
+
+
+def _depth(value: Any, where: str) -> None:
+    """Bound the nesting, without recursion: what is nested deeper than this cannot be encoded again."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [c for v in level for c in (v.values() if type(v) is dict else v) if type(c) in _NESTED]
+        if not level:
+            return
+    raise DecodeError(where, f"nested deeper than {MAX_DEPTH}")

@@ -1,0 +1,43 @@
+"""From messages to packets: as many messages in one packet as the limits of the codec allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ndisbus.errors import LocalProtocolError
+from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, Message, Packer
+
+__all__ = ["packets"]
+
+#: No packet outgrows the limit below this size, whatever the payload is, so it is not reckoned.
+_SMALL: Final = 32
+
+
+def packets(pack: Packer, batch: Sequence[tuple[Message, Sequence[Any]]]) -> Iterator[list[Any]]:
+    """The frames of each packet that carries ``batch``, in order.
+
+    Payload frames are passed through as they are (bytes, or zmq.Frame). Raises
+    :class:`LocalProtocolError` for a single message that is too large for any packet.
+    """
+    if len(batch) == 1:
+        message, payload = batch[0]
+        head = pack((message,))
+        frames = [head, *payload]
+        if len(head) > MAX_PACKET - _SMALL or payload:
+            size = sum(map(len, frames))
+            if size > MAX_PACKET:
+                raise LocalProtocolError(f"{message[0]}: {size} bytes; a packet holds at most {MAX_PACKET}")
+        yield frames
+        return
+    if len(batch) <= MAX_MESSAGES:
+        frames = [pack([message for message, _ in batch])]
+        for _, payload in batch:
+            if payload:
+                frames += payload
+        if sum(map(len, frames)) <= MAX_PACKET:
+            yield frames
+            return
+    middle = min(len(batch) // 2, MAX_MESSAGES)
+    yield from packets(pack, batch[:middle])
+    yield from packets(pack, batch[middle:])

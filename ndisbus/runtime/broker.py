@@ -1,0 +1,370 @@
+"""The bus's process: a ROUTER loop around :class:`ndisbus.core.NdisCore`.
+
+The loop polls once per batch: deaths first, then whatever messages are there, then one packet to each
+peer that something is to be sent to. Everything NDIS knows is in the core; here are only sockets,
+processes and the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import zmq
+
+from ndisbus.core import NdisCore
+from ndisbus.core.model import Peer
+from ndisbus.errors import DecodeError, LocalProtocolError
+from ndisbus.messages.codec import MAX_PACKET, Message, Packer, decode_packet
+from ndisbus.messages.packet import packets
+from ndisbus.rundir import check_endpoint, trace_endpoint
+from ndisbus.runtime import curve
+from ndisbus.runtime.connection import HOT_MS, set_heartbeats
+from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
+from ndisbus.runtime.endpoint import bind
+from ndisbus.runtime.trace_link import TracePublisher
+
+__all__ = ["Broker", "epoch_base"]
+
+#: Most packets handled between two looks at the clock and at who died.
+BATCH: Final = 256
+#: More packets than that are never there at once.
+EVERYTHING: Final = 1 << 30
+#: A timer that is late by so much (seconds) means that this process was stalled.
+STALL: Final = 0.25
+#: After a stall: nothing came for so long (milliseconds), so nothing is left to be read.
+_SETTLE: Final = 20
+#: Payload frames from this size on are passed through without a copy; a copy of less is cheaper.
+NO_COPY: Final = 16 * 1024
+#: A peer that said nothing for so long (seconds) is sent a ping, by which a lost connection shows.
+QUIET: Final = 1.0
+#: While messages keep coming nothing else is looked at for so long (seconds).
+HOT: Final = HOT_MS / 1000
+#: A packet below this size (bytes) is certainly within every limit.
+SMALL: Final = 65536
+#: As a plain number: the flag type is slow to compute with.
+_READABLE: Final = int(zmq.POLLIN)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_LAST: Final = int(zmq.NOBLOCK)
+#: 2026-01-01, in seconds since 1970: epochs count from the seconds that have passed since.
+_YEAR_ZERO: Final = 1_767_225_600
+
+
+def epoch_base() -> int:
+    """Where a bus that starts now counts its epochs from: past those of the bus before it.
+
+    That holds while there is less than one hello per second of a bus's life, and no clock is set back.
+    """
+    return max(0, int(time.time()) - _YEAR_ZERO)
+
+
+class Broker:
+    """The bus at ``endpoint``. :meth:`open` binds, :meth:`run` works until :meth:`stop`, :meth:`close` ends.
+
+    ``keys`` are needed beyond loopback. Raises :class:`ndisbus.rundir.EndpointError` for an endpoint
+    that is not allowed, :class:`ndisbus.runtime.endpoint.EndpointInUse` for one that somebody else has.
+    """
+
+    def __init__(self, core: NdisCore, endpoint: str, *, keys: curve.BusKeys | None = None) -> None:
+        self.core = core
+        self.endpoint = check_endpoint(endpoint, keys is not None)
+        self.keys = keys
+        self._pack = Packer()
+        # Not zmq.Poller, which costs several system calls more for each round.
+        self._poll = select.poll()
+        self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
+        self._readers: dict[int, Callable[[], object]] = {}
+        self._stopping = False
+        self._open = False
+        self._unbind: Callable[[], None] = lambda: None
+        self._probe_at = 0.0
+        #: Payload is received without a copy while frames are large; small frames switch that off.
+        self._copy = True
+        #: Whether a message has just come, so that more are likely to.
+        self._hot = False
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the sockets and bind them; from then on peers can connect."""
+        # In the process that uses it, never before a fork.
+        self._context = zmq.Context()
+        self._context.linger = 0
+        self._router = self._context.socket(zmq.ROUTER)
+        self._open = True
+        try:
+            self._router.router_mandatory = True
+            self._router.sndhwm = self._router.rcvhwm = 0
+            self._router.rcvtimeo = HOT_MS
+            # Only a zmq.Frame that came in is passed on without a copy; for bytes that would take a thread.
+            self._router.copy_threshold = 2 * MAX_PACKET
+            # A frame; the codec judges the packet. What is larger costs its sender the connection.
+            self._router.maxmsgsize = MAX_PACKET + 1024 * 1024
+            if self.endpoint.startswith("tcp://"):
+                set_heartbeats(self._router)
+            if self.keys is not None:
+                self._zap = self._context.socket(zmq.REP)
+                self._zap.bind(curve.ZAP_ENDPOINT)
+                keys = self.keys
+                self.add_reader(self._zap.fd, lambda: curve.answer_zap(self._zap, keys.clients))
+                self.keys.apply(self._router)
+            self._unbind = bind(self._router, self.endpoint)
+            self._trace = TracePublisher(self._context, trace_endpoint(self.endpoint), self.keys)
+        except BaseException:
+            self._unbind()
+            self._context.destroy(linger=0)
+            self._open = False
+            raise
+        self.add_reader(self._trace.socket.fd, self._subscriptions)
+        self._fd = cast(int, self._router.fd)
+        self._get: Any = self._router.get
+        self._poll.register(self._fd, select.POLLIN)
+        self.core.ready_extra = process_info()
+
+    def add_reader(self, fd: Any, callback: Callable[[], object]) -> None:
+        """Call ``callback`` now, and whenever a descriptor is readable; it reads all there is."""
+        self._readers[fd] = callback
+        self._poll.register(fd, select.POLLIN)
+        # A descriptor of ZeroMQ tells nothing to who has not looked once and found nothing.
+        callback()
+
+    def stop(self) -> None:
+        """Make :meth:`run` return after the batch in hand."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Close the sockets; an ipc socket's file goes with it."""
+        if self._open:
+            self._open = False
+            self._watch.close()
+            self._unbind()
+            self._trace.unbind()
+            self._context.destroy(linger=0)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until :meth:`stop` is called (by a reader)."""
+        core, readers, watch = self.core, self._readers, self._watch
+        poll, router_fd = self._poll.poll, self._fd
+        get = self._get
+        while not self._stopping:
+            if self._hot:
+                self._serve_hot()
+            # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
+            readable = bool(get(zmq.EVENTS) & _READABLE)
+            limit = BATCH if readable else 1
+            events = poll(0 if readable else self._timeout())
+            core.now = now = time.monotonic()
+            for fd, _ in events:
+                if fd == router_fd:
+                    readable = True
+                elif watch.owns(fd):
+                    # Deaths come first: nobody is served what a dead driver still had in its pipe.
+                    self._died(watch.died(fd))
+                else:
+                    readers[fd]()
+            if watch.polled:
+                for token in watch.sweep():
+                    self._died(token)
+            deadline = core.next_deadline()
+            due = deadline is not None and deadline <= now
+            if due and deadline is not None and now - deadline > STALL:
+                self._catch_up(now)
+            elif readable:
+                # Who has answered in time is not late because its answer has not been read yet.
+                self._receive(now, EVERYTHING if due else limit)
+                self._hot = True
+            if due:
+                core.on_timer(now)
+            if now >= self._probe_at:
+                self._probe(now)
+            if core.outbox:
+                self._flush()
+            if core.trace is not None:
+                self._trace.flush()
+                self._subscriptions()
+
+    def _serve_hot(self) -> None:
+        """While messages keep coming, wait in recv itself: it costs half of what a round of poll does.
+
+        Everything else is looked at again after :data:`HOT` seconds at the latest, so a death is noticed
+        and a timer runs late by no more than that.
+        """
+        core, get, recv, clock = self.core, self._get, self._router.recv, time.monotonic
+        until = clock() + HOT
+        deadline = core.next_deadline()
+        self._hot = False
+        if self._watch.polled or core.trace is not None or (deadline is not None and deadline < until):
+            return
+        try:
+            while True:
+                key = recv()
+                core.now = now = clock()
+                several = self._packet(key, now) > 1
+                if core.outbox:
+                    self._flush()
+                if now >= until or self._stopping:
+                    self._hot = True
+                    return
+                # Only under load is it worth while to gather what else has come before answering.
+                if several and get(zmq.EVENTS) & _READABLE:
+                    self._receive(now, BATCH)
+                    if core.outbox:
+                        self._flush()
+        except zmq.Again:
+            return
+
+    def _timeout(self) -> int:
+        """Milliseconds until something is due, rounded up so that it is due then."""
+        until = self._probe_at
+        deadline = self.core.next_deadline()
+        if deadline is not None and deadline < until:
+            until = deadline
+        left = until - time.monotonic()
+        if self._watch.polled and left > INTERVAL:
+            left = INTERVAL
+        return math.ceil(left * 1000) if left > 0 else 0
+
+    def _receive(self, now: float, limit: int) -> None:
+        """Handle up to ``limit`` packets: just one after a wait, so that its answer does not wait either."""
+        recv, get = self._router.recv, self._get
+        while True:
+            try:
+                key = recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._packet(key, now)
+            limit -= 1
+            if not limit or not get(zmq.EVENTS) & _READABLE:
+                return
+
+    def _packet(self, key: bytes, now: float) -> int:
+        """Handle the packet whose sender's key has just been received; how many messages it had."""
+        recv, get = self._router.recv, self._get
+        frames: list[Any] = [recv()]
+        while get(zmq.RCVMORE):
+            frame: Any = recv(copy=self._copy)
+            if self._copy is (len(frame) >= NO_COPY):
+                self._copy = not self._copy
+            frames.append(frame)
+        try:
+            messages = decode_packet(frames)
+        except DecodeError as e:
+            self.core.reject(key, e, now)
+            return 1
+        receive = self.core.receive
+        for message, payload in messages:
+            if message[0] == "hello":
+                self._hello(key, message, now)
+            else:
+                receive(key, message, payload, now)
+        return len(messages)
+
+    def _catch_up(self, now: float) -> None:
+        """We were stalled ourselves: hear what was said meanwhile before judging anybody by the clock."""
+        until = now + STALL
+        while time.monotonic() < until and (
+            self._get(zmq.EVENTS) & _READABLE or any(fd == self._fd for fd, _ in self._poll.poll(_SETTLE))
+        ):
+            self._receive(now, EVERYTHING)
+
+    def _flush(self) -> None:
+        """Send what the core has to say: one packet for each peer, in the order of its messages."""
+        core = self.core
+        while core.outbox:
+            sends = core.drain()
+            if len(sends) == 1:
+                key, message, payload = sends[0]
+                if payload or not self._send_one(key, message):
+                    self._send(key, ((message, payload),))
+                continue
+            by_key: dict[Any, list[Any]] = {}
+            for key, message, payload in sends:
+                batch = by_key.get(key)
+                if batch is None:
+                    by_key[key] = [(message, payload)]
+                else:
+                    batch.append((message, payload))
+            for key, batch in by_key.items():
+                self._send(key, batch)
+
+    def _send_one(self, key: bytes, message: Message) -> bool:
+        """Send a message without payload, if its packet is certainly small enough; the common case."""
+        head = self._pack((message,))
+        if len(head) >= SMALL:
+            return False
+        try:
+            self._router.send(key, _MORE)
+            self._router.send(head, _LAST)
+        except zmq.ZMQError as e:
+            if e.errno != zmq.EHOSTUNREACH:
+                raise
+            self._gone(key, "its connection is gone")
+        return True
+
+    def _send(self, key: bytes, batch: Sequence[tuple[Message, Sequence[Any]]]) -> None:
+        send = self._router.send
+        try:
+            for frames in packets(self._pack, batch):
+                send(key, _MORE)
+                last = frames.pop()
+                for frame in frames:
+                    send(frame, _MORE, self._copy)
+                send(last, _LAST, self._copy)
+        except zmq.ZMQError as e:
+            if e.errno != zmq.EHOSTUNREACH:
+                raise
+            self._gone(key, "its connection is gone")
+        except LocalProtocolError as e:
+            self._gone(key, f"cannot be sent to any more: {e}")
+
+    # -- who is there --------------------------------------------------------------------------
+
+    def _hello(self, key: bytes, message: Any, now: float) -> None:
+        core = self.core
+        self._ask_namesake(message)
+        core.receive(key, message, (), now)
+        # One that was cut off stays watched: it is listed until it dies.
+        self._watch.forget(lambda peer: peer.closed and core.cut_off.get(peer.name) is not peer)
+        peer = core.peers.get(key)
+        if peer is not None and not peer.closed and not self._watch.watch(peer, peer.info):
+            self._died(peer)
+
+    def _ask_namesake(self, message: Any) -> None:
+        """Is who had this name until now still connected? A driver may come back on another connection."""
+        identity = message[2][1] if len(message[2]) == 2 else None
+        name = identity.get("Name") if type(identity) is dict else None
+        for peer in list(self.core.peers.values()):
+            if peer.name == name and not peer.closed:
+                self.core.call(peer, "ping", [], lambda _: None)
+                self._flush()
+
+    def _probe(self, now: float) -> None:
+        """Ping whoever is quiet: sending finds out whether its connection still stands."""
+        self._probe_at = now + QUIET
+        for peer in list(self.core.peers.values()):
+            if peer.closed or now - peer.heard_at < QUIET:
+                continue
+            # Each one that stays unanswered doubles the wait for the next.
+            owed = sum(p.name == "ping" for p in peer.pending.values())
+            if now - peer.heard_at >= QUIET * 2**owed:
+                self.core.call(peer, "ping", [], lambda _: None)
+
+    def _died(self, peer: Peer) -> None:
+        self.core.process_died(peer, f"process {peer.pid} died")
+
+    def _gone(self, key: bytes, reason: str) -> None:
+        peer = self.core.peers.get(key)
+        # A control client that did not wait for its answer is no loss.
+        if peer is not None:
+            self.core.remove_peer(peer, reason)
+
+    # -- trace ---------------------------------------------------------------------------------
+
+    def _subscriptions(self) -> None:
+        listened = self._trace.subscriptions()
+        self.core.trace = self._trace.note if listened else None

@@ -1,0 +1,92 @@
+"""One connection to the bus: a DEALER socket and its monitor, made anew for every attempt.
+
+A socket of its own for each attempt means that nothing of an old epoch can leak into a new one.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Any, Final
+
+import zmq
+
+from ndisbus.runtime.curve import ClientKeys
+
+__all__ = ["Connection", "Phase", "set_heartbeats"]
+
+#: As a plain number: the flag type is slow to compute with.
+_READABLE: Final = int(zmq.POLLIN)
+_EVENTS: Final = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
+
+#: Heartbeats of tcp connections, in milliseconds: their interval, and how long they may be missing.
+HEARTBEAT: Final = (500, 2000)
+
+
+def set_heartbeats(sock: zmq.Socket[bytes]) -> None:
+    """Have ZeroMQ itself notice a dead host at the other end of a tcp connection."""
+    sock.heartbeat_ivl, sock.heartbeat_timeout = HEARTBEAT
+    sock.heartbeat_ttl = HEARTBEAT[1]
+
+
+class Phase(enum.Enum):
+    """Of the connection: none, hello said, let in."""
+
+    AWAY = "away"
+    HELLO = "hello"
+    READY = "ready"
+
+
+#: How long a receive that may wait does wait, in milliseconds (see DriverProcess and Broker).
+HOT_MS: Final = 5
+
+
+class Connection:
+    """Connects to the bus at ``endpoint``; :attr:`monitor` is readable when the connection broke."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, keys: ClientKeys | None) -> None:
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        self.socket.linger = 0
+        self.socket.sndhwm = self.socket.rcvhwm = 0
+        self.socket.rcvtimeo = HOT_MS
+        self.socket.reconnect_ivl = 20
+        self.socket.reconnect_ivl_max = 200
+        if endpoint.startswith("tcp://"):
+            set_heartbeats(self.socket)
+        if keys is not None:
+            keys.apply(self.socket)
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(_EVENTS)
+        self.socket.connect(endpoint)
+        self.fd: int = self.socket.fd
+        self.monitor_fd: int = self.monitor.fd
+        self._get: Any = self.socket.get
+        # A descriptor of ZeroMQ tells nothing to who has not looked once and found nothing.
+        self.lost()
+
+    def readable(self) -> bool:
+        """Whether a message is there now."""
+        return bool(self._get(zmq.EVENTS) & _READABLE)
+
+    def lost(self) -> str:
+        """Why the connection is no good any more; empty if it still is."""
+        get: Any = self.monitor.get
+        while get(zmq.EVENTS) & _READABLE:
+            event = struct.unpack("=hi", self.monitor.recv_multipart()[0])[0]
+            if event == zmq.EVENT_DISCONNECTED:
+                return "the connection to the bus broke"
+            if event in (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+                return "the bus does not accept this client's keys"
+            if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                return "the bus did not complete the handshake of the connection"
+        return ""
+
+    def close(self) -> None:
+        """Drop the connection and whatever was not sent."""
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
+        self.socket.close(linger=0)

@@ -1,0 +1,445 @@
+"""A driver's process: a DEALER loop around :class:`ndisbus.driver.port.DriverPort`.
+
+The loop says hello, moves messages in batches, runs the driver's timers, notices when the bus dies or
+closes the driver's epoch, and then comes back with a fresh connection under a new epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import select
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import click
+import zmq
+
+from ndisbus import __version__
+from ndisbus.driver.base import Driver
+from ndisbus.driver.port import DriverPort
+from ndisbus.errors import ChimneyError, RemoteProtocolError
+from ndisbus.messages.codec import Packer, decode_packet
+from ndisbus.messages.packet import packets
+from ndisbus.rundir import check_endpoint, default_endpoint, write_pid
+from ndisbus.runtime.connection import HOT_MS, Connection, Phase
+from ndisbus.runtime.curve import ClientKeys
+from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
+from ndisbus.runtime.signals import BugChecked, HasFileno, HelloRefused, StopSignals, kind_of, tune_gc
+
+__all__ = ["BugChecked", "DriverProcess", "HelloRefused", "run_driver"]
+
+#: Most packets handled between two looks at the clock.
+BATCH: Final = 256
+#: How long a bus may take from our hello to its ready (seconds).
+HELLO_LIMIT: Final = 5.0
+#: Delay before the first attempt to come back, and the longest one (seconds).
+BACKOFF: Final = (0.05, 1.0)
+#: How long a connection has to last before the delays start anew.
+STABLE: Final = 2.0
+#: How long the bus may believe that our last connection still stands, once we have lost it.
+NAME_LIMIT: Final = 10.0
+#: How long the bus has to answer a goodbye (seconds).
+GOODBYE_LIMIT: Final = 0.25
+#: Without a bus for so long (seconds), a driver says what it is waiting for.
+PATIENCE: Final = 2.0
+#: While packets keep coming nothing else is looked at for so long (seconds).
+HOT: Final = HOT_MS / 1000
+#: A packet below this size (bytes) is certainly within every limit.
+SMALL: Final = 65536
+#: Exit codes (sysexits.h): the bus would not have us; a rule was broken.
+EX_UNAVAILABLE: Final = 69
+EX_SOFTWARE: Final = 70
+
+
+class DriverProcess:
+    """Runs ``driver`` as ``name`` on the bus at ``endpoint`` (default: the user's own bus).
+
+    ``seed`` is for the jitter of reconnecting only. The calls that move messages raise
+    :class:`BugChecked` and :class:`HelloRefused`, and whatever a handler of the driver raises.
+    """
+
+    def __init__(self, driver: Driver, *, name: str, endpoint: str | None = None, seed: int = 0) -> None:
+        endpoint = endpoint or default_endpoint()
+        self._keys = ClientKeys.from_environment(endpoint)
+        self.endpoint = check_endpoint(endpoint, self._keys is not None)
+        self.name = name
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context.linger = 0
+        identity = {"Name": name, "Kind": kind_of(driver), "Version": __version__, **process_info()}
+        self.port = DriverPort(driver, identity)
+        self.phase = Phase.AWAY
+        #: Told of every change: "ready", "lost" with the reason, "waiting".
+        self.on_change: Callable[[str, str], None] = lambda _what, _why: None
+        self._connection: Connection | None = None
+        self._rng = random.Random(f"{seed}/{name}")
+        self._pack = Packer()
+        # Not zmq.Poller, which costs several system calls more for each round.
+        self._poll = select.poll()
+        self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
+        self._readers: dict[int, Callable[[float], object]] = {}
+        self._urgent: set[int] = set()
+        #: Whether a packet has just come, so that more are likely to.
+        self._hot = False
+        self._due = 0.0
+        self._attempts = 0
+        self._since = time.monotonic()
+        self._told = False
+        self._why = ""
+        self._stopping = False
+        self._closed = False
+        self.port.now = time.monotonic()
+
+    # -- for the owner -------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the bus has let the driver in."""
+        return self.port.attached
+
+    def add_reader(
+        self, source: int | HasFileno, callback: Callable[[float], object], *, urgent: bool = True
+    ) -> None:
+        """Call ``callback(now)`` whenever a descriptor, or what has one, is readable.
+
+        One that is not ``urgent`` is looked at after :data:`HOT` seconds at the latest while packets keep
+        coming, which is cheaper for them; a wire cannot wait so long.
+        """
+        fd = source if isinstance(source, int) else source.fileno()
+        self._readers[fd] = callback
+        if urgent:
+            self._urgent.add(fd)
+        self._poll.register(fd, select.POLLIN)
+
+    def remove_reader(self, source: int | HasFileno) -> None:
+        """Undo :meth:`add_reader`."""
+        fd = source if isinstance(source, int) else source.fileno()
+        del self._readers[fd]
+        self._urgent.discard(fd)
+        self._poll.unregister(fd)
+
+    def run_until(self, predicate: Callable[[], Any], timeout: float) -> bool:
+        """Move messages until ``predicate()`` holds or ``timeout`` seconds are over; whether it holds.
+
+        The predicate is asked after each batch, and may make calls.
+        """
+        until = time.monotonic() + timeout
+        rounds = 0
+        while True:
+            self.port.now = now = time.monotonic()
+            done = bool(predicate())
+            self._flush()
+            # Without any time, too, what has arrived is handled.
+            if done or self._stopping or (now >= until and rounds):
+                return done
+            self._round(until, predicate)
+            rounds += 1
+
+    def run_forever(self) -> None:
+        """Move messages until :meth:`stop` is called, by a handler or a reader."""
+        while not self._stopping:
+            self._flush()
+            self._round(math.inf)
+
+    def stop(self) -> None:
+        """Make the running call return after the batch in hand."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Leave the bus in an orderly way; the driver's handlers see everything closed."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self.port.attached and self._connection is not None:
+                self.port.goodbye()
+                self._flush()
+                self._await_farewell()
+            self.port.lost("left the bus", time.monotonic())
+        finally:
+            self._disconnect()
+            self._watch.close()
+            self.context.destroy(linger=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _round(self, until: float, predicate: Callable[[], Any] | None = None) -> None:
+        """Wait for something to happen, at most until ``until``, and handle it."""
+        if self.phase is Phase.AWAY and time.monotonic() >= self._due:
+            self._connect()
+        connection = self._connection
+        hot = self._hot and not self._urgent and not self._watch.polled
+        if hot and connection is not None and self.phase is Phase.READY:
+            if self._serve_hot(connection, until, predicate):
+                return
+            connection = self._connection
+        # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
+        readable = connection is not None and connection.readable()
+        limit = BATCH if readable else 1
+        events = self._poll.poll(0 if readable else self._timeout(until))
+        self.port.now = now = time.monotonic()
+        for fd, _ in events:
+            if connection is not None and fd == connection.fd:
+                readable = True
+            elif connection is not None and fd == connection.monitor_fd:
+                reason = connection.lost()
+                if reason:
+                    self._lost(reason, now)
+                    connection = None
+            elif self._watch.owns(fd):
+                self._watch.died(fd)
+                self._lost("the bus died", now)
+                connection = None
+            elif fd in self._readers:
+                self._readers[fd](now)
+        if self._watch.polled and self._watch.sweep():
+            self._lost("the bus died", now)
+        if readable and self._connection is not None:
+            self._receive(self._connection, now, limit)
+            self._hot = True
+        deadline = self.port.next_deadline()
+        if deadline is not None and deadline <= now:
+            self.port.on_timer(now)
+        if self.phase is not Phase.READY:
+            self._look_after_hello(now)
+
+    def _serve_hot(self, connection: Connection, until: float, predicate: Callable[[], Any] | None) -> bool:
+        """While packets keep coming, wait in recv itself: it costs half of what a round of poll does.
+
+        True as soon as ``predicate()`` holds; False if other things are to be looked at. They are looked at
+        after :data:`HOT` seconds at the latest, so the death of the bus is noticed by then.
+        """
+        port, clock = self.port, time.monotonic
+        recv: Any = connection.socket.recv
+        get: Any = connection.socket.get
+        deadline_of = port.next_deadline
+        leave_at = min(clock() + HOT, until)
+        self._hot = False
+        while True:
+            deadline = deadline_of()
+            if deadline is not None and deadline < leave_at:
+                return False
+            try:
+                frames = [recv()]
+            except zmq.Again:
+                return False
+            while get(zmq.RCVMORE):
+                frames.append(recv())
+            port.now = now = clock()
+            messages = decode_packet(frames)
+            for message, payload in messages:
+                port.receive(message, payload, now)
+            if port.refusals or not port.attached:
+                self._look_at_port(now)
+                return False
+            if predicate is not None and predicate():
+                self._hot = True
+                return True
+            if port.outbox:
+                self._flush()
+            if now >= leave_at or self._stopping:
+                self._hot = True
+                return False
+            # Only under load is it worth while to gather what else has come before answering.
+            if len(messages) > 1 and connection.readable():
+                self._receive(connection, now, BATCH)
+                if self._connection is not connection:
+                    return False
+                if predicate is not None and predicate():
+                    self._hot = True
+                    return True
+                self._flush()
+
+    def _timeout(self, until: float) -> int | None:
+        """Milliseconds to wait at most, rounded up so that what is due then is due."""
+        deadline = self.port.next_deadline()
+        if deadline is not None and deadline < until:
+            until = deadline
+        if self.phase is not Phase.READY:
+            until = min(until, self._due if self._told else min(self._due, self._since + PATIENCE))
+        now = time.monotonic()
+        if self._watch.polled:
+            until = min(until, now + INTERVAL)
+        if until == math.inf:
+            return None
+        return math.ceil((until - now) * 1000) if until > now else 0
+
+    def _receive(self, connection: Connection, now: float, limit: int) -> None:
+        """Handle up to ``limit`` packets: just one after a wait, so that its answer does not wait either."""
+        port, recv = self.port, connection.socket.recv_multipart
+        while True:
+            try:
+                frames = recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            for message, payload in decode_packet(frames):
+                port.receive(message, payload, now)
+            if port.attached is not (self.phase is Phase.READY) or port.refusals:
+                self._look_at_port(now)
+                if self._connection is not connection:
+                    return
+            limit -= 1
+            if not limit or not connection.readable():
+                return
+
+    def _flush(self) -> None:
+        connection = self._connection
+        if self.port.outbox and connection is not None:
+            send = connection.socket.send
+            batch = self.port.drain()
+            if len(batch) == 1 and not batch[0][1]:
+                head = self._pack((batch[0][0],))
+                if len(head) < SMALL:
+                    send(head)
+                    return
+            for frames in packets(self._pack, batch):
+                last = frames.pop()
+                for frame in frames:
+                    send(frame, zmq.SNDMORE)
+                send(last)
+
+    # -- the connection ------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._connection = connection = Connection(self.context, self.endpoint, self._keys)
+        self._poll.register(connection.fd, select.POLLIN)
+        self._poll.register(connection.monitor_fd, select.POLLIN)
+        self.phase, self._due = Phase.HELLO, time.monotonic() + HELLO_LIMIT
+        self.port.outbox.clear()
+        self.port.hello()
+        self._flush()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._poll.unregister(connection.fd)
+            self._poll.unregister(connection.monitor_fd)
+            connection.close()
+        self._watch.close()
+        self.phase = Phase.AWAY
+
+    def _look_at_port(self, now: float) -> None:
+        """The port was let in, thrown out or refused."""
+        port = self.port
+        refusals, port.refusals = port.refusals, []
+        if port.attached and self.phase is Phase.HELLO:
+            self.phase = Phase.READY
+            self._since, self._told, self._why = now, False, ""
+            self.on_change("ready", "")
+            if not self._watch.watch(self, port.ready_info):
+                self._lost("the bus died", now)
+        elif not port.attached and self.phase is Phase.READY:
+            info = port.closed_info or {}
+            reason = str(info.get("Reason", "the bus closed this epoch"))
+            self._lost(reason, now)
+            if "BugCheck" in info:
+                raise BugChecked(info["BugCheck"], reason)
+        elif refusals and self.phase is Phase.HELLO:
+            self._hello_refused(str(refusals[0].get("Reason")), now)
+        elif refusals and port.attached:
+            what = refusals[0]
+            raise RemoteProtocolError(f"the bus refused {what.get('Call')}: {what.get('Reason')}")
+
+    def _hello_refused(self, reason: str, now: float) -> None:
+        # After a broken connection the bus may take a moment to see that it is broken.
+        if self.port.epoch and now - self._since < NAME_LIMIT and "here already" in reason:
+            self._retry(now)
+            return
+        self._disconnect()
+        raise HelloRefused(f"{self.name}: the bus at {self.endpoint} refused it: {reason}")
+
+    def _lost(self, reason: str, now: float) -> None:
+        """The connection is no good any more: fail what is in flight, then come back."""
+        was_ready = self.phase is Phase.READY
+        if was_ready:
+            if now - self._since >= STABLE:
+                self._attempts = 0
+            self._since = now
+            self.on_change("lost", reason)
+        else:
+            self._why = reason
+        self._retry(now)
+        self.port.lost(reason, now)
+
+    def _retry(self, now: float) -> None:
+        self._disconnect()
+        delay = min(BACKOFF[1], BACKOFF[0] * 2.0 ** min(self._attempts, 10))
+        self._attempts += 1
+        # Several drivers lost the bus at once; they need not all come back at once.
+        self._due = now + delay * self._rng.uniform(0.8, 1.0)
+
+    def _look_after_hello(self, now: float) -> None:
+        if self.phase is Phase.HELLO and now >= self._due:
+            self._retry(now)
+        if not self._told and now - self._since >= PATIENCE:
+            self._told = True
+            why = self._why or "no bus answers; is 'ndisbus serve' running?"
+            self.on_change("waiting", f"{self.endpoint}: {why}")
+
+    def _await_farewell(self) -> None:
+        connection = self._connection
+        assert connection is not None
+        until = time.monotonic() + GOODBYE_LIMIT
+        while self.port.attached:
+            left = until - time.monotonic()
+            if left <= 0 or not connection.socket.poll(math.ceil(left * 1000)):
+                return
+            for message, payload in decode_packet(connection.socket.recv_multipart()):
+                self.port.receive(message, payload, time.monotonic())
+
+
+def run_driver(
+    driver: Driver,
+    *,
+    name: str,
+    endpoint: str | None = None,
+    readers: Mapping[int, Callable[[float], object]] | None = None,
+) -> int:
+    """Run a driver as a whole process until SIGTERM or SIGINT; returns the exit code.
+
+    ``readers``: what to call with the time when a descriptor of the driver's own is readable. Takes the pid
+    file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug check, 1 if it
+    could not start; the reason is on stderr. What a handler raises is not caught.
+    """
+    with StopSignals() as signals, contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(write_pid(name))
+            process = stack.enter_context(DriverProcess(driver, name=name, endpoint=endpoint))
+        except ChimneyError as e:
+            click.echo(f"{name}: {e}", err=True)
+            return 1
+        process.add_reader(
+            signals.receiver, lambda _: process.stop() if signals.arrived() else None, urgent=False
+        )
+        for descriptor, callback in (readers or {}).items():
+            process.add_reader(descriptor, callback)
+        process.on_change = lambda what, why: _announce(process, what, why)
+        tune_gc()
+        try:
+            process.run_forever()
+        except (BugChecked, HelloRefused) as e:
+            click.echo(f"{name}: {e}", err=True)
+            return EX_SOFTWARE if isinstance(e, BugChecked) else EX_UNAVAILABLE
+    return 0
+
+
+def _announce(process: DriverProcess, what: str, why: str) -> None:
+    name = process.name
+    if what == "ready":
+        pid, epoch = process.port.identity["Pid"], process.port.epoch
+        click.echo(f"{name}: pid {pid}, epoch {epoch}, bus {process.endpoint}")
+    elif what == "lost":
+        click.echo(f"{name}: lost the bus ({why}); coming back", err=True)
+    else:
+        click.echo(f"{name}: {why}", err=True)

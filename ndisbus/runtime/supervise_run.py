@@ -1,0 +1,249 @@
+"""``ndisbus supervise``: the processes, signals and clock around ``Supervisor``.
+
+The child has a process group of its own, so that a signal to our group (honcho's way to stop) reaches
+it once, through us, and so that whatever it started is stopped with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+
+from ndisbus.errors import ChimneyError
+from ndisbus.rundir import write_pid
+from ndisbus.runtime.supervise import Action, Exit, Log, Policy, Restart, Signal, Spawn, Supervisor
+
+__all__ = ["supervise", "supervise_command"]
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def supervise(name: str, command: Sequence[str], policy: Policy) -> int:
+    """Run ``command`` by ``policy`` until it is over; returns the exit code for our process.
+
+    Only in a main thread and in a process of its own: it takes the signals and reaps every child.
+    Raises AlreadyRunning if ``name`` is supervised already.
+    """
+    with write_pid(f"supervise-{name}"), _signals() as arrived:
+        return _Runner(name, command, policy).run(arrived)
+
+
+class _Runner:
+    def __init__(self, name: str, command: Sequence[str], policy: Policy) -> None:
+        self._command = list(command)
+        self._core = Supervisor(name, policy)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None
+        self._environ = {**os.environ, "NDISBUS_NAME": name, "PYTHONUNBUFFERED": "1"}
+
+    def run(self, arrived: socket.socket) -> int:
+        core = self._core
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(arrived, selectors.EVENT_READ)
+                self._apply(core.start(time.monotonic()))
+                while self._code is None:
+                    due = core.deadline
+                    selector.select(None if due is None else max(0.0, due - time.monotonic()))
+                    # Stops first: a child that ended because all were asked to is not restarted.
+                    for signum in _drain(arrived):
+                        if signum in _STOP_SIGNALS:
+                            self._apply(core.stop(signum, time.monotonic()))
+                    self._reap()
+                    self._apply(core.tick(time.monotonic()))
+            return self._code
+        finally:
+            self._abandon()
+
+    def _apply(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Spawn():
+                    self._apply(self._spawn())
+                case Signal(signum):
+                    self._signal(signum)
+                case Log(text):
+                    click.echo(text, err=True)
+                case Exit(code):
+                    self._code = code
+
+    def _spawn(self) -> list[Action]:
+        try:
+            self._child = subprocess.Popen(
+                self._command,
+                env=self._environ,
+                # A background group may not read the terminal; better no input than a stopped layer.
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - safe: this process has no other thread
+            )
+        except OSError as error:
+            return self._core.spawn_failed(f"{self._command[0]}: {error.strerror}", time.monotonic())
+        except subprocess.SubprocessError as error:
+            return self._core.spawn_failed(f"{self._command[0]}: {error}", time.monotonic())
+        return self._core.spawned(self._child.pid, time.monotonic())
+
+    def _signal(self, signum: signal.Signals) -> None:
+        if self._child is not None:
+            # Not reaped yet, so the number still is the child's; the group may be empty all the same.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signum)
+
+    def _reap(self) -> None:
+        """Collect whatever ended: our child, and orphans if we are a container's first process."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self._child
+            if child is not None and pid == child.pid:
+                self._child = None
+                child.returncode = os.waitstatus_to_exitcode(status)
+                self._apply(self._core.exited(child.returncode, time.monotonic()))
+
+    def _abandon(self) -> None:
+        """Leave no child behind, however we end."""
+        if self._child is not None:
+            self._signal(signal.SIGKILL)
+            self._child.wait()
+            self._child = None
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[socket.socket]:
+    """A socket that holds one byte, its number, for each signal that arrived."""
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        # nohup's wish is kept.
+        wanted = [
+            s
+            for s in (*_STOP_SIGNALS, signal.SIGCHLD)
+            if s is not signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN
+        ]
+        before = {s: signal.signal(s, lambda _signum, _frame: None) for s in wanted}
+        # A full socket already wakes us, so nothing is lost by not warning of it.
+        former = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        try:
+            yield receiver
+        finally:
+            signal.set_wakeup_fd(former)
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def _drain(arrived: socket.socket) -> list[signal.Signals]:
+    with contextlib.suppress(BlockingIOError):
+        return [signal.Signals(number) for number in arrived.recv(4096)]
+    return []
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What a child does before its program starts, so that kill -9 of us takes it along (Linux).
+
+    Elsewhere None: there a supervisor's violent death leaves its child, which then outlives it.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def before_exec() -> None:
+        if prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        # The parent may have died before the kernel knew our wish.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return before_exec
+
+
+_DEFAULT = Policy()
+
+
+def _grace(_ctx: click.Context, _param: click.Parameter, value: str) -> float | None:
+    if value == "never":
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number of seconds nor 'never'") from None
+
+
+@click.command("supervise")
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--restart",
+    type=click.Choice([choice.value for choice in Restart]),
+    default=Restart.ALWAYS.value,
+    show_default=True,
+    help="When to start the command again after it ended by itself.",
+)
+@click.option(
+    "--grace",
+    callback=_grace,
+    default=str(_DEFAULT.grace),
+    metavar="SECONDS",
+    show_default=True,
+    help="Seconds from SIGTERM to SIGKILL; 0 for at once, 'never' for no SIGKILL.",
+)
+@click.option(
+    "--backoff-min",
+    type=float,
+    default=_DEFAULT.backoff_min,
+    show_default=True,
+    help="First delay, in seconds.",
+)
+@click.option(
+    "--backoff-max",
+    type=float,
+    default=_DEFAULT.backoff_max,
+    show_default=True,
+    help="Longest delay, in seconds.",
+)
+@click.option(
+    "--stable",
+    type=float,
+    default=_DEFAULT.stable,
+    show_default=True,
+    help="Seconds of running after which the delays start anew.",
+)
+def supervise_command(
+    name: str,
+    command: tuple[str, ...],
+    restart: str,
+    grace: float | None,
+    backoff_min: float,
+    backoff_max: float,
+    stable: float,
+) -> None:
+    """Keep COMMAND running under NAME, and end it when asked to.
+
+    For example: ndisbus supervise target -- python -m target
+
+    The command starts again after a crash, at once the first time and later with growing delays.
+    SIGTERM, SIGINT or SIGHUP to the supervisor stops both, with exit code 0.
+    """
+    try:
+        policy = Policy(Restart(restart), grace, backoff_min, backoff_max, stable)
+        code = supervise(name, command, policy)
+    except ChimneyError as error:
+        click.echo(f"ndisbus: {error}", err=True)
+        code = 1
+    sys.exit(code)

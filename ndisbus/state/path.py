@@ -1,0 +1,159 @@
+"""The three path state structures. Pages "ns-ndischimney-_path_offload_state_const.md" and so on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from struct import error as struct_error
+from typing import ClassVar, Final, Self
+
+from ndisbus.state.base import Buffer, Member, OffloadState, header
+
+__all__ = ["PathOffloadStateCached", "PathOffloadStateConst", "PathOffloadStateDelegated"]
+
+_HEADER: Final = Struct("<II")
+_ULONG: Final = Struct("<III")  # header and one ULONG
+_PATH_CONST: Final = Struct("<IIQQ")
+_PATH_CONST_4: Final = Struct("<IIQQ4s4s")
+_PATH_CONST_6: Final = Struct("<IIQQ16s16s")
+
+
+@dataclass(slots=True)
+class PathOffloadStateConst(OffloadState):
+    """PATH_OFFLOAD_STATE_CONST, 0x18 bytes. Page "ns-ndischimney-_path_offload_state_const.md".
+
+    The addresses are 4 bytes (IPv4) or 16 (IPv6), both alike, in network order (R-STATE-07). The C
+    structure points to them. In an image there is nothing to point to but the image itself: the two
+    pointer members hold the distance in bytes from the start of the structure to each address, and the
+    addresses follow it: SourceAddress at 0x18, DestinationAddress right behind it. That makes 0x20
+    bytes for IPv4 and 0x38 for IPv6, both whole numbers of 8-byte words. Header.Length stays 0x18.
+    """
+
+    source_address: bytes
+    destination_address: bytes
+    length: int = 0x18
+    recognized_options: int = 0
+
+    NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_CONST"
+    SIZE: ClassVar[int] = _PATH_CONST.size
+    MEMBERS: ClassVar[tuple[Member, ...]] = (
+        *header(),
+        Member("SourceAddress", "source_address", 0x08, 8, "bytes"),
+        Member("DestinationAddress", "destination_address", 0x10, 8, "bytes"),
+    )
+
+    def packed_size(self) -> int:
+        """0x20 for IPv4, 0x38 for IPv6."""
+        return 0x18 + len(self.source_address) + len(self.destination_address)
+
+    def pack(self) -> bytes:
+        """The image, 0x20 or 0x38 bytes. Raises LocalProtocolError naming the member that is wrong."""
+        source, destination = self.source_address, self.destination_address
+        size = len(source)
+        try:
+            if size == len(destination):
+                if size == 4:
+                    return _PATH_CONST_4.pack(0x18, self.recognized_options, 0x18, 0x1C, source, destination)
+                if size == 16:
+                    return _PATH_CONST_6.pack(0x18, self.recognized_options, 0x18, 0x28, source, destination)
+        except struct_error as exc:
+            complaint = self.MEMBERS[1].complaint(self.recognized_options)
+            if complaint is not None:
+                options = self.MEMBERS[1].ddi
+                raise self._range_error(options, self.recognized_options, complaint) from exc
+            raise self._range_error("SourceAddress or DestinationAddress", source, "must be bytes") from exc
+        name, value = ("DestinationAddress", destination) if size in (4, 16) else ("SourceAddress", source)
+        raise self._range_error(name, value, "addresses must be 4 bytes both or 16 bytes both [R-STATE-07]")
+
+    @classmethod
+    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
+        """Read an image at ``offset``, addresses included; their size follows from the pointer members.
+
+        Raises DecodeError if the image is cut short, Header.Length is wrong, or the pointers are not
+        those of an IPv4 or IPv6 image.
+        """
+        try:
+            length, options, source, destination = _PATH_CONST.unpack_from(buf, offset)
+        except struct_error:
+            raise cls._short(where, len(buf) - offset) from None
+        if length != 0x18:
+            raise cls._wrong_length(where, length)
+        if source != 0x18:
+            raise cls._decode_error(where, "SourceAddress", f"is {source:#x}, the address lies at 0x18")
+        size = destination - source
+        if size != 4 and size != 16:
+            reason = f"is {destination:#x}; 4 or 16 bytes of source address end at 0x1c or 0x28"
+            raise cls._decode_error(where, "DestinationAddress", reason, rule="R-STATE-07")
+        end = offset + destination + size
+        if end > len(buf):
+            reason = f"needs {size} bytes at {destination:#x}, the image ends at {len(buf) - offset:#x}"
+            raise cls._decode_error(where, "DestinationAddress", reason)
+        middle = offset + destination
+        return cls(bytes(buf[offset + 0x18 : middle]), bytes(buf[middle:end]), length, options)
+
+
+@dataclass(slots=True)
+class PathOffloadStateCached(OffloadState):
+    """PATH_OFFLOAD_STATE_CACHED, 0x0C bytes. Page "ns-ndischimney-_path_offload_state_cached.md".
+
+    ``path_mtu``: bytes.
+    """
+
+    path_mtu: int = 0
+    length: int = 0x0C
+    recognized_options: int = 0
+
+    NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_CACHED"
+    SIZE: ClassVar[int] = _ULONG.size
+    MEMBERS: ClassVar[tuple[Member, ...]] = (*header(), Member("PathMtu", "path_mtu", 0x08, 4))
+
+    def pack(self) -> bytes:
+        """The 0x0C byte image. Raises LocalProtocolError naming the member that does not fit."""
+        try:
+            return _ULONG.pack(0x0C, self.recognized_options, self.path_mtu)
+        except struct_error as exc:
+            raise self._pack_error() from exc
+
+    @classmethod
+    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
+        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
+        try:
+            length, options, mtu = _ULONG.unpack_from(buf, offset)
+        except struct_error:
+            raise cls._short(where, len(buf) - offset) from None
+        if length != 0x0C:
+            raise cls._wrong_length(where, length)
+        return cls(mtu, length, options)
+
+
+@dataclass(slots=True)
+class PathOffloadStateDelegated(OffloadState):
+    """PATH_OFFLOAD_STATE_DELEGATED, 8 bytes: a header and nothing else (R-DIS-24).
+
+    Page "ns-ndischimney-_path_offload_state_delegated.md".
+    """
+
+    length: int = 0x08
+    recognized_options: int = 0
+
+    NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_DELEGATED"
+    SIZE: ClassVar[int] = _HEADER.size
+    MEMBERS: ClassVar[tuple[Member, ...]] = header()
+
+    def pack(self) -> bytes:
+        """The 8 byte image. Raises LocalProtocolError naming the member that does not fit."""
+        try:
+            return _HEADER.pack(0x08, self.recognized_options)
+        except struct_error as exc:
+            raise self._pack_error() from exc
+
+    @classmethod
+    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
+        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
+        try:
+            length, options = _HEADER.unpack_from(buf, offset)
+        except struct_error:
+            raise cls._short(where, len(buf) - offset) from None
+        if length != 0x08:
+            raise cls._wrong_length(where, length)
+        return cls(length, options)

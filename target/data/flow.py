@@ -1,0 +1,286 @@
+"""An offloaded connection at work: its TCP machine, between the wire and the host's requests.
+
+The machine works on the very structures of the connection's context. Whatever happens to it (a segment, a
+request, an expiry), :meth:`Flow.pump` follows: what it owes goes out as frames, what it has to say becomes
+completions, events and indications, and the time of its next timer is noted down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.net.frames import FrameBuilder
+from ndisbus.net.segment import PSH, RST, SYN, URG, Segment
+from ndisbus.state.images import TcpOffloadStateCached
+from ndisbus.tcp.events import EventKind, TcpEvent
+from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.sequence import ge, gt, lt, seq_add
+from ndisbus.tcp.statistics import resent
+from target.data import delivery, remote_end, sending
+from target.model import events
+from target.network import reachability
+from target.operations.voluntary import Habits
+
+if TYPE_CHECKING:
+    from target.hardware.adapter import Adapter
+    from target.model.contexts import TcpContext, TcpIo
+    from target.network.station import Station
+
+__all__ = ["Flow"]
+
+_ESTABLISHED: Final = TcpOffloadConnectionState.TcpConnectionEstablished
+_CLOSE_WAIT: Final = TcpOffloadConnectionState.TcpConnectionCloseWait
+_CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
+#: What is told after everything that is owed has gone out.
+_LAST: Final = (EventKind.UPLOAD, EventKind.RESET, EventKind.CLOSED)
+
+
+class Flow:
+    """One connection with its machine. ``io`` is what is posted on it."""
+
+    __slots__ = (
+        "_active",
+        "_builder",
+        "_push_at",
+        "_sample",
+        "adapter",
+        "due",
+        "habits",
+        "io",
+        "machine",
+        "per_second",
+        "silent",
+        "station",
+        "tcp",
+    )
+
+    def __init__(self, station: Station, tcp: TcpContext) -> None:
+        """Take over as of the moment at which the connection came (R-TS-04, R-TMR-05)."""
+        adapter = station.adapter
+        self.station = station
+        self.adapter: Adapter = adapter
+        self.tcp = tcp
+        self.io: TcpIo = adapter.io(tcp)
+        settings = adapter.settings
+        self.per_second = settings.parameters.ticks_per_second
+        sends = []
+        for posted in self.io.sends:
+            try:
+                sends.append(sending.contents(posted))
+            except ChimneyError:
+                posted.size = 0
+                adapter.refuse("send data that came with a connection cannot be read")
+        received = [bytes(self.io.buffered)] if self.io.buffered else []
+        self.io.buffered.clear()
+        const, cached, delegated = tcp.structures()
+        self.machine = TcpMachine(
+            const,
+            cached,
+            delegated,
+            path_const=tcp.path.const,
+            path_cached=tcp.path.cached,
+            settings=settings,
+            now=self.ticks(tcp.since),
+            send_data=sends,
+            received=received,
+        )
+        self.habits = Habits()
+        self._sample = adapter.config.voluntary.sample
+        #: When a segment last came or went.
+        self._active = tcp.since
+        self._builder: FrameBuilder | None = None
+        #: When the station will look at it next, in seconds; None: it will not.
+        self.due: float | None = None
+        #: Not even pending ACKs go out when it is given away: urgent data came (R-IP-08), or it is invalid.
+        self.silent = False
+        #: Behind the last byte of the newest segment with PSH that is not in sequence yet.
+        self._push_at: int | None = None
+
+    def ticks(self, now: float) -> int:
+        """A moment on the machine's clock; the remainder of a rounding never hides an expiry."""
+        return int(now * self.per_second + 1e-4)
+
+    # -- the wire ------------------------------------------------------------------------------
+
+    def arrive(self, segment: Segment, now: float) -> bool:
+        """A segment of the connection; whether it waits for the upload that it caused (R-IP-06, R-IP-08)."""
+        self.feed(segment, now)
+        return self.tcp.uploading and bool(segment.flags & (URG | SYN))
+
+    def feed(self, segment: Segment, now: float) -> None:
+        """Let the machine have a segment, and do what follows from it."""
+        machine = self.machine
+        delegated = machine.delegated
+        size = len(segment.payload)
+        if size:
+            self.habits.segment_in(lt(delegated.rcv_nxt, segment.seq))
+            if segment.flags & PSH:
+                end = seq_add(segment.seq, size)
+                if self._push_at is None or gt(end, self._push_at):
+                    self._push_at = end
+        before = delegated.state
+        self._active = now
+        machine.receive(segment, self.ticks(now))
+        if self._push_at is not None and ge(delegated.rcv_nxt, self._push_at):
+            self._push_at = None
+            self.io.pushed = machine.available > 0
+        if delegated.state is _CLOSED and (before is _ESTABLISHED or before is _CLOSE_WAIT):
+            self.adapter.stats.of(self.version).tcp.reset_established += 1
+        self.pump(now)
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 4 if len(self.tcp.path.source) == 4 else 6
+
+    def pump(self, now: float) -> None:
+        """Tell what is to be told, send what is owed, and note down when to come back.
+
+        Data is delivered first, so that the ACK shows the room it has left. What ends the connection is told
+        last: nothing goes out after it.
+        """
+        machine, tcp = self.machine, self.tcp
+        events = machine.events
+        while True:
+            while events and events[0].kind not in _LAST:
+                self._told(events.popleft(), now)
+            if tcp.serving:
+                before = machine.delegated.snd_max
+                segments = machine.transmit(self.ticks(now))
+                if segments:
+                    self._send(segments, before, now)
+            if not events:
+                break
+            self._told(events.popleft(), now)
+        if self.io.disconnects:
+            sending.fin_acknowledged(self)
+        habits = self.habits
+        if habits.sent >= self._sample or habits.received >= self._sample:
+            habits.rates(adapter=self.adapter, tcp=tcp)
+        self._schedule()
+
+    def _send(self, segments: list[Segment], high: int, now: float) -> None:
+        """Segments to frames; ``high`` is what SndMax was before they were made."""
+        adapter, builder = self.adapter, self._builder
+        if builder is None:
+            try:
+                builder = self._builder = self._make_builder()
+            except LocalProtocolError:
+                adapter.refuse("frame for a neighbor without an Ethernet address")
+                adapter.stats.of(self.version).ip.out_discards += len(segments)
+                return
+        neighbor, family, link = self.tcp.path.neighbor, adapter.stats.of(self.version), self.station.link
+        ticks = adapter.ticks(now)
+        self._active = now
+        for segment in segments:
+            reachability.test(adapter, neighbor, ticks)
+            again, high = resent(segment, high)
+            frame = builder.frame(segment)
+            header = 18 if frame[12:14] == b"\x81\x00" else 14
+            family.segment_out(len(frame) - header, again, segment.length, bool(segment.flags & RST))
+            self.habits.segment_out(again > 0)
+            link.send(frame, now)
+
+    def _make_builder(self) -> FrameBuilder:
+        tcp, path = self.tcp, self.tcp.path
+        return FrameBuilder(
+            tcp.const,
+            tcp.cached,
+            path.const,
+            path.cached,
+            path.neighbor.const,
+            path.neighbor.cached,
+            source_mac=self.adapter.config.mac,
+            next_id=self.station.ids.next_v4,
+        )
+
+    # -- what the machine says -----------------------------------------------------------------
+
+    def _told(self, event: TcpEvent, now: float) -> None:
+        kind, adapter, tcp = event.kind, self.adapter, self.tcp
+        if kind is EventKind.SENT:
+            sending.acknowledged(self, event.value)
+        elif kind is EventKind.DATA:
+            delivery.arrived(adapter, tcp)
+        elif kind is EventKind.PROGRESS:
+            reachability.confirmed(adapter, tcp.path.neighbor, adapter.ticks(now))
+        elif kind is EventKind.FIN:
+            self.io.fin_pending = True
+            delivery.arrived(adapter, tcp)
+        elif kind is EventKind.RESET:
+            remote_end.rst_received(adapter, tcp)
+        elif kind is EventKind.UPLOAD:
+            reason = TcpUploadReason(event.value)
+            self.silent = reason is TcpUploadReason.ReceivedUrgentData
+            sending.fin_acknowledged(self)  # TIME_WAIT, for instance, comes of that very acknowledgment
+            events.request_upload(adapter, tcp, reason)
+        elif kind is EventKind.DOUBT:
+            adapter.refusals["neighbor in doubt after retransmissions"] += 1
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self.tcp.serving:
+            return
+        due = self.machine.next_deadline()
+        at = due / self.per_second if due is not None else None
+        limit = self.adapter.config.voluntary.low_activity
+        if limit is not None and (at is None or self._active + limit < at):
+            at = self._active + limit
+        if at is None:
+            return
+        if self.due is None or at < self.due:
+            self.due = at
+            self.station.wake(self.tcp, at)
+
+    def expire(self, now: float) -> None:
+        """The station's timer for this connection has come, perhaps too early for the machine's own."""
+        if self.due is not None and self.due <= now:
+            self.due = None
+        self.machine.on_timer(self.ticks(now))
+        limit = self.adapter.config.voluntary.low_activity
+        if limit is not None and now >= self._active + limit:
+            self._active = now  # one suggestion per period
+            events.request_upload(self.adapter, self.tcp, TcpUploadReason.LowActivity)
+        self.pump(now)
+
+    def write_back(self, now: float) -> None:
+        """Bring clock and timers into the delegated structure, for a query."""
+        self.machine.write_back(self.ticks(now))
+
+    # -- changes from above --------------------------------------------------------------------
+
+    def update(self, new: TcpOffloadStateCached, now: float) -> None:
+        """New cached variables (R-UPD-11, R-STATE-18)."""
+        self.machine.update_cached(new, self.ticks(now))
+        self.pump(now)
+
+    def path_changed(self, now: float) -> None:
+        """The path's MTU, or what lies below the path, is another one (R-UPD-05, R-UPD-07, R-UPD-08)."""
+        self._builder = None
+        self.machine.path_changed(self.ticks(now))
+        self.pump(now)
+
+    def reset(self) -> None:
+        """An abortive disconnect: the RST goes out now, and nothing else ever again."""
+        now = self.adapter.ndis.now()
+        if self.machine.state is _ESTABLISHED or self.machine.state is _CLOSE_WAIT:
+            self.adapter.stats.of(self.version).tcp.reset_established += 1
+        self.machine.abort()
+        segments = self.machine.transmit(self.ticks(now))
+        self._send(segments, self.machine.delegated.snd_max, now)
+
+    def hand_over(self, now: float) -> None:
+        """The connection is uploaded: pending ACKs go out (R-TERM-15, R-TMR-06), undelivered data comes back.
+
+        What had arrived out of order is dropped: it was not acknowledged, and the peer sends it again
+        (R-TERM-16).
+        """
+        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt or self.silent)
+        given = self.machine.hand_over(self.ticks(now))
+        if last and given.last:
+            self._send(given.last, self.machine.delegated.snd_max, now)
+        self.io.buffered[:] = b"".join(given.received)
+        self.tcp.flow, self.tcp.since = None, now

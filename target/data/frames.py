@@ -1,0 +1,101 @@
+"""The ordinary data path of the adapter: frames of the host to the wire, frames of the wire to the host.
+
+``adapter.wire_out`` takes one frame; None is an adapter without a cable, which sends nothing. What the wire
+brings and belongs to no offloaded connection is given to :func:`receive`. Pages
+"nc-ndis-miniport_send_net_buffer_lists.md", "nf-ndis-ndismindicatereceivenetbufferlists.md".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import DecodeError
+from ndisbus.lists.nbl import data_of, iter_net_buffers
+from ndisbus.lists.nbl_chain import NblChain
+from target.hardware.adapter import Adapter
+
+__all__ = ["receive", "send", "take_back"]
+
+_SUCCESS: Final = int(NdisStatus.SUCCESS)
+_FAILURE: Final = int(NdisStatus.FAILURE)
+_INVALID_LENGTH: Final = int(NdisStatus.INVALID_LENGTH)
+_PAUSED: Final = int(NdisStatus.PAUSED)
+_RESET: Final = int(NdisStatus.RESET_IN_PROGRESS)
+#: Bytes of an Ethernet header, and of the longest one: with an 802.1Q tag.
+_HEADER: Final = 14
+_TAGGED: Final = 18
+#: Most frames of one indication.
+_BATCH: Final = 256
+
+
+def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
+    """Send the frames of a chain and complete its lists, in order, each with its own status."""
+    status = _verdict(adapter)
+    chain.statuses = [status] * len(chain) if status else _transmit(adapter, chain)
+    adapter.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
+
+
+def _verdict(adapter: Adapter) -> int:
+    """Why nothing is sent at the moment; 0 if it is."""
+    if adapter.halting is not None:
+        return _PAUSED
+    if adapter.hung:
+        return _RESET  # the hardware hangs; MiniportResetEx will follow
+    if adapter.wire_out is None:
+        adapter.refuse("send without a wire")
+        return _FAILURE
+    return _SUCCESS
+
+
+def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
+    """Statuses of the lists, one each."""
+    longest = adapter.config.mtu + _TAGGED
+    out = adapter.wire_out
+    assert out is not None
+    try:
+        if chain.packets is not None:
+            contents = [[frame] for frame in chain.packets.frames()]
+        else:
+            contents = [[data_of(nb) for nb in iter_net_buffers(nbl)] for nbl in chain.lists()]
+    except DecodeError:
+        adapter.refuse("net buffer lists of a send are not well formed")
+        return [_FAILURE] * len(chain)
+    statuses = []
+    for frames in contents:
+        if any(not _HEADER <= len(frame) <= longest for frame in frames):
+            adapter.refuse("send of a frame that is too long or too short")
+            statuses.append(_INVALID_LENGTH)
+            continue
+        for frame in frames:
+            out(frame)
+        statuses.append(_SUCCESS)
+    return statuses
+
+
+def receive(adapter: Adapter, frames: list[bytes]) -> None:
+    """Frames from the wire that are nobody's but the host's: indicated together, from the receive pool.
+
+    What is too short to be a frame is dropped, and what the pool has no lists for, and counted.
+    """
+    if adapter.halting is not None:
+        return
+    whole = [frame for frame in frames if len(frame) >= _HEADER]
+    if len(whole) < len(frames):
+        adapter.refuse("frame received that is too short", len(frames) - len(whole))
+        frames = whole
+    room = adapter.config.receive_buffers - len(adapter.receive_pool)
+    if len(frames) > room:
+        adapter.refuse("frame received without a buffer", len(frames) - max(room, 0))
+        frames = frames[: max(room, 0)]
+    for at in range(0, len(frames), _BATCH):
+        chain = adapter.receive_pool.lend_frames(frames[at : at + _BATCH])
+        chain.source_handle = adapter.handle
+        adapter.ndis.m_indicate_receive_net_buffer_lists(adapter.handle, chain, 0, len(chain), 0)
+
+
+def take_back(adapter: Adapter, chain: NblChain) -> None:
+    """Lists that were indicated are the adapter's again."""
+    for address in chain.addresses:
+        if not adapter.receive_pool.take_back(address):
+            adapter.refuse("return of a list that was not indicated")

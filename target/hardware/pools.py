@@ -1,0 +1,48 @@
+"""Net buffer list pools (R-REG-08): one for chimney receive indications, one for ordinary ones."""
+
+from __future__ import annotations
+
+from ndisbus.lists.heap import Heap
+from ndisbus.lists.nbl import NetBufferList, make_net_buffer_list
+from ndisbus.lists.nbl_chain import NblChain
+
+__all__ = ["NblPool"]
+
+
+class NblPool:
+    """Lists of the target's own. ``lent`` holds those that are with the layers above (R-BRD-09, R-REG-12)."""
+
+    def __init__(self, heap: Heap) -> None:
+        self._heap = heap
+        self.lent: dict[int, NetBufferList | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.lent)
+
+    def lend(self, data: bytes) -> NetBufferList:
+        """A list with exactly one net buffer (R-REG-09), which holds ``data``."""
+        nbl = make_net_buffer_list(self._heap.address, [data])
+        self._heap.objects[nbl.address] = nbl
+        self.lent[nbl.address] = nbl
+        return nbl
+
+    def lend_frames(self, frames: list[bytes]) -> NblChain:
+        """A list for each frame, for one ordinary indication."""
+        chain = NblChain.of_frames(self._heap, frames)
+        lists = dict.fromkeys(chain.addresses)
+        self._heap.objects.update(lists)
+        self.lent.update(lists)
+        return chain
+
+    def take_back(self, address: int) -> bool:
+        """A lent list is the target's again, and freed. False if it is none of this pool's."""
+        if address not in self.lent:
+            return False
+        del self.lent[address]
+        self._heap.free(address)
+        return True
+
+    def clear(self) -> None:
+        """Nobody is left who could return anything."""
+        for address in list(self.lent):
+            self.take_back(address)

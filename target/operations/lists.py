@@ -1,0 +1,100 @@
+"""What query, update, invalidate and terminate have in common: lists whose blocks name objects.
+
+A placeholder succeeds in any of them (R-TREE-02). A block that names nothing, an object of another layer,
+or one whose life does not allow the operation fails by itself and is counted; the rest of the list goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndisbus.ddi.enums import Layer, OffloadStateType, classes_of, layer_of
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.blocklist import BlockList, Key, values
+from ndisbus.state.images import state_size
+from target.hardware.adapter import Adapter
+from target.model.contexts import Context, PathContext
+from target.model.life import STEPS, Event
+
+__all__ = ["FAILURE", "SLICES", "SUCCESS", "named", "resolve", "slice_of"]
+
+SUCCESS: Final = int(NdisStatus.SUCCESS)
+FAILURE: Final = int(NdisStatus.FAILURE)
+
+_TYPES: Final = range(
+    int(OffloadStateType.NeighborOffloadConstState), int(OffloadStateType.TcpOffloadState) + 1
+)
+_FIRST_IP6: Final = int(OffloadStateType.Ip6OffloadConstState)
+_LAYER: Final[dict[int, Layer]] = {n: layer_of(n) for n in _TYPES}
+
+
+def _slice(state_type: int) -> slice:
+    """Where the structures of a type lie in the image of the whole state of its layer."""
+    whole = next(n for n in range(state_type, 18) if len(classes_of(n)) == 3)
+    # Between the delegated and the whole state of TCP stands the unused TcpOffloadResourceState.
+    first = (
+        whole - 3 if whole != OffloadStateType.TcpOffloadState else int(OffloadStateType.TcpOffloadConstState)
+    )
+    offset = 0
+    for before in range(first, state_type):
+        offset += state_size(before)
+    if state_type == whole:
+        offset = 0
+    return slice(offset, offset + state_size(state_type))
+
+
+#: Type -> its part of the image of the whole state; nothing for TcpOffloadResourceState.
+SLICES: Final[dict[int, slice]] = {
+    n: slice(0, 0) if n == OffloadStateType.TcpOffloadResourceState else _slice(n) for n in _TYPES if n != 17
+}
+SLICES[17] = slice(0, state_size(17))
+
+
+def slice_of(obj: Context, state_type: int) -> slice | None:
+    """The part of an object's image that a block of this type asks for; None: not of this object."""
+    if _LAYER.get(state_type) is not obj.layer:
+        return None
+    if isinstance(obj, PathContext) and (state_type >= _FIRST_IP6) is not (obj.type >= _FIRST_IP6):
+        return None
+    return SLICES[state_type]
+
+
+def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None], list[int]]:
+    """The object each block names (None: placeholder, or none), and the Status to begin with."""
+    columns, n = block_list.columns, len(block_list)
+    objects = adapter.hardware.objects
+    found: list[Context | None] = []
+    statuses: list[int] = []
+    for cell, pointer, kind in zip(
+        values(columns.get(Key.CELL), n),
+        values(columns.get(Key.CONTEXT), n),
+        values(columns.get(Key.TYPE, 0), n),
+        strict=True,
+    ):
+        obj = None
+        status = SUCCESS
+        if cell is not None:
+            obj = objects.get(pointer)
+            if obj is None or _LAYER.get(kind) is not obj.layer:
+                adapter.refuse(
+                    "block names no offloaded object" if obj is None else "block type is of another layer"
+                )
+                obj, status = None, FAILURE
+        found.append(obj)
+        statuses.append(status)
+    return found, statuses
+
+
+def resolve(adapter: Adapter, block_list: BlockList, event: Event) -> tuple[list[Context | None], list[int]]:
+    """Like :func:`named`, and every object takes its step in life; those that may not fail."""
+    found, statuses = named(adapter, block_list)
+    step = STEPS[event]
+    for i, obj in enumerate(found):
+        if obj is not None:
+            following = step.get(obj.life)
+            if following is None:
+                adapter.refuse(f"{event.value} is not legal in state {obj.life.value}")
+                found[i], statuses[i] = None, FAILURE
+            else:
+                obj.life = following
+    return found, statuses

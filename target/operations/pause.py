@@ -1,0 +1,76 @@
+"""Pause, resume, upload all: status indications to every bound protocol (R-PAUSE-08)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ndisbus.ddi.enums import NDIS_OFFLOAD_NOT_SUPPORTED
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
+from ndisbus.errors import LocalProtocolError
+from target.hardware.adapter import Adapter
+from target.operations import initiate
+
+__all__ = ["pause", "resume", "upload_all"]
+
+
+def pause(adapter: Adapter) -> None:
+    """NDIS_STATUS_OFFLOAD_PAUSE: nothing new is offloaded, what is there goes on (R-PAUSE-01, R-PAUSE-02).
+
+    Raises LocalProtocolError if the adapter is paused.
+    """
+    if adapter.paused:
+        raise LocalProtocolError(f"{adapter.name} is paused already")
+    adapter.paused = True
+    _indicate(adapter, NdisStatus.OFFLOAD_PAUSE)
+
+
+def upload_all(adapter: Adapter, *, resume_after: bool = False) -> None:
+    """NDIS_STATUS_UPLOAD_ALL: the host takes everything back; I/O that still comes is refused (R-PAUSE-03).
+
+    Nothing new is offloaded either until a resume; with ``resume_after`` it follows by itself as soon as
+    everything is uploaded (R-PAUSE-06, R-PAUSE-07).
+    """
+    adapter.paused = True
+    adapter.uploading = True
+    _indicate(adapter, NdisStatus.UPLOAD_ALL)
+    if resume_after:
+        # Somebody may have resumed it by hand before everything was gone.
+        adapter.when(
+            lambda: not adapter.hardware.objects, lambda: resume(adapter) if adapter.paused else None
+        )
+
+
+def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:
+    """NDIS_STATUS_OFFLOAD_RESUME with the capabilities, old or new (R-OID-11); queued initiates begin.
+
+    ``changes``: members of TargetConfig that are capabilities. Raises LocalProtocolError if the adapter is
+    not paused, or for a change that is none.
+    """
+    if not adapter.paused:
+        raise LocalProtocolError(f"{adapter.name} is not paused")
+    if changes:
+        adapter.hardware.config = adapter.config.changed(changes)
+        _clip(adapter)
+    adapter.paused = adapter.uploading = False
+    _indicate(adapter, NdisStatus.OFFLOAD_RESUME, adapter.config.capabilities())
+    queued, adapter.queued = adapter.queued, []
+    for block_list in queued:
+        initiate.start(adapter, block_list)
+
+
+def _clip(adapter: Adapter) -> None:
+    """What the hardware cannot do any more is not enabled any more."""
+    enabled, can = adapter.enabled, adapter.config.task()
+    if enabled is not None:
+        for member in ("support_ipv4", "support_ipv6", "support_ipv6_extension_headers", "support_sack"):
+            if not getattr(can, member):
+                setattr(enabled, member, NDIS_OFFLOAD_NOT_SUPPORTED)
+
+
+def _indicate(adapter: Adapter, status: NdisStatus, buffer: NdisTcpConnectionOffload | None = None) -> None:
+    indication = NdisStatusIndication(
+        source_handle=adapter.handle, status_code=int(status), status_buffer=buffer
+    )
+    adapter.indicate(partial(adapter.ndis.m_indicate_status_ex, adapter.handle, indication))

@@ -1,0 +1,242 @@
+"""MiniportTerminateOffload: give the objects back to the host and free what they held (R-TERM-06, R-TERM-07).
+
+In this order: from the arrival on, I/O for the connections goes back (R-TERM-11); when the time has come and
+no receive indication is in flight (R-TERM-09), what is posted on them is completed (R-TERM-08), with
+outstanding send data handed back in NetBufferListChain instead (R-OSD-11, R-OSD-12, R-DIS-16); delegated
+state and Status are written; the list is completed; everything is freed.
+
+A path or neighbor can only go together with all that depends on it, or after it (R-TERM-02).
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from struct import Struct
+from typing import Final
+
+from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.lists.blocklist import BlockList, Key, values
+from ndisbus.lists.nbl import NetBufferList
+from ndisbus.lists.nbl_chain import Attachments
+from ndisbus.state.images import PathOffloadStateConst, state_size, structures_of
+from target.data import frames as frame_io
+from target.data import io
+from target.hardware import failing_hardware
+from target.hardware.adapter import Adapter
+from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
+from target.model.life import STEPS, Event, Life
+from target.operations.lists import FAILURE, named, slice_of
+
+__all__ = ["terminate_offload"]
+
+_TAIL: Final = Struct("<QQQ")  # SendDataHead, SendDataTail, BufferedData: the last 24 bytes of a TCP state
+_DELEGATED: Final = frozenset((3, 7, 11, 15))
+_WHOLE: Final = frozenset((4, 8, 12, 17))
+#: Bytes of the delegated structure at the end of a whole state.
+_DELEGATED_SIZE: Final = {whole: state_size(whole - 1) for whole in (4, 8, 12)} | {17: state_size(15)}
+_TCP_TYPES: Final = frozenset((15, 17))
+
+
+def terminate_offload(adapter: Adapter, block_list: BlockList) -> None:
+    """Begin a terminate."""
+    job = _Terminate(adapter, block_list)
+    adapter.pipeline.submit(job.finish, adapter.ndis.now(), partial(_may_finish, adapter))
+
+
+def _may_finish(adapter: Adapter) -> bool:
+    return not adapter.indicating
+
+
+class _Terminate:
+    """One list, from its arrival to the freeing of what it named."""
+
+    def __init__(self, adapter: Adapter, block_list: BlockList) -> None:
+        self.adapter = adapter
+        self.list = block_list
+        self.found, self.statuses = named(adapter, block_list)
+        #: Objects whose failure the layers above know already: this terminate is their end (R-HWF-01).
+        self.known_lost: set[int] = set()
+        #: Where the blocks that name objects stand, those of the highest layer first.
+        self.order = by_layer(self.found)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Every object takes its step, the highest layer first: what is below may go if all above does."""
+        step = STEPS[Event.TERMINATE]
+        found = self.found
+        #: How many dependents of an object are in this list, by its address.
+        going: dict[int, int] = {}
+        for i in self.order:
+            obj = found[i]
+            assert obj is not None
+            life = obj.life
+            following = step.get(life)
+            if following is None:
+                self._refuse(i, f"{Event.TERMINATE.value} is not legal in state {life.value}")
+                continue
+            if not isinstance(obj, TcpContext) and len(obj.dependents) > going.get(obj.address, 0):
+                self._refuse(i, "terminate of an object that others depend on")
+                continue
+            if life is Life.LOST:
+                self.known_lost.add(obj.address)
+            obj.life = following
+            below = below_of(obj)
+            if below is not None:
+                going[below.address] = going.get(below.address, 0) + 1
+
+    def _refuse(self, i: int, reason: str) -> None:
+        self.adapter.refuse(reason)
+        self.found[i], self.statuses[i] = None, FAILURE
+
+    def finish(self) -> None:
+        """Complete what is outstanding, write, complete the list, free."""
+        adapter, columns, statuses = self.adapter, self.list.columns, self.statuses
+        n = len(self.found)
+        types = values(columns.get(Key.TYPE, 0), n)
+        states = list(values(columns.get(Key.STATE), n))
+        chains: list[int | None] = [None] * n
+        attached: list[NetBufferList] = []
+        lost = self._lost()
+        keep = (
+            {obj.address for obj in lost if isinstance(obj, TcpContext)}
+            if adapter.config.fail_terminate_twice
+            else set()
+        )
+        held: list[bytes] = []
+        for i, obj in enumerate(self.found):
+            if obj is None:
+                continue
+            if obj.corrupt:
+                statuses[i] = FAILURE
+                if isinstance(obj, TcpContext) and obj.address not in keep:
+                    io.finish_all(adapter, obj, NdisStatus.REQUEST_ABORTED)
+                continue
+            if isinstance(obj, TcpContext) and obj.flow is not None:
+                obj.flow.hand_over(adapter.ndis.now())
+            part = slice_of(obj, types[i])
+            head = tail = buffered = 0
+            if isinstance(obj, TcpContext) and obj.io is not None:
+                head, tail, buffered, chains[i] = self._give_back(obj, attached)
+                held += obj.io.held
+            if part is None:
+                # Nothing of it was asked for; it ends all the same.
+                continue
+            if types[i] in _DELEGATED or types[i] in _WHOLE:
+                states[i] = self._state(obj, types[i], part, states[i], (head, tail, buffered))
+        going, staying = self._end_of_each(keep)
+        columns[Key.STATE] = states
+        columns[Key.NBL_CHAIN] = chains
+        columns[Key.STATUS] = statuses
+        self.list.attachments = Attachments.of(attached) if attached else None
+        adapter.ndis.m_terminate_offload_complete(adapter.handle, self.list)
+        for obj in going:
+            obj.step(Event.TERMINATED)
+            adapter.free(obj)
+        failing_hardware.lose(adapter, [obj for obj in staying if obj.address in keep])
+        if adapter.station is not None:
+            adapter.station.sweep()
+        if held:
+            frame_io.receive(adapter, held)  # R-IP-08
+        adapter.after_terminate()
+
+    def _lost(self) -> list[Context]:
+        """Objects whose corruption this terminate is the first to meet; a knob may be the cause."""
+        return [
+            obj
+            for obj in failing_hardware.find_lost(self.adapter, "terminate", self.found)
+            if obj.address not in self.known_lost
+        ]
+
+    def _end_of_each(self, keep: set[int]) -> tuple[list[Context], list[Context]]:
+        """Which objects go now, highest layer first, and which wait for another terminate.
+
+        A path or neighbor below a connection that stays cannot go either. It has no second terminate to wait
+        for: its terminate fails, and it goes with the last connection (R-DIS-43).
+        """
+        going: list[Context] = []
+        staying: list[Context] = []
+        held: set[int] = set()
+        for i in self.order:
+            obj = self.found[i]
+            if obj is None:
+                continue
+            if obj.address in keep or obj.address in held:
+                staying.append(obj)
+                self.statuses[i] = FAILURE
+                obj.released = not isinstance(obj, TcpContext)
+                below = below_of(obj)
+                if below is not None:
+                    held.add(below.address)
+            else:
+                going.append(obj)
+        return going, staying
+
+    def _give_back(self, tcp: TcpContext, attached: list[NetBufferList]) -> tuple[int, int, int, int | None]:
+        """SendDataHead, SendDataTail, BufferedData (0: NULL) and NetBufferListChain of a connection.
+
+        A connection that was reset has nothing left to give back but data that nobody consumed.
+        """
+        adapter = self.adapter
+        assert tcp.io is not None
+        head = tail = buffered = 0
+        chain: int | None = None
+        if tcp.aborted:
+            io.finish_all(adapter, tcp, NdisStatus.REQUEST_ABORTED)
+        io.finish_receives(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
+        io.finish_rest(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
+        if tcp.io.sends:
+            first, with_data = io.take_sends(tcp)
+            attached.append(first)
+            chain = first.address
+            head, tail = with_data[0], with_data[-1]
+        if tcp.io.buffered:
+            nbl = adapter.chimney_pool.lend(bytes(tcp.io.buffered))
+            attached.append(nbl)
+            buffered = nbl.address
+        return head, tail, buffered, chain
+
+    def _state(
+        self, obj: Context, state_type: int, part: slice, given: bytes | None, pointers: tuple[int, int, int]
+    ) -> bytes:
+        """The structures behind a block: delegated values of ours, the others as the host left them.
+
+        Constant and cached variables are the host's and are not handed back (R-STATE-02, R-STATE-03).
+        """
+        image = self.adapter.image(obj)[part]
+        if state_type in _TCP_TYPES:
+            image = image[:-24] + _TAIL.pack(*pointers)
+        if state_type in _DELEGATED:
+            return image
+        delegated = _DELEGATED_SIZE[state_type]
+        kept = given if given is not None and len(given) == len(image) else _blank(state_type)
+        return kept[:-delegated] + image[-delegated:]
+
+
+def by_layer(found: list[Context | None]) -> list[int]:
+    """Indexes of the objects in a list: connections, then paths, then neighbors."""
+    indexes: dict[Layer, list[int]] = {Layer.TCP: [], Layer.PATH: [], Layer.NEIGHBOR: []}
+    for i, obj in enumerate(found):
+        if obj is not None:
+            indexes[obj.layer].append(i)
+    return [i for group in indexes.values() for i in group]
+
+
+def below_of(obj: Context) -> PathContext | NeighborContext | None:
+    """What an object depends on."""
+    if isinstance(obj, TcpContext):
+        return obj.path
+    return obj.neighbor if isinstance(obj, PathContext) else None
+
+
+@cache
+def _blank(state_type: int) -> bytes:
+    """The structures of a whole type without values, for a block that brought none."""
+    pieces = []
+    for structure in structures_of(state_type):
+        if structure is PathOffloadStateConst:
+            address = bytes(16 if state_type == 12 else 4)
+            pieces.append(PathOffloadStateConst(address, address).pack())
+        else:
+            pieces.append(structure().pack())
+    return b"".join(pieces)

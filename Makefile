@@ -8,7 +8,7 @@ PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools)
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage clean
+.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage changelog changelog-draft clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak      the long tests"
 	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
 	@echo "make coverage  the tests, with coverage"
+	@echo "make changelog move changelog.d to CHANGELOG.md for a release (changelog-draft prints it)"
 	@echo "make clean     remove what make and the tests made"
 
 $(BIN)/python:
@@ -53,6 +54,7 @@ lint: $(VENV)/.installed-dev
 	@echo "lint: mypy";          $(BIN)/mypy --strict $(SOURCES)
 	@echo "lint: imports";       $(BIN)/lint-imports
 	@echo "lint: generated";     $(BIN)/python tools/generate_calls.py --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
+	@echo "lint: changelog";     $(BIN)/towncrier build --draft --version next >/dev/null
 
 test: lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
@@ -84,6 +86,12 @@ interop-long: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term
+
+changelog: $(VENV)/.installed-dev
+	@$(BIN)/towncrier build --yes --version "$$($(BIN)/python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')"
+
+changelog-draft: $(VENV)/.installed-dev
+	@$(BIN)/towncrier build --draft --version next
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

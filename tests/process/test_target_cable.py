@@ -82,7 +82,7 @@ def test_an_offloaded_connection_talks_on_a_cable(bus: Bus) -> None:
     finally:
         host.close()
         far.link.close()
-    target.operations.terminate()
+    target.terminate()
     assert target.wait(DEADLINE) == 0
 
 

@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := ndisbus target imdriver hoststack
-SOURCES  := $(PACKAGES) $(wildcard tools)
+SOURCES  := $(PACKAGES) $(wildcard tools tests examples)
 
 .DEFAULT_GOAL := help
 .PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage changelog changelog-draft clean
@@ -13,7 +13,7 @@ SOURCES  := $(PACKAGES) $(wildcard tools)
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
 	@echo "make test      lint, then the tests"
-	@echo "make lint      ruff, mypy --strict, import-linter"
+	@echo "make lint      ruff, mypy --strict (also of tests and examples), import-linter, changelog"
 	@echo "make format    let ruff format the sources"
 	@echo "make bench     our chain beside a bare one, with ratios"
 	@echo "make torture   kills and stalls of every layer, in numbers"

@@ -15,7 +15,7 @@ from ndisbus.ddi.calls import CALLS
 from ndisbus.messages.codec import MAX_MESSAGES, PROTOCOL_VERSION, decode_packet, encode_packet
 
 if TYPE_CHECKING:
-    from conftest import Bus
+    from tests.process.conftest import Bus
 
 pytestmark = pytest.mark.process
 
@@ -197,6 +197,7 @@ def test_name_is_free_again_when_its_connection_is_gone(bus: Bus, client: Client
     first.socket.close(linger=0)
     monitor.close(linger=0)
     first.context.destroy(linger=0)
+    said: Any = None
     for _ in range(100):
         client.say(encode_packet([["hello", 1, [PROTOCOL_VERSION, {"Name": "phoenix", "Pid": os.getpid()}]]]))
         [[name, _, [said]]] = client.answers()

@@ -18,7 +18,7 @@ from tests.process.stack_processes import until
 from tests.support.packet_drivers import PacketHost
 
 if TYPE_CHECKING:
-    from conftest import Bus
+    from tests.process.conftest import Bus
 
 pytestmark = pytest.mark.process
 

@@ -25,7 +25,7 @@ from ndisbus.runtime.driver_process import BugChecked, DriverProcess
 from ndisbus.runtime.trace_link import TraceSubscriber
 
 if TYPE_CHECKING:
-    from conftest import Bus
+    from tests.process.conftest import Bus
 
 pytestmark = pytest.mark.process
 

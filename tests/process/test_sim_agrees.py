@@ -8,6 +8,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -64,13 +65,16 @@ class RealWorld:
             ("im", ADAPTER, "imdriver", "--adapter", ADAPTER),
         ):
             self._processes[name] = bus.spawn("-m", *command)
-            until(lambda adapter=adapter: adapter in self._up(), f"{adapter} is up")
+            until(partial(self._is_up, adapter), f"{adapter} is up")
         driver = HostDriver("host", bind=ADAPTER)
         self.host = Host(ProcessRunner(driver, name="host", endpoint=bus.endpoint), timeout=DEADLINE)
         self.host.wait_bound()
 
     def _up(self) -> set[str]:
         return {a["Name"] for a in self._bus.ps()["Adapters"] if a["State"] == "up"}
+
+    def _is_up(self, name: str) -> bool:
+        return name in self._up()
 
     def stall(self, name: str) -> None:
         self._processes[name].send_signal(signal.SIGSTOP)

@@ -71,7 +71,7 @@ def test_an_offloaded_connection_talks_on_a_cable(bus: Bus) -> None:
             return len(tcb.receive_buffer or b"") == len(answer)
 
         assert host.pump(answered, DEADLINE)
-        assert tcb.receive_buffer == answer
+        assert bytes(tcb.receive_buffer or b"") == answer
         structures = host.query([tcb]).result_of(tcb)
         assert structures is not None
         now = structures[-1]

@@ -7,12 +7,14 @@ them, and send data that goes down with its connection.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hoststack.chimney.driver import HostDriver
 from hoststack.model import synthetic
 from ndisbus.errors import LocalProtocolError
 from tests.support.stack import ACTIONS, Monkey, Stack
@@ -120,7 +122,7 @@ def test_r_dis_16_send_data_that_is_handed_back_with_its_connection_is_home(ims:
     tcbs[0].send_queue = [b"first, "]
     assert stack.do(lambda host: host.offload(tcbs)).succeeded
     for tcb in tcbs:
-        stack.sim.act("host0", lambda host, tcb=tcb: host.send(tcb, b"second"))
+        stack.sim.act("host0", partial(HostDriver.send, tcb=tcb, data=b"second"))
     stack.sim.run_for(0.1)
     if kill:
         stack.sim.kill(kill)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import Callable
 
 import pytest
 
+from hoststack.live.nethost import NetHost
 from hoststack.net.errors import SocketError
 from hoststack.net.options import SocketOptions
 from hoststack.net.socket import Socket
@@ -17,6 +19,11 @@ from tests.support.live_stack import LiveStack
 #: What the host's counters say of connections that somebody forgot.
 KEPT = ("tcbs", "offloaded", "operations", "posted", "returns", "sends", "away")
 DEATHS = ("target", "target", "target", "im", "bus", "stall")
+
+
+def aborting(socket: Socket) -> Callable[[NetHost], None]:
+    """What aborts this connection, for the host to do."""
+    return lambda _: socket.abort()
 
 
 class Chaos:
@@ -130,7 +137,7 @@ class Chaos:
         stack.wait(lambda: host.can_offload)
         for socket in self.living():
             with contextlib.suppress(SocketError):
-                stack.act(lambda _, socket=socket: socket.abort())
+                stack.act(aborting(socket))
         stack.wait(lambda: not host.stack.transport.sockets, limit=200)
         stack.sim.run_for(3.0)
         assert {k: v for k, v in host.inspect().items() if v and k in KEPT} == {}

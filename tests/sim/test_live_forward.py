@@ -72,15 +72,20 @@ def test_what_only_the_host_can_read_reaches_the_connection_all_the_same(
     assert stack.violations() == []
 
 
+def offload_amid(stack: LiveStack, flow: Flow) -> None:
+    """Offload the flow's connection after 20,000 bytes, and wait for the rest."""
+    stack.wait(lambda: len(flow.got) > 20_000)
+    stack.act(lambda h: h.offload_sockets([flow.socket]))
+    stack.wait(lambda: flow.done)
+
+
 def test_segments_that_come_during_the_offload_are_forwarded_when_it_is_done() -> None:
     """R-FWD-01: the peer goes on sending while the initiate is on its way."""
     for seed in range(40):
         stack = LiveStack(seed)
         stack.ready()
         flow = Flow(stack, stack.connect("10.77.0.2", 7), 200_000, seed)
-        stack.wait(lambda flow=flow: len(flow.got) > 20_000)  # type: ignore[misc]
-        stack.act(lambda h, flow=flow: h.offload_sockets([flow.socket]))
-        stack.wait(lambda flow=flow: flow.done)  # type: ignore[misc]
+        offload_amid(stack, flow)
         flow.check()
         if forwarded(stack):
             return

@@ -92,9 +92,11 @@ def test_the_host_asks_the_target_before_it_probes(stack: LiveStack, flow: Flow)
     again = Flow(stack, flow.socket, 3_000, 2)  # progress that only the target sees
     stack.wait(lambda: again.done)
     stack.sim.run_for(STALE * 0.5)
-    assert entry.state is NeighborState.STALE
+    idle = entry.state
     stack.act(lambda h: other.send(b"x"))
-    assert entry.state in (NeighborState.DELAY, NeighborState.REACHABLE)
+    asked = entry.state
+    assert idle is NeighborState.STALE
+    assert asked in (NeighborState.DELAY, NeighborState.REACHABLE)
     stack.wait(lambda: entry.state is NeighborState.REACHABLE, limit=0.5)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hoststack.live.nethost import NetHost
 from hoststack.model.objects import ConnectionState
 from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
@@ -28,6 +31,11 @@ def upload(stack: LiveStack, flows: list[Flow]) -> None:
     stack.wait(lambda: operation.done)
     assert operation.succeeded, operation.counts()
     assert not stack.host.away
+
+
+def pulling(flow: Flow) -> Callable[[NetHost], None]:
+    """What reads from this flow's connection, for the host to do."""
+    return lambda _: flow.pull()
 
 
 @pytest.mark.parametrize("address", ["10.77.0.2", "fd77::2"])
@@ -72,7 +80,7 @@ def journey(seed: int, data: st.DataObject, *, most: int, moves: int) -> None:
         upload(stack, flows)
     for f in flows:
         f.lazy = False
-        stack.act(lambda _, f=f: f.pull())
+        stack.act(pulling(f))
     stack.wait(lambda: all(f.done for f in flows), limit=600)
     for f in flows:
         assert not f.failed, f.socket.error

@@ -265,7 +265,7 @@ def test_a_death_with_frames_in_flight_both_ways(victim: str, ims: int) -> None:
     stack.check()
 
 
-def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is() -> None:
+def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Host, bus, intermediate driver, bus, adapter, and back: what a call costs is shared by its frames."""
 
     def messages(frames: int) -> Counter[str]:
@@ -278,7 +278,7 @@ def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is() -> None:
             found.update(str(message[0]) for message, _ in outgoing)
             return pack(outgoing)
 
-        stack.sim.packets = counting  # type: ignore[method-assign]
+        monkeypatch.setattr(stack.sim, "packets", counting)
         stack.sim.act("host0", lambda h: h.transmit([bytes(1514)] * frames))
         stack.sim.run_for(0.01)
         stack.sim.act("nic", lambda n: n.complete(list(n.pending)))

@@ -10,6 +10,7 @@ import pytest
 from hoststack.model.events import UploadIndicated
 from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.state.images import TcpOffloadStateDelegated
 from tests.support.stack import Stack, make_tree
 
 SUCCESS = NdisStatus.SUCCESS.symbol
@@ -120,7 +121,10 @@ def test_each_completion_reaches_its_own_host() -> None:
         for t in tcbs:
             query = next(o for o in stack.operations if o.op == "query" and o.objects[0] is t)
             result = query.result_of(t)
-            assert result is not None and result[0].rcv_nxt == t.delegated.rcv_nxt
+            assert result is not None
+            [state] = result
+            assert isinstance(state, TcpOffloadStateDelegated)
+            assert state.rcv_nxt == t.delegated.rcv_nxt
 
 
 def test_a_run_is_a_function_of_its_seed() -> None:

@@ -110,7 +110,7 @@ def test_data_passes_every_layer(ims: int) -> None:
     stack.sim.act("host0", lambda host: host.receive(tcb, 100))
     end.machine.send(b"an answer")
     station.step()
-    stack.sim.run_until(lambda: tcb.receive_buffer == b"an answer", limit=5.0)
+    stack.sim.run_until(lambda: bytes(tcb.receive_buffer or b"") == b"an answer", limit=5.0)
     asked = stack.do(lambda host: host.query([tcb]))
     structures = asked.result_of(tcb)
     assert structures is not None

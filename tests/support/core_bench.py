@@ -26,10 +26,9 @@ from ndisbus.ddi.structures import (
     NdisTaskTcpConnectionOffload,
     NdisTcpConnectionOffload,
 )
-from ndisbus.driver.port import PROTOCOL_VERSION
 from ndisbus.lists.blocklist import BlockListBuilder, Key, values
 from ndisbus.lists.heap import Heap
-from ndisbus.messages.codec import RETURN, Message, decode_packet, encode_packet
+from ndisbus.messages.codec import PROTOCOL_VERSION, RETURN, Message, decode_packet, encode_packet
 
 P = TypeVar("P", bound="Peer")
 

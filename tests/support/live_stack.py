@@ -106,11 +106,16 @@ class LiveStack:
     def connect(self, address: str, port: int) -> Socket:
         """A connection; on a wire that loses frames, also those that look for the neighbor, not at once."""
         for _ in range(5 if self.impairments is not None else 1):
-            socket: Socket = self.act(lambda h: h.stack.tcp_connect((address, port)))
-            self.wait(lambda s=socket: s.connected or s.error is not None, limit=300)  # type: ignore[misc]
+            socket = self._try(address, port)
             if socket.error is None:
                 return socket
-        raise AssertionError(socket.error)
+        raise AssertionError(f"{address} port {port} cannot be reached")
+
+    def _try(self, address: str, port: int) -> Socket:
+        """A socket that is connected or has failed."""
+        socket: Socket = self.act(lambda h: h.stack.tcp_connect((address, port)))
+        self.wait(lambda: socket.connected or socket.error is not None, limit=300)
+        return socket
 
     def violations(self) -> list[str]:
         return [f"{e.rule}: {e.text}" for e in self.host.events if isinstance(e, Violation)]

@@ -22,6 +22,7 @@ from ndisbus.net.tcp import build, parse_frame
 from ndisbus.state.images import pack_state
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.settings import TcpSettings
+from tests.support.lists import first_of
 from tests.support.wired import NIC_MAC, FarEnd
 
 __all__ = ["Mover"]
@@ -78,7 +79,7 @@ class Mover:
         if t.returned is not None:
             for nbl in iter_chain(lists[t.returned]):
                 whole = self.sends.pop(nbl.address)
-                rest = data_of(nbl.first_net_buffer)
+                rest = data_of(first_of(nbl))
                 assert whole.endswith(rest)
                 back.append(rest)
         if self.closing and not self.disconnected:
@@ -87,7 +88,7 @@ class Mover:
         assert not self.sends
         held = []
         if delegated.buffered_data is not None:
-            held = [data_of(lists[delegated.buffered_data].first_net_buffer)]
+            held = [data_of(first_of(lists[delegated.buffered_data]))]
             w.receive(
                 "MiniportTcpOffloadReceiveReturn", [w.ctx, {"NetBufferList": [delegated.buffered_data]}]
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from functools import partial
 from typing import Any
 
 from hoststack.chimney.driver import HostDriver
@@ -11,6 +12,7 @@ from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.model.operation import Operation
 from imdriver import ImConfig, ImDriver
 from ndisbus.core import CoreConfig
+from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.errors import IllegalTransition, LocalProtocolError
 from ndisbus.sim import Simulation
@@ -69,7 +71,9 @@ def make_tree(
             p,
             TcpOffloadStateConst(local_port=rng.randrange(1, 65536), remote_port=80, remote_mss=1460),
             TcpOffloadStateCached(initial_rcv_wnd=65535),
-            TcpOffloadStateDelegated(state=4, rcv_nxt=rng.randrange(1 << 32)),
+            TcpOffloadStateDelegated(
+                state=TcpOffloadConnectionState.TcpConnectionEstablished, rcv_nxt=rng.randrange(1 << 32)
+            ),
         )
         for p in out
         for _ in range(connections)
@@ -101,13 +105,13 @@ class Stack:
             # The topmost one shows an adapter per host, the others one for the driver above them.
             shown = tuple(f"{name}-{c}" for c in "abcdef"[: hosts if i == ims - 1 else 1])
             settings = ImConfig(name=name, bind=below, adapters=shown)
-            self.sim.start(name, lambda settings=settings: ImDriver(settings))
+            self.sim.start(name, partial(ImDriver, settings))
             self.ims.append(name)
             below = shown[0]
         self.top = [f"im{ims - 1}-{c}" for c in "abcdef"[:hosts]] if ims else ["nic0"]
         self.hosts = [f"host{i}" for i in range(hosts)]
         for name, adapter in zip(self.hosts, self.top, strict=True):
-            self.sim.start(name, lambda name=name, adapter=adapter: HostDriver(name, bind=adapter))
+            self.sim.start(name, partial(HostDriver, name, bind=adapter))
         self.sim.start("target", lambda: TargetDriver(self.target_config, [wire]))
         self.operations: list[Operation] = []
 

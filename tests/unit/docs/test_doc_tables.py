@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ndisbus.driver.port import PROTOCOL_VERSION
+from ndisbus.messages.codec import PROTOCOL_VERSION
 from tools import doc_tables
 from tools.doc_examples import Example, Recorder, diagnostic, to_markdown
 from tools.doc_lives import diagram

@@ -255,7 +255,12 @@ def test_operations_finish_in_order_and_not_before_their_time(
 def test_pipeline_deadline_and_nesting() -> None:
     p = Pipeline(0.0)
     done: list[int] = []
-    p.submit(lambda: (p.submit(lambda: done.append(2), 0.0), done.append(1)), 0.0)
+
+    def outer() -> None:
+        p.submit(lambda: done.append(2), 0.0)
+        done.append(1)
+
+    p.submit(outer, 0.0)
     assert done == [1, 2]
     p.latency = 2.0
     p.submit(lambda: done.append(3), 1.0)
@@ -268,8 +273,12 @@ def test_pipeline_deadline_and_nesting() -> None:
 def test_timers_run_in_order() -> None:
     t = Timers()
     seen: list[tuple[str, float]] = []
+
+    def note(name: str, now: float) -> None:
+        seen.append((name, now))
+
     for name, due in (("b", 2.0), ("a", 1.0), ("c", 2.0)):
-        t.set(due, lambda now, name=name: seen.append((name, now)))
+        t.set(due, partial(note, name))
     assert t.next_deadline() == 1.0
     t.run(2.0)
     assert seen == [("a", 2.0), ("b", 2.0), ("c", 2.0)]

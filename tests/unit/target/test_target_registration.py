@@ -166,7 +166,10 @@ def test_query_of_the_task_offload_oid_tells_the_capabilities(make: Any) -> None
     status, wire = h.oid(TASK)
     answer = NdisOidRequest.from_wire(wire, "answer").information_buffer
     assert status == 0
-    assert answer.chimney().tcp_connection_offload_capacity == 77
+    assert isinstance(answer, NdisTaskOffloadHeader)
+    chimney = answer.chimney()
+    assert chimney is not None
+    assert chimney.tcp_connection_offload_capacity == 77
 
 
 def test_r_oid_13_and_14_parameters_are_accepted_and_kept(h: Any) -> None:

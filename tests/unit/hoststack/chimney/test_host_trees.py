@@ -191,8 +191,8 @@ def test_r_blk_07_and_r_blk_08_any_choice_of_objects_makes_a_legal_tree(objects:
     columns[Key.HANDLE_CELL] = [None if h is None else h + 0x10 for h in handles]
     layers = check_tree(columns, "test")
     assert sorted(map(id, filter(None, tree.named))) == sorted(map(id, objects))
-    for obj, layer in zip(tree.named, layers, strict=True):
-        assert obj is None or layer == obj.LAYER
+    for named, layer in zip(tree.named, layers, strict=True):
+        assert named is None or layer == named.LAYER
     for index, block in enumerate(tree.block_list):
         below = block.dependent_block_list
         while below is not None:

@@ -20,8 +20,8 @@ from ndisbus import __version__
 from ndisbus.cli import main, ps
 from ndisbus.core import NdisCore
 from ndisbus.driver.base import ProtocolDriver
-from ndisbus.driver.port import PROTOCOL_VERSION
 from ndisbus.errors import BusUnavailable
+from ndisbus.messages.codec import PROTOCOL_VERSION
 from ndisbus.messages.trace_events import Filter
 from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess

@@ -12,8 +12,8 @@ from ndisbus.core.base import Core
 from ndisbus.core.registration import _MAX_CLOSED
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTcpConnectionOffload, NdisTcpOffloadEventHandlers
-from ndisbus.driver.port import PROTOCOL_VERSION
 from ndisbus.lists.blocklist import Key
+from ndisbus.messages.codec import PROTOCOL_VERSION
 from tests.support.core_bench import CAPABILITIES, CLIENT, PROVIDER, TCP, Bench, Host, Im, Nic, Peer
 
 

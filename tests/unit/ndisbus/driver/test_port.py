@@ -10,13 +10,13 @@ import pytest
 from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Driver, MiniportDriver, ProtocolDriver
-from ndisbus.driver.port import PROTOCOL_VERSION, DriverPort
+from ndisbus.driver.port import DriverPort
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, BlockListBuilder, Form, Key
 from ndisbus.lists.heap import Heap
 from ndisbus.lists.nbl import make_net_buffer_list
 from ndisbus.lists.nbl_chain import Attachments, NblChain
-from ndisbus.messages.codec import Message, decode_packet, encode_packet
+from ndisbus.messages.codec import PROTOCOL_VERSION, Message, decode_packet, encode_packet
 from tests.support.toy_drivers import ToyHost, ToyTarget
 
 SPACE, BINDING, HANDLE = 7, 0x10000000050, 0x10000000070

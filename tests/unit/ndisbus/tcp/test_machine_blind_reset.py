@@ -49,7 +49,7 @@ def test_an_rst_outside_the_window_is_dropped_silently(seq: int) -> None:
     end = target_end()
     end.gets("R", seq=seq)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.machine.next_deadline() is None
     assert not end.heard
 
@@ -59,7 +59,7 @@ def test_an_rst_of_exactly_rcv_nxt_ends_the_connection(state: Any) -> None:
     """R-BRA-01: RCV.NXT itself raises TcpIndicateAbort, in whatever state."""
     end = Endpoint.in_state(state, offloaded=True)
     end.gets("R", seq=end.peer_next)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
     end.expect_nothing()
 
@@ -70,7 +70,7 @@ def test_an_rst_in_the_window_draws_one_challenge_ack() -> None:
     for seq in (101, 5000, WINDOW, 100, 2):
         end.gets("R", seq=seq)
         end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_after_an_acceptable_segment_the_next_rst_is_challenged_again() -> None:
@@ -105,7 +105,7 @@ def test_a_syn_outside_the_window_is_answered_each_time(seq: int) -> None:
         end.gets("S", seq=seq)
         end.expect_ack(1, seq=1)
         end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.machine.next_deadline() is None
 
 
@@ -115,7 +115,7 @@ def test_a_syn_of_exactly_rcv_nxt_uploads_in_closed(state: Any) -> None:
     end = Endpoint.in_state(state, offloaded=True)
     end.gets("S", seq=end.peer_next)
     end.expect_nothing()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert uploads(end) == [TcpUploadReason.UploadRequested]
     given = end.machine.hand_over(end.now)
     assert given.last == []
@@ -133,7 +133,7 @@ def test_a_syn_in_the_window_is_challenged_once_in_three_seconds() -> None:
             answered.append(end.elapsed)
         end.wait(100)
     assert answered == [0, 3000, 6000]
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_a_syn_in_the_window_starts_the_check() -> None:
@@ -149,7 +149,7 @@ def test_a_syn_in_time_wait_is_left_to_the_host() -> None:
     end = Endpoint.in_state(TIME_WAIT, offloaded=True)
     end.gets("S", seq=end.peer_next + 5)
     end.expect_nothing()
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
 
 
 def test_timestamps_do_not_shield_a_syn() -> None:
@@ -193,9 +193,9 @@ def test_without_an_acceptable_segment_it_probes_and_goes_up(count: int, interva
     end.wait(CHECK + count * interval - 1)
     times = [s.at for s in end.drop_sent()]
     assert times == [CHECK + i * interval for i in range(count)]
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
     end.expect_nothing()
 
@@ -212,9 +212,9 @@ def test_probes_sent_before_the_offload_count() -> None:
     end.expect_ack(1)
     end.wait(1000)
     assert len(end.drop_sent()) == 2
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(500)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
 
 
@@ -236,7 +236,7 @@ def test_the_check_goes_on_after_an_upload() -> None:
     move(end, clock=-5, offloaded=False)
     end.wait(600 + 3000)
     assert len(end.drop_sent()) == 3
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -265,4 +265,4 @@ def test_the_target_never_answers_with_an_rst() -> None:
         end.abort()
         assert end.expect_reset().ts_val is not None
         end.expect_nothing()
-        assert end.state is CLOSED
+        end.expect_state(CLOSED)

@@ -235,7 +235,7 @@ def test_unread_data_and_data_out_of_order_go_across() -> None:
     ]
     end.gets("A", seq=301, size=300)
     assert end.read() == incoming(0, 900)
-    assert end.state is CLOSE_WAIT
+    end.expect_state(CLOSE_WAIT)
     assert end.machine.at_end
 
 
@@ -271,7 +271,7 @@ def test_every_state_goes_on(state: TcpOffloadConnectionState) -> None:
     """R-STATE-06, R-STATE-04: from each state the connection comes to its end in the successor."""
     end = Endpoint.in_state(state)
     move(end, clock=321, offloaded=True)
-    assert end.state is state
+    end.expect_state(state)
     if state in (ESTABLISHED, CLOSE_WAIT):
         end.send(500)
         end.expect("A", length=500)
@@ -288,7 +288,7 @@ def test_every_state_goes_on(state: TcpOffloadConnectionState) -> None:
         end.expect_ack(102)
     if end.state is TIME_WAIT:
         end.wait(60_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT_1, CLOSING, LAST_ACK])
@@ -316,7 +316,7 @@ def test_a_fin_that_was_not_sent_yet_is_sent_behind_the_data() -> None:
     end.expect("A", seq=1001, length=1000)
     end.expect("FA", seq=2001, length=500)
     end.gets("A")
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
 
 
 @pytest.mark.parametrize("passive", [False, True])
@@ -325,11 +325,11 @@ def test_even_a_handshake_goes_on(passive: bool) -> None:
     if passive:
         end = Endpoint.accepting()
         end.expect("SA")
-        assert end.state is SYN_RCVD
+        end.expect_state(SYN_RCVD)
     else:
         end = Endpoint.opening()
         end.expect("S")
-        assert end.state is SYN_SENT
+        end.expect_state(SYN_SENT)
     move(end)
     end.wait(1000)
     again = end.sent.popleft().segment
@@ -337,7 +337,7 @@ def test_even_a_handshake_goes_on(passive: bool) -> None:
     assert again.mss == 1460
     end.peer_next = 1 if passive else 0
     end.gets("A" if passive else "SA", ack=1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.drop_sent()
     end.send(100)
     end.expect("A", seq=1, length=100)
@@ -365,7 +365,7 @@ def test_a_closed_connection_has_no_timers() -> None:
     end = Endpoint.established(keepalive=True)
     end.gets("R", seq=1)
     given = move(end)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert given.send_data == []
     assert end.delegated.retransmit_timeout_delta == NOT_RUNNING
     assert end.delegated.keep_alive_timeout_delta == NOT_RUNNING

@@ -45,10 +45,10 @@ def test_first_after_timeout_then_every_interval() -> None:
     end.wait(TIMEOUT + (PROBES - 1) * INTERVAL)
     assert probe_times(end) == [TIMEOUT + i * INTERVAL for i in range(PROBES)]
     assert end.delegated.keep_alive_probe_count == PROBES
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(INTERVAL)
     assert probe_times(end) == []
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -57,13 +57,13 @@ def test_a_target_asks_for_the_upload() -> None:
     end = idle(offloaded=True)
     end.wait(TIMEOUT + PROBES * INTERVAL)
     assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert len(probe_times(end)) == PROBES
     assert end.machine.next_deadline() is None
     # The host's timer fires at once, and knows that there is nothing left to try.
     move(end, clock=1_000_000, offloaded=False)
     end.wait(0)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -116,7 +116,7 @@ def test_count_and_time_left_go_across(clock: int) -> None:
     move(end, clock=-clock, offloaded=False)
     end.wait(INTERVAL)
     assert probe_times(end) == []
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_time_left_before_the_first_probe_goes_across() -> None:

@@ -171,4 +171,4 @@ def test_flags_may_be_enumerations() -> None:
     assert type(end.machine.cached.flags) is int
     end.machine.write_back(end.now)
     assert all(copies(end.machine))
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)

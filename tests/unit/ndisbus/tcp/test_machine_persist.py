@@ -190,7 +190,7 @@ def test_a_fin_alone_is_the_probe_if_there_is_no_data() -> None:
     end.window = 1000
     end.gets("A", ack=1001)
     end.expect("FA", seq=1001, length=0)
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
 
 
 @pytest.mark.parametrize("limit", [1, 5])
@@ -214,7 +214,7 @@ def test_a_host_gives_up_a_peer_that_answers_no_probe() -> None:
     """R-TMR-18, read for a host, which has nobody to give the connection to."""
     end = shut()
     end.wait(1000 * RTO)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -225,7 +225,7 @@ def test_rounds_are_not_limited() -> None:
         end.until_sent()
         end.drop_sent()
         end.gets("A", ack=2001)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert counts(end) == (255, 0)  # what a UCHAR holds
 
 

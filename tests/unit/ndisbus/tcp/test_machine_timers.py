@@ -57,7 +57,7 @@ def test_no_counter_wraps_in_months() -> None:
         end.expect("A", length=100)
         end.gets("A")
     assert end.elapsed > 3.9 * 2**32
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 # -- FIN_WAIT_2
@@ -67,10 +67,10 @@ def test_fin_wait_2_lasts_two_minutes() -> None:
     """R-TMR-07, R-TMR-08, R-EVT-10: then the target asks for the upload, in CLOSED."""
     end = Endpoint.in_state(FIN_WAIT_2, offloaded=True)
     end.wait(119_999)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
     assert not uploads(end)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
     end.machine.hand_over(end.now)
     assert end.delegated.retransmit_timeout_delta == NOT_RUNNING
@@ -88,14 +88,14 @@ def test_fin_wait_2_is_restarted_by_every_acceptable_segment() -> None:
     end.gets("A", seq=end.peer_next + 100_000)
     assert retransmit_left(end) == 50_000
     end.wait(50_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_host_closes_a_connection_that_stays_in_fin_wait_2() -> None:
     """R-TMR-07: a host runs the same timer, and frees the connection."""
     end = Endpoint.in_state(FIN_WAIT_2)
     end.wait(120_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.CLOSED)
     assert not end.heard_of(EventKind.UPLOAD)
     assert end.machine.error is not None
@@ -111,9 +111,9 @@ def test_fin_wait_2_goes_across_in_the_retransmit_member() -> None:
     move(end, clock=-424_242, offloaded=False)
     assert end.delegated.retransmit_timeout_delta == 70_000
     end.wait(69_999)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 # -- TIME_WAIT
@@ -129,7 +129,7 @@ def test_time_wait_is_offered_for_upload(way: str) -> None:
         end = Endpoint.in_state(FIN_WAIT_2, offloaded=True)
         end.gets("FA")
         end.expect_ack(2)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     assert uploads(end) == [TcpUploadReason.UploadRequested]
     end.wait(1000)
     end.gets("FA", seq=end.peer_next - 1)
@@ -143,9 +143,9 @@ def test_time_wait_lasts_two_msl_and_goes_across() -> None:
     end.wait(25_000)
     move(end, clock=1, offloaded=False, msl_ms=30_000)
     end.wait(34_999)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.machine.error is None
 
 
@@ -158,9 +158,9 @@ def test_at_most_tcp_maximum_retransmissions() -> None:
     end.send(1000)
     end.wait(1000 + 2000 + 4000 + 8000 - 1)
     assert [s.at for s in end.drop_sent()] == [0, 1000, 3000, 7000]
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
     end.expect_nothing()
 
@@ -172,12 +172,12 @@ def test_a_target_asks_for_the_upload_after_the_last_try() -> None:
     end.wait(15_000)
     assert len(end.drop_sent()) == 4
     assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     move(end, clock=9, parameters={"tcp_maximum_retransmissions": 3})
     assert end.delegated.retransmit_timeout_delta == 0
     assert end.delegated.retransmit_count == 3
     end.wait(0)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_each_segment_has_its_own_tries() -> None:
@@ -191,7 +191,7 @@ def test_each_segment_has_its_own_tries() -> None:
         end.gets("A", ack=end.snd_una + 500)
         assert end.delegated.retransmit_count == 0
         assert end.delegated.total_rt == 0
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 @pytest.mark.parametrize("max_rt", [2500, 20_000, 400_000])
@@ -200,9 +200,9 @@ def test_max_rt_is_a_limit_of_time(max_rt: int) -> None:
     end = Endpoint.established(cached={"max_rt": max_rt}, parameters={"tcp_maximum_retransmissions": 4})
     end.send(1000)
     end.wait(max_rt - 1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -211,7 +211,7 @@ def test_max_rt_all_ones_is_no_limit() -> None:
     end = Endpoint.established(cached={"max_rt": MAX_RT_NO_LIMIT})
     end.send(1000)
     end.wait(100_000_000)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     times = [s.at for s in end.drop_sent()]
     assert len(times) > 1500
     assert times[-1] - times[-2] == 60_000
@@ -229,9 +229,9 @@ def test_the_restart_flag_sets_total_rt_to_zero() -> None:
     end.machine.update_cached(new, end.now)
     assert end.delegated.total_rt == 0
     end.wait(19_999)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_changed_max_rt_without_the_flag_leaves_total_rt() -> None:
@@ -325,5 +325,5 @@ def test_a_stopped_machine_has_no_timers() -> None:
     end.drop_sent()
     assert end.machine.next_deadline() is None
     end.gets("A")
-    assert end.state is LAST_ACK
+    end.expect_state(LAST_ACK)
     end.expect_nothing()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ndisbus.ddi.enums import TcpUploadReason
@@ -11,7 +13,7 @@ from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, Endpoint, inc
 from tests.unit.ndisbus.tcp.handing import move, target_end, uploads
 
 
-def urgent(end: Endpoint, *, size: int = 10, **fields: int) -> None:
+def urgent(end: Endpoint, *, size: int = 10, **fields: Any) -> None:
     segment = end.segment("UA", size=size, **fields)
     segment.urgent = size
     end.gets_all([segment])
@@ -26,7 +28,7 @@ def test_valid_urgent_data_makes_a_target_ask_for_the_upload() -> None:
     end.expect_nothing()
     assert end.rcv_nxt == 1
     assert end.machine.available == 0
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 @pytest.mark.parametrize(

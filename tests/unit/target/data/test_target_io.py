@@ -13,6 +13,7 @@ from ndisbus.lists.nbl import advance, data_of, iter_mdls
 from ndisbus.lists.nbl_chain import Attachments
 from target import TargetConfig
 from target.data.delivery import place
+from tests.support.lists import first_of
 
 NO_PUSH = int(NetBufferListInfo.TcpReceiveNoPush)
 TRANSFERRED = int(NetBufferListInfo.TcpOffloadBytesTransferred)
@@ -29,7 +30,7 @@ def received(h: Any) -> list[tuple[int, str, bytes]]:
         for a, s in zip(wire["NetBufferList"], wire["Status"], strict=True):
             data = b""
             if a in objects:
-                nb = objects[a].first_net_buffer
+                nb = first_of(objects[a])
                 count = objects[a].net_buffer_list_info[TRANSFERRED]
                 assert nb.data_offset == count
                 data = b"".join(bytes(m.data or b"") for m in iter_mdls(nb.mdl_chain))[:count]
@@ -87,7 +88,7 @@ def test_r_disc_15_a_reset_ends_everything_with_request_aborted(h: Any, op: str)
     h.post(op, t, after)
     assert h.completions(op) == [(before.address, "REQUEST_ABORTED"), (after.address, "REQUEST_ABORTED")]
     assert NdisStatus.REQUEST_ABORTED in ALLOWED_STATUS[op]
-    assert NdisStatus.REQUEST_ABORTED == 0xC001000C
+    assert NdisStatus.REQUEST_ABORTED.value == 0xC001000C
     assert h.inspect()["tcp"] == 1
     assert h.statuses("terminate", [t]) == ["SUCCESS"]
     assert t.returned is None
@@ -392,8 +393,8 @@ def test_place_writes_where_the_data_begins(h: Any) -> None:
     advance(nbl.first_net_buffer, 2)
     assert place(nbl, b"abcde") == 5
     mdls = list(iter_mdls(nbl.first_net_buffer.mdl_chain))
-    assert [bytes(m.data) for m in mdls] == [b"..ab", b"cde."]
+    assert [bytes(m.data or b"") for m in mdls] == [b"..ab", b"cde."]
     assert nbl.first_net_buffer.data_length == 1
     assert place(nbl, b"xyz") == 1
     assert place(nbl, b"xyz") == 0
-    assert bytes(mdls[1].data) == b"cdex"
+    assert bytes(mdls[1].data or b"") == b"cdex"

@@ -24,6 +24,7 @@ from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from ndisbus.state.images import TcpOffloadStateCached
 from target import TargetConfig
 from target.model.contexts import TcpContext
+from tests.support.lists import first_of
 
 State = TcpOffloadConnectionState
 DISCONNECT, RETRIEVE, ABORT = 2, 3, 4
@@ -253,7 +254,7 @@ def test_r_osd_12_what_is_not_acknowledged_is_handed_back(w: Any) -> None:
     assert w.completions() == []
     chain = list(iter_chain(done.nbls[t.returned]))
     assert [x.address for x in chain] == [a.address, b.address, c.address]
-    assert b"".join(data_of(x.first_net_buffer) for x in chain) == b"aabbbbcccc"
+    assert b"".join(data_of(first_of(x)) for x in chain) == b"aabbbbcccc"
     d = t.structures()[2]
     assert (d.send_data_head, d.send_data_tail) == (a.address, c.address)
     assert d.snd_una == 1002

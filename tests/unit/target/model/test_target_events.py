@@ -100,7 +100,11 @@ def test_r_evt_15_small_and_frequent_backlog_changes_raise_nothing(make: Any) ->
     """
     h = make(TargetConfig(send_backlog=10_000, backlog_step=1000, backlog_interval=2.0))
     _n, _p, (t,) = h.stack(1)
-    set_to = lambda size: h.control("backlog", {"size": size})["raised"]  # noqa: E731
+
+    def set_to(size: int) -> int:
+        raised: int = h.control("backlog", {"size": size})["raised"]
+        return raised
+
     assert set_to(10_999) == 0
     assert set_to(11_000) == 1
     assert h.events() == [(t.handle.address, BACKLOG, 11_000)]

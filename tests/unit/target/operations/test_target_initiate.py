@@ -70,7 +70,7 @@ def test_r_part_03_worked_example_to_the_letter(h: Any) -> None:
     h.control("knob.set", {"point": "initiate.path", "mode": "nth", "nth": 2, "status": "FAILURE"})
     assert h.statuses("initiate", spec) == [P, P, S, "RESOURCES", F, F]
     assert [o.context is not None for o in objects] == [True, True, True, False, False, False]
-    assert NdisStatus.OFFLOAD_PARTIAL_SUCCESS == 0x40020004
+    assert NdisStatus.OFFLOAD_PARTIAL_SUCCESS.value == 0x40020004
     # TCP3 was never attempted: the knob at the connections saw two of them.
     knob = h.control("knob.remove", {"name": "nth_initiate.tcp"})
     assert (knob["hits"], knob["fired"]) == (2, 1)

@@ -141,7 +141,7 @@ class Reference:
         for child in node.children:
             self.visit(child, node, False)
         real = [c for c in node.children if c.kind != "placeholder"]
-        failed = [c for c in real if not c.status.is_success]
+        failed = [c for c in real if c.status is not None and not c.status.is_success]
         if node.kind == "new":
             node.status = P if failed else S
         elif node.kind == "linker":

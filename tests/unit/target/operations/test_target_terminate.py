@@ -12,6 +12,7 @@ from ndisbus.lists.blocklist import Key
 from ndisbus.lists.nbl import advance, data_of, iter_chain
 from ndisbus.state.images import TcpOffloadStateConst, unpack_state
 from target import TargetConfig
+from tests.support.lists import first_of
 
 S, F = "SUCCESS", "FAILURE"
 T = OffloadStateType
@@ -159,7 +160,7 @@ def test_r_osd_12_sends_go_back_in_the_order_received(h: Any) -> None:
     assert t.returned == first.address
     back = list(iter_chain(done.nbls[first.address]))
     assert [x.address for x in back] == [x.address for x in (first, second, third, empty)]
-    assert [data_of(x.first_net_buffer) for x in back] == [b"AAA", b"BB", b"CCC", b""]
+    assert [data_of(first_of(x)) for x in back] == [b"AAA", b"BB", b"CCC", b""]
     (got,) = t.structures(15)
     assert (got.send_data_head, got.send_data_tail) == (first.address, third.address)
     assert (got.snd_una, got.snd_nxt, got.snd_max) == (1001, 1003, 1004)

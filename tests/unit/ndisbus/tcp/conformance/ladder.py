@@ -260,7 +260,7 @@ class Endpoint:
             end.expect("A", ack=end.peer_next)
         end.expect_nothing()
         end.heard.clear()
-        assert end.state is state
+        end.expect_state(state)
         return end
 
     @classmethod
@@ -543,6 +543,10 @@ class Endpoint:
         """Full segments with these numbers, in this order."""
         for number in sequence_numbers:
             self.expect("A", seq=number, length=length)
+
+    def expect_state(self, state: TcpOffloadConnectionState) -> None:
+        """The connection is in this state."""
+        assert self.state is state, f"expected {state.name}, is {self.state.name}"
 
     def expect_nothing(self) -> None:
         """Nothing more was sent."""

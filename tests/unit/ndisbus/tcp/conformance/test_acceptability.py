@@ -43,7 +43,7 @@ def test_an_empty_segment_outside_the_window_is_answered_and_dropped(seq: int) -
     end.expect_ack(1, seq=1001)
     end.expect_nothing()
     assert end.machine.queued == 1000
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_an_empty_ack_on_the_right_edge_is_taken() -> None:
@@ -126,7 +126,7 @@ def test_a_fin_beyond_the_window_is_trimmed() -> None:
     for seq in (1, 1001, 2001):
         end.gets("A", seq=seq, size=1000)
     end.gets("FA", seq=3001, size=1400)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.read() == incoming(0, 4000)
     end.gets("FA", seq=4001, size=400)
     assert end.read() == incoming(4000, 400)
@@ -164,7 +164,7 @@ def test_an_unacceptable_segment_with_rst_draws_nothing() -> None:
     end.gets("R", seq=WINDOW + 1)
     end.gets("R", seq=0)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_segments_ahead_are_held_and_taken_in_order() -> None:

@@ -29,7 +29,7 @@ def test_a_segment_without_ack_is_dropped(state: TcpOffloadConnectionState) -> N
     end.gets("F", data=b"x" * 100)
     end.wait(1000 if state in (ESTABLISHED, FIN_WAIT_2, CLOSE_WAIT, TIME_WAIT) else 500)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
     assert end.rcv_nxt == expected
     assert end.machine.available == 0
 
@@ -84,7 +84,7 @@ def test_an_ack_of_something_not_sent_is_answered_and_dropped(state: TcpOffloadC
     end.gets("A", ack=seq + 1, data=b"x")
     end.expect_ack(expected, seq=seq)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
     assert end.rcv_nxt == expected
     assert end.machine.available == 0
 
@@ -163,11 +163,11 @@ def test_fin_wait_1_until_our_fin_is_acknowledged() -> None:
     end.send(1000)
     end.shutdown()
     end.drop_sent()
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
     end.gets("A", ack=1001)
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
     end.gets("A", ack=1002)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
 
 
 def test_fin_wait_2_still_receives() -> None:
@@ -177,26 +177,26 @@ def test_fin_wait_2_still_receives() -> None:
     end.gets("A", size=1000)
     end.expect_ack(2001, seq=2)
     assert end.read() == incoming(0, 2000)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
 
 
 def test_closing_until_our_fin_is_acknowledged() -> None:
     """RFC9293-3.10.7.4-ACK-CLOSING: then TIME-WAIT, anything else is ignored."""
     end = Endpoint.in_state(CLOSING)
     end.gets("A", ack=1)
-    assert end.state is CLOSING
+    end.expect_state(CLOSING)
     end.gets("A", ack=2)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
 
 
 def test_last_ack_ends_with_the_ack_of_our_fin() -> None:
     """RFC9293-3.10.7.4-ACK-LAST-ACK: CLOSED, and nothing follows."""
     end = Endpoint.in_state(LAST_ACK)
     end.gets("A", ack=1)
-    assert end.state is LAST_ACK
+    end.expect_state(LAST_ACK)
     end.drop_sent()
     end.gets("A", ack=2)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.CLOSED)
     end.wait(200_000)
     end.expect_nothing()

@@ -31,17 +31,17 @@ def test_the_normal_close_of_figure_12_as_peer_a() -> None:
     end = Endpoint.established()
     end.shutdown()
     end.expect("FA", seq=1, ack=1, length=0)
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
     end.gets("A", ack=2)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
     end.gets("FA", seq=1, ack=2)
     end.expect_ack(2, seq=2)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     end.wait(2 * MSL - 1)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     assert not end.heard_of(EventKind.CLOSED)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.CLOSED)
     end.expect_nothing()
 
@@ -54,12 +54,12 @@ def test_the_normal_close_of_figure_12_as_peer_b() -> None:
     end = Endpoint.established()
     end.gets("FA")
     end.expect_ack(2)
-    assert end.state is CLOSE_WAIT
+    end.expect_state(CLOSE_WAIT)
     end.shutdown()
     end.expect("FA", seq=1, ack=2, length=0)
-    assert end.state is LAST_ACK
+    end.expect_state(LAST_ACK)
     end.gets("A", ack=2)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_the_simultaneous_close_of_figure_13() -> None:
@@ -72,11 +72,11 @@ def test_the_simultaneous_close_of_figure_13() -> None:
     end.expect("FA", seq=1, ack=1)
     end.gets("FA", seq=1, ack=1)
     end.expect_ack(2, seq=2)
-    assert end.state is CLOSING
+    end.expect_state(CLOSING)
     end.gets("A", seq=2, ack=2)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     end.wait(2 * MSL)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_fin_that_acknowledges_ours_leads_to_time_wait() -> None:
@@ -84,7 +84,7 @@ def test_a_fin_that_acknowledges_ours_leads_to_time_wait() -> None:
     end = Endpoint.in_state(FIN_WAIT_1)
     end.gets("FA", ack=2)
     end.expect_ack(2, seq=2)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
 
 
 def test_close_waits_for_what_was_sent_before() -> None:
@@ -98,7 +98,7 @@ def test_close_waits_for_what_was_sent_before() -> None:
     end.expect("A", seq=2001, length=1000)
     end.expect("FA", seq=3001, length=500)
     end.expect_nothing()
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
 
 
 def test_close_in_close_wait_waits_for_what_was_sent_before() -> None:
@@ -109,9 +109,9 @@ def test_close_in_close_wait_waits_for_what_was_sent_before() -> None:
     end.expect_data(1)
     end.gets("A", ack=1001)
     end.expect("FA", seq=1001, length=500)
-    assert end.state is LAST_ACK
+    end.expect_state(LAST_ACK)
     end.gets("A", ack=1502)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 @pytest.mark.parametrize("state", [FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT])
@@ -120,7 +120,7 @@ def test_closing_twice_sends_no_second_fin(state: TcpOffloadConnectionState) -> 
     end = Endpoint.in_state(state)
     end.shutdown()
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
     end.gets("A")
     assert not [sent for sent in end.sent if end.relative_out(sent.segment.seq) > 1]
 
@@ -133,11 +133,11 @@ def test_fin_wait_2_does_not_last_for_ever() -> None:
     end = Endpoint.in_state(FIN_WAIT_2)
     for _ in range(5):
         end.wait(119_999)
-        assert end.state is FIN_WAIT_2
+        end.expect_state(FIN_WAIT_2)
         end.gets("A", size=10)
     end.drop_sent()
     end.wait(120_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_lost_fin_is_retransmitted() -> None:
@@ -154,7 +154,7 @@ def test_a_lost_fin_is_retransmitted() -> None:
         s.segment.flags & 1 and end.relative_out(s.segment.seq + len(s.segment.payload)) == 101 for s in sent
     )
     end.gets("A", ack=102)
-    assert end.state is FIN_WAIT_2
+    end.expect_state(FIN_WAIT_2)
     end.wait(10_000)
     end.expect_nothing()
 
@@ -166,7 +166,7 @@ def test_a_retransmitted_fin_is_acknowledged_again(state: TcpOffloadConnectionSt
     end.gets("FA", seq=1, ack=1)
     end.expect_ack(2)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
 
 
 def test_a_retransmitted_fin_in_time_wait_starts_2_msl_again() -> None:
@@ -176,9 +176,9 @@ def test_a_retransmitted_fin_in_time_wait_starts_2_msl_again() -> None:
     end.gets("FA", seq=1)
     end.expect_ack(2, seq=2)
     end.wait(2 * MSL - 1)
-    assert end.state is TIME_WAIT
+    end.expect_state(TIME_WAIT)
     end.wait(1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_bare_ack_in_time_wait_does_not_prolong_it() -> None:
@@ -188,7 +188,7 @@ def test_a_bare_ack_in_time_wait_does_not_prolong_it() -> None:
     end.gets("A")
     end.expect_nothing()
     end.wait(10)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_fin_with_data() -> None:
@@ -214,11 +214,11 @@ def test_a_fin_ahead_of_a_gap_waits_for_the_gap_to_fill() -> None:
     end = Endpoint.established()
     end.gets("FA", seq=1001, size=1000)
     end.expect_ack(1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert not end.heard_of(EventKind.FIN)
     end.gets("A", seq=1, size=1000)
     end.expect_ack(2002)
-    assert end.state is CLOSE_WAIT
+    end.expect_state(CLOSE_WAIT)
     assert end.heard_of(EventKind.FIN)
     assert end.read() == incoming(0, 2000)
 
@@ -237,7 +237,7 @@ def test_half_closed_by_the_peer_we_still_send() -> None:
     end.expect_data(1001)
     end.gets("A", ack=2001)
     assert end.machine.queued == 0
-    assert end.state is CLOSE_WAIT
+    end.expect_state(CLOSE_WAIT)
 
 
 def test_the_user_learns_whether_it_was_closed_or_aborted() -> None:
@@ -259,7 +259,7 @@ def test_time_wait_turns_the_other_timers_off() -> None:
     end = Endpoint.in_state(TIME_WAIT, keepalive=True, cached={"ka_timeout": 1000})
     end.wait(2 * MSL + 1000)
     end.expect_nothing()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_data_that_comes_after_we_closed_is_received() -> None:
@@ -279,9 +279,9 @@ def test_all_sequence_numbers_of_a_close_cross_2_to_the_32() -> None:
         end.shutdown()
         end.expect("FA", seq=size)
         end.gets("A", ack=size + 1)
-        assert end.state is FIN_WAIT_2
+        end.expect_state(FIN_WAIT_2)
     for size in (299, 300):
         end = Endpoint.established()
         end.gets("FA", size=size - 1)
         end.expect_ack(size + 1)
-        assert end.state is CLOSE_WAIT
+        end.expect_state(CLOSE_WAIT)

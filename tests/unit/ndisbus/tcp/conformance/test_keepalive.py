@@ -13,7 +13,7 @@ def test_it_is_off_unless_it_was_asked_for() -> None:
     end = Endpoint.established(cached=CACHED)
     end.wait(100_000_000)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_a_probe_after_the_interval() -> None:
@@ -38,7 +38,7 @@ def test_an_answered_probe_starts_the_interval_again() -> None:
         end.wait(1)
         end.expect_ack(1)
         end.gets("A")
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_what_is_received_puts_the_probe_off() -> None:
@@ -73,7 +73,7 @@ def test_lost_answers_are_tolerated() -> None:
     end.gets("A")
     end.wait(9_000)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_a_peer_that_never_answers_is_given_up() -> None:
@@ -81,7 +81,7 @@ def test_a_peer_that_never_answers_is_given_up() -> None:
     end = Endpoint.established(keepalive=True, cached=CACHED)
     end.wait(60_000)
     assert len([s for s in end.drop_sent() if not s.segment.flags & 4]) == 4
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
     assert end.machine.error
 

@@ -54,7 +54,7 @@ def crossing() -> Endpoint:
 def test_an_active_open_sends_a_syn() -> None:
     """RFC9293-3.10.1-ACTIVE: <SEQ=ISS><CTL=SYN>, SND.UNA = ISS, SND.NXT = ISS+1, SYN-SENT."""
     end = Endpoint.opening()
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
     syn = end.expect("S", seq=0, length=0)
     assert syn.ack == 0
     end.expect_nothing()
@@ -69,7 +69,7 @@ def test_a_passive_open_is_filled_in_by_the_syn() -> None:
     RCV.NXT = SEG.SEQ+1, SYN-ACK with the ISS, SYN-RECEIVED.
     """
     end = Endpoint.accepting()
-    assert end.state is SYN_RCVD
+    end.expect_state(SYN_RCVD)
     end.expect("SA", seq=0, ack=1, length=0)
     end.expect_nothing()
     assert end.rcv_nxt == 1
@@ -82,7 +82,7 @@ def test_the_basic_handshake_of_figure_6_as_peer_a() -> None:
     end.gets("SA", seq=0, ack=1, options=MSS)
     end.expect_ack(1, seq=1)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.heard_of(EventKind.CONNECTED)
     end.send(500)
     end.expect("A", seq=1, ack=1, length=500)
@@ -93,7 +93,7 @@ def test_the_basic_handshake_of_figure_6_as_peer_b() -> None:
     end = accepting()
     end.gets("A", seq=1, ack=1, window=1234)
     end.expect_nothing()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.heard_of(EventKind.CONNECTED)
     assert end.delegated.snd_wnd == 1234
     end.gets("A", size=100)
@@ -106,9 +106,9 @@ def test_simultaneous_open_of_figure_7() -> None:
     SYN crosses SYN; one connection comes of it.
     """
     end = crossing()
-    assert end.state is SYN_RCVD
+    end.expect_state(SYN_RCVD)
     end.gets("SA", seq=0, ack=1, options=MSS)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.heard_of(EventKind.CONNECTED)
     end.drop_sent()
     end.send(500)
@@ -119,7 +119,7 @@ def test_simultaneous_open_ended_by_an_ack() -> None:
     """RFC9293-MUST-10: the peer's ACK of our SYN-ACK will do as well as its SYN-ACK."""
     end = crossing()
     end.gets("A", seq=1, ack=1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_an_old_duplicate_syn_of_figure_8() -> None:
@@ -129,7 +129,7 @@ def test_an_old_duplicate_syn_of_figure_8() -> None:
     """
     end = accepting()
     end.gets("R", seq=1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert not end.events(EventKind.CONNECTED, EventKind.RESET, EventKind.REFUSED, EventKind.TIMED_OUT)
     end.wait(300_000)
     end.expect_nothing()
@@ -141,7 +141,7 @@ def test_a_half_open_connection_is_discovered_by_a_new_syn() -> None:
     end.gets("S", seq=-100_000)
     answer = end.expect_ack(1, seq=1)
     end.gets("R", seq=end.relative_in(answer.ack))
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
 
 
@@ -150,7 +150,7 @@ def test_the_side_that_lost_its_memory_resets() -> None:
     end = connecting()
     end.gets("A", seq=300, ack=100)
     assert end.relative_out(end.expect_reset().seq) == 100
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
     end.wait(1000)
     end.expect("S", seq=0)  # and it goes on opening
 
@@ -223,7 +223,7 @@ def test_text_beside_the_syn_is_delivered_once_the_connection_is_there() -> None
     end.gets("A", seq=101, ack=1)
     if end.rcv_nxt == 1:  # it was not acknowledged: the peer sends it again
         end.gets("A", seq=1, size=100)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.read() == incoming(0, 100)
     assert end.rcv_nxt == 101
 
@@ -240,7 +240,7 @@ def test_syn_sent_resets_what_acknowledges_something_else(flags: str, ack: int) 
     reset = end.expect_reset()
     assert end.relative_out(reset.seq) == ack
     end.expect_nothing()
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
 
 
 def test_syn_sent_answers_no_reset() -> None:
@@ -249,14 +249,14 @@ def test_syn_sent_answers_no_reset() -> None:
     end.gets("RA", seq=0, ack=77)
     end.gets("R", seq=0)
     end.expect_nothing()
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
 
 
 def test_syn_sent_is_refused_by_an_acceptable_reset() -> None:
     """RFC9293-3.10.7.3-RST-2, RFC9293-3.5.3-VALID: RST that acknowledges the SYN; the user is told."""
     end = connecting()
     end.gets("RA", seq=0, ack=1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.REFUSED)
     assert end.machine.error
     end.wait(300_000)
@@ -273,7 +273,7 @@ def test_syn_sent_drops_what_is_neither_syn_nor_rst() -> None:
     end.gets("FA", seq=1, ack=1)
     end.gets("F", seq=1)
     end.expect_nothing()
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
     assert end.machine.available == 0
 
 
@@ -281,7 +281,7 @@ def test_text_and_fin_beside_the_syn_ack_are_processed() -> None:
     """RFC9293-3.10.7.3-TEXT: what comes with the SYN counts once the connection is there."""
     end = connecting()
     end.gets("SA", seq=0, ack=1, size=100, options=MSS)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     if end.rcv_nxt == 1:
         end.gets("A", seq=1, size=100)
     assert end.read() == incoming(0, 100)
@@ -310,9 +310,9 @@ def test_syn_retransmission_goes_on_for_three_minutes() -> None:
     """RFC9293-MUST-23, RFC9293-MUST-22: and then the user is told."""
     end = Endpoint.opening()
     end.wait(180_000)
-    assert end.state is SYN_SENT
+    end.expect_state(SYN_SENT)
     end.wait(300_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -326,7 +326,7 @@ def test_syn_received_resets_a_wrong_ack(ack: int) -> None:
     end.gets("A", seq=1, ack=ack)
     assert end.relative_out(end.expect_reset().seq) == ack
     end.expect_nothing()
-    assert end.state is SYN_RCVD
+    end.expect_state(SYN_RCVD)
     assert not end.heard_of(EventKind.CONNECTED)
 
 
@@ -334,7 +334,7 @@ def test_syn_received_after_an_active_open_is_refused() -> None:
     """RFC9293-MUST-11, RFC9293-3.10.7.4-RST-SYN-RCVD: "connection refused", unlike after a passive OPEN."""
     end = crossing()
     end.gets("R", seq=1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.REFUSED)
 
 
@@ -346,14 +346,14 @@ def test_syn_received_challenges_an_inexact_reset(make: Callable[[], Endpoint]) 
     end.expect("A", ack=1)
     end.gets("R", seq=90_000)
     end.expect_nothing()
-    assert end.state is SYN_RCVD
+    end.expect_state(SYN_RCVD)
 
 
 def test_syn_received_goes_back_to_listen_for_a_new_syn() -> None:
     """RFC9293-3.10.7.4-SYN-RCVD: a SYN in the window after a passive OPEN."""
     end = accepting()
     end.gets("S", seq=100)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert not end.events(EventKind.CONNECTED, EventKind.RESET, EventKind.REFUSED)
     end.expect_nothing()
 
@@ -365,7 +365,7 @@ def test_syn_received_answers_the_same_syn_again() -> None:
     """
     end = accepting()
     end.gets("S", seq=0, options=MSS)
-    assert end.state is SYN_RCVD
+    end.expect_state(SYN_RCVD)
     (sent,) = end.drop_sent()
     assert sent.segment.flags in (ACK, SYN | ACK)
     assert end.relative_in(sent.segment.ack) == 1
@@ -375,7 +375,7 @@ def test_text_with_the_ack_of_the_syn_is_taken() -> None:
     """RFC9293-3.10.7.4-ACK-SYN-RCVD-1: processing continues in ESTABLISHED."""
     end = accepting()
     end.gets("A", seq=1, ack=1, size=100)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.read() == incoming(0, 100)
 
 
@@ -384,7 +384,7 @@ def test_a_fin_with_the_ack_of_the_syn_is_taken() -> None:
     end = accepting()
     end.gets("FA", seq=1, ack=1)
     end.expect_ack(2)
-    assert end.state is CLOSE_WAIT
+    end.expect_state(CLOSE_WAIT)
     assert end.heard_of(EventKind.CONNECTED)
     assert end.heard_of(EventKind.FIN)
 
@@ -393,7 +393,7 @@ def test_data_that_overtakes_the_ack_of_the_syn_is_no_loss() -> None:
     """RFC9293-SHLD-31, RFC9293-3.10.7.4-ACK-SYN-RCVD-1: a later segment acknowledges the SYN as well."""
     end = accepting()
     end.gets("A", seq=101, ack=1, size=100)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.gets("A", seq=1, ack=1, size=100)
     assert end.read() == incoming(0, 200)
 
@@ -428,7 +428,7 @@ def test_close_in_syn_sent() -> None:
     """RFC9293-3.10.4-SYN-SENT: the TCB is deleted, nothing is sent."""
     end = connecting()
     end.shutdown()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.CLOSED)
     end.wait(300_000)
     end.expect_nothing()
@@ -440,7 +440,7 @@ def test_close_in_syn_received() -> None:
     end.shutdown()
     end.gets("A", seq=1, ack=1)
     end.expect("FA", seq=1, ack=1, length=0)
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
 
 
 def test_close_in_syn_received_with_data_queued() -> None:
@@ -450,14 +450,14 @@ def test_close_in_syn_received_with_data_queued() -> None:
     end.shutdown()
     end.gets("A", seq=1, ack=1)
     end.expect("FA", seq=1, length=500)
-    assert end.state is FIN_WAIT_1
+    end.expect_state(FIN_WAIT_1)
 
 
 def test_abort_in_syn_sent() -> None:
     """RFC9293-3.10.5-SYN-SENT: CLOSED without an RST."""
     end = connecting()
     end.abort()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     end.wait(300_000)
     end.expect_nothing()
 
@@ -467,7 +467,7 @@ def test_abort_in_syn_received(make: Callable[[], Endpoint]) -> None:
     """RFC9293-3.10.5-EST: RST with SND.NXT."""
     end = make()
     end.abort()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.relative_out(end.expect_reset().seq) == 1
 
 

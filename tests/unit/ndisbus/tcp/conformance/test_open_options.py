@@ -21,7 +21,7 @@ def connected(peer: dict[str, Any] | None = None, **options: Any) -> tuple[Endpo
     end.gets("SA", seq=0, ack=1, options=peer)
     end.timestamps = peer.get("ts_val") is not None and syn.ts_val is not None
     end.drop_sent()
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     return end, syn
 
 

@@ -25,7 +25,7 @@ def test_a_reset_at_rcv_nxt_ends_the_connection(state: TcpOffloadConnectionState
     """RFC9293-3.10.7.4-RST-2, RFC9293-3.10.7.4-RST-EST, RFC5961-3.2-2, RFC9293-MUST-12: the user is told."""
     end = Endpoint.in_state(state)
     end.gets("R")
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
     assert end.machine.error
     end.wait(300_000)
@@ -37,7 +37,7 @@ def test_a_reset_at_rcv_nxt_when_both_have_closed(state: TcpOffloadConnectionSta
     """RFC9293-3.10.7.4-RST-2, RFC9293-3.10.7.4-RST-CLOSING: CLOSED without another word."""
     end = Endpoint.in_state(state)
     end.gets("R")
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     end.wait(300_000)
     end.expect_nothing()
 
@@ -62,7 +62,7 @@ def test_a_reset_elsewhere_in_the_window_draws_a_challenge_ack(
     end.gets("R", seq=end.peer_next + ahead)
     end.expect_ack(end.peer_next, seq=end.seen)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
     assert not end.heard_of(EventKind.RESET)
 
 
@@ -75,7 +75,7 @@ def test_a_reset_outside_the_window_is_dropped_silently(
     end = Endpoint.in_state(state, receive_window=4000)
     end.gets("R", seq=end.peer_next + offset)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
 
 
 def test_the_answer_to_a_challenge_ends_the_connection() -> None:
@@ -84,7 +84,7 @@ def test_the_answer_to_a_challenge_ends_the_connection() -> None:
     end.gets("R", seq=500)
     challenge = end.expect_ack(1, seq=1)
     end.gets("R", seq=end.relative_in(challenge.ack))
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
 
 
@@ -92,7 +92,7 @@ def test_a_reset_may_carry_data() -> None:
     """RFC9293-SHLD-2, RFC1122-4.2.2.12: data in an RST does not make it invalid, and is not delivered."""
     end = Endpoint.established()
     end.gets("R", data=b"why")
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
     assert not end.events(EventKind.DATA)
 
@@ -105,7 +105,7 @@ def test_a_reset_counts_while_our_window_is_closed() -> None:
     end.wait(400)
     assert end.drop_sent()[-1].segment.window == 0
     end.gets("R")
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_a_reset_needs_no_ack() -> None:
@@ -114,7 +114,7 @@ def test_a_reset_needs_no_ack() -> None:
     end.send(1000)
     end.expect_data(1)
     end.gets("RA", ack=900_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_challenges_are_throttled() -> None:
@@ -140,6 +140,6 @@ def test_a_reset_at_rcv_nxt_counts_while_segments_are_held() -> None:
     end.expect_ack(1)
     end.gets("R", seq=2001)
     end.expect_ack(1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.gets("R", seq=1)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)

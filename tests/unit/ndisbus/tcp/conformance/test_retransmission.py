@@ -269,7 +269,7 @@ def test_the_application_is_told_of_trouble() -> None:
     end.wait(12_000)
     assert len(end.drop_sent()) == 2
     assert end.heard_of(EventKind.DOUBT)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_the_connection_is_closed_in_the_end() -> None:
@@ -277,7 +277,7 @@ def test_the_connection_is_closed_in_the_end() -> None:
     end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 4})
     end.send(1000)
     end.wait(300_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert len([s for s in end.drop_sent() if s.segment.payload]) == 1 + 4
     (event,) = end.events(EventKind.TIMED_OUT)
     assert event.text
@@ -289,9 +289,9 @@ def test_the_application_can_set_r2() -> None:
     end = Endpoint.established(cached={"max_rt": 100_000})
     end.send(1000)
     end.wait(99_000)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.wait(70_000)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert end.heard_of(EventKind.TIMED_OUT)
 
 
@@ -300,7 +300,7 @@ def test_the_application_can_set_r2_to_infinity() -> None:
     end = Endpoint.established(cached={"max_rt": 0xFFFF_FFFF})
     end.send(1000)
     end.wait(30_000_000)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.drop_sent()
     end.gets("A", ack=1001)
     assert end.machine.queued == 0
@@ -314,7 +314,7 @@ def test_progress_starts_the_count_again() -> None:
         end.wait(7000)  # three retransmissions at most
         end.drop_sent()
         end.gets("A", ack=1001 + 1000 * number)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_a_retransmission_carries_current_acknowledgments() -> None:

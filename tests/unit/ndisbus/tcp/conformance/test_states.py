@@ -161,7 +161,7 @@ def test_no_move(state: State, event: str) -> None:
         end.wait(1_000_000)
     else:
         EVENTS[event](end)
-    assert end.state is state
+    end.expect_state(state)
 
 
 def test_the_diagram_of_the_page() -> None:

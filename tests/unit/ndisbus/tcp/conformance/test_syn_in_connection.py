@@ -25,7 +25,7 @@ def test_a_syn_draws_a_challenge_ack(state: TcpOffloadConnectionState, flags: st
     end.gets(flags, seq=expected + offset)
     end.expect_ack(expected, seq=seq)
     end.expect_nothing()
-    assert end.state is state
+    end.expect_state(state)
     assert end.rcv_nxt == expected
 
 
@@ -38,7 +38,7 @@ def test_data_beside_a_syn_is_not_taken() -> None:
     end.expect_ack(1, seq=1001)
     assert end.machine.available == 0
     assert end.machine.queued == 1000
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_an_old_syn_ack_of_the_handshake_is_answered() -> None:

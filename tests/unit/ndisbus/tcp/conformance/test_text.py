@@ -40,7 +40,7 @@ def test_text_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) -
     end.gets("A", size=100, ack=1 if state in (CLOSING, LAST_ACK) else None)
     assert end.machine.available == 0
     assert end.rcv_nxt == expected
-    assert end.state is state
+    end.expect_state(state)
 
 
 def test_an_ack_waits_for_a_while() -> None:

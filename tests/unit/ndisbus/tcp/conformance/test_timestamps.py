@@ -101,7 +101,7 @@ def test_a_segment_without_its_timestamp_is_dropped() -> None:
     end.wait(500)
     end.expect_nothing()
     assert end.machine.available == 0
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.gets("A", seq=1, size=100)
     assert end.read() == incoming(0, 100)
 
@@ -212,7 +212,7 @@ def test_paws_comes_before_the_sequence_check() -> None:
     end.drop_sent()
     end.gets("FA", options={"ts_val": T - 1})
     end.expect_ack(1)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert end.machine.queued == 1000
 
 

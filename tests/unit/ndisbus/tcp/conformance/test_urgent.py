@@ -83,7 +83,7 @@ def test_urg_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) ->
     end = Endpoint.in_state(state)
     urgent(end, 10, ack=1 if state in (CLOSING, LAST_ACK) else None)
     assert not end.events(EventKind.URGENT)
-    assert end.state is state
+    end.expect_state(state)
 
 
 def test_urg_is_seen_while_our_window_is_closed() -> None:

@@ -80,11 +80,11 @@ def test_receive_in_close_wait_is_satisfied_by_what_is_on_hand() -> None:
     end = Endpoint.established()
     end.gets("A", size=1000)
     end.gets("FA", size=10)
-    assert end.state is CLOSE_WAIT
-    assert not end.machine.at_end
+    end.expect_state(CLOSE_WAIT)
+    early = end.machine.at_end
     assert end.read(600) == incoming(0, 600)
     assert end.read(600) == incoming(600, 410)
-    assert end.machine.at_end
+    assert (early, end.machine.at_end) == (False, True)
     assert end.read() == b""
 
 
@@ -102,7 +102,7 @@ def test_abort_sends_a_reset(state: TcpOffloadConnectionState) -> None:
     end = Endpoint.in_state(state)
     seq = end.seen
     end.abort()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     sent = end.drop_sent()
     assert len(sent) == 1
     assert sent[0].segment.flags & 4
@@ -130,7 +130,7 @@ def test_abort_when_both_have_closed_is_silent(state: TcpOffloadConnectionState)
     """RFC9293-3.10.5-CLOSING: "ok", CLOSED, no RST."""
     end = Endpoint.in_state(state)
     end.abort()
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     end.expect_nothing()
 
 
@@ -167,7 +167,7 @@ def test_the_end_stays_told() -> None:
     end.gets("FA", size=100)
     end.shutdown()
     end.gets("A")
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
     assert not end.machine.at_end
     assert end.read() == incoming(0, 100)
     assert end.machine.at_end

@@ -42,7 +42,7 @@ def test_old_data_inside_the_shrunken_window_is_retransmitted() -> None:
     end.expect("A", seq=1)
     sent = end.drop_sent()
     assert all(end.relative_out(s.segment.seq) + len(s.segment.payload) <= 2001 for s in sent)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
 
 
 def test_no_timeout_for_data_beyond_the_right_edge() -> None:
@@ -53,7 +53,7 @@ def test_no_timeout_for_data_beyond_the_right_edge() -> None:
         end.drop_sent()
         end.gets("A", ack=1, window=0)
     assert end.elapsed > 600_000
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     assert not end.heard_of(EventKind.TIMED_OUT)
     end.gets("A", ack=4001, window=8000)
     assert end.machine.queued == 0
@@ -105,7 +105,7 @@ def test_a_zero_window_may_last() -> None:
         end.until_sent()
         end.drop_sent()
         end.gets("A", ack=1001, window=0)
-    assert end.state is ESTABLISHED
+    end.expect_state(ESTABLISHED)
     end.gets("A", ack=1001, window=10_000)
     end.expect_data(1001, 2001, 3001)
 
@@ -153,7 +153,7 @@ def test_probing_without_any_answer_ends() -> None:
     end = zero_window(parameters={"tcp_maximum_retransmissions": 4})
     end.wait(600_000)
     assert end.heard_of(EventKind.TIMED_OUT)
-    assert end.state is CLOSED
+    end.expect_state(CLOSED)
 
 
 def test_no_probe_without_anything_to_send() -> None:

@@ -134,7 +134,11 @@ class Host:
             raise HostTimeout(f"{what} within {limit:g} s; 'ndisbus ps' shows who is there")
 
     def events(self) -> Iterator[HostEvent]:
-        """The events that have not been read, oldest first."""
+        """Take the events that have not been read, oldest first.
+
+        The last 1,024 are kept for a program that does not read them; ``driver.events.dropped`` counts
+        older ones.
+        """
         while (event := self.driver.next_event()) is not None:
             yield event
 

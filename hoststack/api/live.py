@@ -16,6 +16,7 @@ See ``examples/live_host.py``.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
@@ -75,7 +76,8 @@ class LiveHost(Host):
         """
         addresses = default_addresses(name) if addresses is None else addresses
         options: dict[str, Any] = {} if upload_policy is None else {"upload_policy": upload_policy}
-        driver = NetHost(name, addresses=addresses, gateways=gateways, bind=bind, seed=seed, **options)
+        rng = random.Random(f"{seed}/{name}")
+        driver = NetHost(name, addresses=addresses, rng=rng, gateways=gateways, bind=bind, **options)
         runner = ProcessRunner(driver, name=name, endpoint=endpoint)
         host = cls(runner, timeout=timeout)
         try:

@@ -13,12 +13,11 @@ from hoststack.chimney import upload
 from hoststack.chimney.engine import Posted
 from hoststack.chimney.send_data import size_of
 from hoststack.model.events import DataReceived, DataSent
-from hoststack.model.life import Event, State
+from hoststack.model.life import State
 from hoststack.model.objects import Tcb
 from ndisbus.ddi.enums import NetBufferListInfo, TcpDisconnectFlags
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError
-from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.lists.nbl import (
     Mdl,
     NetBuffer,
@@ -31,7 +30,6 @@ from ndisbus.lists.nbl import (
 from ndisbus.lists.nbl_chain import NblChain
 
 if TYPE_CHECKING:
-    from hoststack.chimney.driver import HostDriver
     from hoststack.chimney.engine import Engine
 
 __all__ = ["completed", "deliver", "disconnect", "flush", "indicated", "posted_send", "receive", "send"]
@@ -45,11 +43,6 @@ _COMES_BACK: Final = frozenset(
 )
 
 
-def _open(tcb: Tcb) -> bool:
-    """Whether the driver below may be given something for this connection now."""
-    return tcb.is_offloaded and tcb.state is not State.TERMINATING and tcb.waiting is not Event.TERMINATE
-
-
 def posted_send(tcb: Tcb, nbl: NetBufferList) -> Posted:
     """The record of send data that went down."""
     return Posted(tcb, "send", nbl)
@@ -59,7 +52,7 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
     """Send, or queue where the connection cannot be reached at the moment. See :meth:`HostDriver.send`."""
     if not data:
         return
-    if not _open(tcb):
+    if not tcb.may_post:
         tcb.send_queue = [*(tcb.send_queue or ()), bytes(data)]
         return
     assert tcb.handle is not None
@@ -74,7 +67,7 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
 
 def receive(host: Engine, tcb: Tcb, size: int) -> None:
     """Post a receive buffer. See :meth:`HostDriver.receive`."""
-    if not _open(tcb) or tcb.handle is None:
+    if not tcb.may_post or tcb.handle is None:
         raise LocalProtocolError(f"no receive can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
     heap = host.ndis.heap
     mdl = Mdl(heap.address(max(size, 1)), byte_count=size)
@@ -86,7 +79,7 @@ def receive(host: Engine, tcb: Tcb, size: int) -> None:
 
 def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
     """Close the sending side, or reset the connection (R-DISC-01). See :meth:`HostDriver.disconnect`."""
-    if not _open(tcb) or tcb.handle is None:
+    if not tcb.may_post or tcb.handle is None:
         raise LocalProtocolError(f"no disconnect can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
     if abortive and data:
         raise LocalProtocolError("an abortive disconnect carries no data", rule="R-DISC-01")
@@ -100,7 +93,7 @@ def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
 
 def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
     """TCP segments that the host received for a connection. See :meth:`HostDriver.deliver`."""
-    if _open(tcb):
+    if tcb.may_post:
         _forward(host, tcb, segments)
         return True
     if tcb.is_offloaded or tcb.state is State.OFFLOADING:
@@ -215,11 +208,10 @@ def _append(host: Engine, tcb: Tcb, data: bytes) -> None:
     host.emit(DataReceived(host.ndis.now(), tcb, len(data)))
 
 
-def indicated(host: HostDriver, offload_context: int, nbls: NblChain) -> tuple[int, int]:
+def indicated(host: Engine, offload_context: int, nbls: NblChain) -> tuple[int, int]:
     """ProtocolTcpOffloadReceiveIndicate: takes all of it, gives the lists back soon (R-IND-03)."""
-    handle = host.ndis.heap.objects.get(offload_context)
-    tcb = handle.owner if isinstance(handle, NdisOffloadHandle) else None
-    if not isinstance(tcb, Tcb):
+    tcb = host.connection_of(offload_context)
+    if tcb is None:
         host.violation("R-HND-06", f"data for {offload_context:#x}, which is no connection here")
         return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
     data = b"".join([_data(nbl) for nbl in nbls.lists()])

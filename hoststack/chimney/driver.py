@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from hoststack.chimney import data as data_io
 from hoststack.chimney import frames as frame_io
-from hoststack.chimney import initiate, invalidate, power, query, switch, terminate, update, upload
+from hoststack.chimney import (
+    initiate,
+    invalidate,
+    power,
+    query,
+    reachability,
+    switch,
+    terminate,
+    update,
+    upload,
+)
 from hoststack.chimney.engine import Binding, Engine, Script
-from hoststack.live import reachability
 from hoststack.model.events import Bound, BusLost, HostEvent, RegistrationFailed, Unbound
 from hoststack.model.life import State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
@@ -34,10 +43,10 @@ from ndisbus.lists.blocklist import BlockList
 if TYPE_CHECKING:
     from ndisbus.lists.nbl_chain import NblChain
 
-__all__ = ["HostDriver"]
+__all__ = ["HostDriver", "decline"]
 
 
-def _decline(tcb: Tcb, reason: int) -> bool:
+def decline(tcb: Tcb, reason: int) -> bool:
     """The default answer to an upload request that may be declined (R-EVT-06)."""
     return False
 
@@ -54,7 +63,7 @@ class HostDriver(Engine):
         name: str = "host",
         *,
         bind: str = "auto",
-        upload_policy: Callable[[Tcb, int], bool] = _decline,
+        upload_policy: Callable[[Tcb, int], bool] = decline,
         parameters: NdisTcpConnectionOffloadParameters | None = None,
     ) -> None:
         super().__init__()
@@ -195,8 +204,12 @@ class HostDriver(Engine):
         self.tcbs.pop(tcb, None)
 
     def next_event(self) -> HostEvent | None:
-        """The oldest event that was not read, or None."""
-        return self.events.popleft() if self.events else None
+        """Take the oldest unread event; None if there is none.
+
+        At most ``MAX_EVENTS`` are kept: a newer event displaces the oldest, and ``events.dropped`` counts
+        those that were lost so. Code that must know each event calls ``events.subscribe``.
+        """
+        return self.events.next_event()
 
     @property
     def can_offload(self) -> bool:
@@ -339,7 +352,7 @@ class HostDriver(Engine):
             "segments dropped": self.segments_dropped,
             "frames dropped": self.packets.dropped + self.packets.failed.total(),
             "violations": self.violations,
-            "events dropped": self.events_dropped,
+            "events dropped": self.events.dropped,
         }
 
     # -- what NDIS reports ---------------------------------------------------------------------

@@ -7,11 +7,11 @@ and in the objects, and know one another only through it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
+from hoststack.chimney.event_channel import EventChannel
 from hoststack.chimney.send_data import settle_loss
 from hoststack.model.events import HostEvent, OperationDone, Violation
 from hoststack.model.life import Event, State, advance
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     from ndisbus.lists.blocklist import BlockList
     from ndisbus.lists.nbl import NetBufferList
 
-__all__ = ["MAX_EVENTS", "Binding", "Chimney", "ChimneyState", "Engine", "Posted", "Script"]
-
-#: Most events kept for an owner who does not read them; older ones are dropped and counted.
-MAX_EVENTS: Final = 65536
+__all__ = ["Binding", "Chimney", "ChimneyState", "Engine", "Posted", "Script"]
 
 #: A composite operation: yields the operations it is made of, one after the other, and returns the
 #: reason why it could not do what it should, or None.
@@ -113,10 +110,7 @@ class Engine(ProtocolDriver):
         #: Objects whose terminate failed: until when a second one is expected (R-DIS-43), seconds.
         self.limbo: dict[StateObject, float] = {}
         self.due: float | None = None
-        self.events: deque[HostEvent] = deque(maxlen=MAX_EVENTS)
-        self.events_dropped = 0
-        #: Told of each event as it happens, beside the queue.
-        self.observers: list[Callable[[HostEvent], None]] = []
+        self.events = EventChannel()
         self.violations = 0
         #: Segments for connections on their way that were too many to be held back.
         self.segments_dropped = 0
@@ -126,12 +120,8 @@ class Engine(ProtocolDriver):
     # -- events --------------------------------------------------------------------------------
 
     def emit(self, event: HostEvent) -> None:
-        """Queue an event for the owner."""
-        if len(self.events) == MAX_EVENTS:
-            self.events_dropped += 1
-        self.events.append(event)
-        for observer in self.observers:
-            observer(event)
+        """Tell the subscribers of an event, and queue it for callers that poll."""
+        self.events.emit(event)
 
     def violation(self, rule: str, text: str) -> None:
         """The driver below broke a rule that is seen here only."""
@@ -147,7 +137,7 @@ class Engine(ProtocolDriver):
     def new_operation(self, op: str, objects: Sequence[StateObject] = ()) -> Operation:
         """An operation with a number of its own."""
         self._next_id += 1
-        return Operation(self._next_id, op, objects, self.ndis.now())
+        return Operation(self._next_id, op, objects)
 
     def pass_down(self, operation: Operation, function: Callable[[int, BlockList], None], tree: Tree) -> None:
         """Give a list to the driver below; its completion finds the operation by the list's address."""
@@ -159,7 +149,7 @@ class Engine(ProtocolDriver):
 
     def finish(self, operation: Operation) -> None:
         """An operation is over: tell whoever waits, then begin what waited for its objects."""
-        operation.finish(self.ndis.now())
+        operation.finish()
         self.emit(OperationDone(self.ndis.now(), operation))
         operation.call_back()
         if self.uploads:
@@ -254,6 +244,12 @@ class Engine(ProtocolDriver):
         return whole
 
     # -- objects -------------------------------------------------------------------------------
+
+    def connection_of(self, offload_context: int) -> Tcb | None:
+        """The connection that an OffloadContext belongs to; None if it belongs to none."""
+        handle = self.ndis.heap.objects.get(offload_context)
+        owner = handle.owner if isinstance(handle, NdisOffloadHandle) else None
+        return owner if isinstance(owner, Tcb) else None
 
     def unclaimed(self, objects: Iterable[StateObject], event: Event) -> None:
         """Raise :class:`IllegalTransition` if a waiting operation has spoken for one of the objects."""

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.model.events import AbortIndicated, DisconnectIndicated, UploadIndicated
 from hoststack.model.life import IDLE, Event, State, advance
-from hoststack.model.objects import StateObject, Tcb
+from hoststack.model.objects import StateObject
 from ndisbus.ddi.enums import MANDATORY_UPLOAD_REASONS, Layer, TcpOffloadEventType
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.lists.nbl_chain import NblChain
 
 if TYPE_CHECKING:
@@ -39,10 +38,9 @@ def request(host: Engine, obj: StateObject) -> None:
 
 def tcp_event(host: HostDriver, offload_context: int, event_type: int, information: int) -> None:
     """ProtocolTcpOffloadEvent. Raises nothing: an event for a stranger is the other side's violation."""
-    handle = host.ndis.heap.objects.get(offload_context)
-    tcb = handle.owner if isinstance(handle, NdisOffloadHandle) else None
+    tcb = host.connection_of(offload_context)
     now = host.ndis.now()
-    if not isinstance(tcb, Tcb):
+    if tcb is None:
         host.violation(
             "R-HND-06", f"event {event_type} for {offload_context:#x}, which is no connection here"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import signal
 import sys
 import time
@@ -131,7 +132,8 @@ def tour_command(
         if not as_json:
             console.print(f"[dim]{time.monotonic() - started:6.2f} s[/dim]  {text}")
 
-    driver = NetHost(name, bind=bind, addresses=addresses or ADDRESSES, seed=seed)
+    rng = random.Random(f"{seed}/{name}")
+    driver = NetHost(name, bind=bind, addresses=addresses or ADDRESSES, rng=rng)
     tour: Tour | None = None
     error: ChimneyError | None = None
     try:

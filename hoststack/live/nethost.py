@@ -7,16 +7,15 @@ are back. What arrives here meanwhile is forwarded; what the application does is
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney import frames as frame_io
-from hoststack.chimney.driver import HostDriver
+from hoststack.chimney.driver import HostDriver, decline
 from hoststack.live import statistics
 from hoststack.live.netstat import connections
-from hoststack.live.offloaded_socket import Meanwhile, reachable, why_closed
+from hoststack.live.offloaded_socket import Meanwhile, why_closed
 from hoststack.live.pending_updates import News
 from hoststack.live.reachability import Doubts
 from hoststack.model.events import (
@@ -24,7 +23,6 @@ from hoststack.model.events import (
     DataReceived,
     DataSent,
     DisconnectIndicated,
-    HostEvent,
     OperationDone,
     Unbound,
 )
@@ -38,7 +36,6 @@ from hoststack.net.stack import NetStack
 from ndisbus.ddi.enums import Oid, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import ChimneyError, LocalProtocolError
-from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.tcp.settings import TcpSettings
 
 if TYPE_CHECKING:
@@ -46,6 +43,7 @@ if TYPE_CHECKING:
     from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters, Struct
     from ndisbus.lists.blocklist import BlockList
     from ndisbus.lists.nbl_chain import NblChain
+    from ndisbus.randomness import Randomness
 
 __all__ = ["NetHost"]
 
@@ -89,10 +87,12 @@ class _Chimney(StackHooks):
 
 
 class NetHost(HostDriver):
-    """See the module. ``addresses``: own addresses with prefix lengths, as ``ip_interface`` reads them.
+    """A host driver with a network stack.
 
-    IPv6 ones are left out on an adapter with an MTU below 1280. Raises ValueError for what is no address.
-    ``gateways``: (network, gateway) pairs for what lies behind routers. ``seed``: of everything random.
+    ``addresses``: the host's own addresses with prefix lengths, as ``ip_interface`` reads them. IPv6
+    addresses are left out on an adapter with an MTU below 1280. Raises ValueError for a string that is not
+    an address. ``rng``: the source of ports, sequence numbers and delays; hosts on one network need
+    different ones. ``gateways``: (network, gateway) pairs for networks behind routers.
     """
 
     def __init__(
@@ -100,18 +100,16 @@ class NetHost(HostDriver):
         name: str = "host",
         *,
         addresses: Iterable[IPv4Interface | IPv6Interface | str],
+        rng: Randomness,
         gateways: Iterable[tuple[str, str]] = (),
         bind: str = "auto",
-        seed: int = 0,
+        upload_policy: Callable[[Tcb, int], bool] = decline,
         parameters: NdisTcpConnectionOffloadParameters | None = None,
-        **options: Any,
     ) -> None:
-        super().__init__(name, bind=bind, parameters=parameters, **options)
+        super().__init__(name, bind=bind, upload_policy=upload_policy, parameters=parameters)
         self.addresses = [ip_interface(a) for a in addresses]
         self.gateways = list(gateways)
-        self.stack = NetStack(
-            TcpSettings(parameters=self.parameters), random.Random(f"{seed}/{name}"), hooks=_Chimney(self)
-        )
+        self.stack = NetStack(TcpSettings(parameters=self.parameters), rng, hooks=_Chimney(self))
         self.interface: Interface | None = None
         #: Connections whose machine is stopped: offloaded, or on their way.
         self.away: dict[Tcb, Socket] = {}
@@ -126,7 +124,12 @@ class NetHost(HostDriver):
         #: Connections that died with a target, and whose peers have not heard of it yet.
         self.orphans: list[Socket] = []
         self.on_frames = self._frames
-        self.observers.append(self._observe)
+        self.events.subscribe(Bound, lambda _: self._up())
+        self.events.subscribe(Unbound, lambda _: self._down())
+        self.events.subscribe(OperationDone, lambda event: self._operation_done(event.operation))
+        self.events.subscribe(DataReceived, lambda event: self._received(event.tcb))
+        self.events.subscribe(DataSent, lambda event: self._sent(event.tcb))
+        self.events.subscribe(DisconnectIndicated, lambda event: self._remote_closed(event.tcb))
 
     # -- the chimney ---------------------------------------------------------------------------
 
@@ -175,7 +178,7 @@ class NetHost(HostDriver):
         """Post a request for what went down in BufferedData: the target does not indicate it (R-BRD-05)."""
         if tcb in self.buffered and tcb.state is not State.OFFLOADING:
             size = self.buffered.pop(tcb)
-            if reachable(tcb):
+            if tcb.may_post:
                 self.receive(tcb, size)
 
     def _home(self, tcb: Tcb) -> None:
@@ -224,9 +227,8 @@ class NetHost(HostDriver):
         self, offload_context: int, chain: NblChain, status: int
     ) -> tuple[int, int]:
         """What the receive buffer has no room for stays below."""
-        handle = self.ndis.heap.objects.get(offload_context)
-        tcb = handle.owner if isinstance(handle, NdisOffloadHandle) else None
-        if isinstance(tcb, Tcb) and self.meanwhile.refuses(tcb):
+        tcb = self.connection_of(offload_context)
+        if tcb is not None and self.meanwhile.refuses(tcb):
             return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
         return super().protocol_tcp_offload_receive_indicate(offload_context, chain, status)
 
@@ -253,35 +255,25 @@ class NetHost(HostDriver):
 
     # -- driver --------------------------------------------------------------------------------
 
-    def _observe(self, event: HostEvent) -> None:
-        if isinstance(event, OperationDone):
-            for obj in event.operation.objects:
-                if isinstance(obj, Tcb):
-                    self._fetch(obj)
-                    self.meanwhile.arrived(obj)
-                    self._home(obj)
-                elif isinstance(obj, Path):
-                    self._landed(obj)
-            if self.news:
-                self.soon()
-        elif isinstance(event, Bound):
-            self._up()
-        elif isinstance(event, Unbound):
-            self.doubts.clear()
-            self.news.clear()
-            for way in self.stack.paths:
-                self._landed(way.path)
-            for tcb in list(self.away):
-                self._home(tcb)
-        elif isinstance(event, DataReceived):
-            self._received(event.tcb)
-        elif isinstance(event, DataSent):
-            socket = self.away.get(event.tcb)
-            if socket is not None:
-                socket.relieved()
-        elif isinstance(event, DisconnectIndicated):
-            self._tell_socket(event.tcb, SocketEvent.PEER_CLOSED)
-            self.meanwhile.over(event.tcb)
+    def _operation_done(self, operation: Operation) -> None:
+        for obj in operation.objects:
+            if isinstance(obj, Tcb):
+                self._fetch(obj)
+                self.meanwhile.arrived(obj)
+                self._home(obj)
+            elif isinstance(obj, Path):
+                self._landed(obj)
+        if self.news:
+            self.soon()
+
+    def _down(self) -> None:
+        """Unbound: what was offloaded is the host's again."""
+        self.doubts.clear()
+        self.news.clear()
+        for way in self.stack.paths:
+            self._landed(way.path)
+        for tcb in list(self.away):
+            self._home(tcb)
 
     def _received(self, tcb: Tcb) -> None:
         socket = self.away.get(tcb)
@@ -290,10 +282,16 @@ class NetHost(HostDriver):
         elif socket is not None:
             socket.emit(SocketEvent.READABLE)
 
-    def _tell_socket(self, tcb: Tcb, event: SocketEvent) -> None:
+    def _sent(self, tcb: Tcb) -> None:
         socket = self.away.get(tcb)
         if socket is not None:
-            socket.emit(event)
+            socket.relieved()
+
+    def _remote_closed(self, tcb: Tcb) -> None:
+        socket = self.away.get(tcb)
+        if socket is not None:
+            socket.emit(SocketEvent.PEER_CLOSED)
+        self.meanwhile.over(tcb)
 
     def _up(self) -> None:
         """Bound: the stack's interface is this adapter from now on."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hoststack.chimney import upload
-from hoststack.model.life import State
 from hoststack.net.errors import ConnectionAborted, ConnectionReset, ConnectionTimedOut, SocketError
 from ndisbus.ddi.enums import TcpUploadReason
 
@@ -18,12 +17,7 @@ if TYPE_CHECKING:
     from hoststack.model.objects import Tcb
     from hoststack.net.socket import Socket
 
-__all__ = ["Meanwhile", "reachable", "why_closed"]
-
-
-def reachable(tcb: Tcb) -> bool:
-    """Whether something may be posted on a connection: it is offloaded, and stays so for now."""
-    return tcb.is_offloaded and tcb.waiting is None and tcb.state is not State.TERMINATING
+__all__ = ["Meanwhile", "why_closed"]
 
 
 def _aborted(socket: Socket) -> bool:
@@ -67,14 +61,14 @@ class Meanwhile:
 
     def close(self, tcb: Tcb, *, abortive: bool) -> None:
         """The application closes a connection. One on its way is closed when it is where it goes."""
-        if reachable(tcb):
+        if tcb.may_post:
             self.host.disconnect(tcb, abortive=abortive)
         elif tcb in self.host.away:
             self.closing[tcb] = abortive or self.closing.get(tcb, False)
 
     def arrived(self, tcb: Tcb) -> None:
         """It may be offloaded now: what was closed on the way down is closed below."""
-        if tcb in self.closing and reachable(tcb):
+        if tcb in self.closing and tcb.may_post:
             self.host.disconnect(tcb, abortive=self.closing.pop(tcb))
 
     def disconnected(self, tcbs: Iterable[Tcb]) -> None:
@@ -104,7 +98,7 @@ class Meanwhile:
 
     def read(self, tcb: Tcb) -> None:
         """The application has read: what was refused is asked for once half the buffer is free (R-IND-06)."""
-        if tcb in self.refused and reachable(tcb):
+        if tcb in self.refused and tcb.may_post:
             socket = self.host.away[tcb]
             room = socket.options.rcvbuf - socket.available
             if 2 * room >= socket.options.rcvbuf:

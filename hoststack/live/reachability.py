@@ -1,71 +1,33 @@
-"""Neighbor reachability over the chimney: the answer to NeighborReachabilityQuery, and what follows from it.
+"""What the host does after it answered that its entry for a neighbor is stale.
 
-Page "making-a-neighborreachabilityquery-indication.md".
+The answer itself is in :mod:`hoststack.chimney.reachability`. DDI page
+making-a-neighborreachabilityquery-indication.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hoststack.chimney.reachability import neighbor_at
 from hoststack.model.life import State
-from hoststack.model.objects import Neighbor
-from ndisbus.ddi.enums import IndicateOffloadEvent, Layer
+from ndisbus.ddi.enums import IndicateOffloadEvent
 from ndisbus.errors import DecodeError
-from ndisbus.state.images import (
-    NeighborOffloadStateCached,
-    NeighborOffloadStateDelegated,
-    pack_state,
-    unpack_state,
-)
+from ndisbus.state.images import NeighborOffloadStateCached, NeighborOffloadStateDelegated, unpack_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hoststack.chimney.engine import Engine
     from hoststack.live.nethost import NetHost
+    from hoststack.model.objects import Neighbor
     from hoststack.model.operation import Operation
     from ndisbus.lists.blocklist import BlockList
 
-__all__ = ["Doubts", "answer"]
+__all__ = ["Doubts"]
 
 #: Seconds between the answer "stale" and the query for NRD: as long as a host's own entry stays in DELAY.
 WAIT: Final = 5.0
 #: Where a neighbor may be queried.
 _QUERIED: Final = frozenset((State.OFFLOADED, State.UPDATING, State.QUERYING, State.UPDATING_QUERYING))
-
-
-def answer(host: Engine, block_list: BlockList | None, indication_code: int) -> BlockList | None:
-    """Put HRD into the cached state behind the block: 0 if the host's entry is stale, else not (R-NUD-08).
-
-    The host knows the neighbor by its link address; one that it does not know is stale. State that is not
-    well formed is the other side's violation, and goes back as it came.
-    """
-    if indication_code != IndicateOffloadEvent.NeighborReachabilityQuery or block_list is None:
-        return block_list
-    block = block_list.root
-    try:
-        structures = unpack_state(block.type, block.state or b"", where="NeighborReachabilityQuery")
-    except DecodeError as e:
-        host.violation("R-NUD-06", str(e))
-        return block_list
-    for structure in structures:
-        if isinstance(structure, NeighborOffloadStateCached):
-            structure.host_reachability_delta = _delta(host, structure.dl_destination_address)
-    block.state = pack_state(structures)
-    return block_list
-
-
-def _delta(host: Engine, address: bytes) -> int:
-    """Ticks since the host confirmed the neighbor, at least one; 0 if its entry is stale."""
-    obj = _known(host, address)
-    return max(obj.cached.host_reachability_delta, 1) if obj is not None and obj.reachable else 0
-
-
-def _known(host: Engine, address: bytes) -> Neighbor | None:
-    for obj in host.held(Layer.NEIGHBOR):
-        if isinstance(obj, Neighbor) and obj.cached.dl_destination_address == address:
-            return obj
-    return None
 
 
 class Doubts:
@@ -98,7 +60,7 @@ class Doubts:
         delegated = next((s for s in structures if isinstance(s, NeighborOffloadStateDelegated)), None)
         if cached is None or delegated is None or cached.host_reachability_delta:
             return
-        neighbor = _known(self.host, cached.dl_destination_address)
+        neighbor = neighbor_at(self.host, cached.dl_destination_address)
         if neighbor is not None:
             # A target that goes on asking does not put the verdict off.
             self.open.setdefault(neighbor, (delegated.nic_reachability_delta, self.host.ndis.now() + WAIT))

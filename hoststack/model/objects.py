@@ -279,6 +279,14 @@ class Tcb(StateObject):
         return ConnectionState.OFFLOADED if self.is_offloaded else ConnectionState.IN_HOST
 
     @property
+    def may_post(self) -> bool:
+        """Whether a net buffer list may be posted on the connection now.
+
+        It must be offloaded, and no terminate of it may be running or waiting (R-CONC-01, R-TERM-04).
+        """
+        return self.is_offloaded and self.waiting is None and self.state is not State.TERMINATING
+
+    @property
     def queued(self) -> int:
         """Bytes in ``send_queue``."""
         return sum(map(len, self.send_queue)) if self.send_queue else 0

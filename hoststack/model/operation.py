@@ -32,7 +32,6 @@ class Operation:
         "_on_done",
         "aligned",
         "blocks",
-        "completed_at",
         "cursor",
         "done",
         "id",
@@ -41,12 +40,11 @@ class Operation:
         "reasons",
         "refused",
         "results",
-        "started_at",
         "statuses",
         "target",
     )
 
-    def __init__(self, number: int, op: str, objects: Sequence[StateObject], now: float) -> None:
+    def __init__(self, number: int, op: str, objects: Sequence[StateObject]) -> None:
         self.id = number
         self.op = op
         self.objects: Sequence[StateObject] = objects
@@ -55,8 +53,6 @@ class Operation:
         #: Query: the structures of each object, None where it failed.
         self.results: list[tuple[OffloadState, ...] | None] | None = None
         self.blocks = 0
-        self.started_at = now
-        self.completed_at: float | None = None
         self.done = False
         self.refused: str | None = None
         # The rest is the driver's: what each block is about, where a waiting operation looks first, and
@@ -110,12 +106,11 @@ class Operation:
         else:
             self._on_done.append(callback)
 
-    def finish(self, now: float) -> None:
+    def finish(self) -> None:
         """The driver's: it is over. Raises :class:`LocalProtocolError` if it was over before."""
         if self.done:
             raise LocalProtocolError(f"{self!r} was completed twice")
         self.done = True
-        self.completed_at = now
         self.aligned = []
 
     def call_back(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hoststack.api.host import Host, HostTimeout
 from hoststack.model import synthetic
+from hoststack.model.events import HostEvent
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.model.operation import Operation
 from hoststack.scenario.check import Scenario, Step
@@ -117,12 +118,18 @@ class ScenarioRun:
         Raises what reading the machine's connections raises, where the scenario asks for them.
         """
         with ExitStack() as opened:
+            for event in self.host.events():  # those from before the run, such as Bound
+                self._count_event(event)
+            opened.callback(self.host.driver.events.subscribe(HostEvent, self._count_event))
             opened.callback(self._disarm)
             self._take_inventory(opened)
             passed = all(self._step(step) for step in self.scenario.steps)
             if passed and self.running:
                 passed = self._step(Step("join", {"timeout": None}, "the end of the scenario"))
         return ScenarioResult(self.scenario.name, self.scenario.seed, passed, tuple(self.results))
+
+    def _count_event(self, event: HostEvent) -> None:
+        self.seen[type(event).__name__] += 1
 
     def _take_inventory(self, opened: ExitStack) -> None:
         """Open connections over loopback and read what the kernel knows; they close with the scenario."""
@@ -162,8 +169,6 @@ class ScenarioRun:
             passed, text = False, str(e)
         else:
             passed = True
-        for event in self.host.events():
-            self.seen[type(event).__name__] += 1
         result = StepResult(step.where, step.verb, passed, text, runner.now() - began)
         self.results.append(result)
         self.progress(result)
@@ -308,12 +313,7 @@ class ScenarioRun:
                     wrong.append(f"{self.seen[name]} events {name}, expected {least}")
             return wrong
 
-        def met() -> bool:
-            for event in self.host.events():
-                self.seen[type(event).__name__] += 1
-            return not differences()
-
-        if not self.host.pump(met, timeout):
+        if not self.host.pump(lambda: not differences(), timeout):
             raise _Unexpected("; ".join(differences()))
         return ", ".join(f"{k} {v}" for k, v in wanted.items()) or "events seen"
 

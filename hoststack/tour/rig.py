@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -113,9 +114,14 @@ class TourRig:
         result: dict[str, Any] = reply.answer[1]
         return result
 
-    def events(self) -> list[HostEvent]:
-        """What the driver has told since the last time."""
-        return list(iter(self.driver.next_event, None))
+    @contextlib.contextmanager
+    def recorded(self, *kinds: type[HostEvent]) -> Iterator[list[HostEvent]]:
+        """Record the driver's events of some classes, in their order."""
+        found: list[HostEvent] = []
+        with contextlib.ExitStack() as subscriptions:
+            for kind in kinds:
+                subscriptions.callback(self.driver.events.subscribe(kind, found.append))
+            yield found
 
     def find_target(self) -> tuple[str, int, int]:
         """Name, pid and epoch of the driver of the hardware at the bottom of the stack."""

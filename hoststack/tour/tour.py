@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hoststack.model.events import OperationDone, UploadIndicated
+from hoststack.model.events import HostEvent, OperationDone, UploadIndicated
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.net.errors import SocketError
 from hoststack.tour.rig import Report, Survey, TourError, TourRig, stop
@@ -276,24 +276,25 @@ class Tour(TourRig):
         self.report("invalidate: a neighbor, and the uploads that the target asks for")
         neighbor = self.neighbors[0]
         affected = [s for s in self.sockets if s.tcb.path.neighbor is neighbor]
-        self.events()  # what came before is not about this
-        self.do("invalidate", lambda: self.driver.invalidate([neighbor]))
-        self.until(
-            lambda: not any(s.tcb.is_offloaded for s in affected),
-            "the connections of an invalidated neighbor were not asked for, or the host did not take them",
-        )
-        self._count_uploads([s.tcb for s in affected])
+        with self.recorded(UploadIndicated, OperationDone) as events:
+            self.do("invalidate", lambda: self.driver.invalidate([neighbor]))
+            self.until(
+                lambda: not any(s.tcb.is_offloaded for s in affected),
+                "the target did not ask for the connections of an invalidated neighbor, or the host did not "
+                "take them",
+            )
+        self._count_uploads([s.tcb for s in affected], events)
         rest: list[StateObject] = [p for p in self.paths if p.neighbor is neighbor and p.is_offloaded]
         if neighbor.is_offloaded:
             self.do("terminate", lambda: self.driver.terminate([*rest, neighbor]))
         self._exchange("of the uploaded ones", affected)
         self._offload()
 
-    def _count_uploads(self, affected: list[Tcb]) -> None:
+    def _count_uploads(self, affected: list[Tcb], events: list[HostEvent]) -> None:
         """A request is the target's for one connection, its completion the terminate that uploaded it."""
         step = self.step("upload")
         asked: dict[Tcb, float] = {}
-        for event in self.events():
+        for event in events:
             if isinstance(event, UploadIndicated) and event.accepted:
                 asked[event.tcb] = event.at
             elif isinstance(event, OperationDone) and event.operation.op == "terminate":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def stack() -> Iterator[RealStack]:
 
 @pytest.fixture
 def host(stack: RealStack) -> Iterator[tuple[NetHost, DriverProcess, Network]]:
-    driver = NetHost("host", addresses=["10.77.0.1/24", "fd77::1/64"])
+    driver = NetHost("host", addresses=["10.77.0.1/24", "fd77::1/64"], rng=random.Random("0/host"))
     with DriverProcess(driver, name="host", endpoint=stack.endpoint) as process:
         assert process.run_until(lambda: driver.can_offload and driver.interface is not None, 20)
         yield driver, process, Network(driver.stack, Loop(process), timeout=20)

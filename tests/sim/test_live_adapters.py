@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from hoststack.live.nethost import NetHost
@@ -19,7 +21,7 @@ def test_an_adapter_with_a_small_mtu_has_no_ipv6_and_ends_no_host() -> None:
     simulation.start(
         "target", lambda: TargetDriver(TargetConfig(mac=station_mac(1)), [segment.station("nic")])
     )
-    host = NetHost(addresses=["10.77.0.1/24", "fd77::1/64"], bind="nic0")
+    host = NetHost(addresses=["10.77.0.1/24", "fd77::1/64"], rng=random.Random(1), bind="nic0")
     simulation.start("host", lambda: host)
     simulation.run_until(lambda: host.can_offload)
     assert host.interface is not None
@@ -30,7 +32,7 @@ def test_an_adapter_with_a_small_mtu_has_no_ipv6_and_ends_no_host() -> None:
 
 def test_what_is_no_address_is_refused_before_the_host_is_on_the_bus() -> None:
     with pytest.raises(ValueError, match=r"10\.77\.0\.1/99"):
-        NetHost(addresses=["10.77.0.1/99"])
+        NetHost(addresses=["10.77.0.1/99"], rng=random.Random(1))
 
 
 def test_an_adapter_that_is_back_is_used_at_once() -> None:

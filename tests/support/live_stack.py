@@ -73,8 +73,15 @@ class LiveStack:
         self.sim.start("peer", lambda: self.peer)
         bind = "auto" if through_im else "nic0"
         self.host = NetHost(
-            "host", addresses=HOST, gateways=gateways, bind=bind, seed=seed, parameters=parameters
+            "host",
+            addresses=HOST,
+            rng=random.Random(f"{seed}/host"),
+            gateways=gateways,
+            bind=bind,
+            parameters=parameters,
         )
+        self._violations: list[Violation] = []
+        self.host.events.subscribe(Violation, self._violations.append)
         self.sim.start("host", lambda: self.host)
 
     def _target(self) -> TargetDriver:
@@ -118,7 +125,7 @@ class LiveStack:
         return socket
 
     def violations(self) -> list[str]:
-        return [f"{e.rule}: {e.text}" for e in self.host.events if isinstance(e, Violation)]
+        return [f"{e.rule}: {e.text}" for e in self._violations]
 
 
 class Flow:

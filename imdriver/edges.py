@@ -18,7 +18,7 @@ from imdriver.entries import (
     ImPacketEntry,
     free_offload_entries,
 )
-from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent
 from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, entry_points
 from ndisbus.ddi.enums import NdisChimneyOffloadType
 from ndisbus.ddi.status import NdisStatus, status_symbol
@@ -162,7 +162,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         heap = self.ndis.heap
         for o in list(heap.objects.values()):
             if type(o) is ImCallEntry and o.adapter is adapter:
-                o.life = CALL_ENTRY.step(o.life, CallEvent.ABANDON)
+                CALL_ENTRY.advance(o, CallEntryEvent.ABANDON)
                 self.orphans.add(o.block_list.address)
                 heap.free(o.address)
             elif type(o) is ImIoEntry and o.adapter is adapter:
@@ -178,7 +178,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             for a, o in heap.objects.items()
             if type(o) is ImOffloadEntry and a == o.address and o.adapter is adapter
         ]
-        OFFLOAD_ENTRY.step_all(objects, OffloadEvent.HALT)
+        OFFLOAD_ENTRY.advance_all(objects, OffloadEntryEvent.HALT)
         free_offload_entries(heap, objects)
         del self.adapters[adapter.context]
         heap.free(adapter.context)
@@ -190,7 +190,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         entry.left.remove(net_buffer_list)
         self.orphans.add(net_buffer_list)
         if not entry.left:
-            entry.life = CALL_ENTRY.step(entry.life, CallEvent.ABANDON)
+            CALL_ENTRY.advance(entry, CallEntryEvent.ABANDON)
             self.ndis.heap.free(entry.address)
 
     def take_home(self, net_buffer_list: int) -> None:
@@ -198,7 +198,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         entry = self.io.pop(net_buffer_list)
         entry.left.remove(net_buffer_list)
         if not entry.left:
-            entry.life = CALL_ENTRY.step(entry.life, CallEvent.PROPAGATE)
+            CALL_ENTRY.advance(entry, CallEntryEvent.PROPAGATE)
             self.ndis.heap.free(entry.address)
 
     # -- the binding below ---------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from imdriver.adapter import VirtualAdapter
-from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallLife
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryState
 from ndisbus.ddi.calls import Operation
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap, NdisOffloadHandle
@@ -41,7 +41,7 @@ class ImOffloadEntry(NdisOffloadHandle):
     the upper driver's cell holds). ``ndis_offload_handle`` is the NdisOffloadHandle from above.
     """
 
-    __slots__ = ("adapter", "entry_address", "life", "ndis_offload_handle")
+    __slots__ = ("adapter", "entry_address", "ndis_offload_handle", "state")
 
     def __init__(self, adapter: VirtualAdapter, entry_address: int, ndis_offload_handle: int | None) -> None:
         # NdisOffloadHandle.__init__, spelled out: this runs once per block.
@@ -51,10 +51,10 @@ class ImOffloadEntry(NdisOffloadHandle):
         self.adapter = adapter
         self.entry_address = entry_address
         self.ndis_offload_handle = ndis_offload_handle
-        self.life = OFFLOAD_ENTRY.initial
+        self.state = OFFLOAD_ENTRY.initial
 
     def __repr__(self) -> str:
-        return f"<IM offload entry {self.entry_address:#x} of {self.adapter.name}, {self.life.value}>"
+        return f"<IM offload entry {self.entry_address:#x} of {self.adapter.name}, {self.state.value}>"
 
 
 def create_offload_entries(
@@ -92,11 +92,11 @@ class ImCallEntry:
         "block_list",
         "fresh",
         "fresh_at",
-        "life",
         "named",
         "operation",
         "saved",
         "sends",
+        "state",
     )
 
     def __init__(self, operation: Operation, adapter: VirtualAdapter, block_list: BlockList) -> None:
@@ -109,10 +109,10 @@ class ImCallEntry:
         self.fresh_at: list[int] = []
         self.named: list[ImOffloadEntry] = []
         self.sends: dict[int, list[int]] | None = None
-        self.life: CallLife = CALL_ENTRY.initial
+        self.state: CallEntryState = CALL_ENTRY.initial
 
     def __repr__(self) -> str:
-        what = f"{self.operation.op} from {self.adapter.name}, {self.life.value}"
+        what = f"{self.operation.op} from {self.adapter.name}, {self.state.value}"
         return f"<IM call entry {self.address:#x}: {what}>"
 
 
@@ -122,7 +122,7 @@ class ImIoEntry:
     ``left`` are the lists that are still below; a chain may come back in parts.
     """
 
-    __slots__ = ("adapter", "address", "context", "left", "life", "operation", "source_handle")
+    __slots__ = ("adapter", "address", "context", "left", "operation", "source_handle", "state")
 
     def __init__(
         self,
@@ -138,10 +138,10 @@ class ImIoEntry:
         self.left = set(lists)
         self.source_handle = source_handle
         self.context = context
-        self.life: CallLife = CALL_ENTRY.initial
+        self.state: CallEntryState = CALL_ENTRY.initial
 
     def __repr__(self) -> str:
-        what = f"{self.operation.op} from {self.adapter.name}, {self.life.value}"
+        what = f"{self.operation.op} from {self.adapter.name}, {self.state.value}"
         return f"<IM call entry {self.address:#x}: {what}>"
 
 

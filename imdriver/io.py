@@ -14,7 +14,7 @@ from typing import Final
 from imdriver.adapter import VirtualAdapter
 from imdriver.edges import ImEdges
 from imdriver.entries import ImIoEntry, ImOffloadEntry
-from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent
 from ndisbus.ddi.calls import IO_OPERATIONS, Operation
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
@@ -25,7 +25,7 @@ __all__ = ["IoOperations"]
 
 _SEND, _RECEIVE, _DISCONNECT, _FORWARD = IO_OPERATIONS
 _ABORTED: Final = int(NdisStatus.REQUEST_ABORTED)
-_USABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.USE)
+_USABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEntryEvent.USE)
 
 
 class IoOperations(ImEdges):
@@ -81,7 +81,7 @@ class IoOperations(ImEdges):
             type(connection) is not ImOffloadEntry
             or connection.entry_address != context
             or connection.adapter is not adapter
-            or connection.life not in _USABLE
+            or connection.state not in _USABLE
             or self.lower_handle() is None
         ):
             self.refused += 1
@@ -108,7 +108,7 @@ class IoOperations(ImEdges):
         for a in chain.addresses:
             io[a] = entry
         chain.context = entry.address
-        entry.life = CALL_ENTRY.step(entry.life, CallEvent.PASS_DOWN)
+        CALL_ENTRY.advance(entry, CallEntryEvent.PASS_DOWN)
         self.ndis.call(operation.request, connection.address, chain, *flags)
 
     def _no_memory(self, adapter: VirtualAdapter, chain: NblChain) -> None:
@@ -186,7 +186,7 @@ class IoOperations(ImEdges):
         chain.source_handle = entry.source_handle
         chain.context = entry.context
         if not entry.left:
-            entry.life = CALL_ENTRY.step(entry.life, CallEvent.PROPAGATE)
+            CALL_ENTRY.advance(entry, CallEntryEvent.PROPAGATE)
             self.ndis.heap.free(entry.address)
         self.ndis.call(operation.completion, entry.adapter.handle, chain)
 

@@ -23,7 +23,7 @@ from imdriver.entries import (
     create_offload_entries,
     free_offload_entries,
 )
-from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEvent, OffloadEvent, OffloadLife
+from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent, OffloadEntryState
 from imdriver.overlay import go_down, leads_to, put_back
 from imdriver.stamps import stamp
 from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS, Operation
@@ -41,8 +41,8 @@ _RESOURCES: Final = int(NdisStatus.RESOURCES)
 _OFFLOADED: Final = frozenset((_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)))
 _INITIATE, _QUERY, _UPDATE, _INVALIDATE, _TERMINATE = STATE_OPERATIONS
 _SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
-_NAMABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.NAME)
-_TERMINABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEvent.TERMINATE)
+_NAMABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEntryEvent.NAME)
+_TERMINABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEntryEvent.TERMINATE)
 
 
 class _Refused(Exception):
@@ -93,13 +93,13 @@ class StateOperations(ImEdges):
             self._refuse_down(entry, _RESOURCES if operation is _INITIATE else _FAILURE)
             return
         if operation is _INITIATE:
-            OFFLOAD_ENTRY.step_all(entry.fresh, OffloadEvent.OFFER)
+            OFFLOAD_ENTRY.advance_all(entry.fresh, OffloadEntryEvent.OFFER)
             if self.config.vlan_id is not None or self.config.user_priority is not None:
                 stamp(block_list, entry.fresh_at, self.config)
         elif operation is _TERMINATE:
-            OFFLOAD_ENTRY.step_all(entry.named, OffloadEvent.TERMINATE)
+            OFFLOAD_ENTRY.advance_all(entry.named, OffloadEntryEvent.TERMINATE)
         go_down(entry, handles)
-        entry.life = CALL_ENTRY.step(entry.life, CallEvent.PASS_DOWN)
+        CALL_ENTRY.advance(entry, CallEntryEvent.PASS_DOWN)
         self.ndis.call(operation.request, self.lower_handle(), block_list)
 
     def _handles(self, entry: ImCallEntry) -> list[int | None]:
@@ -139,7 +139,7 @@ class StateOperations(ImEdges):
         return handles
 
     def _named(
-        self, adapter: VirtualAdapter, pointers: Sequence[int], legal: frozenset[OffloadLife]
+        self, adapter: VirtualAdapter, pointers: Sequence[int], legal: frozenset[OffloadEntryState]
     ) -> list[ImOffloadEntry]:
         """The entries that values from the upper driver's cells designate, all of them its own."""
         get = self.ndis.heap.objects.get
@@ -149,7 +149,7 @@ class StateOperations(ImEdges):
                 type(e) is not ImOffloadEntry
                 or e.entry_address != p
                 or e.adapter is not adapter
-                or e.life not in legal
+                or e.state not in legal
             ):
                 raise _Refused(_FAILURE)
         return found
@@ -169,7 +169,7 @@ class StateOperations(ImEdges):
                 lists = chains[pointer]
                 io = ImIoEntry(_SEND, entry.adapter, lists, source[i], None)
                 io.address = self.ndis.heap.allocate(io)
-                io.life = CALL_ENTRY.step(io.life, CallEvent.PASS_DOWN)
+                CALL_ENTRY.advance(io, CallEntryEvent.PASS_DOWN)
                 self.io.update(dict.fromkeys(lists, io))
                 entry.sends[i] = lists
 
@@ -180,8 +180,8 @@ class StateOperations(ImEdges):
                 self.take_home(a)
 
     def _gone(self, entries: Sequence[ImOffloadEntry]) -> None:
-        OFFLOAD_ENTRY.step_all(entries, OffloadEvent.TERMINATE)
-        OFFLOAD_ENTRY.step_all(entries, OffloadEvent.TERMINATED)
+        OFFLOAD_ENTRY.advance_all(entries, OffloadEntryEvent.TERMINATE)
+        OFFLOAD_ENTRY.advance_all(entries, OffloadEntryEvent.TERMINATED)
         free_offload_entries(self.ndis.heap, entries)
 
     def _refuse_down(self, entry: ImCallEntry, status: int) -> None:
@@ -193,7 +193,7 @@ class StateOperations(ImEdges):
             cols[Key.STATUS] = [_SUCCESS if c is None else status for c in cells]
         else:
             cols[Key.STATUS] = status
-        entry.life = CALL_ENTRY.step(entry.life, CallEvent.REFUSE)
+        CALL_ENTRY.advance(entry, CallEntryEvent.REFUSE)
         if entry.address:
             self.ndis.heap.free(entry.address)
         self.ndis.call(entry.operation.completion, entry.adapter.handle, entry.block_list)
@@ -242,7 +242,7 @@ class StateOperations(ImEdges):
         elif entry.operation is _TERMINATE:
             self._settle_terminate(entry)
         put_back(entry, contexts)
-        entry.life = CALL_ENTRY.step(entry.life, CallEvent.PROPAGATE)
+        CALL_ENTRY.advance(entry, CallEntryEvent.PROPAGATE)
         self.ndis.heap.free(entry.address)
         self.ndis.call(entry.operation.completion, entry.adapter.handle, entry.block_list)
 
@@ -257,7 +257,7 @@ class StateOperations(ImEdges):
         named = entry.named
         status = entry.block_list.columns[Key.STATUS]
         if status == _SUCCESS or not named:
-            OFFLOAD_ENTRY.step_all(named, OffloadEvent.TERMINATED)
+            OFFLOAD_ENTRY.advance_all(named, OffloadEntryEvent.TERMINATED)
             free_offload_entries(self.ndis.heap, named)
             return
         by_address = {e.address: e for e in named}
@@ -268,9 +268,11 @@ class StateOperations(ImEdges):
             e = by_address.get(handle)
             if e is not None:
                 (done if s == _SUCCESS else failed).append(e)
-        OFFLOAD_ENTRY.step_all(done, OffloadEvent.TERMINATED)
-        OFFLOAD_ENTRY.step_all(failed, OffloadEvent.NOT_TERMINATED)
-        free_offload_entries(self.ndis.heap, [*done, *(e for e in failed if e.life is OffloadLife.FREED)])
+        OFFLOAD_ENTRY.advance_all(done, OffloadEntryEvent.TERMINATED)
+        OFFLOAD_ENTRY.advance_all(failed, OffloadEntryEvent.NOT_TERMINATED)
+        free_offload_entries(
+            self.ndis.heap, [*done, *(e for e in failed if e.state is OffloadEntryState.FREED)]
+        )
 
     def _settle_initiate(self, entry: ImCallEntry, contexts: Column) -> Column:
         """Keep the entries of what was offloaded, free the others; returns what the upper cells hold now.
@@ -293,8 +295,8 @@ class StateOperations(ImEdges):
             at = [i for i, g in zip(fresh_at, good, strict=True) if g]
         if entry.sends:
             self._home_again(entry, set(fresh_at).difference(at))
-        OFFLOAD_ENTRY.step_all(accepted, OffloadEvent.ACCEPT)
-        OFFLOAD_ENTRY.step_all(rejected, OffloadEvent.REJECT)
+        OFFLOAD_ENTRY.advance_all(accepted, OffloadEntryEvent.ACCEPT)
+        OFFLOAD_ENTRY.advance_all(rejected, OffloadEntryEvent.REJECT)
         free_offload_entries(self.ndis.heap, rejected)
         after = list(values(contexts, n))
         for i, e in zip(at, accepted, strict=True):

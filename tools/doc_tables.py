@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":  # as a script, only the folder of the script is on the path
     sys.path.insert(0, str(ROOT))
 
-from tools import doc_calls, doc_examples, doc_lives, doc_structures  # noqa: E402
+import hoststack.model.life  # noqa: E402
+import hoststack.net.neighbor_life  # noqa: E402
+import imdriver.life  # noqa: E402
+import target.model.life  # noqa: E402
+from tools import doc_calls, doc_examples, doc_structures  # noqa: E402
 
 __all__ = ["PAGES", "parts", "render", "stale"]
 
@@ -50,10 +54,11 @@ def parts() -> dict[str, Callable[[], str]]:
         "statuses": doc_structures.statuses,
         "enumerations": doc_structures.enumerations,
         "net buffer list slots": doc_structures.net_buffer_list_slots,
-        "life of a state object": doc_lives.host,
-        "life of an object at the target": doc_lives.target_object,
-        "life of an IM call entry": doc_lives.im_call_entry,
-        "life of an IM offload entry": doc_lives.im_offload_entry,
+        "life of a state object": hoststack.model.life.LIFE.markdown,
+        "life of an object at the target": target.model.life.LIFE.markdown,
+        "life of an IM call entry": imdriver.life.CALL_ENTRY.markdown,
+        "life of an IM offload entry": imdriver.life.OFFLOAD_ENTRY.markdown,
+        "life of a neighbor cache entry": hoststack.net.neighbor_life.LIFE.markdown,
     }
     for name, example in doc_examples.record().items():
         found[f"example {name}"] = lambda example=example: doc_examples.to_markdown(example)  # type: ignore[misc]

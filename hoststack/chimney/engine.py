@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from hoststack.chimney.event_channel import EventChannel
 from hoststack.chimney.send_data import settle_loss
 from hoststack.model.events import HostEvent, OperationDone, Violation
-from hoststack.model.life import Event, State, advance
+from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
 from hoststack.model.operation import Operation
 from ndisbus.ddi.enums import Layer
@@ -272,7 +272,7 @@ class Engine(ProtocolDriver):
         """The driver below is gone, and what it knew with it: the object is the host's again."""
         if obj.state not in (State.NEW, State.GONE):
             obj.lost = obj.lost or obj.state is not State.OFFLOADING
-            advance(obj, Event.LOST)
+            LIFE.advance(obj, Event.LOST)
         obj.queries = 0
         obj.waiting = None
         self.drop_handle(obj)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hoststack.chimney import data as data_io
 from hoststack.chimney.send_data import lend, reclaim, unlend, why_not_sendable
 from hoststack.chimney.trees import arrange, by_layer, write_tree
-from hoststack.model.life import TABLE, Event, State, advance_all, require
+from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
 from ndisbus.ddi.status import NdisStatus
@@ -28,17 +28,18 @@ __all__ = ["completed", "offload"]
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 #: The object's own state was offloaded (R-INIT-04, R-INIT-05, R-DIS-01).
 _TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
-_OFFLOADED: Final = TABLE[State.OFFLOADING][Event.INITIATED]
-_REFUSED: Final = TABLE[State.OFFLOADING][Event.REFUSED]
+_OFFLOADED: Final = LIFE.after(State.OFFLOADING, Event.INITIATED)
+_REFUSED: Final = LIFE.after(State.OFFLOADING, Event.REFUSED)
+_INITIABLE: Final = LIFE.legal_in(Event.INITIATE)
 
 
 def offload(host: Engine, objects: Sequence[StateObject]) -> Operation:
     """Offload connections (and neighbors or paths for themselves). See :meth:`HostDriver.offload`."""
     objects = list(dict.fromkeys(objects))
     for obj in objects:
-        if obj.waiting is not None or Event.INITIATE not in TABLE[obj.state]:
+        if obj.waiting is not None or obj.state not in _INITIABLE:
             host.unclaimed((obj,), Event.INITIATE)
-            require(obj, Event.INITIATE)
+            LIFE.require(obj, Event.INITIATE)
     operation = host.new_operation("initiate", objects)
     host.tcbs.update(dict.fromkeys([o for o in objects if type(o) is Tcb]))
     return host.begin_or_wait(operation, Event.INITIATE, lambda op: _begin(host, op))
@@ -169,7 +170,7 @@ def _send(
         host.finish(operation)
         return
     before = [obj.state for obj in fresh]
-    advance_all(fresh, Event.INITIATE)
+    LIFE.advance_all(fresh, Event.INITIATE)
     carrying = [o for o in fresh if type(o) is Tcb and (o.send_queue or o.receive_buffer)]
     try:
         make = heap.handle

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hoststack.chimney import upload
 from hoststack.chimney.trees import arrange, by_layer, write_tree
-from hoststack.model.life import Event, advance, advance_all
+from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import StateObject
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import BlockList, Key, values
@@ -26,7 +26,7 @@ def invalidate(host: Engine, objects: Sequence[StateObject]) -> Operation:
     """Invalidate objects: a tree of blocks without state (R-INV-02). See :meth:`HostDriver.invalidate`."""
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.INVALIDATE)
-    advance_all(objects, Event.INVALIDATE)
+    LIFE.advance_all(objects, Event.INVALIDATE)
     operation = host.new_operation("invalidate", objects)
     if not objects:
         host.finish(operation)
@@ -48,8 +48,8 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
         operation.statuses[at] = status
         at += 1
         if status == NdisStatus.SUCCESS:
-            advance(obj, Event.INVALIDATED)
+            LIFE.advance(obj, Event.INVALIDATED)
         else:
-            advance(obj, Event.NOT_INVALIDATED)
+            LIFE.advance(obj, Event.NOT_INVALIDATED)
             upload.request(host, obj)
     host.finish(operation)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import upload
 from hoststack.chimney.trees import arrange, by_layer, write_tree
-from hoststack.model.life import Event, advance, advance_all
+from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import StateObject
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import DecodeError, LocalProtocolError
@@ -30,7 +30,7 @@ def query(host: Engine, objects: Sequence[StateObject], classes: str) -> Operati
         raise LocalProtocolError(f"{classes!r} is no class of state; one of {', '.join(CLASSES)} is")
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.QUERY)
-    advance_all(objects, Event.QUERY)
+    LIFE.advance_all(objects, Event.QUERY)
     operation = host.new_operation("query", objects)
     if not objects:
         host.finish(operation)
@@ -61,7 +61,7 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
         if obj is None:
             continue
         obj.queries -= 1
-        advance(obj, Event.QUERIED if obj.queries else Event.LAST_QUERIED)
+        LIFE.advance(obj, Event.QUERIED if obj.queries else Event.LAST_QUERIED)
         operation.statuses[at] = status
         if status == NdisStatus.SUCCESS:
             try:

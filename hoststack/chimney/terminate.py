@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hoststack.chimney.send_data import Problem, check_sequence, reclaim, settle_loss, unlend
 from hoststack.chimney.trees import arrange, by_layer, write_tree
 from hoststack.model.events import DataReceived
-from hoststack.model.life import IDLE, TABLE, Event, State, advance, advance_all, require
+from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
 from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
@@ -28,6 +28,7 @@ __all__ = ["LIMBO_SECONDS", "completed", "idle_below", "terminate"]
 LIMBO_SECONDS: Final = 1.0
 
 _CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
+_TERMINABLE: Final = LIFE.legal_in(Event.TERMINATE)
 #: A terminate waits in these states for what is in flight (R-TERM-03, R-CONC-01).
 _BUSY: Final = frozenset(
     (
@@ -47,7 +48,7 @@ def terminate(host: Engine, objects: Sequence[StateObject]) -> Operation:
     host.unclaimed(objects, Event.TERMINATE)
     for obj in objects:
         if obj.state not in _BUSY:
-            require(obj, Event.TERMINATE)
+            LIFE.require(obj, Event.TERMINATE)
     taken = Counter([o.lower for o in objects if o.lower is not None and o.state is not State.FAILED])
     for obj in objects:
         left = obj.dependents - obj.leaving - taken[obj] if obj.dependents else 0
@@ -102,7 +103,7 @@ def _begin(host: Engine, operation: Operation) -> bool:
     if at < len(objects):
         return False
     # An initiate that this waited for may have refused an object: then there is nothing to terminate.
-    there = [o for o in objects if Event.TERMINATE in TABLE[o.state]]
+    there = [o for o in objects if o.state in _TERMINABLE]
     taken = Counter([o.lower for o in there if o.lower is not None])
     if any(o.dependents > taken[o] for o in there if o.dependents):
         return False  # dependents that another operation is just terminating
@@ -116,7 +117,7 @@ def _begin(host: Engine, operation: Operation) -> bool:
         if not there:
             host.finish(operation)
             return True
-    advance_all(there, Event.TERMINATE)
+    LIFE.advance_all(there, Event.TERMINATE)
     neighbors, paths, groups = by_layer(there)
     tree = write_tree(host.ndis.heap, arrange(neighbors, paths, groups), lambda o: o.state_type("delegated"))
     operation.objects = [o for o in tree.named if o is not None]
@@ -152,7 +153,7 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
             problem = _take_back(host, obj, kind, state, chain, attached)
             if problem:
                 operation.reasons[at] = problem
-            advance(obj, Event.TERMINATED)
+            LIFE.advance(obj, Event.TERMINATED)
             host.drop_handle(obj)
         else:
             _failed(host, obj, retried)
@@ -165,10 +166,10 @@ def _failed(host: Engine, obj: StateObject, retried: bool) -> None:
     _settle(host, obj)
     if retried:
         host.limbo.pop(obj, None)
-        advance(obj, Event.LOST)
+        LIFE.advance(obj, Event.LOST)
         host.drop_handle(obj)
     else:
-        advance(obj, Event.NOT_TERMINATED)
+        LIFE.advance(obj, Event.NOT_TERMINATED)
         host.limbo[obj] = host.ndis.now() + LIMBO_SECONDS
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hoststack.chimney import upload
 from hoststack.chimney.trees import Layers, arrange, by_layer, write_tree
-from hoststack.model.life import Event, advance, advance_all
+from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import Neighbor, Path, StateObject
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError
@@ -53,7 +53,7 @@ def _cached(obj: Any) -> bytes:
 
 def _send(host: Engine, objects: list[Any], layers: Layers, target: Neighbor | None) -> Operation:
     host.unclaimed(objects, Event.UPDATE)
-    advance_all(objects, Event.UPDATE)
+    LIFE.advance_all(objects, Event.UPDATE)
     operation = host.new_operation("update", objects)
     if not objects:
         host.finish(operation)
@@ -62,7 +62,7 @@ def _send(host: Engine, objects: list[Any], layers: Layers, target: Neighbor | N
         tree = write_tree(host.ndis.heap, layers, lambda o: o.state_type("cached"), _cached)
     except BaseException:
         for obj in objects:
-            advance(obj, Event.UPDATED)
+            LIFE.advance(obj, Event.UPDATED)
         raise
     operation.objects = [o for o in tree.named if o is not None]
     operation.target = target
@@ -81,7 +81,7 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
     for obj, status in zip(named, values(block_list.columns[Key.STATUS], len(named)), strict=True):
         if obj is None:
             continue
-        advance(obj, Event.UPDATED)
+        LIFE.advance(obj, Event.UPDATED)
         operation.statuses[at] = status
         at += 1
         succeeded = status == NdisStatus.SUCCESS

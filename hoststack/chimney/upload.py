@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.events import AbortIndicated, DisconnectIndicated, UploadIndicated
-from hoststack.model.life import IDLE, Event, State, advance
+from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject
 from ndisbus.ddi.enums import MANDATORY_UPLOAD_REASONS, Layer, TcpOffloadEventType
 from ndisbus.ddi.status import NdisStatus
@@ -70,7 +70,7 @@ def flush(host: HostDriver) -> None:
     give_back(host)
     for obj in [o for o, until in host.limbo.items() if until <= now and o.state is State.FAILED]:
         del host.limbo[obj]
-        advance(obj, Event.LOST)
+        LIFE.advance(obj, Event.LOST)
         host.drop_handle(obj)
     if host.uploads:
         _upload(host)

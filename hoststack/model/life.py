@@ -1,42 +1,24 @@
-"""The life of a state object, as one table.
+"""The life of a state object of the host, as a table (:mod:`ndisbus.life`).
 
-A neighbor, a path or a connection is ``NEW`` while only the host knows it, and goes through this table
-when it is offloaded, used and uploaded. A pair that the table does not have is an illegal transition: it
-raises :class:`~ndisbus.errors.IllegalTransition`, names both, and leaves the state as it was. Rules in
-the table:
+A neighbor, a path or a connection is ``NEW`` while only the host knows it, and goes through this table when
+it is offloaded, used and uploaded. Rules in the table:
 
 - nothing but its own completion happens to an object that is being offloaded (R-INIT-02, R-CONC-01);
 - any number of queries may run at a time, counted (R-QRY-01);
 - at most one update, and none on an invalid object (R-UPD-02);
 - a terminate begins only when queries, updates and invalidates are through (R-TERM-03).
-
-``python -m hoststack.model.life`` prints the table as a Mermaid state diagram for the documentation.
 """
 
 from __future__ import annotations
 
-import enum
-import sys
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from ndisbus.errors import IllegalTransition
+from ndisbus.life import LifeEnum, LifeTable, print_lives
 
-__all__ = [
-    "IDLE",
-    "RULES",
-    "TABLE",
-    "Event",
-    "Living",
-    "State",
-    "advance",
-    "advance_all",
-    "mermaid",
-    "require",
-]
+__all__ = ["IDLE", "LIFE", "Event", "State"]
 
 
-class State(enum.Enum):
+class State(LifeEnum):
     """Where an object is in its life."""
 
     NEW = "new"
@@ -52,13 +34,8 @@ class State(enum.Enum):
     FAILED = "failed"
     GONE = "gone"
 
-    __hash__ = object.__hash__  # members are singletons; the default hashes the name
 
-    def __str__(self) -> str:
-        return self.value
-
-
-class Event(enum.Enum):
+class Event(LifeEnum):
     """What happens to an object: requests are verbs, completions participles."""
 
     INITIATE = "initiate"
@@ -77,14 +54,9 @@ class Event(enum.Enum):
     NOT_TERMINATED = "terminate failed"
     LOST = "lost"
 
-    __hash__ = object.__hash__
 
-    def __str__(self) -> str:
-        return self.value
-
-
-#: The whole life. GONE is NEW with a past: the object may be offloaded again, with a fresh handle.
-TABLE: Final[dict[State, dict[Event, State]]] = {
+#: GONE is NEW with a past: the object may be offloaded again, with a fresh handle.
+_ROWS: Final[dict[State, dict[Event, State]]] = {
     State.NEW: {Event.INITIATE: State.OFFLOADING},
     State.OFFLOADING: {
         Event.INITIATED: State.OFFLOADED,
@@ -145,7 +117,7 @@ TABLE: Final[dict[State, dict[Event, State]]] = {
 }
 
 #: The rule that a refused pair would break, where one says it.
-RULES: Final[dict[tuple[State, Event], str]] = {
+_RULES: Final[dict[tuple[State, Event], str]] = {
     (State.OFFLOADING, Event.INITIATE): "R-INIT-02",
     **{
         (State.OFFLOADING, e): "R-CONC-01"
@@ -167,62 +139,17 @@ RULES: Final[dict[tuple[State, Event], str]] = {
     },
 }
 
+LIFE: Final = LifeTable(
+    "a neighbor, path or connection of the host",
+    initial=State.NEW,
+    final=State.GONE,
+    rows=_ROWS,
+    rules=_RULES,
+)
+
 #: States in which nothing is in flight and the driver below holds the object: a terminate may begin.
 IDLE: Final = frozenset((State.OFFLOADED, State.INVALID))
 
 
-class Living(Protocol):
-    """Anything that has a life in this table."""
-
-    state: State
-
-
-def require(obj: Living, event: Event) -> State:
-    """The state ``event`` would lead to. Raises :class:`IllegalTransition`; nothing is changed."""
-    state = TABLE[obj.state].get(event)
-    if state is None:
-        raise IllegalTransition(repr(obj), obj.state, event, rule=RULES.get((obj.state, event), ""))
-    return state
-
-
-def advance(obj: Living, event: Event) -> None:
-    """Let ``event`` happen. Raises :class:`IllegalTransition` and leaves the state as it was."""
-    obj.state = require(obj, event)
-
-
-def advance_all(objects: Sequence[Living], event: Event) -> None:
-    """Let ``event`` happen to all objects or, if it is illegal for one of them, to none.
-
-    Raises :class:`IllegalTransition` naming the first one. An object given twice counts as illegal.
-    """
-    following = {state: row[event] for state, row in TABLE.items() if event in row}
-    done = 0
-    before = []
-    try:
-        for obj in objects:
-            state = obj.state
-            obj.state = following[state]
-            before.append(state)
-            done += 1
-    except KeyError:
-        culprit = objects[done]
-        error = IllegalTransition(
-            repr(culprit), culprit.state, event, rule=RULES.get((culprit.state, event), "")
-        )
-        for obj, state in zip(reversed(objects[:done]), reversed(before), strict=True):
-            obj.state = state
-        raise error from None
-
-
-def mermaid() -> str:
-    """The table as a Mermaid ``stateDiagram-v2``, one line per transition, in the table's order."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.NEW.name}"]
-    lines += [f"    {s.name}: {s.value}" for s in State]
-    for state, row in TABLE.items():
-        lines += [f"    {state.name} --> {following.name}: {event}" for event, following in row.items()]
-    lines.append(f"    {State.GONE.name} --> [*]")
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    sys.stdout.write(mermaid())
+    print_lives(LIFE)

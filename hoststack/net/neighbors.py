@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.objects import Neighbor
-from hoststack.net.neighbor_life import Action, NeighborEvent, NeighborState, following
+from hoststack.net.neighbor_life import ACTIONS, LIFE, Action, NeighborEvent, NeighborState
 from hoststack.net.timers import Timed
 from ndisbus.state.images import (
     NeighborOffloadStateCached,
@@ -177,7 +177,8 @@ class NeighborEntry(Timed):
     def happen(self, event: NeighborEvent, now: float, *, mac: bytes = b"", source: bytes = b"") -> None:
         """Let an event happen to the entry, and do what the table calls for."""
         before = self.state
-        state, action = following(before, event)
+        state = LIFE.after(before, event, self)
+        action = ACTIONS[before, event]
         neighbor = self.neighbor
         self.state = state
         if Action.RECORD in action:

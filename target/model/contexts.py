@@ -30,7 +30,7 @@ from ndisbus.state.images import (
     pack_state,
     unpack_state,
 )
-from target.model.life import Event, Life, after
+from target.model.life import LIFE, Event, Life
 
 if TYPE_CHECKING:
     from target.data.flow import Flow
@@ -103,7 +103,7 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
 
     def step(self, event: Event) -> None:
         """Move on in life. Raises :class:`IllegalTransition`; the object then stays what it was."""
-        self.life = after(self.life, event, self)
+        self.life = LIFE.after(self.life, event, self)
 
 
 class NeighborContext(

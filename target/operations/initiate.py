@@ -21,7 +21,7 @@ from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList, data_of, iter_chain, iter_net_buffers
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, Posted, TcpContext
-from target.model.life import STEPS, Event, Life
+from target.model.life import LIFE, Event, Life
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
 
 __all__ = ["initiate_offload", "start"]
@@ -61,7 +61,7 @@ def start(adapter: Adapter, block_list: BlockList) -> None:
 
 
 def _finish(adapter: Adapter, block_list: BlockList, taken: list[Context]) -> None:
-    step = STEPS[Event.INITIATED]
+    step = LIFE.column(Event.INITIATED)
     for obj in taken:
         obj.life = step[obj.life]
     adapter.ndis.m_initiate_offload_complete(adapter.handle, block_list)

@@ -14,7 +14,7 @@ from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.state.images import state_size
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, PathContext
-from target.model.life import STEPS, Event
+from target.model.life import LIFE, Event
 
 __all__ = ["FAILURE", "SLICES", "SUCCESS", "named", "resolve", "slice_of"]
 
@@ -88,7 +88,7 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
 def resolve(adapter: Adapter, block_list: BlockList, event: Event) -> tuple[list[Context | None], list[int]]:
     """Like :func:`named`, and every object takes its step in life; those that may not fail."""
     found, statuses = named(adapter, block_list)
-    step = STEPS[event]
+    step = LIFE.column(event)
     for i, obj in enumerate(found):
         if obj is not None:
             following = step.get(obj.life)

@@ -25,7 +25,7 @@ from target.data import io
 from target.hardware import failing_hardware
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
-from target.model.life import STEPS, Event, Life
+from target.model.life import LIFE, Event, Life
 from target.operations.lists import FAILURE, named, slice_of
 
 __all__ = ["terminate_offload"]
@@ -63,7 +63,7 @@ class _Terminate:
 
     def _begin(self) -> None:
         """Every object takes its step, the highest layer first: what is below may go if all above does."""
-        step = STEPS[Event.TERMINATE]
+        step = LIFE.column(Event.TERMINATE)
         found = self.found
         #: How many dependents of an object are in this list, by its address.
         going: dict[int, int] = {}

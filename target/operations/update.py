@@ -29,7 +29,7 @@ from ndisbus.state.images import (
 )
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
-from target.model.life import STEPS, Event
+from target.model.life import LIFE, Event
 from target.network import reachability
 from target.operations.lists import FAILURE, resolve, slice_of
 
@@ -73,7 +73,7 @@ def _finish(
         if reason:
             adapter.refuse(reason)
             statuses[i] = FAILURE
-    step = STEPS[Event.UPDATED]
+    step = LIFE.column(Event.UPDATED)
     for obj in found:
         if obj is not None:
             obj.life = step[obj.life]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from ndisbus.messages.codec import PROTOCOL_VERSION
 from tools import doc_tables
 from tools.doc_examples import Example, Recorder, diagnostic, to_markdown
-from tools.doc_lives import diagram
 
 PAGE = """\
 # A page
@@ -89,26 +87,3 @@ def test_a_recorder_does_not_let_a_conversation_go_astray() -> None:
     r.say("a", ["hello", 1, [PROTOCOL_VERSION, {"Name": "a", "Pid": 0}]])
     with pytest.raises(AssertionError, match="expected refused"):
         r.hear("a", "refused")
-
-
-def test_diagram_joins_events_and_names_states() -> None:
-    class S(enum.Enum):
-        A = "a"
-        B = "to be"
-
-    class E(enum.Enum):
-        GO = "go"
-        RUN = "run"
-
-    text = diagram({(S.A, E.GO): S.B, (S.A, E.RUN): S.B, (S.B, E.GO): S.B}, S.A, S.B)
-    lines = [line.strip() for line in text.splitlines()]
-    assert lines == [
-        "```mermaid",
-        "stateDiagram-v2",
-        "[*] --> a",
-        "to_be: to be",
-        "a --> to_be: go, run",
-        "to_be --> to_be: go",
-        "to_be --> [*]",
-        "```",
-    ]

@@ -8,7 +8,7 @@ import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.entries import ImCallEntry, ImOffloadEntry
-from imdriver.life import CallLife, OffloadLife
+from imdriver.life import CallEntryState, OffloadEntryState
 from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
@@ -72,10 +72,10 @@ def test_r_im_01_request_and_completion_keep_their_names(
     wire = down(bench, operation.op, upper.miniport_list(handles))
     assert bench.counts()[0] == 1
     (call,) = [o for o in bench.port.ndis.heap.objects.values() if isinstance(o, ImCallEntry)]
-    assert (call.operation, call.life) == (operation, CallLife.PASSED_DOWN)
+    assert (call.operation, call.state) == (operation, CallEntryState.PASSED_DOWN)
     up(bench, operation.op, nic.completion(wire))
     assert bench.counts()[0] == 0
-    assert call.life is CallLife.FREED
+    assert call.state is CallEntryState.FREED
 
 
 def test_r_dis_08_a_query_goes_down_as_ndis_query_offload_state(bench: Any, upper: Any, nic: Any) -> None:
@@ -143,9 +143,9 @@ def test_r_im_07_an_entry_per_object_with_both_handles(bench: Any, upper: Any, n
     assert [made[h].ndis_offload_handle for h in wire[Key.OFFLOAD_HANDLE]] == [h.address for h in theirs]
     assert len(set(wire[Key.OFFLOAD_HANDLE])) == 2
     assert all(h >> ADDRESS_BITS == bench.space for h in wire[Key.OFFLOAD_HANDLE])
-    assert {e.life for e in made.values()} == {OffloadLife.OFFERED}
+    assert {e.state for e in made.values()} == {OffloadEntryState.OFFERED}
     upper.store(theirs, up(bench, "initiate", nic.completion(wire)))
-    assert {e.life for e in made.values()} == {OffloadLife.OFFLOADED}
+    assert {e.state for e in made.values()} == {OffloadEntryState.OFFLOADED}
     for op in ("query", "update", "invalidate"):
         again = down(bench, op, upper.miniport_list(theirs))
         assert again[Key.OFFLOAD_HANDLE] == wire[Key.OFFLOAD_HANDLE]
@@ -153,9 +153,9 @@ def test_r_im_07_an_entry_per_object_with_both_handles(bench: Any, upper: Any, n
         assert bench.counts() == (0, 2, 0)
     last = down(bench, "terminate", upper.miniport_list(theirs))
     assert last[Key.OFFLOAD_HANDLE] == wire[Key.OFFLOAD_HANDLE]
-    assert {e.life for e in made.values()} == {OffloadLife.TERMINATING}
+    assert {e.state for e in made.values()} == {OffloadEntryState.TERMINATING}
     up(bench, "terminate", nic.completion(last))
-    assert {e.life for e in made.values()} == {OffloadLife.FREED}
+    assert {e.state for e in made.values()} == {OffloadEntryState.FREED}
     assert bench.counts() == (0, 0, 0)
     assert not any(h in bench.port.ndis.heap.objects for h in wire[Key.OFFLOAD_HANDLE])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import struct
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -397,3 +398,17 @@ def test_the_parts_of_the_core_are_those_of_the_page() -> None:
     assert said | {"__init__", "base", "core", "fault_rules"} == {
         p.stem for p in (ROOT / "ndisbus/core").glob("*.py")
     }
+
+
+@pytest.mark.parametrize("package", ["ndisbus", "hoststack", "target"])
+def test_the_tables_of_folders_are_the_layers_that_import_linter_holds(package: str) -> None:
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in linter["contracts"] if c["id"] == f"layers-of-{package}"]
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    said = [
+        set(names(row[f"folder of `{package}`"])) for row in table_after(page, f"\n| folder of `{package}`")
+    ]
+    held = [set(layer.split(" | ")) for layer in layers]
+    # Single modules at the bottom (errors, the runtime directory, ...) are not folders.
+    assert said == held[: len(said)]
+    assert all((ROOT / package / f"{name}.py").is_file() for layer in held[len(said) :] for name in layer)

@@ -31,7 +31,8 @@ from hoststack.model.objects import Neighbor, Path, Tcb
 from hoststack.net.errors import ConnectionReset
 from hoststack.net.hooks import StackHooks
 from hoststack.net.interface import IPV6_MINIMUM_MTU, Interface
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from hoststack.net.stack import NetStack
 from ndisbus.ddi.enums import Oid, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
@@ -147,7 +148,7 @@ class NetHost(HostDriver):
         gone: list[Socket] = []
         try:
             for s in sockets:
-                s.detach(now)
+                self.stack.detach(s, now)
                 gone.append(s)
                 self.away[s.tcb] = s
                 if s.tcb.receive_buffer:
@@ -158,7 +159,7 @@ class NetHost(HostDriver):
             for s in gone:
                 del self.away[s.tcb]
                 self.buffered.pop(s.tcb, None)
-                s.attach(now)
+                self.stack.attach(s, now)
             raise
         return operation
 
@@ -207,7 +208,7 @@ class NetHost(HostDriver):
         elif tcb.delegated.state is _CLOSED:
             socket.over(why_closed(socket, tcb))
         else:
-            socket.attach(now)
+            self.stack.attach(socket, now)
             if socket.available:
                 socket.emit(SocketEvent.READABLE)
             socket.relieved()
@@ -219,7 +220,7 @@ class NetHost(HostDriver):
             return
         orphans, self.orphans = self.orphans, []
         for socket in orphans:
-            socket.attach(self.ndis.now())
+            self.stack.attach(socket, self.ndis.now())
             socket.abort()
         self.soon()
 
@@ -249,9 +250,9 @@ class NetHost(HostDriver):
 
     def _landed(self, path: Path) -> None:
         """A path that is the host's again goes where the host's own segments go."""
-        way = None if path.is_away else self.stack.paths.of(path)
-        if way is not None:
-            path.neighbor = way.hop.neighbor
+        entry = None if path.is_away else self.stack.paths.of(path)
+        if entry is not None:
+            path.neighbor = entry.hop.neighbor
 
     # -- driver --------------------------------------------------------------------------------
 
@@ -270,8 +271,8 @@ class NetHost(HostDriver):
         """Unbound: what was offloaded is the host's again."""
         self.doubts.clear()
         self.news.clear()
-        for way in self.stack.paths:
-            self._landed(way.path)
+        for entry in self.stack.paths:
+            self._landed(entry.path)
         for tcb in list(self.away):
             self._home(tcb)
 
@@ -304,7 +305,7 @@ class NetHost(HostDriver):
             mtu = binding.mtu or _MTU
             own = [a for a in self.addresses if a.version == 4 or mtu >= IPV6_MINIMUM_MTU]
             if len(own) < len(self.addresses):
-                self.stack.count("ipv6: the adapter's MTU is too small")  # RFC 8200 section 5
+                self.stack.statistics.count("ipv6: the adapter's MTU is too small")  # RFC 8200 section 5
             self.interface = Interface(binding.adapter, binding.mac, mtu, own, self._transmit)
             self.stack.add_interface(self.interface)
             for network, gateway in self.gateways:
@@ -330,7 +331,7 @@ class NetHost(HostDriver):
         self.stack.advance(self.ndis.now())
         for entry in self.stack.neighbors:
             if entry.neighbor.is_offloaded:
-                self.stack.stamp(entry, self.ndis.now())
+                entry.stamp(self.ndis.now())
         answer = super().protocol_indicate_offload_event(
             protocol_binding_context, block_list, indication_code
         )

@@ -104,4 +104,4 @@ class News:
         try:
             host.compose("redirect", script())
         except ChimneyError as e:
-            host.stack.count(f"redirect of an offloaded path: {e}")
+            host.stack.statistics.count(f"redirect of an offloaded path: {e}")

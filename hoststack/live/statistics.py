@@ -64,7 +64,7 @@ def totals(host: NetHost) -> dict[str, dict[str, int]]:
         tally = host.stack.tallies[6 if title.endswith("6") else 4]
         own: Struct = tally.ip
         if title.startswith("TCP"):
-            mine = [s for s in sockets if s.machine is not None and s.way.tally is tally]
+            mine = [s for s in sockets if s.machine is not None and s.path_entry.tally is tally]
             tally.tcp.currently_established = sum(s.state in _ESTABLISHED for s in mine)
             own = tally.tcp
         theirs = host.offload_stats.get(number) or OID_STRUCTURES[number]()

@@ -11,20 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from hoststack.net.link_output import NO_IP, NO_MAC, icmpv6_packet
 from hoststack.net.neighbor_life import NeighborState
 from hoststack.net.timers import Timed
-from ndisbus.net import arp, icmpv6
-from ndisbus.net.ethernet import (
-    BROADCAST,
-    ETHERTYPE_ARP,
-    ETHERTYPE_IPV6,
-    is_group,
-    multicast_mac,
-)
-from ndisbus.net.ipv6 import Ipv6Header
+from ndisbus.net import arp
+from ndisbus.net.ethernet import BROADCAST, ETHERTYPE_IPV6, is_group
 from ndisbus.net.nd import (
     ALL_NODES,
-    HOP_LIMIT,
     UNSPECIFIED,
     NeighborAdvertisement,
     NeighborSolicitation,
@@ -32,10 +25,14 @@ from ndisbus.net.nd import (
 )
 
 if TYPE_CHECKING:
+    from hoststack.net.clock import Clock
     from hoststack.net.interface import Interface
-    from hoststack.net.neighbors import NeighborEntry
-    from hoststack.net.stack import NetStack
-    from ndisbus.net.icmpv6 import Icmpv6Message
+    from hoststack.net.interfaces import Interfaces
+    from hoststack.net.link_output import LinkOutput
+    from hoststack.net.neighbors import NeighborCache
+    from hoststack.net.statistics import Statistics
+    from hoststack.net.timers import TimerQueue
+    from ndisbus.net.ipv6 import Ipv6Header
 
 __all__ = ["Discovery"]
 
@@ -43,8 +40,6 @@ __all__ = ["Discovery"]
 DAD_SECONDS: Final = 1.0
 #: DEFEND_INTERVAL of RFC 5227.
 DEFEND_SECONDS: Final = 10.0
-_NO_MAC: Final = bytes(6)
-_NO_IP: Final = bytes(4)
 _ASKING: Final = (NeighborState.INCOMPLETE, NeighborState.PROBE)
 
 
@@ -73,29 +68,26 @@ class _Probation(Timed):
 class Discovery:
     """The speaking part of neighbor resolution; what is heard goes to the neighbor cache."""
 
-    __slots__ = ("_defended", "stack")
+    __slots__ = ("_clock", "_defended", "_interfaces", "_link", "_neighbors", "_statistics", "_timers")
 
-    def __init__(self, stack: NetStack) -> None:
-        self.stack = stack
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        statistics: Statistics,
+        timers: TimerQueue,
+        interfaces: Interfaces,
+        link: LinkOutput,
+        neighbors: NeighborCache,
+    ) -> None:
+        self._clock = clock
+        self._statistics = statistics
+        self._timers = timers
+        self._interfaces = interfaces
+        self._link = link
+        self._neighbors = neighbors
         #: When an own IPv4 address was last defended.
         self._defended: dict[bytes, float] = {}
-
-    # -- asking --------------------------------------------------------------------------------
-
-    def ask(self, entry: NeighborEntry, source: bytes, *, unicast: bool) -> None:
-        """Send a solicitation for an entry. ``source``: of the datagram that waits, ``b""`` without one."""
-        interface = entry.interface
-        if source not in interface.local:
-            source = interface.source_for(entry.address) or b""
-        mac = entry.mac if unicast else b""
-        if len(entry.address) == 4:
-            packet = arp.ArpPacket(arp.REQUEST, interface.mac, source or _NO_IP, _NO_MAC, entry.address)
-            self._frame(interface, mac or BROADCAST, ETHERTYPE_ARP, packet.build())
-        elif source:
-            message = NeighborSolicitation(entry.address, interface.mac)
-            self._send(
-                interface, source, entry.address if mac else solicited_node(entry.address), message, mac
-            )
 
     # -- telling -------------------------------------------------------------------------------
 
@@ -107,21 +99,26 @@ class Discovery:
             else:
                 interface.tentative.add(address)
                 group = solicited_node(address)
-                self._send(interface, UNSPECIFIED, group, NeighborSolicitation(address))
+                self._link.icmpv6(interface, UNSPECIFIED, group, NeighborSolicitation(address))
         if interface.tentative:
-            self.stack.timers.refresh(_Probation(self, interface, now + DAD_SECONDS))
+            self._timers.refresh(_Probation(self, interface, now + DAD_SECONDS))
 
     def _announce_v4(self, interface: Interface, address: bytes) -> None:
         """A gratuitous ARP request (RFC 5227 2.3)."""
-        packet = arp.ArpPacket(arp.REQUEST, interface.mac, address, _NO_MAC, address)
-        self._frame(interface, BROADCAST, ETHERTYPE_ARP, packet.build())
+        packet = arp.ArpPacket(arp.REQUEST, interface.mac, address, NO_MAC, address)
+        self._link.arp(interface, BROADCAST, packet)
 
     def advertise(
         self, interface: Interface, address: bytes, to: bytes, *, solicited: bool, mac: bytes = b""
     ) -> None:
         """Send a neighbor advertisement of an own address."""
         message = NeighborAdvertisement(address, interface.mac, solicited=solicited, override=True)
-        self._send(interface, address, to, message, mac)
+        if mac or to[0] == 0xFF:
+            self._link.icmpv6(interface, address, to, message, mac)
+            return
+        frame = interface.header(NO_MAC, ETHERTYPE_IPV6) + icmpv6_packet(address, to, message)
+        self._neighbors.get(interface, to).output(frame, address, self._clock.now)
+        self._interfaces.soon()
 
     # -- hearing -------------------------------------------------------------------------------
 
@@ -129,8 +126,8 @@ class Discovery:
         """An ARP packet. Raises DecodeError."""
         message = arp.parse(packet)
         mac, ip = message.sender_mac, message.sender_ip
-        if is_group(mac) or mac == _NO_MAC or message.operation not in (arp.REQUEST, arp.REPLY):
-            self.stack.count("arp: bad value")
+        if is_group(mac) or mac == NO_MAC or message.operation not in (arp.REQUEST, arp.REPLY):
+            self._statistics.count("arp: bad value")
             return
         if mac == interface.mac:
             return  # our own, from a bridge that loops
@@ -138,15 +135,15 @@ class Discovery:
         if ip in interface.local:
             self._conflict(interface, ip, now)
             return
-        if ip != _NO_IP and ip not in interface.groups and ip[0] < 224:
+        if ip != NO_IP and ip not in interface.groups and ip[0] < 224:
             self._learn(interface, message, for_us, now)
         if for_us and message.operation == arp.REQUEST:
             reply = arp.ArpPacket(arp.REPLY, interface.mac, message.target_ip, mac, ip)
-            self._frame(interface, mac, ETHERTYPE_ARP, reply.build())
+            self._link.arp(interface, mac, reply)
 
     def _learn(self, interface: Interface, message: arp.ArpPacket, for_us: bool, now: float) -> None:
         """RFC 826: merge what is known already; add only who wants to talk to us."""
-        neighbors = self.stack.neighbors
+        neighbors = self._neighbors
         entry = neighbors.find(interface, message.sender_ip)
         if message.operation == arp.REPLY:
             if entry is not None and for_us and entry.state in _ASKING:
@@ -160,7 +157,7 @@ class Discovery:
             entry.heard(message.sender_mac, now)
 
     def _conflict(self, interface: Interface, address: bytes, now: float) -> None:
-        self.stack.count("address conflict")
+        self._statistics.count("address conflict")
         last = self._defended.get(address)
         if last is None or now - last >= DEFEND_SECONDS:
             self._defended[address] = now
@@ -181,7 +178,7 @@ class Discovery:
             return
         mac = message.source_mac or b""
         if mac and not is_group(mac):
-            self.stack.neighbors.get(interface, source).heard(mac, now)
+            self._neighbors.get(interface, source).heard(mac, now)
         self.advertise(interface, address, source, solicited=True, mac=mac)
 
     def advertised(
@@ -193,16 +190,15 @@ class Discovery:
             if address in interface.tentative:
                 self._duplicate(interface, address)
             elif source_mac != interface.mac:
-                self.stack.count("address conflict")
+                self._statistics.count("address conflict")
             return
-        entry = self.stack.neighbors.find(interface, address)
+        entry = self._neighbors.find(interface, address)
         if entry is None:
             return
         mac = message.target_mac or b""
         if mac and is_group(mac):
-            self.stack.count("nd: bad value")
+            self._statistics.count("nd: bad value")
             return
-        entry.is_router = message.router
         # An answer that nobody asked for confirms nothing, but it may tell an address.
         if message.solicited and (entry.state in _ASKING or mac == entry.mac):
             entry.answered(mac, now, override=message.override)
@@ -213,31 +209,5 @@ class Discovery:
 
     def _duplicate(self, interface: Interface, address: bytes) -> None:
         """Duplicate address detection found a duplicate (RFC 4862 5.4.5)."""
-        self.stack.count("address conflict")
-        interface.withdraw(address)
-        self.stack.local_addresses.pop(address, None)
-
-    # -- frames --------------------------------------------------------------------------------
-
-    def _send(
-        self,
-        interface: Interface,
-        source: bytes,
-        destination: bytes,
-        message: Icmpv6Message,
-        mac: bytes = b"",
-    ) -> None:
-        packet = Ipv6Header(source, destination, icmpv6.PROTOCOL, HOP_LIMIT).build(
-            icmpv6.build(message, source, destination)
-        )
-        if destination[0] == 0xFF:
-            mac = multicast_mac(destination)
-        if mac:
-            self._frame(interface, mac, ETHERTYPE_IPV6, packet)
-        else:
-            frame = self.stack.ethernet(interface, _NO_MAC, ETHERTYPE_IPV6) + packet
-            self.stack.neighbors.get(interface, destination).output(frame, source, self.stack.now)
-
-    def _frame(self, interface: Interface, mac: bytes, ethertype: int, packet: bytes) -> None:
-        interface.out.append(self.stack.ethernet(interface, mac, ethertype) + packet)
-        self.stack.soon()
+        self._statistics.count("address conflict")
+        self._interfaces.withdraw(interface, address)

@@ -1,4 +1,4 @@
-"""What a stack asks of whoever offloads its connections. A stack by itself has nobody, and nothing to ask."""
+"""Callbacks from the stack to the chimney driver. The defaults do nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ __all__ = ["StackHooks"]
 
 
 class StackHooks:
-    """Base class: does nothing. Every method is called from within the stack and must not call back into it,
-    except for marking work (``send``, ``attach``, ...) that the stack does later."""
+    """Base class. The stack calls these methods while it works: they must not call back into it.
+
+    They may mark work that the stack does later, such as :meth:`Socket.send`.
+    """
 
     def segments(self, tcb: Tcb, segments: Sequence[bytes]) -> bool:
-        """TCP segments (header and payload) for a connection that the host does not serve.
+        """TCP segments (header and payload) arrived for a connection that the host does not serve.
 
-        False: nobody wants them, they are dropped.
+        Returns False if they are not wanted; the stack drops them.
         """
         return False
 
@@ -27,10 +29,10 @@ class StackHooks:
         tcb.send_queue = [*(tcb.send_queue or ()), data]
 
     def read(self, tcb: Tcb) -> None:
-        """The application has read from such a connection: there is room for more."""
+        """The application has read from such a connection: there is room for more data."""
 
     def disconnect(self, tcb: Tcb, *, abortive: bool) -> None:
-        """The application closes the sending side of such a connection, or resets it."""
+        """The application closes the sending side of such a connection, or resets the connection."""
 
     def path_mtu(self, path: Path) -> None:
         """PathMtu of an offloaded path has changed in its cached state (R-UPD-08)."""
@@ -39,13 +41,13 @@ class StackHooks:
         """The link address of an offloaded neighbor has changed in its cached state (R-UPD-07)."""
 
     def relink(self, paths: Sequence[Path], neighbor: Neighbor) -> None:
-        """Offloaded paths have another next hop: move them there, in the host's objects too (R-UPD-04)."""
+        """Offloaded paths have a new next hop: relink them, in the host's objects too (R-UPD-04)."""
 
     def neighbor_delayed(self, neighbor: Neighbor) -> None:
-        """An offloaded neighbor's entry is in DELAY: has the target seen progress (R-NUD-12)?
+        """An offloaded neighbor's entry is in DELAY: ask whether the target saw progress (R-NUD-12).
 
-        If so, :meth:`hoststack.net.stack.NetStack.confirm` spares the probe that is due in 5 s.
+        If it did, :meth:`hoststack.net.stack.NetStack.confirm` prevents the probe that is due in 5 s.
         """
 
     def neighbor_lost(self, neighbor: Neighbor) -> None:
-        """An offloaded neighbor does not answer any more (R-NUD-11)."""
+        """An offloaded neighbor no longer answers (R-NUD-11)."""

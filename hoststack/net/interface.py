@@ -7,7 +7,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Final
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.net.ethernet import BROADCAST, multicast_mac
+from ndisbus.net.ethernet import BROADCAST, EthernetHeader, multicast_mac
 from ndisbus.net.nd import ALL_NODES, solicited_node
 
 __all__ = ["ALL_SYSTEMS", "Interface", "link_local"]
@@ -126,8 +126,12 @@ class Interface:
                 return address
         return family[0][0] if family else None
 
+    def header(self, mac: bytes, ethertype: int) -> bytes:
+        """Build the Ethernet header of a frame that belongs to no connection."""
+        return EthernetHeader(mac, self.mac, ethertype, self.vlan_id or None).build()
+
     def flush(self) -> None:
-        """Give what is to be sent to the link."""
+        """Give the frames that wait to the link."""
         if self.out:
             frames, self.out = self.out, []
             self.transmit(frames)

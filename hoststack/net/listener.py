@@ -1,4 +1,4 @@
-"""A port that accepts connections, with the two queues of RFC 9293's LISTEN as everybody builds them."""
+"""A port that accepts connections: the LISTEN state of RFC 9293 with a SYN queue and an accept queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hoststack.net.options import SocketOptions
     from hoststack.net.socket import Socket
-    from hoststack.net.transport import Transport
 
 __all__ = ["Listener"]
 
@@ -17,9 +16,10 @@ __all__ = ["Listener"]
 class Listener:
     """Connections arrive in SYN_RCVD (the SYN queue) and wait in ESTABLISHED (the accept queue).
 
-    ``backlog`` bounds the accept queue: while it is full, SYNs are dropped, and so is the last ACK of a
-    handshake, which the peer's first data or our SYN-ACK brings again. ``syn_backlog`` bounds the SYN queue.
-    ``on_accept(listener)`` is called when a connection can be accepted. ``overflows``: segments dropped.
+    ``backlog`` bounds the accept queue. While it is full, SYNs are dropped, and so is the last ACK of a
+    handshake: the remote end's first data, or our SYN-ACK, brings it again. ``syn_backlog`` bounds the SYN
+    queue. ``on_accept(listener)`` is called when a connection can be accepted, ``on_close(listener)`` when
+    the listener is closed. ``overflows``: segments dropped.
     """
 
     __slots__ = (
@@ -28,24 +28,24 @@ class Listener:
         "closed",
         "half_open",
         "on_accept",
+        "on_close",
         "options",
         "overflows",
         "port",
         "ready",
         "syn_backlog",
-        "transport",
     )
 
     def __init__(
         self,
-        transport: Transport,
         address: bytes,
         port: int,
         backlog: int,
         options: SocketOptions,
+        *,
         on_accept: Callable[[Listener], object] | None,
+        on_close: Callable[[Listener], object],
     ) -> None:
-        self.transport = transport
         #: 4 or 16 bytes, all zero for every address of the family; empty for both families.
         self.address = address
         self.port = port
@@ -53,6 +53,7 @@ class Listener:
         self.syn_backlog = max(2 * backlog, 16)
         self.options = options
         self.on_accept = on_accept
+        self.on_close = on_close
         self.half_open: dict[Socket, None] = {}
         self.ready: deque[Socket] = deque()
         self.overflows = 0
@@ -64,15 +65,23 @@ class Listener:
         return len(self.ready) >= self.backlog
 
     def accept(self) -> Socket | None:
-        """The oldest connection that is established, None if there is none."""
+        """Return the oldest connection in the accept queue, None if it is empty."""
         if not self.ready:
             return None
         socket = self.ready.popleft()
         socket.listener = None
         return socket
 
+    def established(self, socket: Socket) -> None:
+        """Move a connection whose handshake is complete to the accept queue."""
+        if socket in self.half_open:
+            del self.half_open[socket]
+            self.ready.append(socket)
+            if self.on_accept is not None:
+                self.on_accept(self)
+
     def dropped(self, socket: Socket) -> None:
-        """A connection is over before it was accepted."""
+        """Forget a connection that is over before it was accepted."""
         socket.listener = None
         if socket in self.half_open:
             del self.half_open[socket]
@@ -80,11 +89,11 @@ class Listener:
             self.ready.remove(socket)
 
     def close(self) -> None:
-        """Listen no more; connections that were not accepted are reset."""
+        """Stop listening; connections that were not accepted are reset."""
         if self.closed:
             return
         self.closed = True
-        self.transport.unlisten(self)
+        self.on_close(self)
         for socket in (*self.half_open, *self.ready):
             socket.listener = None
             socket.abort()

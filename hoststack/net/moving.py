@@ -14,6 +14,7 @@ from ndisbus.net.checksum import pseudo_header
 if TYPE_CHECKING:
     from hoststack.model.objects import Tcb
     from hoststack.net.socket import Socket
+    from hoststack.net.transport import Transport
 
 __all__ = ["attach", "detach"]
 
@@ -25,17 +26,17 @@ _PEER_CLOSED: Final = (
 )
 
 
-def detach(socket: Socket, now: float) -> None:
+def detach(transport: Transport, socket: Socket, now: float) -> None:
     """Take a connection out of its machine, so that its Tcb is complete and can be offloaded.
 
     What is owed at the moment is sent first (R-TMR-06). Send data, received data and segments that came out
     of order (as ``held``, to be forwarded) are in the Tcb then. Raises LocalProtocolError without a machine
     and in a state that cannot be offloaded.
     """
-    transport, tcb, machine = socket.transport, socket.tcb, socket.machine
+    tcb, machine = socket.tcb, socket.machine
     if machine is None:
         raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
-    tick = transport.at(now)
+    tick = transport.clock.at(now)
     # Nothing that happened is to be forgotten with the machine.
     socket.settle(now, tick)
     if machine is not socket.machine or machine.state not in OFFLOADABLE_TCP_STATES:
@@ -50,21 +51,21 @@ def detach(socket: Socket, now: float) -> None:
     pseudo = _pseudo(tcb)
     tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
     transport.timers.drop(socket)
-    transport.stack.stamp(socket.way.hop, now)
-    transport.stack.soon()
+    socket.path_entry.hop.stamp(now)
+    transport.interfaces.soon()
 
 
-def attach(socket: Socket, now: float) -> None:
+def attach(transport: Transport, socket: Socket, now: float) -> None:
     """Go on in the host with what the Tcb holds: after an upload, or an offload that was refused.
 
     Segments in ``held`` that are not whole are dropped and counted. Raises LocalProtocolError if there is a
     machine.
     """
-    transport, tcb = socket.transport, socket.tcb
+    tcb = socket.tcb
     if socket.machine is not None:
         raise LocalProtocolError(f"{socket!r} is served by the host already")
     received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
-    machine = transport.machine(tcb, now, tcb.send_queue or (), received)
+    machine = transport.opening.resume(tcb, transport.clock.at(now), tcb.send_queue or (), received)
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine = machine

@@ -1,13 +1,14 @@
 """The neighbor cache: link addresses of next hops, and whether they still answer (RFC 4861 7.2, 7.3).
 
-One cache serves ARP and neighbor discovery; how a neighbor is asked is :mod:`hoststack.net.discovery`'s
-business, what follows from what is heard is the table's (:mod:`hoststack.net.neighbor_life`).
+One cache serves ARP and neighbor discovery. :mod:`hoststack.net.link_output` sends the questions,
+:mod:`hoststack.net.discovery` hears the answers, and :mod:`hoststack.net.neighbor_life` is the table of what
+follows from them.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,13 @@ from ndisbus.state.images import (
 )
 
 if TYPE_CHECKING:
+    from hoststack.net.clock import Clock
+    from hoststack.net.hooks import StackHooks
     from hoststack.net.interface import Interface
-    from hoststack.net.stack import NetStack
+    from hoststack.net.interfaces import Interfaces
+    from hoststack.net.link_output import LinkOutput
+    from hoststack.net.statistics import Statistics
+    from hoststack.net.timers import TimerQueue
 
 __all__ = ["NeighborCache", "NeighborEntry"]
 
@@ -51,7 +57,6 @@ class NeighborEntry(Timed):
         "confirmed",
         "due",
         "interface",
-        "is_router",
         "mac",
         "neighbor",
         "state",
@@ -83,7 +88,6 @@ class NeighborEntry(Timed):
         self.due: float | None = None
         #: When it was last confirmed that datagrams arrive there.
         self.confirmed: float | None = None
-        self.is_router = False
         #: Paths that go through it.
         self.users = 0
         self.waiting: deque[bytes] | None = None
@@ -126,13 +130,26 @@ class NeighborEntry(Timed):
         self.waiting_bytes += len(frame)
         while self.waiting_bytes > QUEUE_BYTES:
             self.waiting_bytes -= len(waiting.popleft())
-            self.cache.stack.count("neighbor: queue full")
+            self.cache.statistics.count("neighbor: queue full")
         self.happen(_E.SEND, now, source=source)
 
     def seek(self, now: float) -> None:
         """Begin to look for its address, if it is not known, though there is nothing to send."""
         if not self.mac:
             self.happen(_E.SEND, now)
+
+    def stamp(self, now: float) -> int:
+        """Write the age of the last confirmation, in ticks, into the neighbor's structures (R-NUD-01).
+
+        The delegated one is left alone while a target has it. Returns the age.
+        """
+        age = NEVER_CONFIRMED
+        if self.confirmed is not None:
+            age = min(int((now - self.confirmed) * self.cache.clock.ticks_per_second), NEVER_CONFIRMED)
+        self.neighbor.cached.host_reachability_delta = age
+        if not self.neighbor.is_offloaded:
+            self.neighbor.delegated.nic_reachability_delta = age
+        return age
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -194,27 +211,29 @@ class NeighborEntry(Timed):
         if action & (Action.SOLICIT | Action.PROBE):
             self.tries += 1
             self.due = now + RETRANS_TIMER
-            self.cache.stack.discovery.ask(self, source, unicast=Action.PROBE in action)
+            mac = self.mac if Action.PROBE in action else b""
+            self.cache.link.ask(self.interface, self.address, source, mac)
         if Action.RELEASE in action:
             self._release()
         if Action.FAIL in action:
             self._fail(now)
         if state is _S.DELAY and before is not _S.DELAY and neighbor.is_offloaded:
-            self.cache.stack.hooks.neighbor_delayed(neighbor)
-        self.cache.stack.timers.refresh(self)
+            self.cache.hooks.neighbor_delayed(neighbor)
+        self.cache.timers.refresh(self)
 
     def _record(self, mac: bytes) -> None:
         self.mac = mac
         cached = self.neighbor.cached
         if cached.dl_destination_address != mac:
             cached.dl_destination_address = mac
-            self.cache.stack.neighbor_changed(self)
+            if self.neighbor.is_away:
+                self.cache.hooks.neighbor_changed(self.neighbor)
 
     def _release(self) -> None:
         if self.waiting:
             mac = self.mac
             self.interface.out += [mac + frame[6:] for frame in self.waiting]
-            self.cache.stack.soon()
+            self.cache.interfaces.soon()
         self.waiting = None
         self.waiting_bytes = 0
 
@@ -222,19 +241,51 @@ class NeighborEntry(Timed):
         self.mac = b""
         dropped, self.waiting, self.waiting_bytes = self.waiting, None, 0
         for _ in dropped or ():
-            self.cache.stack.count("neighbor: unreachable")
-        self.cache.stack.neighbor_failed(self, now)
+            self.cache.statistics.count("neighbor: unreachable")
+        for failed in self.cache.on_failed:
+            failed(self, now)
+        if self.neighbor.is_offloaded:
+            self.cache.hooks.neighbor_lost(self.neighbor)
 
 
 class NeighborCache:
-    """The entries of all interfaces, by interface and address; the oldest that nobody uses make room."""
+    """The entries of all interfaces, by interface and address. The oldest entry without users makes room.
 
-    __slots__ = ("_entries", "reachable_time", "stack")
+    ``reachable_time``: seconds that a confirmation holds. ``on_failed(entry, now)``, each in turn: the
+    neighbor does not answer.
+    """
 
-    def __init__(self, stack: NetStack, reachable_time: float) -> None:
-        self.stack = stack
-        #: Seconds that a confirmation holds.
+    __slots__ = (
+        "_entries",
+        "clock",
+        "hooks",
+        "interfaces",
+        "link",
+        "on_failed",
+        "reachable_time",
+        "statistics",
+        "timers",
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        statistics: Statistics,
+        timers: TimerQueue,
+        hooks: StackHooks,
+        interfaces: Interfaces,
+        link: LinkOutput,
+        reachable_time: float,
+    ) -> None:
+        self.clock = clock
+        self.statistics = statistics
+        self.timers = timers
+        self.hooks = hooks
+        self.interfaces = interfaces
+        self.link = link
         self.reachable_time = reachable_time
+        self.on_failed: list[Callable[[NeighborEntry, float], object]] = []
         self._entries: dict[tuple[str, bytes], NeighborEntry] = {}
 
     def __iter__(self) -> Iterator[NeighborEntry]:
@@ -260,24 +311,10 @@ class NeighborCache:
         """The entry behind a neighbor object."""
         return next((e for e in self._entries.values() if e.neighbor is neighbor), None)
 
-    def stamp(self, entry: NeighborEntry, now: float, ticks_per_second: int) -> int:
-        """Write the age of the last confirmation, in ticks, into the neighbor's structures (R-NUD-01).
-
-        The delegated one is left alone while a target has it. Returns the age.
-        """
-        age = NEVER_CONFIRMED
-        if entry.confirmed is not None:
-            age = min(int((now - entry.confirmed) * ticks_per_second), NEVER_CONFIRMED)
-        neighbor = entry.neighbor
-        neighbor.cached.host_reachability_delta = age
-        if not neighbor.is_offloaded:
-            neighbor.delegated.nic_reachability_delta = age
-        return age
-
     def _make_room(self) -> None:
         for key, entry in self._entries.items():
             if not entry.users and not entry.waiting and not entry.neighbor.is_offloaded:
                 del self._entries[key]
-                self.stack.timers.drop(entry)
-                self.stack.count("neighbor: cache full")
+                self.timers.drop(entry)
+                self.statistics.count("neighbor: cache full")
                 return

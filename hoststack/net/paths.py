@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -12,10 +12,12 @@ from hoststack.net.timers import Timed
 from ndisbus.state.images import PathOffloadStateCached, PathOffloadStateConst, PathOffloadStateDelegated
 
 if TYPE_CHECKING:
-    from hoststack.net.neighbors import NeighborEntry
-    from hoststack.net.stack import NetStack
+    from hoststack.net.neighbors import NeighborCache, NeighborEntry
+    from hoststack.net.routes import RoutingTable
+    from hoststack.net.statistics import Statistics
+    from hoststack.net.timers import TimerQueue
 
-__all__ = ["MTU_LIFETIME", "PathTable", "Way", "plateau"]
+__all__ = ["MTU_LIFETIME", "PathEntry", "PathTable", "plateau"]
 
 #: Seconds after which a path MTU that was learned is forgotten and a larger one tried (RFC 1191 6.3).
 MTU_LIFETIME: Final = 600.0
@@ -32,7 +34,7 @@ def plateau(size: int) -> int:
     return next((p for p in _PLATEAUS if p < size), IPV4_MINIMUM_MTU)
 
 
-class Way(Timed):
+class PathEntry(Timed):
     """A path, and what the stack keeps beside it. ``path`` is the object that can be offloaded."""
 
     __slots__ = ("expires", "hop", "path", "table", "tally", "users")
@@ -41,7 +43,7 @@ class Way(Timed):
         self.queued = None
         self.table = table
         #: The counters of its IP version.
-        self.tally = table.stack.tallies[4 if len(source) == 4 else 6]
+        self.tally = table.statistics.of(source)
         self.hop = hop
         self.path = Path(
             hop.neighbor,
@@ -56,7 +58,7 @@ class Way(Timed):
         self.expires: float | None = None
 
     def __repr__(self) -> str:
-        return f"<way {self.path.name} through {self.hop!r}, MTU {self.mtu}>"
+        return f"<path {self.path.name} through {self.hop!r}, MTU {self.mtu}>"
 
     @property
     def mtu(self) -> int:
@@ -82,7 +84,7 @@ class Way(Timed):
         if mtu >= self.mtu:
             return False
         self.expires = now + MTU_LIFETIME
-        self.table.stack.timers.refresh(self)
+        self.table.timers.refresh(self)
         self._set(mtu)
         return True
 
@@ -94,57 +96,70 @@ class Way(Timed):
     def _set(self, mtu: int) -> None:
         if mtu != self.mtu:
             self.path.cached.path_mtu = mtu
-            self.table.stack.path_mtu_changed(self)
+            for changed in self.table.on_mtu:
+                changed(self)
 
     def move(self, hop: NeighborEntry) -> None:
         """Use another next hop from now on."""
         self.hop.users -= 1
         self.hop = hop
         hop.users += 1
+        for moved in self.table.on_moved:
+            moved(self)
 
 
 class PathTable:
-    """The paths in use, by (source, destination)."""
+    """The paths in use, by (source, destination).
 
-    __slots__ = ("_ways", "stack")
+    ``on_mtu(entry)`` and ``on_moved(entry)``, each in turn: PathMtu or the next hop has changed.
+    """
 
-    def __init__(self, stack: NetStack) -> None:
-        self.stack = stack
-        self._ways: dict[tuple[bytes, bytes], Way] = {}
+    __slots__ = ("_entries", "_neighbors", "_routes", "on_moved", "on_mtu", "statistics", "timers")
 
-    def __iter__(self) -> Iterator[Way]:
-        return iter(self._ways.values())
+    def __init__(
+        self, *, statistics: Statistics, timers: TimerQueue, routes: RoutingTable, neighbors: NeighborCache
+    ) -> None:
+        self.statistics = statistics
+        self.timers = timers
+        self._routes = routes
+        self._neighbors = neighbors
+        self._entries: dict[tuple[bytes, bytes], PathEntry] = {}
+        self.on_mtu: list[Callable[[PathEntry], object]] = []
+        self.on_moved: list[Callable[[PathEntry], object]] = []
+
+    def __iter__(self) -> Iterator[PathEntry]:
+        return iter(self._entries.values())
 
     def __len__(self) -> int:
-        return len(self._ways)
+        return len(self._entries)
 
-    def find(self, source: bytes, destination: bytes) -> Way | None:
+    def find(self, source: bytes, destination: bytes) -> PathEntry | None:
         """The path, if it is in use."""
-        return self._ways.get((source, destination))
+        return self._entries.get((source, destination))
 
-    def get(self, source: bytes, destination: bytes) -> Way | None:
+    def get(self, source: bytes, destination: bytes) -> PathEntry | None:
         """The path, made if there is none yet; None if there is no route."""
-        way = self._ways.get((source, destination))
-        if way is None:
-            route = self.stack.routes.lookup(destination)
+        entry = self._entries.get((source, destination))
+        if entry is None:
+            route = self._routes.lookup(destination)
             if route is None:
                 return None
-            if len(self._ways) >= MAX_PATHS:
+            if len(self._entries) >= MAX_PATHS:
                 self._make_room()
-            hop = self.stack.neighbors.get(route.interface, route.next_hop(destination))
+            hop = self._neighbors.get(route.interface, route.next_hop(destination))
             hop.users += 1
-            way = self._ways[source, destination] = Way(self, hop, source, destination)
-        return way
+            entry = self._entries[source, destination] = PathEntry(self, hop, source, destination)
+        return entry
 
-    def of(self, path: Path) -> Way | None:
+    def of(self, path: Path) -> PathEntry | None:
         """What the stack keeps beside a path object."""
-        way = self._ways.get((path.const.source_address, path.const.destination_address))
-        return way if way is not None and way.path is path else None
+        entry = self._entries.get((path.const.source_address, path.const.destination_address))
+        return entry if entry is not None and entry.path is path else None
 
     def _make_room(self) -> None:
-        for key, way in self._ways.items():
-            if not way.users and not way.path.is_offloaded:
-                del self._ways[key]
-                way.hop.users -= 1
-                self.stack.timers.drop(way)
+        for key, entry in self._entries.items():
+            if not entry.users and not entry.path.is_offloaded:
+                del self._entries[key]
+                entry.hop.users -= 1
+                self.timers.drop(entry)
                 return

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from hoststack.net import moving
 from hoststack.net.errors import (
     ConnectionAborted,
-    ConnectionRefused,
-    ConnectionReset,
     ConnectionTimedOut,
     NotConnected,
     SocketError,
     Unreachable,
 )
+from hoststack.net.socket_events import SocketEvent, error_of
 from hoststack.net.timers import Timed
 from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
@@ -27,39 +24,51 @@ from ndisbus.tcp.statistics import resent
 
 if TYPE_CHECKING:
     from hoststack.model.objects import Tcb
-    from hoststack.net.listener import Listener
+    from hoststack.net.clock import Clock
+    from hoststack.net.hooks import StackHooks
     from hoststack.net.options import SocketOptions
-    from hoststack.net.paths import Way
-    from hoststack.net.transport import Transport
+    from hoststack.net.paths import PathEntry
+    from hoststack.net.timers import TimerQueue
     from ndisbus.net.segment import Segment
 
-__all__ = ["Socket", "SocketEvent"]
+__all__ = ["AcceptQueue", "Socket", "SocketOwner"]
 
 _TAGGED: Final = b"\x81\x00"
 _OPENING: Final = (State.TcpConnectionSynSent, State.TcpConnectionSynRcvd)
 
 
-class SocketEvent(enum.Enum):
-    """What ``on_event`` is called with."""
+class AcceptQueue(Protocol):
+    """The listener in whose queues a connection waits until it is accepted."""
 
-    CONNECTED = "connected"
-    READABLE = "readable"
-    #: There is room for more data after :meth:`Socket.send` had not taken all.
-    WRITABLE = "writable"
-    #: The peer sends no more.
-    PEER_CLOSED = "peer closed"
-    URGENT = "urgent"
-    #: The connection is lost: see ``error``.
-    FAILED = "failed"
-    #: The connection is over, orderly or not, and its port is free.
-    CLOSED = "closed"
+    overflows: int
+
+    @property
+    def full(self) -> bool: ...
+
+    def established(self, socket: Socket) -> None: ...
+
+    def dropped(self, socket: Socket) -> None: ...
+
+
+class SocketOwner(Protocol):
+    """What a socket needs of the transport that has it."""
+
+    clock: Clock
+    timers: TimerQueue
+    hooks: StackHooks
+
+    def touch(self, socket: Socket) -> None: ...
+
+    def forget(self, socket: Socket) -> None: ...
+
+    def frame_builder(self, socket: Socket) -> FrameBuilder: ...
 
 
 class Socket(Timed):
     """One connection.
 
     ``tcb`` is the object that can be offloaded; its three structures are what ``machine`` works on. While
-    the connection is offloaded, or on its way, ``machine`` is None (:meth:`detach`, :meth:`attach`).
+    the connection is offloaded, or on its way, ``machine`` is None (:mod:`hoststack.net.moving`).
     ``on_event(socket, event)`` may call any method of the socket. ``context`` is the application's.
     """
 
@@ -75,36 +84,36 @@ class Socket(Timed):
         "machine",
         "on_event",
         "options",
+        "owner",
+        "path_entry",
         "shut",
         "soft_error",
         "starved",
         "tcb",
         "touched",
-        "transport",
-        "way",
     )
 
     def __init__(
         self,
-        transport: Transport,
+        owner: SocketOwner,
         key: bytes,
         tcb: Tcb,
-        way: Way,
+        path_entry: PathEntry,
         machine: TcpMachine,
         options: SocketOptions,
     ) -> None:
         self.queued = None
-        self.transport = transport
+        self.owner = owner
         #: Remote address, local address, remote port, local port: as they stand in a segment that arrives.
         self.key = key
         self.tcb = tcb
-        self.way = way
+        self.path_entry = path_entry
         self.machine: TcpMachine | None = machine
         #: One beyond the highest sequence number that was sent, to tell retransmissions in the statistics.
         self.high = tcb.delegated.snd_una
         self.options = options
         self.builder: FrameBuilder | None = None
-        self.listener: Listener | None = None
+        self.listener: AcceptQueue | None = None
         self.error: SocketError | None = None
         #: What ICMP or the neighbor cache reported last, without ending the connection (RFC 1122 4.2.3.9).
         self.soft_error = ""
@@ -194,11 +203,11 @@ class Socket(Timed):
                 return 0
             data = data[:room]
         if machine is None:
-            self.transport.stack.hooks.send(self.tcb, bytes(data))
+            self.owner.hooks.send(self.tcb, bytes(data))
         elif data:
             machine.send(data)
             if not self.touched:
-                self.transport.touch(self)
+                self.owner.touch(self)
         return len(data)
 
     def recv(self, size: int | None = None) -> bytes | None:
@@ -210,13 +219,11 @@ class Socket(Timed):
         data = self.tcb.read(size) if machine is None else machine.read(size)
         if data:
             if machine is None:
-                self.transport.stack.hooks.read(self.tcb)
+                self.owner.hooks.read(self.tcb)
             elif not self.touched:
-                self.transport.touch(self)  # the window may be worth an update
+                self.owner.touch(self)  # the window may be worth an update
             return data
-        if size == 0 and self.available:
-            return b""
-        if self.tcb.peer_closed:
+        if self.tcb.peer_closed or (size == 0 and self.available):
             return b""
         if self.error is not None:
             raise self.error
@@ -230,10 +237,10 @@ class Socket(Timed):
         if self.error is not None:
             return
         if self.machine is None:
-            self.transport.stack.hooks.disconnect(self.tcb, abortive=False)
+            self.owner.hooks.disconnect(self.tcb, abortive=False)
         else:
             self.machine.shutdown()
-            self.transport.touch(self)
+            self.owner.touch(self)
 
     def close(self) -> None:
         """Close both sides. Data not read, or coming later, resets the connection (RFC 1122 4.2.2.13)."""
@@ -250,10 +257,10 @@ class Socket(Timed):
         if self.error is None and self.state is not State.TcpConnectionClosed:
             self.error = ConnectionAborted(f"{self!r}: aborted by this side")
         if self.machine is None:
-            self.transport.stack.hooks.disconnect(self.tcb, abortive=True)
+            self.owner.hooks.disconnect(self.tcb, abortive=True)
         else:
             self.machine.abort()
-            self.transport.touch(self)
+            self.owner.touch(self)
 
     def emit(self, event: SocketEvent) -> None:
         """Tell the application."""
@@ -267,12 +274,12 @@ class Socket(Timed):
         if machine is None:
             return None
         due = machine.next_deadline()
-        return None if due is None else due / self.transport.ticks_per_second
+        return None if due is None else due / self.owner.clock.ticks_per_second
 
     def on_timer(self, now: float) -> None:
         assert self.machine is not None
-        self.machine.on_timer(self.transport.tick)
-        self.transport.touch(self)
+        self.machine.on_timer(self.owner.clock.tick)
+        self.owner.touch(self)
 
     def settle(self, now: float, tick: int) -> None:
         """After anything happened: tell the application, then send what is owed."""
@@ -289,23 +296,23 @@ class Socket(Timed):
         if segments:
             self.output(segments, now)
         if over:
-            self.transport.forget(self)
+            self.owner.forget(self)
             self.emit(SocketEvent.CLOSED)
         elif events:
-            self.transport.touch(self)
-        self.transport.timers.refresh(self)
+            self.owner.touch(self)
+        self.owner.timers.refresh(self)
 
     def output(self, segments: list[Segment], now: float) -> None:
         """Put segments into frames and send them, or keep them until the neighbor is found."""
         builder = self.builder
         if builder is None:
-            builder = self.builder = self.transport.frame_builder(self)
-        hop = self.way.hop
+            builder = self.builder = self.owner.frame_builder(self)
+        hop = self.path_entry.hop
         frames = builder.frames(segments)
         if not frames:
             return
         header = 14 if frames[0][12:14] != _TAGGED else 18
-        count = self.way.tally.segment_out
+        count = self.path_entry.tally.segment_out
         for segment, frame in zip(segments, frames, strict=True):
             again, self.high = resent(segment, self.high)
             count(len(frame) - header, again, segment.length, bool(segment.flags & RST))
@@ -320,27 +327,26 @@ class Socket(Timed):
         """Handle one event of the machine; whether the machine is done."""
         kind = event.kind
         if kind is EventKind.PROGRESS:
-            self.way.hop.confirm(now)
+            self.path_entry.hop.confirm(now)
             self.soft_error = ""
         elif kind is EventKind.DATA:
-            # None is left if whoever heard of the connection just before this has read it.
-            if not self.available:
-                pass
-            elif self.closed:
+            # The application may have read the data already, when it was told of an earlier event.
+            if self.available and self.closed:
                 self.abort()
-            else:
+            elif self.available:
                 self.emit(SocketEvent.READABLE)
         elif kind is EventKind.SENT:
             self.relieved()
         elif kind is EventKind.CONNECTED:
             self.connected = True
-            self.transport.established(self)
+            if self.listener is not None:
+                self.listener.established(self)
             self.emit(SocketEvent.CONNECTED)
         elif kind is EventKind.FIN:
             self.tcb.peer_closed = True
             self.emit(SocketEvent.PEER_CLOSED)
         elif kind is EventKind.DOUBT:
-            self.way.hop.doubt(now)
+            self.path_entry.hop.doubt(now)
         elif kind is EventKind.URGENT:
             self.emit(SocketEvent.URGENT)
         elif kind is EventKind.CLOSED:
@@ -349,7 +355,10 @@ class Socket(Timed):
                 self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {event.text}"))
             return True
         else:
-            self._failed(kind, event.text)
+            self.tcb.reset = self.tcb.reset or kind is EventKind.RESET
+            error = error_of(kind, event.text, self._ends(), self.soft_error)
+            if error is not None:
+                self.fail(error)
         return False
 
     def relieved(self) -> None:
@@ -358,17 +367,6 @@ class Socket(Timed):
         if self.starved and self.room * 4 >= self.options.sndbuf:
             self.starved = False
             self.emit(SocketEvent.WRITABLE)
-
-    def _failed(self, kind: EventKind, text: str) -> None:
-        if kind is EventKind.RESET:
-            self.tcb.reset = True
-            self.fail(ConnectionReset(f"{self._ends()}: reset by the peer"))
-        elif kind is EventKind.REFUSED:
-            self.fail(ConnectionRefused(f"{self._ends()}: refused, nobody listens there"))
-        elif kind is EventKind.TIMED_OUT and self.soft_error:
-            self.fail(Unreachable(f"{self._ends()}: {self.soft_error}; gave up: {text}"))
-        elif kind is EventKind.TIMED_OUT:
-            self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {text}"))
 
     def _ends(self) -> str:
         (own, own_port), (other, port) = self.local, self.remote
@@ -386,17 +384,9 @@ class Socket(Timed):
         if machine is not None and self.state in _OPENING:
             self.fail(Unreachable(f"{self._ends()}: {text}"))
             machine.give_up(text)
-            self.transport.touch(self)
+            self.owner.touch(self)
 
     # -- the chimney ---------------------------------------------------------------------------
-
-    def detach(self, now: float) -> None:
-        """See :func:`hoststack.net.moving.detach`."""
-        moving.detach(self, now)
-
-    def attach(self, now: float) -> None:
-        """See :func:`hoststack.net.moving.attach`."""
-        moving.attach(self, now)
 
     def over(self, error: SocketError | None) -> None:
         """The connection ended while it was offloaded, None: in order; nothing is left to go on with."""
@@ -404,5 +394,5 @@ class Socket(Timed):
         self.tcb.delegated.state = State.TcpConnectionClosed
         if error is not None:
             self.fail(error)
-        self.transport.forget(self)
+        self.owner.forget(self)
         self.emit(SocketEvent.CLOSED)

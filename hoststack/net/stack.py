@@ -20,57 +20,46 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from hoststack.net import control, datagrams, redirects
-from hoststack.net.control import Ping, RateLimit
+from hoststack.net import moving
+from hoststack.net.clock import Clock
+from hoststack.net.control import Control
+from hoststack.net.datagrams import DatagramReceiver
 from hoststack.net.discovery import Discovery
 from hoststack.net.errors import Unreachable
 from hoststack.net.hooks import StackHooks
+from hoststack.net.interfaces import Interfaces
+from hoststack.net.link_output import LinkOutput
 from hoststack.net.neighbors import NeighborCache
 from hoststack.net.options import DEFAULT_OPTIONS
+from hoststack.net.output import DatagramSender
 from hoststack.net.paths import PathTable
+from hoststack.net.pings import Ping, Pings
+from hoststack.net.redirects import Redirects
 from hoststack.net.routes import Route, RoutingTable
-from hoststack.net.timers import Timed, TimerQueue
+from hoststack.net.statistics import Statistics
+from hoststack.net.timers import TimerQueue
 from hoststack.net.transport import Transport
 from ndisbus.errors import DecodeError, LocalProtocolError
-from ndisbus.net.ethernet import ETHERTYPE_ARP, EthernetHeader, is_group
+from ndisbus.net.ethernet import ETHERTYPE_ARP, is_group
 from ndisbus.net.identification import IpIdentification
-from ndisbus.net.malformed import TRUNCATED
 from ndisbus.net.peek import connection_key, peek
-from ndisbus.net.reassembly import Reassembler
 from ndisbus.net.segment import SYN
 from ndisbus.net.tcp import PROTOCOL as TCP
 from ndisbus.net.tcp import parse_frame
 from ndisbus.randomness import Randomness
-from ndisbus.tcp.statistics import FamilyStats
 
 if TYPE_CHECKING:
     from hoststack.model.objects import Neighbor, Path, Tcb
     from hoststack.net.interface import Interface
     from hoststack.net.listener import Listener
-    from hoststack.net.neighbors import NeighborEntry
     from hoststack.net.options import SocketOptions
-    from hoststack.net.paths import Way
-    from hoststack.net.socket import Socket, SocketEvent
+    from hoststack.net.socket import Socket
+    from hoststack.net.socket_events import SocketEvent
     from ndisbus.net.peek import FrameInfo
     from ndisbus.tcp.settings import TcpSettings
+    from ndisbus.tcp.statistics import FamilyStats
 
 __all__ = ["NetStack"]
-
-
-class _Fragments(Timed):
-    """The timer of reassembly."""
-
-    __slots__ = ("stack",)
-
-    def __init__(self, stack: NetStack) -> None:
-        self.queued = None
-        self.stack = stack
-
-    def deadline(self) -> float | None:
-        return self.stack.reassembler.next_deadline()
-
-    def on_timer(self, now: float) -> None:
-        datagrams.reassembly_expired(self.stack, now)
 
 
 class NetStack:
@@ -85,65 +74,135 @@ class NetStack:
         now: float = 0.0,
     ) -> None:
         self.settings = settings
-        self.rng = rng
-        self.hooks = hooks or StackHooks()
-        #: The latest time that the stack was told (seconds).
-        self.now = now
-        #: How often what happened that is worth counting: packets dropped, by reason, and the like.
-        self.counters: Counter[str] = Counter()
-        #: What management reports, by IP version; for offloaded connections the target does (R-STAT-09).
-        self.tallies = {4: FamilyStats(), 6: FamilyStats()}
-        self.interfaces: dict[str, Interface] = {}
-        self.local_addresses: dict[bytes, Interface] = {}
-        self.routes = RoutingTable()
-        #: Routes that redirects made, by destination.
-        self.redirects: dict[bytes, Route] = {}
-        self.timers = TimerQueue()
         parameters = settings.parameters
-        self.neighbors = NeighborCache(self, parameters.nce_stale_ticks / parameters.ticks_per_second)
-        self.paths = PathTable(self)
-        self.discovery = Discovery(self)
-        self.reassembler = Reassembler()
-        self.identification = IpIdentification(upper=False, start=rng.getrandbits(15))
-        self.error_limit = RateLimit()
-        self.pings: dict[tuple[int, int], Ping] = {}
-        self.transport = Transport(self)
-        self.transport.tick = self.transport.at(now)
-        self._fragments = _Fragments(self)
-        self.ping_number = rng.getrandbits(16) << 16
-        self._pending = False
+        clock = self.clock = Clock(now, parameters.ticks_per_second)
+        statistics = self.statistics = Statistics()
+        timers = self.timers = TimerQueue()
+        hooks = hooks or StackHooks()
+        interfaces = self.interfaces = Interfaces()
+        routes = self.routes = RoutingTable()
+        identification = IpIdentification(upper=False, start=rng.getrandbits(15))
+        link = LinkOutput(interfaces)
+        neighbors = self.neighbors = NeighborCache(
+            clock=clock,
+            statistics=statistics,
+            timers=timers,
+            hooks=hooks,
+            interfaces=interfaces,
+            link=link,
+            reachable_time=parameters.nce_stale_ticks / parameters.ticks_per_second,
+        )
+        self.discovery = Discovery(
+            clock=clock,
+            statistics=statistics,
+            timers=timers,
+            interfaces=interfaces,
+            link=link,
+            neighbors=neighbors,
+        )
+        paths = self.paths = PathTable(
+            statistics=statistics, timers=timers, routes=routes, neighbors=neighbors
+        )
+        self.redirects = Redirects(
+            clock=clock,
+            statistics=statistics,
+            hooks=hooks,
+            interfaces=interfaces,
+            routes=routes,
+            neighbors=neighbors,
+            paths=paths,
+        )
+        sender = self.sender = DatagramSender(
+            clock=clock,
+            statistics=statistics,
+            interfaces=interfaces,
+            routes=routes,
+            neighbors=neighbors,
+            paths=paths,
+            identification=identification,
+        )
+        self.transport = Transport(
+            settings=settings,
+            rng=rng,
+            clock=clock,
+            statistics=statistics,
+            timers=timers,
+            hooks=hooks,
+            interfaces=interfaces,
+            routes=routes,
+            paths=paths,
+            sender=sender,
+            identification=identification,
+        )
+        self._pings = Pings(
+            clock=clock,
+            statistics=statistics,
+            routes=routes,
+            sender=sender,
+            number=rng.getrandbits(16) << 16,
+        )
+        control = Control(
+            clock=clock,
+            statistics=statistics,
+            interfaces=interfaces,
+            discovery=self.discovery,
+            paths=paths,
+            redirects=self.redirects,
+            sender=sender,
+            pings=self._pings,
+            sockets=self.transport.sockets,
+        )
+        self.datagrams = DatagramReceiver(
+            statistics=statistics,
+            timers=timers,
+            interfaces=interfaces,
+            control=control,
+            transport=self.transport,
+        )
+        neighbors.on_failed += [
+            self.transport.neighbor_failed,
+            self._pings.neighbor_failed,
+            self.redirects.neighbor_failed,
+        ]
+        paths.on_mtu.append(self.transport.path_mtu_changed)
+        paths.on_moved.append(self.transport.path_moved)
+
+    @property
+    def now(self) -> float:
+        """The latest time that the stack was told, in seconds."""
+        return self.clock.now
+
+    @property
+    def counters(self) -> Counter[str]:
+        """How often something happened that is worth counting: packets dropped, by reason, and the like."""
+        return self.statistics.counters
+
+    @property
+    def tallies(self) -> dict[int, FamilyStats]:
+        """What management reports, by IP version; offloaded connections count in the target (R-STAT-09)."""
+        return self.statistics.tallies
 
     # -- set-up --------------------------------------------------------------------------------
 
     def add_interface(self, interface: Interface) -> None:
         """Put an interface into service: its addresses, its connected networks, its announcements."""
-        if interface.name in self.interfaces:
-            raise LocalProtocolError(f"there is an interface {interface.name} already")
-        for address in interface.local:
-            if address in self.local_addresses:
-                raise LocalProtocolError(f"{self.show(address)} is on another interface already")
-        self.interfaces[interface.name] = interface
-        for address, own in interface.local.items():
-            self.local_addresses[address] = interface
+        self.interfaces.add(interface)
+        for own in interface.local.values():
             self.routes.add(Route(own.network, interface))
         if interface.announce:
             self.discovery.announce(interface, self.now)
-        self.soon()
+        self.interfaces.soon()
 
     def replug(self, interface: Interface, mac: bytes, mtu: int) -> None:
-        """The interface is on an adapter again, the same or another one, with its address and MTU."""
+        """Continue on an adapter that was replaced or came back, with its MAC address and MTU."""
         interface.move(mac, mtu)
-        for way in self.paths:
-            if way.hop.interface is interface:
-                way.refit(mtu)
-        for socket in self.transport.sockets.values():
-            socket.builder = None  # its frames bear the old address
-            if socket.machine is not None and socket.way.hop.interface is interface:
-                socket.machine.hurry(self.transport.tick)
-                self.timers.refresh(socket)
+        for entry in self.paths:
+            if entry.hop.interface is interface:
+                entry.refit(mtu)
+        self.transport.replugged(interface)
         if interface.announce:
             self.discovery.announce(interface, self.now)
-        self.soon()
+        self.interfaces.soon()
 
     def add_route(
         self, network: str | IPv4Network | IPv6Network, interface: Interface, gateway: str | None = None
@@ -160,9 +219,7 @@ class NetStack:
 
     def advance(self, now: float) -> None:
         """Tell the time; it never goes back."""
-        if now > self.now:
-            self.now = now
-            self.transport.tick = self.transport.at(now)
+        self.clock.advance(now)
 
     def receive(self, interface: Interface, frames: list[bytes], now: float) -> None:
         """Ethernet frames have arrived. Whatever is wrong with one, it is dropped and counted."""
@@ -172,16 +229,17 @@ class NetStack:
         touched = transport.touched
         accepts = interface.accepts
         vlan = interface.vlan_id
-        tick = transport.tick
-        tallies = self.tallies
+        tick = self.clock.tick
+        count = self.statistics.count
+        tallies = self.statistics.tallies
         for frame in frames:
             try:
                 info = peek(frame)
                 if frame[:6] not in accepts:
-                    self.count("ethernet: not for us")
+                    count("ethernet: not for us")
                     continue
                 if vlan and info.vlan != vlan:
-                    self.count("ethernet: other VLAN")
+                    count("ethernet: other VLAN")
                     continue
                 tally = tallies.get(info.version)
                 if tally is not None:
@@ -205,42 +263,27 @@ class NetStack:
                             continue
                 self._receive(interface, frame, info, now)
             except DecodeError as e:
-                self.count(str(e))
-                self._malformed(frame, e)
+                self.statistics.malformed(frame, e)
         self.flush()
-
-    def _malformed(self, frame: bytes, error: DecodeError) -> None:
-        """Count what is no whole packet or segment where management looks for it (R-STAT-05, R-STAT-08)."""
-        version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(frame[12:14])
-        if version is None:
-            return
-        tally = self.tallies[version]
-        if error.where == "tcp":
-            tally.tcp.in_segments += 1
-            tally.tcp.in_errors += 1
-        elif error.where in ("ipv4", "ipv6"):
-            if error.detail == TRUNCATED:
-                tally.ip.in_truncated_packets += 1
-            else:
-                tally.ip.in_header_errors += 1
 
     def _receive(self, interface: Interface, frame: bytes, info: FrameInfo, now: float) -> None:
         """A frame off the hot path."""
         source_mac = frame[6:12]
         if is_group(source_mac):
-            self.count("ethernet: bad source")
+            self.statistics.count("ethernet: bad source")
         elif info.version:
             packet = frame[info.l3 : info.end]
+            datagrams = self.datagrams
             receive = datagrams.receive_ipv4 if info.version == 4 else datagrams.receive_ipv6
-            receive(self, interface, packet, source_mac, is_group(frame), now)
+            receive(interface, packet, source_mac, is_group(frame), now)
         elif info.ethertype == ETHERTYPE_ARP:
             self.discovery.arp_input(interface, frame[info.l3 :], now)
         else:
-            self.count("ethernet: unknown type")
+            self.statistics.count("ethernet: unknown type")
 
     def next_deadline(self) -> float | None:
         """When :meth:`on_timer` is wanted (seconds); in the past if something waits to be carried out."""
-        if self._pending or self.transport.touched:
+        if self.interfaces.pending or self.transport.touched:
             return self.now
         return self.timers.next_deadline()
 
@@ -250,16 +293,10 @@ class NetStack:
         self.timers.run(now)
         self.flush()
 
-    def soon(self) -> None:
-        """There is something to send at the end of the batch."""
-        self._pending = True
-
     def flush(self) -> None:
         """Carry out what the application did, and send what there is to send."""
-        self.transport.settle(self.now)
-        self._pending = False
-        for interface in self.interfaces.values():
-            interface.flush()
+        self.transport.settle(self.clock.now)
+        self.interfaces.flush()
 
     # -- for applications ----------------------------------------------------------------------
 
@@ -299,13 +336,13 @@ class NetStack:
         ``port``: 0 for any that is free. Raises :class:`AddressInUse`.
         """
         packed = b"" if address is None else self._address(address)
-        if any(packed) and packed not in self.local_addresses:
+        if any(packed) and packed not in self.interfaces.local:
             raise Unreachable(f"{address} is no address of this host")
         return self.transport.listen(packed, port, backlog, options, on_accept)
 
     def ping(self, destination: str, size: int = 56) -> Ping:
         """Send an echo request with ``size`` bytes. Raises :class:`Unreachable` without a route."""
-        return control.ping(self, self._address(destination), size)
+        return self._pings.send(self._address(destination), size)
 
     def _address(self, text: str) -> bytes:
         try:
@@ -325,79 +362,31 @@ class NetStack:
         return socket if socket is not None and socket.tcb is tcb else None
 
     def confirm(self, neighbor: Neighbor) -> None:
-        """Somebody else, such as a target, saw progress through this neighbor (R-NUD-11, R-NUD-12)."""
+        """The target saw progress through this neighbor (R-NUD-11, R-NUD-12)."""
         entry = self.neighbors.entry_of(neighbor)
         if entry is not None:
             entry.confirm(self.now)
 
     def doubt(self, neighbor: Neighbor) -> None:
-        """The neighbor is to be probed now; without an answer it is lost (R-NUD-11)."""
+        """Probe the neighbor now; without an answer it is lost (R-NUD-11)."""
         entry = self.neighbors.entry_of(neighbor)
         if entry is not None:
             entry.doubt(self.now)
 
     def follow(self, paths: Iterable[Path], neighbor: Neighbor) -> None:
         """Paths were relinked by their owner: the host's own segments take the new next hop too."""
-        entry = self.neighbors.entry_of(neighbor)
-        if entry is None:
-            raise LocalProtocolError(f"{neighbor!r} is in no neighbor cache")
+        hop = self.neighbors.entry_of(neighbor)
+        if hop is None:
+            raise LocalProtocolError(f"{neighbor!r} is not in the neighbor cache of this stack")
         for path in paths:
-            way = self.paths.of(path)
-            if way is not None and way.hop is not entry:
-                way.move(entry)
-                for socket in self.transport.over(way):
-                    socket.builder = None
+            entry = self.paths.of(path)
+            if entry is not None and entry.hop is not hop:
+                entry.move(hop)
 
-    def stamp(self, entry: NeighborEntry, now: float) -> None:
-        """Write the neighbor's reachability age into its structures, as they are handed over (R-NUD-01)."""
-        self.neighbors.stamp(entry, now, self.transport.ticks_per_second)
+    def detach(self, socket: Socket, now: float) -> None:
+        """Take a connection out of its machine; see :func:`hoststack.net.moving.detach`."""
+        moving.detach(self.transport, socket, now)
 
-    # -- for the parts -------------------------------------------------------------------------
-
-    def count(self, reason: str) -> None:
-        """Something happened that is worth counting."""
-        self.counters[reason] += 1
-
-    def show(self, address: bytes) -> str:
-        """An address for people."""
-        return str(ip_address(address))
-
-    def ethernet(self, interface: Interface, mac: bytes, ethertype: int) -> bytes:
-        """The header of a frame that belongs to no connection."""
-        vlan = interface.vlan_id or None
-        return EthernetHeader(mac, interface.mac, ethertype, vlan).build()
-
-    def reassembly_changed(self) -> None:
-        """A fragment came: its datagram has a deadline."""
-        self.timers.refresh(self._fragments)
-
-    def path_mtu_changed(self, way: Way) -> None:
-        """PathMtu of a path is another one: connections cut their segments anew, or the target is told."""
-        tick = self.transport.tick
-        for socket in self.transport.over(way):
-            if socket.machine is not None:
-                socket.machine.path_changed(tick)
-                self.transport.touch(socket)
-        if way.path.is_away:
-            self.hooks.path_mtu(way.path)
-
-    def neighbor_changed(self, entry: NeighborEntry) -> None:
-        """A neighbor has another link address; frames of connections see that by themselves."""
-        if entry.neighbor.is_away:
-            self.hooks.neighbor_changed(entry.neighbor)
-
-    def neighbor_failed(self, entry: NeighborEntry, now: float) -> None:
-        """A neighbor does not answer: attempts to connect through it are over, others may be soon."""
-        text = f"neighbor {entry.neighbor.name} does not answer"
-        for socket in list(self.transport.sockets.values()):
-            if socket.way.hop is entry:
-                socket.soft_error = text
-                socket.unreachable(text)
-        for key, ping in list(self.pings.items()):
-            route = self.routes.lookup(ping.destination)
-            if route is not None and route.next_hop(ping.destination) == entry.address:
-                ping.error = text
-                del self.pings[key]
-        redirects.forget(self, entry)
-        if entry.neighbor.is_offloaded:
-            self.hooks.neighbor_lost(entry.neighbor)
+    def attach(self, socket: Socket, now: float) -> None:
+        """Give a connection a machine again; see :func:`hoststack.net.moving.attach`."""
+        moving.attach(self.transport, socket, now)

@@ -7,15 +7,17 @@ are told and everything it owes the peer is sent in one go.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.objects import Tcb
-from hoststack.net import opening, output
 from hoststack.net.errors import AddressInUse, Unreachable
-from hoststack.net.isn import InitialSequenceNumbers, PortPicker
 from hoststack.net.listener import Listener
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.opening import Opening
+from hoststack.net.ports import Ports
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
@@ -27,18 +29,26 @@ from ndisbus.tcp.ending import answer_closed, answer_listen
 from ndisbus.tcp.machine import TcpMachine
 
 if TYPE_CHECKING:
+    from hoststack.net.clock import Clock
+    from hoststack.net.hooks import StackHooks
+    from hoststack.net.interface import Interface
+    from hoststack.net.interfaces import Interfaces
+    from hoststack.net.neighbors import NeighborEntry
     from hoststack.net.options import SocketOptions
-    from hoststack.net.paths import Way
-    from hoststack.net.stack import NetStack
+    from hoststack.net.output import DatagramSender
+    from hoststack.net.paths import PathEntry, PathTable
+    from hoststack.net.routes import RoutingTable
+    from hoststack.net.statistics import Statistics
+    from hoststack.net.timers import TimerQueue
+    from ndisbus.net.identification import IpIdentification
     from ndisbus.net.segment import Segment
+    from ndisbus.randomness import Randomness
+    from ndisbus.tcp.settings import TcpSettings
 
 __all__ = ["Transport"]
 
 #: How far beyond the last number of an old connection in TIME_WAIT the new one begins (RFC 9293 3.6.1).
 _REUSE_DISTANCE: Final = 250_000
-#: Part of a tick by which a deadline in seconds may be short of the tick it stands for (rounding).
-_ROUNDING: Final = 1e-3
-
 _TIME_WAIT: Final = State.TcpConnectionTimeWait
 _SYN_RCVD: Final = State.TcpConnectionSynRcvd
 
@@ -47,36 +57,53 @@ class Transport:
     """The connections of a stack, by what their segments show."""
 
     __slots__ = (
-        "_isn",
-        "_ports",
+        "_identification",
+        "_paths",
+        "_routes",
+        "_sender",
+        "_settings",
+        "_statistics",
+        "clock",
+        "hooks",
+        "interfaces",
         "listeners",
+        "opening",
+        "ports",
         "sockets",
-        "stack",
-        "tick",
-        "ticks_per_second",
         "timers",
         "touched",
     )
 
-    def __init__(self, stack: NetStack) -> None:
-        self.stack = stack
-        self.timers = stack.timers
-        self.ticks_per_second = stack.settings.parameters.ticks_per_second
-        #: The clock of the machines.
-        self.tick = 0
+    def __init__(
+        self,
+        *,
+        settings: TcpSettings,
+        rng: Randomness,
+        clock: Clock,
+        statistics: Statistics,
+        timers: TimerQueue,
+        hooks: StackHooks,
+        interfaces: Interfaces,
+        routes: RoutingTable,
+        paths: PathTable,
+        sender: DatagramSender,
+        identification: IpIdentification,
+    ) -> None:
+        self._settings = settings
+        self.clock = clock
+        self._statistics = statistics
+        self.timers = timers
+        self.hooks = hooks
+        self.interfaces = interfaces
+        self._routes = routes
+        self._paths = paths
+        self._sender = sender
+        self._identification = identification
+        self.opening = Opening(settings, rng)
         self.sockets: dict[bytes, Socket] = {}
         self.listeners: dict[tuple[bytes, int], Listener] = {}
+        self.ports = Ports(self.sockets, self.listeners, rng)
         self.touched: deque[Socket] = deque()
-        self._isn = InitialSequenceNumbers(stack.rng)
-        self._ports = PortPicker(stack.rng)
-
-    def at(self, now: float) -> int:
-        """``now`` in ticks."""
-        return int(now * self.ticks_per_second + _ROUNDING)
-
-    def timestamp(self, key: bytes, tick: int) -> int:
-        """The first timestamp of a connection: it only grows between two hosts (RFC 7323 5.4, RFC 6191)."""
-        return (self._isn.keyed(key[:-4]) + tick) & 0xFFFFFFFF
 
     # -- turns ---------------------------------------------------------------------------------
 
@@ -89,7 +116,7 @@ class Transport:
     def settle(self, now: float) -> None:
         """Give everybody their turn, until nobody wants one."""
         touched = self.touched
-        tick = self.tick
+        tick = self.clock.tick
         while touched:
             socket = touched.popleft()
             socket.touched = False
@@ -109,7 +136,7 @@ class Transport:
         try:
             segment = tcp.parse_segment(data, pseudo)
         except DecodeError as e:
-            self.stack.count(str(e))
+            self._statistics.count(str(e))
         else:
             self.deliver(key, segment, data, now)
 
@@ -121,14 +148,14 @@ class Transport:
             return
         machine = socket.machine
         if machine is None:
-            if not self.stack.hooks.segments(socket.tcb, [data]):
-                self.stack.count("tcp: nobody serves it")
+            if not self.hooks.segments(socket.tcb, [data]):
+                self._statistics.count("tcp: nobody serves it")
             return
         if segment.flags & SYN and machine.accepts_reuse(segment) and self._reuse(socket, segment, now):
             return
         if socket.listener is not None and self._no_room(socket, segment):
             return
-        machine.receive(segment, self.tick)
+        machine.receive(segment, self.clock.tick)
         self.touch(socket)
 
     def _no_room(self, socket: Socket, segment: Segment) -> bool:
@@ -143,7 +170,7 @@ class Transport:
         ):
             return False
         listener.overflows += 1
-        self.stack.count("tcp: accept queue full")
+        self._statistics.count("tcp: accept queue full")
         return True
 
     def _reuse(self, old: Socket, syn: Segment, now: float) -> bool:
@@ -169,14 +196,14 @@ class Transport:
         local = key[size : 2 * size]
         listener = self._listener(local, segment.destination_port)
         if listener is None:
-            self.stack.count("tcp: no connection")
+            self._statistics.count("tcp: no connection")
             self._reply(key, answer_closed(segment))
             return
         wanted, answer = answer_listen(segment)
         if wanted:
-            self._opened(listener, key, segment, now, self._isn(key, now))
+            self._opened(listener, key, segment, now, self.opening.isn(key, now))
         elif answer is not None:
-            self.stack.count("tcp: no connection")
+            self._statistics.count("tcp: no connection")
             self._reply(key, answer)
 
     def _reply(self, key: bytes, segment: Segment | None) -> None:
@@ -185,11 +212,11 @@ class Transport:
             return
         size = (len(key) - 4) // 2
         remote, local = key[:size], key[size : 2 * size]
-        counters = self.stack.tallies[4 if size == 4 else 6].tcp
+        counters = self._statistics.tallies[4 if size == 4 else 6].tcp
         counters.out_segments += 1
         counters.out_resets += bool(segment.flags & RST)
         payload = tcp.build(segment, pseudo_header(local, remote, tcp.PROTOCOL))
-        output.send(self.stack, local, remote, tcp.PROTOCOL, payload, dont_fragment=True)
+        self._sender.send(local, remote, tcp.PROTOCOL, payload, dont_fragment=True)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -206,29 +233,20 @@ class Transport:
         """A SYN for a listener: a connection in SYN_RCVD, if the queues have room."""
         if listener.full or len(listener.half_open) >= listener.syn_backlog:
             listener.overflows += 1
-            self.stack.count("tcp: accept queue full" if listener.full else "tcp: SYN queue full")
+            self._statistics.count("tcp: accept queue full" if listener.full else "tcp: SYN queue full")
             return
         size = (len(key) - 4) // 2
         remote, local = key[:size], key[size : 2 * size]
-        way = self.stack.paths.get(local, remote)
-        if way is None:
-            self.stack.count("output: no route")
+        entry = self._paths.get(local, remote)
+        if entry is None:
+            self._statistics.count("output: no route")
             return
         options = listener.options
-        tcb, machine = opening.passive(self, way, key, syn, isn, options, self.at(now))
-        socket = self._add(key, tcb, way, machine, options)
+        tcb, machine = self.opening.passive(entry, key, syn, isn, options, self.clock.at(now))
+        socket = self._add(key, tcb, entry, machine, options)
         socket.listener = listener
         listener.half_open[socket] = None
         self.touch(socket)
-
-    def established(self, socket: Socket) -> None:
-        """A connection is through its handshake: a listener's moves to the accept queue."""
-        listener = socket.listener
-        if listener is not None and socket in listener.half_open:
-            del listener.half_open[socket]
-            listener.ready.append(socket)
-            if listener.on_accept is not None:
-                listener.on_accept(listener)
 
     def connect(
         self,
@@ -240,69 +258,42 @@ class Transport:
     ) -> Socket:
         """See :meth:`NetStack.tcp_connect`."""
         destination, port = remote
-        stack = self.stack
-        route = stack.routes.lookup(destination)
+        route = self._routes.lookup(destination)
         if route is None:
-            raise Unreachable(f"no route to {stack.show(destination)}")
-        if destination in stack.local_addresses:
-            raise Unreachable(f"{stack.show(destination)} is an address of this host, which has no loopback")
+            raise Unreachable(f"no route to {ip_address(destination)}")
+        if destination in self.interfaces.local:
+            raise Unreachable(f"{ip_address(destination)} is an address of this host, which has no loopback")
         if destination in route.interface.groups or destination[0] == 0xFF or 224 <= destination[0] < 240:
-            raise Unreachable(f"{stack.show(destination)} is no address of a single host")
+            raise Unreachable(f"{ip_address(destination)} is no address of a single host")
         source = local[0] or route.interface.source_for(route.next_hop(destination))
         if source is None:
-            raise Unreachable(f"{route.interface!r} has no address to reach {stack.show(destination)} from")
-        if source not in stack.local_addresses:
-            raise Unreachable(f"{stack.show(source)} is no address of this host")
-        way = stack.paths.get(source, destination)
-        assert way is not None
-        key, isn = self._four_tuple(source, local[1], destination, port, now)
-        tcb, machine = opening.active(self, way, key, isn, options, self.at(now))
-        socket = self._add(key, tcb, way, machine, options)
+            raise Unreachable(f"{route.interface!r} has no address to reach {ip_address(destination)} from")
+        if source not in self.interfaces.local:
+            raise Unreachable(f"{ip_address(source)} is no address of this host")
+        entry = self._paths.get(source, destination)
+        assert entry is not None
+        key = self.ports.for_connection(source, local[1], destination, port)
+        isn = self._numbers(key, now)
+        tcb, machine = self.opening.active(entry, key, isn, options, self.clock.at(now))
+        socket = self._add(key, tcb, entry, machine, options)
         socket.on_event = on_event
         self.touch(socket)
         return socket
 
-    def _four_tuple(
-        self, source: bytes, own_port: int, destination: bytes, port: int, now: float
-    ) -> tuple[bytes, int]:
-        """The key of a new connection and its ISN; an own port of 0 is chosen here. Raises AddressInUse."""
-        taken = {p for _, p in self.listeners}
-
-        def key_of(own: int) -> bytes:
-            return connection_key(destination, source, port, own)
-
-        def free(own: int) -> bool:
-            return own not in taken and key_of(own) not in self.sockets
-
-        def waiting(own: int) -> bool:
-            return own not in taken and self._may_reuse(key_of(own))
-
-        if own_port:
-            key = key_of(own_port)
-            if key in self.sockets and not self._may_reuse(key):
-                raise AddressInUse(f"port {own_port} has a connection to that address and port already")
-        else:
-            seed = source + destination + port.to_bytes(2, "big")
-            chosen = self._ports.pick(seed, free) or self._ports.pick(seed, waiting)
-            if chosen is None:
-                raise AddressInUse(f"all {len(self._ports.ports)} ephemeral ports are in use")
-            key = key_of(chosen)
+    def _numbers(self, key: bytes, now: float) -> int:
+        """The ISN of a new connection, which takes the place of an old one in TIME_WAIT."""
         old = self.sockets.get(key)
         if old is None:
-            return key, self._isn(key, now)
+            return self.opening.isn(key, now)
         isn = (old.tcb.delegated.snd_max + _REUSE_DISTANCE) & 0xFFFFFFFF
         self._end(old)
-        return key, isn
+        return isn
 
-    def _may_reuse(self, key: bytes) -> bool:
-        """Whether a connection in TIME_WAIT may give way to ours: timestamps tell them apart (RFC 6191)."""
-        old = self.sockets.get(key)
-        machine = None if old is None else old.machine
-        return machine is not None and machine.state is _TIME_WAIT and machine.stamped
-
-    def _add(self, key: bytes, tcb: Tcb, way: Way, machine: TcpMachine, options: SocketOptions) -> Socket:
-        socket = Socket(self, key, tcb, way, machine, options)
-        way.users += 1
+    def _add(
+        self, key: bytes, tcb: Tcb, entry: PathEntry, machine: TcpMachine, options: SocketOptions
+    ) -> Socket:
+        socket = Socket(self, key, tcb, entry, machine, options)
+        entry.users += 1
         self.sockets[key] = socket
         return socket
 
@@ -311,7 +302,7 @@ class Transport:
         if self.sockets.get(socket.key) is not socket:
             return
         del self.sockets[socket.key]
-        socket.way.users -= 1
+        socket.path_entry.users -= 1
         socket.builder = None
         self.timers.drop(socket)
         listener = socket.listener
@@ -327,46 +318,25 @@ class Transport:
         on_accept: Callable[[Listener], object] | None,
     ) -> Listener:
         """See :meth:`NetStack.tcp_listen`."""
-        if port == 0:
-            used = {p for _, p in self.listeners} | {s.tcb.const.local_port for s in self.sockets.values()}
-            found = self._ports.pick(b"", lambda p: p not in used)
-            if found is None:
-                raise AddressInUse("no port is left to listen on")
-            port = found
+        port = port or self.ports.for_listener()
         if not 0 < port <= 0xFFFF:
             raise LocalProtocolError(f"{port} is no TCP port")
         if (address, port) in self.listeners:
             raise AddressInUse(f"somebody listens on port {port} already")
-        listener = Listener(self, address, port, backlog, options, on_accept)
+        listener = Listener(address, port, backlog, options, on_accept=on_accept, on_close=self._unlisten)
         self.listeners[address, port] = listener
         return listener
 
-    def unlisten(self, listener: Listener) -> None:
+    def _unlisten(self, listener: Listener) -> None:
         """The listener is closed."""
         self.listeners.pop((listener.address, listener.port), None)
 
     # -- what sockets need ---------------------------------------------------------------------
 
-    def machine(
-        self, tcb: Tcb, now: float, send_data: Iterable[bytes] = (), received: Iterable[bytes] = ()
-    ) -> TcpMachine:
-        """A machine that goes on with a connection."""
-        return TcpMachine(
-            tcb.const,
-            tcb.cached,
-            tcb.delegated,
-            path_const=tcb.path.const,
-            path_cached=tcb.path.cached,
-            settings=self.stack.settings,
-            now=self.at(now),
-            send_data=send_data,
-            received=received,
-        )
-
     def frame_builder(self, socket: Socket) -> FrameBuilder:
         """What makes the frames of a connection."""
         tcb = socket.tcb
-        neighbor = socket.way.hop.neighbor
+        neighbor = socket.path_entry.hop.neighbor
         return FrameBuilder(
             tcb.const,
             tcb.cached,
@@ -374,12 +344,42 @@ class Transport:
             tcb.path.cached,
             neighbor.const,
             neighbor.cached,
-            source_mac=socket.way.hop.interface.mac,
-            next_id=self.stack.identification.next_v4,
+            source_mac=socket.path_entry.hop.interface.mac,
+            next_id=self._identification.next_v4,
         )
 
     # -- what happens below --------------------------------------------------------------------
 
-    def over(self, way: Way) -> list[Socket]:
+    def over(self, entry: PathEntry) -> list[Socket]:
         """The connections over a path. Looked for, as this is rare and a list per path is not cheap."""
-        return [s for s in self.sockets.values() if s.way is way]
+        return [s for s in self.sockets.values() if s.path_entry is entry]
+
+    def path_mtu_changed(self, entry: PathEntry) -> None:
+        """PathMtu of a path has changed: connections cut their segments anew, or the target is told."""
+        for socket in self.over(entry):
+            if socket.machine is not None:
+                socket.machine.path_changed(self.clock.tick)
+                self.touch(socket)
+        if entry.path.is_away:
+            self.hooks.path_mtu(entry.path)
+
+    def path_moved(self, entry: PathEntry) -> None:
+        """A path has another next hop: the frames of its connections need new headers."""
+        for socket in self.over(entry):
+            socket.builder = None
+
+    def neighbor_failed(self, entry: NeighborEntry, now: float) -> None:
+        """A neighbor does not answer: attempts to connect through it are over, others may be soon."""
+        text = f"neighbor {entry.neighbor.name} does not answer"
+        for socket in list(self.sockets.values()):
+            if socket.path_entry.hop is entry:
+                socket.soft_error = text
+                socket.unreachable(text)
+
+    def replugged(self, interface: Interface) -> None:
+        """An interface has a new MAC address or MTU: its connections send soon, with new headers."""
+        for socket in self.sockets.values():
+            socket.builder = None
+            if socket.machine is not None and socket.path_entry.hop.interface is interface:
+                socket.machine.hurry(self.clock.tick)
+                self.timers.refresh(socket)

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from hoststack.net.socket import SocketEvent
+from hoststack.net.socket_events import SocketEvent
 from hoststack.peer.services import SERVICES, Exchange, Service
 
 if TYPE_CHECKING:

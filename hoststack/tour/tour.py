@@ -29,8 +29,8 @@ from ndisbus.state.images import TcpOffloadStateDelegated
 
 if TYPE_CHECKING:
     from hoststack.live.nethost import NetHost
-    from hoststack.net.control import Ping
     from hoststack.net.neighbors import NeighborEntry
+    from hoststack.net.pings import Ping
     from hoststack.net.socket import Socket
     from ndisbus.runtime.driver_process import DriverProcess
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hoststack.net.socket import SocketEvent
+from hoststack.net.socket_events import SocketEvent
 from hoststack.peer.services import Exchange, frame
 from ndisbus.errors import ChimneyError
 

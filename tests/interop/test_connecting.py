@@ -22,7 +22,8 @@ from hoststack.api.sockets import (
     SocketOptions,
     Unreachable,
 )
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 from ndisbus.wire.capture import INBOUND, PcapngWriter
 from ndisbus.wire.impair import ImpairedLink, Impairments

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hoststack.net import control, redirects
 from ndisbus.net import icmp, icmpv6
 from ndisbus.net.peek import peek
 from target.model.contexts import NeighborContext, PathContext
@@ -30,7 +29,7 @@ def offloaded(stack: LiveStack, address: str) -> Flow:
 
 
 def too_big(stack: LiveStack, packet: bytes, mtu: int) -> None:
-    """The peer, in a router's place, says that a packet did not get through."""
+    """The remote host, in a router's place, reports that a packet did not get through."""
     peer = stack.peer.stack
     four = packet[0] >> 4 == 4
     source, destination = (packet[16:20], packet[12:16]) if four else (packet[24:40], packet[8:24])
@@ -38,7 +37,11 @@ def too_big(stack: LiveStack, packet: bytes, mtu: int) -> None:
         message: Any = icmp.Unreachable(icmp.FRAGMENTATION_NEEDED, icmp.quote(packet), mtu)
     else:
         message = icmpv6.TooBig(mtu, icmpv6.quote(packet))
-    control._send(peer, source, destination, message)
+    if four:
+        peer.sender.send(source, destination, icmp.PROTOCOL, icmp.build(message))
+    else:
+        payload = icmpv6.build(message, source, destination)
+        peer.sender.send(source, destination, icmpv6.PROTOCOL, payload)
     peer.flush()
 
 
@@ -94,10 +97,10 @@ def test_two_changes_in_a_row_both_arrive() -> None:
     stack.ready()
     flow = offloaded(stack, "10.77.0.2")
     (path,) = contexts(stack, PathContext)
-    way = flow.socket.way
+    entry = flow.socket.path_entry
 
     def learn(mtu: int) -> None:
-        stack.act(lambda h: way.learn(mtu, h.stack.now))
+        stack.act(lambda h: entry.learn(mtu, h.stack.now))
 
     learn(1400)
     learn(1200)
@@ -108,7 +111,7 @@ def test_two_changes_in_a_row_both_arrive() -> None:
 def test_a_redirect_moves_an_offloaded_path() -> None:
     """R-UPD-04, R-UPD-06: the new next hop is offloaded first, then the path is relinked to it."""
     stack = LiveStack(4, gateways=[("192.0.2.0/24", "10.77.0.2")])
-    stack.peer.stack.local_addresses[ip_address("192.0.2.9").packed] = stack.peer.station.interface
+    stack.peer.stack.interfaces.local[ip_address("192.0.2.9").packed] = stack.peer.station.interface
     stack.ready()
     flow = offloaded(stack, "192.0.2.9")
     (neighbor,) = contexts(stack, NeighborContext)
@@ -117,7 +120,7 @@ def test_a_redirect_moves_an_offloaded_path() -> None:
         router, target = ip_address("10.77.0.2").packed, ip_address("10.77.0.3").packed
         destination = ip_address("192.0.2.9").packed
         mac = stack.peer.station.interface.mac
-        redirects.arrived(host.stack, host.interface, router, destination, target, mac, host.stack.now)
+        host.stack.redirects.arrived(host.interface, router, destination, target, mac, host.stack.now)
 
     stack.act(redirect)
     (path,) = contexts(stack, PathContext)

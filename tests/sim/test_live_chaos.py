@@ -126,9 +126,9 @@ class Chaos:
         if (socket := self.one()) is None:
             return
         if mtu is None:
-            self.stack.act(lambda h: socket.way.hop.doubt(h.stack.now))
+            self.stack.act(lambda h: socket.path_entry.hop.doubt(h.stack.now))
         else:
-            self.stack.act(lambda h: socket.way.learn(mtu, h.stack.now))
+            self.stack.act(lambda h: socket.path_entry.learn(mtu, h.stack.now))
 
     def settle(self) -> None:
         """Let everybody recover, reset what is left, and look for anything that is still held."""

@@ -8,7 +8,8 @@ import pytest
 
 from hoststack.model.objects import ConnectionState
 from hoststack.net.errors import ConnectionAborted
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import LiveStack

@@ -9,7 +9,6 @@ import pytest
 
 from hoststack.live.nethost import NetHost
 from hoststack.model.objects import Path
-from hoststack.net import redirects
 from hoststack.net.socket import Socket
 from tests.support.live_stack import LiveStack
 
@@ -32,7 +31,7 @@ def test_a_path_mtu_that_is_learned_on_the_way_down_reaches_the_target() -> None
     socket = stack.connect("10.77.0.2", 7)
     operation = stack.act(lambda h: h.offload_sockets([socket]))
     assert not operation.done
-    stack.act(lambda h: socket.way.learn(1000, h.stack.now))
+    stack.act(lambda h: socket.path_entry.learn(1000, h.stack.now))
     stack.wait(lambda: operation.done and not stack.host.news)
     stack.sim.run_for(0.1)
     assert at_target(stack, socket.tcb.path).path_mtu == 1000
@@ -48,7 +47,7 @@ def test_a_change_during_a_query_is_told_as_soon_as_that_is_over() -> None:
 
     def change(host: NetHost) -> Any:
         query = host.query([socket.tcb.path], "cached")
-        socket.way.learn(1000, host.stack.now)
+        socket.path_entry.learn(1000, host.stack.now)
         return query
 
     query = stack.act(change)
@@ -64,7 +63,7 @@ def redirected(stack: LiveStack, to: str) -> None:
     def act(host: NetHost) -> None:
         assert host.interface is not None
         router, target, far = (ip_address(a).packed for a in ("10.77.0.2", to, FAR))
-        redirects.arrived(host.stack, host.interface, router, far, target, b"", host.stack.now)
+        host.stack.redirects.arrived(host.interface, router, far, target, b"", host.stack.now)
 
     stack.act(act)
 
@@ -75,7 +74,7 @@ def far_connection(seed: int) -> tuple[LiveStack, Socket]:
     stack.host.gateways.append(("192.0.2.0/24", "10.77.0.2"))
     interface, peer = stack.peer.station.interface, stack.peer.stack
     for address in (FAR, "10.77.0.3"):
-        peer.local_addresses[ip_address(address).packed] = interface
+        peer.interfaces.local[ip_address(address).packed] = interface
     interface.local[ip_address("10.77.0.3").packed] = interface.local[ip_address("10.77.0.2").packed]
     stack.ready()
     return stack, stack.connect(FAR, 7)
@@ -117,8 +116,8 @@ def test_a_redirect_to_nobody_is_forgotten_and_nothing_was_moved() -> None:
     operation = stack.act(lambda h: h.offload_sockets([socket]))
     stack.wait(lambda: operation.done)
     redirected(stack, "10.77.0.44")
-    assert stack.host.stack.redirects
-    stack.wait(lambda: not stack.host.stack.redirects, limit=30)
+    assert stack.host.stack.redirects.routes_to
+    stack.wait(lambda: not stack.host.stack.redirects.routes_to, limit=30)
     stack.sim.run_for(0.1)
     assert socket.tcb.path.neighbor.name == "10.77.0.2"
     assert not stack.host.news.moves

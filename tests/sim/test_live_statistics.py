@@ -55,7 +55,7 @@ def test_what_is_sent_again_and_what_is_broken_is_told_apart() -> None:
     link.receive(stack.sim.now)
     stack.sim.resume("peer")
     to = stack.host.interface.mac if stack.host.interface is not None else b""
-    damaged = stack.peer.stack.ethernet(stack.peer.station.interface, to, 0x0800)
+    damaged = stack.peer.station.interface.header(to, 0x0800)
     link.send(damaged + b"\x45" + bytes(8), stack.sim.now)
     stack.sim.run_for(0.1)
     assert tally.ip.in_header_errors == 1

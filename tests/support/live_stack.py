@@ -11,7 +11,8 @@ from typing import Any
 
 from hoststack.live.nethost import NetHost
 from hoststack.model.events import Violation
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from hoststack.net.stack import NetStack
 from hoststack.net.station import Station
 from hoststack.peer.peer import station_mac

@@ -82,7 +82,7 @@ def test_a_very_narrow_path_of_ipv4(old: bool) -> None:
     a, b = routed(world, router)
     client, served = pair(world, a, b, FAR)
     exchange(client, served, 10_000)
-    assert client.socket.way.mtu == 296
+    assert client.socket.path_entry.mtu == 296
 
 
 def test_a_path_that_becomes_narrow_in_the_middle_of_a_stream() -> None:
@@ -133,13 +133,13 @@ def test_a_redirect_in_the_middle_of_a_stream() -> None:
     before = first.forwarded
     first.redirect_to = second.addresses[0]
     exchange(client, served, 40_000)
-    assert client.socket.way.hop.address == second.addresses[0]
+    assert client.socket.path_entry.hop.address == second.addresses[0]
     assert second.forwarded > 10
     # The other host has no address on the second router's network, and believes no redirect to it.
     assert first.forwarded > before
     second.down, first.redirect_to = True, None
     exchange(client, served, 1000)
-    assert client.socket.way.hop.address == first.addresses[0], "back to the first one"
+    assert client.socket.path_entry.hop.address == first.addresses[0], "back to the first one"
 
 
 def test_unreachable_messages_of_a_router() -> None:

@@ -95,13 +95,13 @@ def impairments(rng: random.Random) -> Impairments:
 
 
 def tear(world: NetWorld, host: Host, socket: Socket) -> None:
-    """Take the connection out of its machine, through bytes, and let another one go on with it."""
+    """Take the connection out of its machine, through bytes, and let a new machine continue."""
     if socket.machine is None or socket.state not in OFFLOADABLE_TCP_STATES:
         return
-    socket.detach(world.now())
+    host.stack.detach(socket, world.now())
     socket.tcb.delegated = TcpOffloadStateDelegated.unpack_from(socket.tcb.delegated.pack())
     host.stack.flush()
-    socket.attach(world.now())
+    host.stack.attach(socket, world.now())
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_every_byte_arrives_once_and_in_order_in_both_directions(seed: int) -> N
     world.run(2500.0)
     for host in (a, b):
         assert not host.stack.transport.sockets
-        assert all(not way.users for way in host.stack.paths)
+        assert all(not entry.users for entry in host.stack.paths)
 
 
 @pytest.mark.parametrize("address", ["10.77.0.2", "fd77::2"])

@@ -113,7 +113,7 @@ def test_an_error_about_something_that_is_not_in_flight_is_ignored(bench: Bench)
     bench.give(bench.icmp(IcmpUnreachable(icmp.PORT_UNREACHABLE, bytes(forged))))
     assert not socket.soft_error
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, bytes(forged), 600)))
-    assert socket.way.mtu == 1500
+    assert socket.path_entry.mtu == 1500
     assert bench.count("icmp: quotes nothing in flight") == 2
 
 
@@ -162,7 +162,7 @@ def test_fragmentation_needed_narrows_the_path_and_what_is_in_flight_is_cut_anew
     socket, packets = sending(bench, data)
     assert len(packets[0]) == 1500
     frames = bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 600)))
-    assert socket.way.mtu == 600
+    assert socket.path_entry.mtu == 600
     assert socket.tcb.path.cached.path_mtu == 600
     assert frames
     assert all(len(f) <= 614 for f in frames)
@@ -175,47 +175,47 @@ def test_fragmentation_needed_narrows_the_path_and_what_is_in_flight_is_cut_anew
 def test_too_big_of_ipv6_stops_at_1280(bench: Bench) -> None:
     """RFC 8201 section 4."""
     bench.know_peer()
-    way = bench.stack.paths.get(IP6, PEER6)
-    assert way is not None
+    entry = bench.stack.paths.get(IP6, PEER6)
+    assert entry is not None
     bench.stack.ping("fd77::2", 1400)
     bench.stack.flush()
     (frame,) = bench.take()
     for nonsense in (0, 1000):
-        way.expires = None
-        way.refit(1500)
-        assert way.mtu == 1500
+        entry.expires = None
+        entry.refit(1500)
+        assert entry.mtu == 1500
         bench.give(bench.icmpv6(TooBig(nonsense, frame[14:]), hop_limit=64))
-        assert way.mtu == 1280
+        assert entry.mtu == 1280
 
 
 def test_a_path_is_never_widened_by_a_message_and_is_tried_again_after_ten_minutes(bench: Bench) -> None:
     """RFC 1191 6.3."""
     socket, packets = sending(bench)
-    way = socket.way
+    entry = socket.path_entry
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 1000)))
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 1400)))
-    assert way.mtu == 1000
+    assert entry.mtu == 1000
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 20)))
-    assert way.mtu == 68
+    assert entry.mtu == 68
     socket.abort()
     bench.run(MTU_LIFETIME - 1)
-    assert way.mtu == 68
+    assert entry.mtu == 68
     bench.run(2)
-    assert way.mtu == 1500
+    assert entry.mtu == 1500
 
 
 def test_a_router_without_a_next_hop_mtu_takes_us_down_the_plateaus(bench: Bench) -> None:
     """RFC 1191 section 7."""
     socket, packets = sending(bench)
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 0)))
-    assert socket.way.mtu == 1492
+    assert socket.path_entry.mtu == 1492
     assert [plateau(n) for n in (65535, 1500, 1492, 600, 68)] == [32000, 1492, 1006, 508, 68]
 
 
 def test_an_offloaded_path_is_updated_below(bench: Bench) -> None:
     """R-UPD-08: a path MTU learned from ICMP is passed down."""
     socket, packets = sending(bench)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     bench.take()
     path = socket.tcb.path
     path.state = Life.OFFLOADED
@@ -252,19 +252,19 @@ def redirect(bench: Bench, packet: bytes, *, by: bytes = ROUTER, to: bytes = OTH
 def test_a_redirect_moves_the_path_to_another_neighbor(bench: Bench) -> None:
     """RFC 1122 3.2.2.2."""
     socket, packet = routed(bench)
-    old = socket.way.hop
+    old = socket.path_entry.hop
     redirect(bench, packet)
-    assert socket.way.hop is not old
-    assert socket.tcb.path.neighbor is socket.way.hop.neighbor
-    assert socket.way.hop.address == OTHER_ROUTER
-    assert (old.users, socket.way.hop.users) == (0, 1)
+    assert socket.path_entry.hop is not old
+    assert socket.tcb.path.neighbor is socket.path_entry.hop.neighbor
+    assert socket.path_entry.hop.address == OTHER_ROUTER
+    assert (old.users, socket.path_entry.hop.users) == (0, 1)
     socket.send(b"more")
     bench.run(1.0)
     question = arp.parse(bench.take()[0][14:])
     assert question.target_ip == OTHER_ROUTER
     frames = bench.give(bench.arp(arp.REPLY, ip=OTHER_ROUTER, mac=PEER_MAC))
     assert frames[0][:6] == PEER_MAC
-    assert bench.stack.tcp_connect(("192.0.2.9", 81)).way is socket.way
+    assert bench.stack.tcp_connect(("192.0.2.9", 81)).path_entry is socket.path_entry
     route = bench.stack.routes.lookup(FAR)
     assert route is not None
     assert route.redirected
@@ -281,9 +281,9 @@ def test_a_redirect_moves_the_path_to_another_neighbor(bench: Bench) -> None:
 def test_a_redirect_that_may_not_be_is_ignored(bench: Bench, by: bytes, to: bytes, reason: str) -> None:
     """RFC 1122 3.2.2.2: from the present first hop, to an address on the link."""
     socket, packet = routed(bench)
-    old = socket.way.hop
+    old = socket.path_entry.hop
     redirect(bench, packet, by=by, to=to)
-    assert socket.way.hop is old
+    assert socket.path_entry.hop is old
     assert bench.count(reason) == 1
 
 
@@ -295,19 +295,19 @@ def test_a_redirect_of_an_offloaded_path_is_a_relink(bench: Bench) -> None:
     redirect(bench, packet)
     ((what, paths, neighbor),) = bench.hooks.calls
     assert (what, paths) == ("relink", [path])
-    assert neighbor is socket.way.hop.neighbor
+    assert neighbor is socket.path_entry.hop.neighbor
     assert path.neighbor is old
 
 
 def test_a_redirect_to_a_router_that_is_not_there_is_forgotten(bench: Bench) -> None:
     """RFC 1122 3.3.1.6: the connection survives on the old route."""
     socket, packet = routed(bench)
-    old = socket.way.hop
+    old = socket.path_entry.hop
     redirect(bench, packet)
     socket.send(b"more")
     bench.run(4.5)
-    assert socket.way.hop is old
-    assert not bench.stack.redirects
+    assert socket.path_entry.hop is old
+    assert not bench.stack.redirects.routes_to
     route = bench.stack.routes.lookup(FAR)
     assert route is not None
     assert not route.redirected
@@ -329,11 +329,11 @@ def test_a_redirect_of_ipv6_by_the_routers_link_local_address(bench: Bench) -> N
     target = ip_address("fe80::7").packed
     message = Redirect6(target, far, ROUTER_MAC, frame[14:])
     bench.give(bench.icmpv6(message, source=router))
-    assert socket.way.hop.address == target
-    assert socket.way.hop.mac == ROUTER_MAC
+    assert socket.path_entry.hop.address == target
+    assert socket.path_entry.hop.mac == ROUTER_MAC
     stranger = ip_address("fe80::66").packed
     bench.give(bench.icmpv6(Redirect6(router, far, None, frame[14:]), source=stranger))
-    assert socket.way.hop.address == target
+    assert socket.path_entry.hop.address == target
     assert bench.count("redirect: not by the next hop") == 1
 
 

@@ -61,7 +61,7 @@ def test_a_large_echo_comes_in_fragments_and_is_answered_in_fragments(bench: Ben
         again.know_peer()
         for f in answer:
             assert again.give(f) == []
-        whole = [again.stack.reassembler.add(f[14 : bench.info(f).end], 0.0) for f in answer]
+        whole = [again.stack.datagrams.reassembler.add(f[14 : bench.info(f).end], 0.0) for f in answer]
         assert whole[-1] is not None
         assert data in whole[-1]
 
@@ -89,9 +89,9 @@ def test_identifications_are_of_the_lower_half(bench: Bench) -> None:
     assert max(seen) == 0x7FFF
     frames = bench.give(bench.icmpv6(Echo(1, 1, bytes(1400)), hop_limit=64))
     bench.stack.paths.get(IP6, PEER6)
-    way = bench.stack.paths.find(IP6, PEER6)
-    assert way is not None
-    way.learn(1280, bench.now)
+    entry = bench.stack.paths.find(IP6, PEER6)
+    assert entry is not None
+    entry.learn(1280, bench.now)
     frames = bench.give(bench.icmpv6(Echo(1, 1, bytes(1400)), hop_limit=64))
     assert len(frames) == 2
     assert int.from_bytes(frames[0][14 + 40 + 4 : 14 + 40 + 8], "big") < 0x80000000

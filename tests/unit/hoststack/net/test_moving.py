@@ -42,7 +42,7 @@ def test_what_was_owed_is_sent_before_the_connection_goes(bench: Bench) -> None:
     """R-TMR-06: a delayed ACK leaves before the state does."""
     socket, peer = connected(bench)
     assert bench.give(peer(0, b"one segment")) == [], "the ACK is delayed"
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     bench.stack.flush()
     (ack,) = bench.segments()
     assert ack.ack == 9012
@@ -57,7 +57,7 @@ def test_everything_is_in_the_tcb(bench: Bench) -> None:
     bench.give(peer(0, b"unread"))
     bench.give(peer(10, b"out of order"))
     socket.send(b" never sent")
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     bench.stack.flush()
     tcb = socket.tcb
     assert socket.machine is None
@@ -73,7 +73,7 @@ def test_everything_is_in_the_tcb(bench: Bench) -> None:
     assert (segment.seq, segment.payload) == (9011, b"out of order")
     assert tcb.path.neighbor.cached.host_reachability_delta < 1000
     with pytest.raises(LocalProtocolError):
-        socket.detach(bench.now)
+        bench.stack.detach(socket, bench.now)
 
 
 def test_it_goes_on_as_if_nothing_had_been(bench: Bench) -> None:
@@ -83,14 +83,14 @@ def test_it_goes_on_as_if_nothing_had_been(bench: Bench) -> None:
     bench.give(peer(8, b"three"))
     bench.take()
     for _ in range(3):
-        socket.detach(bench.now)
+        bench.stack.detach(socket, bench.now)
         # Through their bytes, as the chimney has it.
         socket.tcb.delegated = TcpOffloadStateDelegated.unpack_from(socket.tcb.delegated.pack())
         bench.stack.flush()
-        socket.attach(bench.now)
+        bench.stack.attach(socket, bench.now)
         bench.stack.flush()
     with pytest.raises(LocalProtocolError):
-        socket.attach(bench.now)
+        bench.stack.attach(socket, bench.now)
     bench.take()
     bench.give(peer(4, b"two "))
     assert socket.recv() == b"one two three"
@@ -104,7 +104,7 @@ def test_it_goes_on_as_if_nothing_had_been(bench: Bench) -> None:
 def test_segments_for_a_connection_that_is_away_are_handed_on(bench: Bench) -> None:
     """R-IP-03, R-IP-04: fragments and packets with options come to the host, which passes the segment on."""
     socket, peer = connected(bench)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     whole = peer(0, b"x" * 900)
     packet = whole[14:]
     payload = packet[20:]
@@ -126,10 +126,10 @@ def test_what_was_held_meanwhile_is_processed_by_the_host(bench: Bench) -> None:
     socket, peer = connected(bench)
     heard: list[SocketEvent] = []
     socket.on_event = lambda s, e: heard.append(e)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     frame, end = peer(0, b"forwarded"), peer(9, flags=ACK | FIN)
     socket.tcb.held = [frame[34:], b"rubbish", end[34:]]
-    socket.attach(bench.now)
+    bench.stack.attach(socket, bench.now)
     bench.stack.flush()
     assert heard == [SocketEvent.READABLE, SocketEvent.PEER_CLOSED]
     assert socket.recv() == b"forwarded"
@@ -139,7 +139,7 @@ def test_what_was_held_meanwhile_is_processed_by_the_host(bench: Bench) -> None:
 
 def test_an_application_goes_on_while_the_connection_is_away(bench: Bench) -> None:
     socket, _ = connected(bench)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     assert socket.send(b"abc") == 3
     assert socket.tcb.send_queue == [b"abc"]
     socket.tcb.receive_buffer = bytearray(b"delivered")
@@ -158,11 +158,11 @@ def test_an_application_goes_on_while_the_connection_is_away(bench: Bench) -> No
 def test_a_close_that_nobody_could_be_told_is_made_up_for(bench: Bench) -> None:
     """Data that came back unsent goes first, then the FIN."""
     socket, _ = connected(bench)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     bench.take()
     socket.send(b"unsent")
     socket.close()
-    socket.attach(bench.now)
+    bench.stack.attach(socket, bench.now)
     bench.stack.flush()
     (segment,) = bench.segments()
     assert segment.payload == b"unsent"
@@ -172,11 +172,11 @@ def test_a_close_that_nobody_could_be_told_is_made_up_for(bench: Bench) -> None:
 
 def test_the_peers_end_that_came_while_it_was_away_is_remembered(bench: Bench) -> None:
     socket, _ = connected(bench)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     d = socket.tcb.delegated
     d.state = State.TcpConnectionCloseWait
     d.rcv_nxt += 1
-    socket.attach(bench.now)
+    bench.stack.attach(socket, bench.now)
     assert socket.recv() == b""
     socket.send(b"still possible")
     bench.stack.flush()
@@ -187,7 +187,7 @@ def test_a_connection_that_ended_while_it_was_away(bench: Bench) -> None:
     socket, _ = connected(bench)
     heard: list[SocketEvent] = []
     socket.on_event = lambda s, e: heard.append(e)
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     socket.over(ConnectionReset("gone"))
     assert heard == [SocketEvent.FAILED, SocketEvent.CLOSED]
     assert socket.key not in bench.stack.transport.sockets
@@ -199,5 +199,5 @@ def test_a_connection_that_ended_while_it_was_away(bench: Bench) -> None:
 def test_the_socket_of_a_tcb(bench: Bench) -> None:
     socket, _ = connected(bench)
     found = [bench.stack.socket_of(socket.tcb)]
-    socket.detach(bench.now)
+    bench.stack.detach(socket, bench.now)
     assert [*found, bench.stack.socket_of(socket.tcb)] == [socket, socket]

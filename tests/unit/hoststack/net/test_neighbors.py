@@ -300,12 +300,12 @@ def test_what_waits_is_bounded_and_the_oldest_goes_first(bench: Bench) -> None:
 
 def test_the_cache_is_bounded_and_entries_in_use_stay(bench: Bench) -> None:
     socket, _ = bench.connected()
-    assert socket.way.hop.users == 1
+    assert socket.path_entry.hop.users == 1
     for i in range(MAX_ENTRIES + 100):
         ip = bytes((10, 77, 0, 3)) if i == 0 else bytes((10, 77, i >> 8, i & 0xFF))
         bench.give(bench.arp(arp.REQUEST, mac=b"\x02\x01\0\0" + i.to_bytes(2, "big"), ip=ip))
     assert len(bench.stack.neighbors) == MAX_ENTRIES
-    assert entry(bench) is socket.way.hop
+    assert entry(bench) is socket.path_entry.hop
 
 
 def test_reachability_ages_are_written_in_ticks(bench: Bench) -> None:
@@ -314,13 +314,13 @@ def test_reachability_ages_are_written_in_ticks(bench: Bench) -> None:
     neighbor = entry(bench).neighbor
     seen = [neighbor.reachable]
     bench.run(12.5)
-    bench.stack.stamp(entry(bench), bench.now)
+    entry(bench).stamp(bench.now)
     assert neighbor.cached.host_reachability_delta == 12_500
     assert neighbor.delegated.nic_reachability_delta == 12_500
     bench.run(20.0)
     assert [*seen, neighbor.reachable] == [True, False]
     neighbor.state = Life.OFFLOADED
-    bench.stack.stamp(entry(bench), bench.now)
+    entry(bench).stamp(bench.now)
     assert neighbor.cached.host_reachability_delta == 32_500
     assert neighbor.delegated.nic_reachability_delta == 12_500, "the target's, while it is offloaded"
 
@@ -372,7 +372,7 @@ def test_an_address_that_somebody_claims_in_the_first_second_is_given_up(claim: 
     mac = b"\x33\x33" + group[12:]
     bench.give(bench.icmpv6(message, source=source, destination=group, to=mac))
     assert bench.interface.refuted == {IP6}
-    assert IP6 not in bench.stack.local_addresses
+    assert IP6 not in bench.stack.interfaces.local
     bench.run(2.0)
     bench.take()
     assert (

@@ -16,7 +16,8 @@ import pytest
 from hoststack.net.errors import AddressInUse, NotConnected, SocketError, Unreachable
 from hoststack.net.interface import Interface
 from hoststack.net.options import SocketOptions
-from hoststack.net.socket import Socket, SocketEvent
+from hoststack.net.socket import Socket
+from hoststack.net.socket_events import SocketEvent
 from hoststack.net.stack import NetStack
 from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError, LocalProtocolError

@@ -263,7 +263,7 @@ def test_connections_that_share_addresses_share_their_path_and_neighbor(bench: B
     assert a.tcb.path is b.tcb.path
     assert a.tcb.path.neighbor is b.tcb.path.neighbor
     assert six.tcb.path is not a.tcb.path
-    assert a.way.users == 2
+    assert a.path_entry.users == 2
 
 
 def test_the_structures_are_the_machines_own(bench: Bench) -> None:
@@ -305,7 +305,7 @@ def test_a_local_port_may_be_chosen_and_is_taken_once(bench: Bench) -> None:
 
 
 def test_ephemeral_ports_run_out_and_come_back(bench: Bench) -> None:
-    bench.stack.transport._ports = PortPicker(random.Random(1), range(50000, 50004))
+    bench.stack.transport.ports.picker = PortPicker(random.Random(1), range(50000, 50004))
     bench.stack.tcp_listen(None, 50001)
     sockets = [bench.stack.tcp_connect(("10.77.0.2", 80)) for _ in range(3)]
     assert {s.local[1] for s in sockets} == {50000, 50002, 50003}
@@ -360,7 +360,7 @@ def test_a_connection_stays_in_time_wait_for_two_segment_lifetimes(bench: Bench)
     bench.run(2.0)
     assert socket.key not in bench.stack.transport.sockets
     assert heard == [SocketEvent.CLOSED]
-    assert socket.way.users == 0
+    assert socket.path_entry.users == 0
 
 
 def test_a_new_syn_takes_the_place_of_a_connection_in_time_wait(bench: Bench) -> None:
@@ -388,7 +388,7 @@ def test_an_old_syn_or_one_that_nobody_wants_leaves_time_wait_alone(bench: Bench
 
 
 def test_a_port_in_time_wait_is_used_again_if_timestamps_tell_the_connections_apart(bench: Bench) -> None:
-    bench.stack.transport._ports = PortPicker(random.Random(1), range(50000, 50001))
+    bench.stack.transport.ports.picker = PortPicker(random.Random(1), range(50000, 50001))
     old, _ = closed_actively(bench)
     new = bench.stack.tcp_connect(("10.77.0.2", 80))
     bench.stack.flush()
@@ -399,7 +399,7 @@ def test_a_port_in_time_wait_is_used_again_if_timestamps_tell_the_connections_ap
 
 
 def test_without_timestamps_it_is_not(bench: Bench) -> None:
-    bench.stack.transport._ports = PortPicker(random.Random(1), range(50000, 50001))
+    bench.stack.transport.ports.picker = PortPicker(random.Random(1), range(50000, 50001))
     closed_actively(bench, timestamps=False)
     with pytest.raises(AddressInUse):
         bench.stack.tcp_connect(("10.77.0.2", 80))

@@ -116,7 +116,7 @@ class Simulation:
     def start_bus(self) -> None:
         """Start NDIS; processes that are there say hello to it."""
         self.core = NdisCore(self.config, self.trace_events.append, random.Random(self.config.seed))
-        self.core.now = self.now
+        self.core.clock.now = self.now
         for process in self.processes.values():
             if process.alive:
                 process.port.hello()
@@ -154,10 +154,10 @@ class Simulation:
         # ZeroMQ delivers what was in the pipe before it reports nothing more.
         while process.to_bus:
             self._to_bus(process)
-        self.core.now = self.now
-        peer = self.core.peers.get(process.key)
-        if peer is not None:
-            self.core.process_died(peer, "the process died")
+        self.core.clock.now = self.now
+        client = self.core.registry.clients.get(process.key)
+        if client is not None:
+            self.core.removal.process_died(client, "the process died")
         self._route()
 
     def restart(self, name: str) -> SimulatedProcess:

@@ -8,89 +8,83 @@ a dead one below holds, terminate what a dead one above left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
-from ndisbus.core.model import BindingState, Request
+from ndisbus.core.lent import LENT, failed_columns, same
+from ndisbus.core.violation import Violation
 from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
-from ndisbus.ddi.enums import Layer, OffloadStateType
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
-from ndisbus.lists.blocklist import BLOCK_SIZE, Key
+from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import ADDRESS_BITS
 from ndisbus.lists.nbl_chain import chain_addresses
 from ndisbus.lists.validate import UP_COLUMNS, check_columns
 
 if TYPE_CHECKING:
-    from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.io import Io
+    from ndisbus.core.model import Adapter, Binding, Client, Handler, Handlers, Request
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
+    from ndisbus.core.request_books import RequestBooks
+    from ndisbus.core.terminator import Terminator
     from ndisbus.messages.codec import Message
 
-__all__ = ["LENT", "CompletionPart", "failed_columns", "same"]
+__all__ = ["LEGAL", "Completions"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 #: The object's own state was offloaded (R-INIT-04, R-INIT-05).
 _TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
 _ALLOWED: Final = {o.op: frozenset(int(s) for s in ALLOWED_STATUS[o.op]) for o in STATE_OPERATIONS}
 #: The rule that an illegal Status breaks.
-_LEGAL: Final = {
+LEGAL: Final = {
     "initiate": "R-INIT-04",
     "query": "R-QRY-04",
     "update": "R-UPD-10",
     "invalidate": "R-INV-06",
     "terminate": "R-TERM-17",
 }
-#: What a driver below must hand back exactly as it was given (R-BLK-12, R-BLK-13, R-IM-05).
-LENT: Final = (*Key.IM_RESERVED, *Key.PROTOCOL_RESERVED)
 #: What travels up besides: written by the driver below, or to be applied by the upper one.
 _CARRIED: Final = (Key.BLOCK, Key.STATUS, *LENT, Key.STATE, Key.NBL_CHAIN, Key.NET_BUFFER_LISTS)
-_TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
-_DELEGATED: Final = {
-    Layer.NEIGHBOR: int(OffloadStateType.NeighborOffloadDelegatedState),
-    Layer.PATH: int(OffloadStateType.Ip4OffloadDelegatedState),
-    Layer.TCP: int(OffloadStateType.TcpOffloadDelegatedState),
-}
-
-
-def same(a: Any, b: Any, n: int) -> bool:
-    """Whether two columns hold the same values, spread out or not."""
-    if a == b:
-        return True
-    if type(a) is list:
-        return bool(a == (b if type(b) is list else [b] * n))
-    return type(b) is list and b == [a] * n
-
-
-def failed_columns(
-    blocks: list[int], handles: Sequence[int | None], lent: dict[str, Any], status: int
-) -> dict[str, Any]:
-    """The columns of a completion that nobody below made: lent columns as they were, one status."""
-    columns: dict[str, Any] = {Key.BLOCK: blocks, Key.STATUS: status}
-    if None in handles:
-        # A placeholder always succeeds (R-TREE-02).
-        columns[Key.STATUS] = [_SUCCESS if h is None else status for h in handles]
-    for key in LENT:
-        if key in lent:
-            columns[key] = lent[key]
-    return columns
 
 
 def _listed(col: Any, n: int) -> list[Any]:
     return col if type(col) is list else [col] * n
 
 
-class CompletionPart(Core):
+class Completions:
     """Completions of block lists."""
 
-    # -- up ------------------------------------------------------------------------------------
+    __slots__ = ("books", "clock", "io", "out", "registry", "terminator")
 
-    def state_up(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
+    def __init__(
+        self,
+        clock: Clock,
+        out: Outbound,
+        registry: Registry,
+        io: Io,
+        books: RequestBooks,
+        terminator: Terminator,
+    ) -> None:
+        self.clock = clock
+        self.out = out
+        self.registry = registry
+        self.io = io
+        self.books = books
+        self.terminator = terminator
+
+    def handlers(self) -> Handlers:
+        """Handlers by name of call."""
+        return {o.completion: self._up(o) for o in STATE_OPERATIONS}
+
+    def _up(self, operation: Operation) -> Handler:
         """The handler of a completion such as NdisMInitiateOffloadComplete."""
         where = f"{operation.completion}.OffloadBlockList"
         allowed = _ALLOWED[operation.op]
 
-        def up(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        def up(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             args = message[2]
-            adapter = self.adapter_of(peer, args[0], "NdisMiniportHandle")
+            adapter = self.registry.adapter_of(client, args[0], "NdisMiniportHandle")
             columns = check_columns(args[1], where, UP_COLUMNS)
             blocks = columns[Key.BLOCK]
             request = adapter.requests.get(blocks[0])
@@ -99,8 +93,8 @@ class CompletionPart(Core):
                 if request is not None:
                     reason = f"list {blocks[0]:#x} belongs to {request.operation.request}"
                 raise Violation("OffloadBlockList", reason, "R-BLK-10")
-            below = (b.adapter.requests.get(blocks[0]) for b in peer.bindings)
-            if any(r is not None and r.binding.protocol is peer for r in below):
+            below = (b.adapter.requests.get(blocks[0]) for b in client.bindings)
+            if any(r is not None and r.binding.protocol is client for r in below):
                 reason = f"list {blocks[0]:#x} is still in the hands of the driver below"
                 raise Violation("OffloadBlockList", reason, "R-BLK-11")
             self._compare(request, columns, allowed)
@@ -143,7 +137,7 @@ class CompletionPart(Core):
             wrong = sorted(written - allowed)
             text = ", ".join(f"{v:#x}" for v in wrong)
             op = request.operation.op
-            raise Violation("OffloadBlockList.Status", f"{text} is not legal for {op}", _LEGAL[op])
+            raise Violation("OffloadBlockList.Status", f"{text} is not legal for {op}", LEGAL[op])
         if written != {_SUCCESS} and None in request.handles:
             for i, handle in enumerate(request.handles):
                 if handle is None and _listed(status, n)[i] != _SUCCESS:
@@ -204,14 +198,14 @@ class CompletionPart(Core):
                 continue  # one that failed stays for another terminate, and so does what is posted on it
             for a in sorted(held):
                 if a in back or (adapter.nbls[a].along and status != _SUCCESS):
-                    self.take_nbl(adapter, a)  # the second: a dead driver's, home with the connection
+                    self.io.take(adapter, a)  # the second: a dead driver's, home with the connection
                 elif adapter.nbls[a].waylaid:
                     late.append(a)
                 else:
                     reason = f"net buffer list {a:#x} of {handle:#x} was not completed before"
                     raise Violation("OffloadBlockList", reason, "R-TERM-08")
         if late:
-            self.return_nbls(adapter, late, int(NdisStatus.REQUEST_ABORTED))
+            self.io.give_back(adapter, late, int(NdisStatus.REQUEST_ABORTED))
 
     def _complete(
         self,
@@ -232,14 +226,14 @@ class CompletionPart(Core):
         binding.lists -= 1
         for own in binding.protocol.adapters:
             if (above := own.requests.get(request.root)) is not None:
-                above.back_at = self.now
+                above.back_at = self.clock.now
         op = request.operation.op
         if op == "initiate":
             binding.offloading.difference_update(request.handles)
             for handle, addresses in request.chains.items():
                 if handle not in binding.objects:
                     for a in [a for a in addresses if a in adapter.nbls]:
-                        self.take_nbl(adapter, a)  # not offloaded: they were never the driver below's
+                        self.io.take(adapter, a)  # not offloaded: they were never the driver below's
         elif op == "terminate":
             self._terminated(binding, request, columns[Key.STATUS])
             self._buffered(binding, request, columns, chains)
@@ -258,9 +252,8 @@ class CompletionPart(Core):
             message: Message = [request.operation.completion_handler, None, [binding.context, upper]]
             if frames:
                 message.append(len(frames))
-            self.send(binding.protocol, message, frames)
-        if binding.state is not BindingState.OPEN:
-            self.settle(binding)
+            self.out.send(binding.protocol, message, frames)
+        binding.came_back()
 
     def _terminated(self, binding: Binding, request: Request, status: Any) -> None:
         """Objects are gone; one whose terminate failed below may be named once more (R-DIS-43)."""
@@ -269,10 +262,10 @@ class CompletionPart(Core):
             statuses = _listed(status, len(request.blocks))
             failed = [h for h, s in zip(request.handles, statuses, strict=True) if s != _SUCCESS]
             lost = {h: binding.objects[h] for h in failed if h in binding.objects}
-            self.forget(binding, request.handles)
-            self.lose(binding, lost)
+            self.books.forget(binding, request.handles)
+            self.terminator.lose(binding, lost)
         else:
-            self.forget(binding, request.handles)
+            self.books.forget(binding, request.handles)
 
     def _buffered(
         self, binding: Binding, request: Request, columns: dict[str, Any], chains: dict[int, list[int]]
@@ -286,65 +279,12 @@ class CompletionPart(Core):
         sends = set(_listed(columns.get(Key.NBL_CHAIN), len(request.blocks)))
         lists = [a for first, chain in chains.items() if first not in sends for a in chain]
         if request.then is not None or request.verdict is not None or binding.protocol.closed:
-            self.hand_back_received(binding.adapter, lists)
+            self.io.hand_back_received(binding.adapter, lists)
         else:
             binding.kept.update(dict.fromkeys(lists, True))
-
-    def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
-        """The terminate of these objects failed: they may be terminated once more, at last by NDIS itself."""
-        if lost:
-            binding.lost.update(lost)
-            self.schedule(self.now + self.config.lost_limit, lambda: self._sweep(binding, list(lost)))
-
-    def forget(self, binding: Binding, handles: Sequence[int | None]) -> None:
-        """These objects are not offloaded through the binding any more."""
-        objects, lost = binding.objects, binding.lost
-        for handle in handles:
-            if handle is not None and objects.pop(handle, None) is None and lost:
-                lost.pop(handle, None)
-
-    def _sweep(self, binding: Binding, handles: list[int]) -> None:
-        """Nobody asked for the second terminate of objects that failed the first: NDIS does, once."""
-        left = [h for h in handles if h in binding.lost and h not in binding.terminating]
-        if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
-            return  # the end of a binding takes them along
-        binding.swept.update(left)
-        self.ndis_terminate(binding, left)
 
     def fail_up(self, adapter: Adapter, request: Request, status: int) -> None:
         """Complete an outstanding request on behalf of a driver that cannot any more (design, "Killed")."""
         self._complete(
             adapter, request, failed_columns(request.blocks, request.handles, request.columns, status), (), {}
         )
-
-    # -- requests of NDIS's own ----------------------------------------------------------------
-
-    def ndis_terminate(self, binding: Binding, handles: list[int]) -> None:
-        """Terminate objects that nobody else terminates: ordinary lists of siblings, highest layer first."""
-        known = {h: binding.objects.get(h) or binding.lost[h] for h in handles}
-        layer = max(layer for layer, _ in known.values())
-        now = [h for h, (at, _) in known.items() if at == layer]
-        later = [h for h, (at, _) in known.items() if at != layer]
-        blocks = list(self.heap.addresses(len(now), BLOCK_SIZE))
-        n = len(blocks)
-        contexts: list[int | None] = [known[h][1] for h in now]
-        columns: dict[str, Any] = {
-            Key.BLOCK: blocks,
-            Key.TYPE: _DELEGATED[Layer(layer)],
-            Key.REVISION: 1,
-            Key.SIZE: BLOCK_SIZE,
-            Key.NEXT: [*blocks[1:], None],
-            Key.CONTEXT: contexts,
-        }
-        cells: list[int | None] = [h + 0x10 for h in now]
-        request = Request(
-            _TERMINATE, binding, blocks[0], blocks, [layer] * n, [*now], cells, [*contexts], columns, self.now
-        )
-
-        def then() -> None:
-            left = [h for h in later if h in binding.objects or h in binding.lost]
-            if left and binding.adapter.alive and binding.state is BindingState.OPEN:
-                self.ndis_terminate(binding, left)
-
-        request.then = then
-        self.pass_down(request, ())

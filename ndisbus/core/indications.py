@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
-from ndisbus.core.model import Adapter, Binding, BindingState, Peer, Pending
+from ndisbus.core.model import BindingState
+from ndisbus.core.violation import Violation
 from ndisbus.ddi.enums import Layer, TcpOffloadEventType, TcpUploadReason
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
@@ -15,9 +15,16 @@ from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import space_of
 from ndisbus.lists.nbl_chain import check_nbl_columns
 from ndisbus.lists.validate import EVENT_COLUMNS, check_columns
-from ndisbus.messages.codec import RETURN, Message
+from ndisbus.messages.codec import RETURN
 
-__all__ = ["IndicationPart"]
+if TYPE_CHECKING:
+    from ndisbus.core.io import Io
+    from ndisbus.core.model import Adapter, Binding, Client, Handlers, Injected
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
+    from ndisbus.messages.codec import Message
+
+__all__ = ["Indications"]
 
 _BOUND: Final = (BindingState.OPEN, BindingState.UNBINDING)
 _RETRIEVE: Final = int(TcpOffloadEventType.TcpIndicateRetrieve)
@@ -28,10 +35,18 @@ _ANSWERS: Final = frozenset(int(s) for s in ALLOWED_STATUS["receive_indication_r
 _NOT_ACCEPTED: Final = int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED)
 
 
-class IndicationPart(Core):
+class Indications:
     """TCP events, receive indications, generic events, status indications."""
 
-    def indication_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
+    __slots__ = ("injected", "io", "out", "registry")
+
+    def __init__(self, out: Outbound, registry: Registry, injected: Injected, io: Io) -> None:
+        self.out = out
+        self.registry = registry
+        self.injected = injected
+        self.io = io
+
+    def handlers(self) -> Handlers:
         """Handlers by name of call."""
         return {
             "NdisTcpOffloadEventHandler": self._tcp_event,
@@ -40,31 +55,31 @@ class IndicationPart(Core):
             "NdisMIndicateStatusEx": self._status,
         }
 
-    def _owner(self, peer: Peer, handle: Any, parameter: str) -> Binding | None:
+    def _owner(self, client: Client, handle: Any, parameter: str) -> Binding | None:
         """Whose NDIS_OFFLOAD_HANDLE a lower driver gives back; None if its owner is gone.
 
         Raises :class:`Violation` for a handle of an object that is not offloaded at this driver (R-HND-06).
         """
         if type(handle) is not int:
             raise Violation(parameter, f"a pointer expected, got {type(handle).__name__}", "R-HND-06")
-        owner = self.by_space.get(space_of(handle))
+        owner = self.registry.by_space.get(space_of(handle))
         for binding in owner.bindings if owner is not None else ():
             known = binding.objects.get(handle) or binding.lost.get(handle)
             if (known is not None and known[0] == Layer.TCP) or handle in binding.offloading:
-                if binding.adapter.driver is not peer:
+                if binding.adapter.driver is not client:
                     raise Violation(parameter, f"{handle:#x} is offloaded at another driver", "R-HND-06")
                 return binding if binding.state in _BOUND else None
-        if self.late:
+        if self.injected.late:
             return None  # NDIS itself held this call back, and the object is gone by now
-        if owner is not None and any(b.adapter.driver is peer for b in owner.bindings):
+        if owner is not None and any(b.adapter.driver is client for b in owner.bindings):
             # It crossed the terminate of its object, which NDIS did for a protocol on its way out.
-            if any(b.state not in _BOUND and b.adapter.driver is peer for b in owner.bindings):
+            if any(b.state not in _BOUND and b.adapter.driver is client for b in owner.bindings):
                 return None
         elif owner is not None and owner.closed:
             return None
         raise Violation(parameter, f"{handle:#x} names no connection that is offloaded here", "R-HND-06")
 
-    def _tcp_event(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _tcp_event(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, event, information = message[2]
         if event not in _EVENTS:
             raise Violation("EventType", f"{event!r} is no TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
@@ -74,27 +89,27 @@ class IndicationPart(Core):
             raise Violation(
                 "EventSpecificInformation", f"{information}: this event carries nothing", "R-EVT-01"
             )
-        binding = self._owner(peer, handle, "NdisOffloadHandle")
+        binding = self._owner(client, handle, "NdisOffloadHandle")
         if binding is not None:
             # R-HND-10: the upper driver gets the pointer to its own NDIS_OFFLOAD_HANDLE.
-            self.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, event, information]])
+            self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, event, information]])
 
-    def _receive_indicate(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _receive_indicate(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, chain, status = message[2]
         columns = check_nbl_columns(chain, "NdisTcpOffloadReceiveHandler.NetBufferList")
         if len(columns["NetBufferList"]) != 1:
             raise Violation("NetBufferList", "an indication is one stand-alone list", "R-IND-01")
         if status != NdisStatus.SUCCESS:
             raise Violation("Status", "always NDIS_STATUS_SUCCESS", "R-IND-02")
-        binding = self._owner(peer, handle, "NdisOffloadHandle")
+        binding = self._owner(client, handle, "NdisOffloadHandle")
         refused = [_NOT_ACCEPTED, 0]
         if binding is None:
-            self.answer(peer, message, *refused)
+            self.out.answer(client, message, *refused)
             return
         (address,) = columns["NetBufferList"]
         binding.kept[address] = False
         self._ask_up(
-            peer,
+            client,
             message,
             binding,
             ["ProtocolTcpOffloadReceiveIndicate", [handle, columns, status]],
@@ -113,11 +128,11 @@ class IndicationPart(Core):
             return
         binding.kept[address] = True
         if binding.state not in _BOUND:
-            self.take_back_received(binding)
+            self.io.take_back_received(binding)
 
     def _ask_up(
         self,
-        peer: Peer,
+        client: Client,
         message: Message,
         binding: Binding,
         call: list[Any],
@@ -140,31 +155,29 @@ class IndicationPart(Core):
                 except RemoteProtocolError as e:
                     problem, values = e, None
             answer = values if values is not None else otherwise
-            if not peer.closed:
-                self.outbox.append((peer.key, [RETURN, message[1], answer], ()))
+            if not client.closed:
+                self.out.post(client.key, [RETURN, message[1], answer])
             then(answer)
             if problem is not None:
                 raise problem
 
         upper = binding.protocol
-        upper.next_call += 1
-        upper.pending[upper.next_call] = Pending(call[0], answered, self.now)
-        out: Message = [call[0], upper.next_call, call[1]]
+        out: Message = [call[0], self.out.expect(upper, call[0], answered), call[1]]
         if frames:
             out.append(len(frames))
-        self.send(upper, out, frames)
+        self.out.send(upper, out, frames)
 
-    def _offload_event(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _offload_event(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, columns, code = message[2]
-        adapter = self.adapter_of(peer, handle, "NdisMiniportHandle")
+        adapter = self.registry.adapter_of(client, handle, "NdisMiniportHandle")
         if columns is not None:
             check_columns(columns, "NdisMOffloadEventIndicate.OffloadBlockList", EVENT_COLUMNS)
         binding = adapter.chimney_owner
         if binding is None or binding.state not in _BOUND:
-            self.answer(peer, message, None, columns)
+            self.out.answer(client, message, None, columns)
             return
         self._ask_up(
-            peer,
+            client,
             message,
             binding,
             ["ProtocolIndicateOffloadEvent", [binding.context, _protocol_form(columns), code]],
@@ -173,14 +186,14 @@ class IndicationPart(Core):
             _check_event_answer,
         )
 
-    def _status(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _status(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire = message[2]
-        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        adapter = self.registry.adapter_of(client, handle, "MiniportAdapterHandle")
         indication = NdisStatusIndication.from_wire(wire, "NdisMIndicateStatusEx.StatusIndication")
         self._note(adapter, indication, wire)
         for binding in list(adapter.bindings):
             if binding.state in _BOUND:
-                self.send(binding.protocol, ["ProtocolStatusEx", None, [binding.context, wire]])
+                self.out.send(binding.protocol, ["ProtocolStatusEx", None, [binding.context, wire]])
 
     def _note(self, adapter: Adapter, indication: NdisStatusIndication, wire: dict[str, Any]) -> None:
         code = indication.status_code

@@ -7,12 +7,12 @@ in another process, so the message carries what the cell holds (R-DIS-29).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import BindingState, NblRequest
-from ndisbus.ddi.calls import CALLS, Operation
+from ndisbus.core.violation import Violation
+from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, Operation
 from ndisbus.ddi.enums import Layer
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.heap import space_of
@@ -20,10 +20,13 @@ from ndisbus.lists.nbl import chain
 from ndisbus.lists.nbl_chain import Attachments, check_nbl_columns
 
 if TYPE_CHECKING:
-    from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Adapter, Binding, Client, Handler, Handlers, Injected
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
     from ndisbus.messages.codec import Message
 
-__all__ = ["IoPart"]
+__all__ = ["Io"]
 
 _ABORTED: Final = int(NdisStatus.REQUEST_ABORTED)
 #: The rule that an illegal Status breaks.
@@ -35,53 +38,65 @@ _LEGAL: Final = {
 }
 
 
-class IoPart(Core):
+class Io:
     """Send, receive, disconnect, forward and receive return."""
 
-    def io_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
-        """Handlers of the calls that are no plain request or completion."""
-        return {"NdisOffloadTcpReceiveReturn": self._receive_return}
+    __slots__ = ("clock", "injected", "out", "registry")
 
-    def find_object(self, peer: Peer, handle: Any, parameter: str) -> tuple[Binding, int, int]:
-        """Binding, layer and PVOID of an object ``peer`` offloaded. :class:`Violation` if there is none."""
+    def __init__(self, clock: Clock, out: Outbound, registry: Registry, injected: Injected) -> None:
+        self.clock = clock
+        self.out = out
+        self.registry = registry
+        self.injected = injected
+
+    def handlers(self) -> Handlers:
+        """Handlers by name of call."""
+        found: Handlers = {"NdisOffloadTcpReceiveReturn": self._receive_return}
+        for o in IO_OPERATIONS:
+            found[o.request] = self._down(o)
+            found[o.completion] = self._up(o)
+        return found
+
+    def _find_object(self, client: Client, handle: Any, parameter: str) -> tuple[Binding, int, int]:
+        """Binding, layer and PVOID of an object ``client`` offloaded. :class:`Violation` if there is none."""
         if type(handle) is int:
-            for binding in peer.bindings:
+            for binding in client.bindings:
                 known = binding.objects.get(handle)
                 if known is not None:
                     return binding, known[0], known[1]
                 if handle in binding.offloading:
                     raise Violation(parameter, f"{handle:#x} is being offloaded", "R-CONC-01")
         text = f"{handle:#x}" if type(handle) is int else repr(handle)
-        raise Violation(parameter, f"{text} names no object that {peer.name} has offloaded", "R-HND-08")
+        raise Violation(parameter, f"{text} names no object that {client.name} has offloaded", "R-HND-08")
 
-    def io_down(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
+    def _down(self, operation: Operation) -> Handler:
         """The handler of a request such as NdisOffloadTcpSend."""
 
-        def down(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             args = message[2]
             columns = check_nbl_columns(args[1], f"{operation.request}.NetBufferList")
             addresses: list[int] = columns["NetBufferList"]
-            status = self.injected_status
+            status = self.injected.status
             if operation.op == "disconnect" and len(addresses) != 1:
                 raise Violation("NetBufferList", "a disconnect carries exactly one list", "R-DISC-01")
             try:
-                binding, layer, context = self.find_object(peer, args[0], "NdisOffloadHandle")
+                binding, layer, context = self._find_object(client, args[0], "NdisOffloadHandle")
             except Violation:
-                gone = self._gone(peer, args[0])
+                gone = self._gone(client, args[0])
                 if gone is None:
                     raise
-                self._return_down(peer, operation, gone, columns)
+                self._return_down(client, operation, gone, columns)
                 return
             if layer != Layer.TCP:
                 raise Violation("NdisOffloadHandle", f"{args[0]:#x} is no connection", "R-HND-08")
             adapter = binding.adapter
             for a in addresses:
                 twin = adapter.nbls.get(a)
-                if twin is not None and twin.binding.protocol is peer:
+                if twin is not None and twin.binding.protocol is client:
                     raise Violation("NetBufferList", f"{a:#x} is outstanding on {adapter.name} already")
                 if twin is not None:
                     status = _ABORTED  # whoever passed it down before is dead, and it is not back yet
-                if space_of(a) != peer.space and not any(a in own.nbls for own in peer.adapters):
+                if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
                     raise Violation("NetBufferList", f"{a:#x} lies in a stranger's address space", "R-IM-10")
             if not adapter.alive:
                 status = _ABORTED
@@ -89,23 +104,23 @@ class IoPart(Core):
                 columns.pop("NetBufferLists", None)  # the contents are the sender's and stay there
                 self._complete_nbls(binding, operation, addresses, [status] * len(addresses), columns, ())
                 return
-            request = NblRequest(operation, binding, args[0], columns.get("Context"), self.now)
-            self.lend_nbls(binding, addresses, request)
+            request = NblRequest(operation, binding, args[0], columns.get("Context"), self.clock.now)
+            self.lend(binding, addresses, request)
             lower = dict(columns)
             lower["SourceHandle"] = binding.handle
             lower.pop("Status", None)
             params = [adapter.context, context, lower, *args[2:]]
-            self.send(adapter.driver, _message(operation.handler, params, frames), frames)
+            self.out.send(adapter.driver, _message(operation.handler, params, frames), frames)
 
         return down
 
-    def lend_nbls(self, binding: Binding, addresses: list[int], request: NblRequest) -> None:
+    def lend(self, binding: Binding, addresses: list[int], request: NblRequest) -> None:
         """Keep the books of the lists of one request that a driver below is given."""
         binding.adapter.nbls.update(dict.fromkeys(addresses, request))
         binding.io.setdefault(request.offload_handle, set()).update(addresses)
         binding.outstanding += len(addresses)
 
-    def take_nbl(self, adapter: Adapter, address: int) -> NblRequest:
+    def take(self, adapter: Adapter, address: int) -> NblRequest:
         """A list is the driver below's no more."""
         request = adapter.nbls.pop(address)
         binding, handle = request.binding, request.offload_handle
@@ -116,33 +131,40 @@ class IoPart(Core):
             del binding.io[handle]
         return request
 
-    def _gone(self, peer: Peer, handle: Any) -> int | None:
+    def _gone(self, client: Client, handle: Any) -> int | None:
         """The binding context for a request that crossed a removal: its handle names nothing any more.
 
         None if nothing was removed that it could have named.
         """
-        if type(handle) is not int or space_of(handle) != peer.space:
+        if type(handle) is not int or space_of(handle) != client.space:
             return None
-        for b in peer.bindings:
-            if self.late or handle in b.lost or not b.adapter.alive or b.state is not BindingState.OPEN:
+        for b in client.bindings:
+            if (
+                self.injected.late
+                or handle in b.lost
+                or not b.adapter.alive
+                or b.state is not BindingState.OPEN
+            ):
                 return b.context
-        return next((c for c in peer.closed_handles.values() if c is not None), None)
+        return next((c for c in client.closed_handles.values() if c is not None), None)
 
-    def _return_down(self, peer: Peer, operation: Operation, context: int, columns: dict[str, Any]) -> None:
+    def _return_down(
+        self, client: Client, operation: Operation, context: int, columns: dict[str, Any]
+    ) -> None:
         n = len(columns["NetBufferList"])
         upper: dict[str, Any] = {
             k: columns[k] for k in ("NetBufferList", "SourceHandle", "Context") if k in columns
         }
         upper["Status"] = [_ABORTED] * n
-        self.send(peer, [operation.completion_handler, None, [context, upper]])
+        self.out.send(client, [operation.completion_handler, None, [context, upper]])
 
-    def io_up(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
+    def _up(self, operation: Operation) -> Handler:
         """The handler of a completion such as NdisTcpOffloadSendComplete."""
         allowed = frozenset(int(s) for s in ALLOWED_STATUS[operation.op])
 
-        def up(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        def up(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             args = message[2]
-            adapter = self.adapter_of(peer, args[0], "NdisMiniportHandle")
+            adapter = self.registry.adapter_of(client, args[0], "NdisMiniportHandle")
             columns = check_nbl_columns(args[1], f"{operation.completion}.NetBufferList")
             addresses: list[int] = columns["NetBufferList"]
             statuses: list[int] | None = columns.get("Status")
@@ -159,7 +181,7 @@ class IoPart(Core):
             groups: dict[int, list[int]] = {}
             for i, a in enumerate(addresses):
                 request = adapter.nbls.get(a)
-                if request is None and self.late:
+                if request is None and self.injected.late:
                     continue  # NDIS itself held this call back, and the list is home by now
                 if request is None or request.operation is not operation:
                     reason = f"{a:#x} is not outstanding as {operation.op} on {adapter.name}"
@@ -173,12 +195,11 @@ class IoPart(Core):
                 mine = [addresses[i] for i in indexes]
                 binding = adapter.nbls[mine[0]].binding
                 part = (columns, frames) if len(groups) == 1 else _part(columns, frames, mine)
-                contexts = {self.take_nbl(adapter, a).context for a in mine}
+                contexts = {self.take(adapter, a).context for a in mine}
                 # Lists of several requests have no common context: whoever left one looks at each list.
                 part[0]["Context"] = contexts.pop() if len(contexts) == 1 else None
                 self._complete_nbls(binding, operation, mine, [statuses[i] for i in indexes], *part)
-                if binding.state is not BindingState.OPEN:
-                    self.settle(binding)
+                binding.came_back()
 
         return up
 
@@ -196,48 +217,48 @@ class IoPart(Core):
         upper["SourceHandle"] = binding.handle
         if frames and "NetBufferLists" not in upper:
             frames = ()
-        self.send(
+        self.out.send(
             binding.protocol, _message(operation.completion_handler, [binding.context, upper], frames), frames
         )
 
-    def abort_nbls(self, adapter: Adapter, binding: Binding | None = None) -> None:
+    def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
         """Return the lists a dead adapter still holds, or those of one binding: REQUEST_ABORTED in each."""
         mine = [a for a, r in adapter.nbls.items() if binding is None or r.binding is binding]
         if mine:
-            self.return_nbls(adapter, mine, _ABORTED)
+            self.give_back(adapter, mine, _ABORTED)
 
-    def return_nbls(self, adapter: Adapter, addresses: list[int], status: int) -> None:
+    def give_back(self, adapter: Adapter, addresses: list[int], status: int) -> None:
         """Complete lists on behalf of a driver below that cannot, or is not to."""
         groups: dict[tuple[int, str, int | None], list[int]] = {}
         for a in addresses:
             r = adapter.nbls[a]
             if r.along:
-                self.take_nbl(adapter, a)
+                self.take(adapter, a)
                 continue
             groups.setdefault((r.binding.handle, r.operation.op, r.context), []).append(a)
         for (_, _, context), mine in groups.items():
             first = adapter.nbls[mine[0]]
             for a in mine:
-                self.take_nbl(adapter, a)
+                self.take(adapter, a)
             columns = {"Context": context}
             self._complete_nbls(first.binding, first.operation, mine, [status] * len(mine), columns, ())
         for handle in {handle: None for handle, _, _ in groups}:
-            bound = self.bindings.get(handle)
-            if bound is not None and bound.state is not BindingState.OPEN:
-                self.settle(bound)
+            bound = self.registry.bindings.get(handle)
+            if bound is not None:
+                bound.came_back()
 
-    def _receive_return(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _receive_return(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         """NdisOffloadTcpReceiveReturn names the binding (R-DIS-10) and is not answered (R-DIS-45)."""
         columns = check_nbl_columns(message[2][1], "NdisOffloadTcpReceiveReturn.NetBufferList")
-        if message[2][0] in peer.past_bindings:
+        if message[2][0] in client.past_bindings:
             return  # NDIS took them back when it closed the binding; this call crossed that
-        binding = self.binding_of(peer, message[2][0])
+        binding = self.registry.binding_of(client, message[2][0])
         adapter = binding.adapter
         for a in columns["NetBufferList"]:
             binding.kept.pop(a, None)
         if adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
-            self.send(adapter.driver, _message(handler, [adapter.context, columns], frames), frames)
+            self.out.send(adapter.driver, _message(handler, [adapter.context, columns], frames), frames)
 
     def take_back_received(self, binding: Binding) -> None:
         """A binding closes: what its protocol kept of received data and did not return, NDIS does."""
@@ -250,7 +271,7 @@ class IoPart(Core):
         """Lists with received data are the driver's below again, though nobody above has returned them."""
         if addresses and adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
-            self.send(adapter.driver, [handler, None, [adapter.context, {"NetBufferList": addresses}]])
+            self.out.send(adapter.driver, [handler, None, [adapter.context, {"NetBufferList": addresses}]])
 
 
 def _message(name: str, params: list[Any], frames: Sequence[bytes]) -> Message:

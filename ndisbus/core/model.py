@@ -1,13 +1,17 @@
-"""What NDIS knows: peers, adapters, bindings, outstanding requests. Data only, no behaviour."""
+"""What NDIS knows: clients, adapters, bindings, outstanding requests. Data, and what they count."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ndisbus.ddi.calls import Operation
+from ndisbus.ddi.status import NdisStatus
+
+if TYPE_CHECKING:
+    from ndisbus.ddi.calls import Operation
+    from ndisbus.messages.codec import Message
 
 __all__ = [
     "Adapter",
@@ -15,13 +19,17 @@ __all__ = [
     "Binding",
     "BindingState",
     "BugCheck",
+    "Client",
     "CoreConfig",
+    "Handler",
+    "Handlers",
+    "Injected",
     "NblRequest",
     "OidRequest",
     "PacketSend",
-    "Peer",
     "Pending",
     "Request",
+    "status_of",
 ]
 
 
@@ -93,21 +101,20 @@ class BugCheck:
         return f"bug check: {self.driver} (pid {self.pid}) {self.call}({self.parameter}): {self.reason}{rule}"
 
 
-#: Called with the values of a ``return``, or with None when the peer is gone.
+#: Called with the values of a ``return``, or with None when the client is gone.
 Continuation = Callable[[list[Any] | None], None]
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A call NDIS made whose answer it awaits."""
+    """A call of NDIS that the client has not answered."""
 
     name: str
     then: Continuation
-    sent_at: float
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
+class Client:
     """One registered process (one epoch of one driver)."""
 
     key: Any
@@ -166,7 +173,7 @@ class Adapter:
 
     name: str
     handle: int
-    driver: Peer
+    driver: Client
     virtual: bool
     state: AdapterState = AdapterState.INITIALIZING
     context: int | None = None
@@ -186,6 +193,8 @@ class Adapter:
     sends: dict[int, PacketSend] = field(default_factory=dict)
     indicated: dict[int, int] = field(default_factory=dict)
     oids: dict[int, OidRequest] = field(default_factory=dict)
+    #: Called when the last binding is closed; set while the adapter is to be halted.
+    on_unbound: Callable[[], None] | None = None
     on_halted: Callable[[], None] | None = None
     completed: int = 0
 
@@ -200,14 +209,12 @@ class Binding:
     """A protocol's binding to an adapter. Its handle is also the SourceHandle of what it passes down."""
 
     handle: int
-    protocol: Peer
+    protocol: Client
     adapter: Adapter
     context: int
     state: BindingState = BindingState.OPEN
     #: What is offloaded through it: OffloadHandle -> (layer, the driver below's PVOID).
     objects: dict[int, tuple[int, int]] = field(default_factory=dict)
-    #: Objects whose terminate failed below once: one more may follow (R-DIS-43).
-    failing: set[int] = field(default_factory=set)
     #: OffloadHandles that pending initiates offer, and that pending terminates name.
     offloading: set[int | None] = field(default_factory=set)
     terminating: set[int | None] = field(default_factory=set)
@@ -224,6 +231,14 @@ class Binding:
     received: dict[int, None] = field(default_factory=dict)
     #: The same of the chimney: lists with data of connections. False: the indication is not answered yet.
     kept: dict[int, bool] = field(default_factory=dict)
+    #: Set from when the binding begins to close: see whether it can. Whatever it waits for may come back
+    #: through any part of the core, so the books lead to :class:`ndisbus.core.bindings.Bindings` themselves.
+    on_return: Callable[[], None] | None = None
+
+    def came_back(self) -> None:
+        """Something that was outstanding through this binding is completed."""
+        if self.on_return is not None:
+            self.on_return()
 
 
 @dataclass(slots=True, eq=False)
@@ -291,3 +306,25 @@ class OidRequest:
     back_at: float = 0.0
     #: Whether it is a set that enables the chimney.
     enabling: bool = False
+
+
+@dataclass(slots=True)
+class Injected:
+    """What a fault does to the call that is being handled. :class:`ndisbus.core.faults.Faults` sets it."""
+
+    #: The request fails with this status before it is passed down.
+    status: int | None = None
+    #: The call was held back: what it names may be gone, which the driver that made it could not know.
+    late: bool = False
+
+
+#: Serves a call of a driver: the client, the message, the payload frames.
+Handler = Callable[[Client, "Message", Sequence[bytes]], None]
+Handlers = dict[str, Handler]
+
+
+def status_of(values: list[Any] | None) -> int:
+    """The status in an answer; NDIS_STATUS_FAILURE if there is none."""
+    if not values or type(values[0]) is not int:
+        return int(NdisStatus.FAILURE)
+    return int(values[0])

@@ -2,64 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import AdapterState, BindingState, OidRequest
+from ndisbus.core.violation import Violation
 from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisOidRequest, NdisTaskOffloadHeader
 
 if TYPE_CHECKING:
-    from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Adapter, Binding, Client, Handlers, Injected
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
+    from ndisbus.lists.heap import Heap
     from ndisbus.messages.codec import Message
 
-__all__ = ["OidPart"]
+__all__ = ["Oids"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _QUERY: Final = int(NdisRequestType.NdisRequestQueryInformation)
 _SET: Final = int(NdisRequestType.NdisRequestSetInformation)
 
 
-class OidPart(Core):
+class Oids:
     """NdisOidRequest and its completion."""
 
-    def oid_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
+    __slots__ = ("clock", "heap", "injected", "out", "registry")
+
+    def __init__(
+        self, clock: Clock, out: Outbound, registry: Registry, heap: Heap, injected: Injected
+    ) -> None:
+        self.clock = clock
+        self.out = out
+        self.registry = registry
+        self.heap = heap
+        self.injected = injected
+
+    def handlers(self) -> Handlers:
         """Handlers by name of call."""
         return {"NdisOidRequest": self._oid_request, "NdisMOidRequestComplete": self._oid_complete}
 
-    def _oid_request(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _oid_request(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire = message[2]
         request = NdisOidRequest.from_wire(wire, "NdisOidRequest.OidRequest")
-        context = peer.forced(handle)
+        context = client.forced(handle)
         if context is not None:
             # Closed by force meanwhile.
             late = [context, wire, int(NdisStatus.FAILURE), "the binding is closed"]
-            self.send(peer, ["ProtocolOidRequestComplete", None, late])
+            self.out.send(client, ["ProtocolOidRequestComplete", None, late])
             return
-        binding = self.binding_of(peer, handle)
+        binding = self.registry.binding_of(client, handle)
         adapter = binding.adapter
-        if self.injected_status is not None:
-            self.complete_oid(binding, wire, self.injected_status, "a fault was injected")
+        if self.injected.status is not None:
+            self.complete(binding, wire, self.injected.status, "a fault was injected")
             return
         if not adapter.alive:
-            self.complete_oid(binding, wire, int(NdisStatus.FAILURE), f"adapter {adapter.name} is gone")
+            self.complete(binding, wire, int(NdisStatus.FAILURE), f"adapter {adapter.name} is gone")
             return
         answer = self._ndis_answers(adapter, request)
         if answer is not None:
             status, buffer = answer
             if buffer is not None:
                 wire = {**wire, "InformationBuffer": buffer}
-            self.complete_oid(binding, wire, status, "")
+            self.complete(binding, wire, status, "")
             return
         if request.oid == Oid.OID_TCP_TASK_OFFLOAD and request.request_type == _SET:
             refusal = self._claim(binding, request)
             if refusal:
-                self.complete_oid(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
+                self.complete(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
                 return
         key = self.heap.address()
-        adapter.oids[key] = OidRequest(binding, wire, self.now, enabling=_enables(request))
+        adapter.oids[key] = OidRequest(binding, wire, self.clock.now, enabling=_enables(request))
         binding.outstanding += 1
 
         def returned(values: list[Any] | None) -> None:
@@ -70,7 +85,7 @@ class OidPart(Core):
                 self._finish(adapter, key, done, values[0], "MiniportOidRequest.OidRequest")
 
         # RequestId names the request between NDIS and the miniport; the requester gets its own back.
-        self.call(
+        self.out.call(
             adapter.driver, "MiniportOidRequest", [adapter.context, {**wire, "RequestId": key}], returned
         )
 
@@ -116,9 +131,9 @@ class OidPart(Core):
             )
         return ""
 
-    def _oid_complete(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _oid_complete(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, status = message[2]
-        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        adapter = self.registry.adapter_of(client, handle, "MiniportAdapterHandle")
         key = wire.get("RequestId")
         if type(key) is not int or key not in adapter.oids:
             raise Violation("OidRequest.RequestId", f"no request {key!r} is outstanding on {adapter.name}")
@@ -142,35 +157,37 @@ class OidPart(Core):
                 self._enabled(oid.binding, request)
             elif request.oid == Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS:
                 adapter.parameters = oid.request["InformationBuffer"]
-        self.complete_oid(oid.binding, {**wire, "RequestId": oid.request.get("RequestId")}, status, "")
-        self.settle(oid.binding)
+        self.complete(oid.binding, {**wire, "RequestId": oid.request.get("RequestId")}, status, "")
+        oid.binding.came_back()
 
     def _enabled(self, binding: Binding, request: NdisOidRequest) -> None:
         """A set of OID_TCP_TASK_OFFLOAD is through: only what it names is enabled (R-OID-05, R-OID-07)."""
         adapter = binding.adapter
         if not _enables(request):
             adapter.chimney_owner, adapter.config = None, None
-            self.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
+            self.out.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
             return
         adapter.chimney_owner, adapter.config = binding, adapter.capabilities
-        self.emit("chimney.enabled", adapter=adapter.name, protocol=binding.protocol.name)
+        self.out.emit("chimney.enabled", adapter=adapter.name, protocol=binding.protocol.name)
 
-    def complete_oid(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
+    def complete(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
         """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
         for own in binding.protocol.adapters:
             for above in own.oids.values():
-                above.back_at = self.now  # one of them went on as this one, whatever its RequestId is there
+                above.back_at = (
+                    self.clock.now
+                )  # one of them went on as this one, whatever its RequestId is there
         if binding.adapter.state is AdapterState.DEAD and not reason:
             reason = f"adapter {binding.adapter.name} is gone"
-        self.send(
+        self.out.send(
             binding.protocol, ["ProtocolOidRequestComplete", None, [binding.context, request, status, reason]]
         )
 
-    def abort_oids(self, adapter: Adapter) -> None:
+    def abort(self, adapter: Adapter) -> None:
         """Fail the OID requests a dead adapter still holds."""
         for oid in list(adapter.oids.values()):
             oid.binding.outstanding -= 1
-            self.complete_oid(
+            self.complete(
                 oid.binding, oid.request, int(NdisStatus.REQUEST_ABORTED), f"adapter {adapter.name} is gone"
             )
         adapter.oids.clear()

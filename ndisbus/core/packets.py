@@ -9,12 +9,12 @@ driver below had, PAUSED for what it was never given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
 from ndisbus.core.model import BindingState, PacketSend
+from ndisbus.core.violation import Violation
 from ndisbus.ddi.calls import PACKET_SEND
 from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
@@ -22,10 +22,13 @@ from ndisbus.lists.frame_lists import check_packet_columns
 from ndisbus.lists.heap import ADDRESS_BITS, space_of
 
 if TYPE_CHECKING:
-    from ndisbus.core.model import Adapter, Binding, Peer
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Adapter, Binding, Client, Handlers, Injected
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
     from ndisbus.messages.codec import Message
 
-__all__ = ["PacketPart"]
+__all__ = ["Packets"]
 
 _ABORTED: Final = int(NdisStatus.SEND_ABORTED)
 _PAUSED: Final = int(NdisStatus.PAUSED)
@@ -35,10 +38,18 @@ _RECEIVE: Final = "ProtocolReceiveNetBufferLists"
 _RETURN: Final = "MiniportReturnNetBufferLists"
 
 
-class PacketPart(Core):
+class Packets:
     """NdisSendNetBufferLists, NdisMIndicateReceiveNetBufferLists and what ends them."""
 
-    def packet_handlers(self) -> dict[str, Callable[[Peer, Message, Sequence[bytes]], None]]:
+    __slots__ = ("clock", "injected", "out", "registry")
+
+    def __init__(self, clock: Clock, out: Outbound, registry: Registry, injected: Injected) -> None:
+        self.clock = clock
+        self.out = out
+        self.registry = registry
+        self.injected = injected
+
+    def handlers(self) -> Handlers:
         """Handlers by name of call."""
         return {
             PACKET_SEND.request: self._send_packets,
@@ -49,30 +60,30 @@ class PacketPart(Core):
 
     # -- sends ---------------------------------------------------------------------------------
 
-    def _send_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _send_packets(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, port, flags = message[2]
         where = "NdisSendNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=True)
         if columns.get("SourceHandle") != handle:
             raise Violation("NetBufferLists.SourceHandle", "not the NdisBindingHandle of the call")
-        closed = peer.forced(handle)
+        closed = client.forced(handle)
         if closed is not None:
-            self._complete_sends(peer, closed, handle, addresses, _PAUSED, columns.get("Context"))
+            self._complete_sends(client, closed, handle, addresses, _PAUSED, columns.get("Context"))
             return
-        binding = self.bindings.get(handle) if self.late else None
-        if binding is None or binding.protocol is not peer:
-            binding = self.binding_of(peer, handle)
+        binding = self.registry.bindings.get(handle) if self.injected.late else None
+        if binding is None or binding.protocol is not client:
+            binding = self.registry.binding_of(client, handle)
         adapter = binding.adapter
-        status = self.injected_status if binding.state in _BOUND else _PAUSED
+        status = self.injected.status if binding.state in _BOUND else _PAUSED
         sends = adapter.sends
         twins = sends.keys() & addresses
         if twins:
             # Whoever passed it down before is dead, and it is not back yet; unless it was this very driver.
-            twin = next((a for a in twins if sends[a].binding.protocol is peer), None)
+            twin = next((a for a in twins if sends[a].binding.protocol is client), None)
             if twin is not None:
                 raise Violation("NetBufferLists", f"{twin:#x} is outstanding on {adapter.name} already")
             status = _ABORTED
-        stray = self._stray(peer, addresses, (own.sends for own in peer.adapters))
+        stray = self._stray(client, addresses, (own.sends for own in client.adapters))
         if stray is not None:
             raise Violation(
                 "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
@@ -80,41 +91,41 @@ class PacketPart(Core):
         if not adapter.alive:
             status = _PAUSED
         if status is not None:
-            self._complete_sends(peer, binding.context, handle, addresses, status, columns.get("Context"))
+            self._complete_sends(client, binding.context, handle, addresses, status, columns.get("Context"))
             return
-        sends.update(dict.fromkeys(addresses, PacketSend(binding, columns.get("Context"), self.now)))
+        sends.update(dict.fromkeys(addresses, PacketSend(binding, columns.get("Context"), self.clock.now)))
         binding.outstanding += len(addresses)
         lower = columns
         if "Status" in columns:
             lower = {k: v for k, v in columns.items() if k != "Status"}
         out: Message = [PACKET_SEND.handler, None, [adapter.context, lower, port, flags], len(frames)]
-        self.send(adapter.driver, out, frames)
+        self.out.send(adapter.driver, out, frames)
 
-    def hold_packets(self, peer: Peer, message: Message) -> tuple[Binding, int] | None:
+    def hold(self, client: Client, message: Message) -> tuple[Binding, int] | None:
         """A fault holds a send back, and its binding does not close meanwhile: which one, how many lists."""
         args = message[2]
-        binding = self.bindings.get(args[0]) if args and type(args[0]) is int else None
+        binding = self.registry.bindings.get(args[0]) if args and type(args[0]) is int else None
         wire = args[1] if len(args) > 1 else None
         lists = wire.get("NetBufferList") if type(wire) is dict else None
-        if binding is None or binding.protocol is not peer or type(lists) is not list:
+        if binding is None or binding.protocol is not client or type(lists) is not list:
             return None
         binding.outstanding += len(lists)
         return binding, len(lists)
 
     @staticmethod
-    def _stray(peer: Peer, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
+    def _stray(client: Client, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
         """A list that is neither the driver's own nor lent to it (sent from above, indicated from below)."""
-        low = peer.space << ADDRESS_BITS
+        low = client.space << ADDRESS_BITS
         if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
             return None
         held = list(lent)
         for a in addresses:
-            if space_of(a) != peer.space and not any(a in table for table in held):
+            if space_of(a) != client.space and not any(a in table for table in held):
                 return a
         return None
 
     def _complete_sends(
-        self, peer: Peer, context: int, handle: int, addresses: list[int], status: int, saved: int | None
+        self, client: Client, context: int, handle: int, addresses: list[int], status: int, saved: int | None
     ) -> None:
         """NDIS itself completes lists of one call: the driver below cannot, or is not to."""
         columns = {
@@ -124,21 +135,21 @@ class PacketPart(Core):
         }
         if saved is not None:
             columns["Context"] = saved
-        self._note_back(peer, addresses[0])
-        self.send(peer, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
+        self._note_back(client, addresses[0])
+        self.out.send(client, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
 
-    def _note_back(self, peer: Peer, address: int) -> None:
+    def _note_back(self, client: Client, address: int) -> None:
         """A driver in the middle has the lists of a call to itself again, from now on (:meth:`_overdue`)."""
-        for own in peer.adapters:
+        for own in client.adapters:
             request = own.sends.get(address)
             if request is not None:
-                request.back_at = self.now
+                request.back_at = self.clock.now
 
-    def _complete_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _complete_packets(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, flags = message[2]
-        if self.late and handle not in self.adapters:
+        if self.injected.late and handle not in self.registry.adapters:
             return
-        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        adapter = self.registry.adapter_of(client, handle, "MiniportAdapterHandle")
         where = "NdisMSendNetBufferListsComplete.NetBufferList"
         columns, addresses = check_packet_columns(wire, where, frames, contents=False)
         statuses: list[int] | None = columns.get("Status")
@@ -150,7 +161,7 @@ class PacketPart(Core):
         sends = adapter.sends
         requests: list[PacketSend | None] = list(map(sends.get, addresses))
         if None in requests:
-            if not self.late:
+            if not self.injected.late:
                 a = addresses[requests.index(None)]
                 raise Violation("NetBufferList", f"{a:#x} is not outstanding as a send on {adapter.name}")
             # NDIS itself held this call back, and some of it is home by now.
@@ -184,11 +195,10 @@ class PacketPart(Core):
                 upper["Context"] = context
             self._note_back(binding.protocol, mine[0])
             up: Message = [PACKET_SEND.completion_handler, None, [binding.context, upper, flags]]
-            self.send(binding.protocol, up)
-            if binding.state is not BindingState.OPEN:
-                self.settle(binding)
+            self.out.send(binding.protocol, up)
+            binding.came_back()
 
-    def abort_packets(self, adapter: Adapter, binding: Binding | None = None) -> None:
+    def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
         """Complete the sends that a dead adapter still holds.
 
         For one binding: those of its sends that a fault took away, which nobody else will complete.
@@ -199,9 +209,9 @@ class PacketPart(Core):
             if binding is None or (r.binding is binding and (a in (r.waylaid or ()) or not adapter.alive))
         ]
         if mine:
-            self.finish_packets(adapter, mine, _ABORTED)
+            self.finish(adapter, mine, _ABORTED)
 
-    def finish_packets(self, adapter: Adapter, addresses: Sequence[int], status: int) -> None:
+    def finish(self, adapter: Adapter, addresses: Sequence[int], status: int) -> None:
         """Complete sends on behalf of the driver below, in the order in which they were made."""
         groups: dict[tuple[int, int | None], tuple[Binding, list[int]]] = {}
         for a in addresses:
@@ -211,16 +221,15 @@ class PacketPart(Core):
         for (handle, context), (binding, mine) in groups.items():
             self._complete_sends(binding.protocol, binding.context, handle, mine, status, context)
         for binding in {b.handle: b for b, _ in groups.values()}.values():
-            if binding.state is not BindingState.OPEN:
-                self.settle(binding)
+            binding.came_back()
 
     # -- indications ---------------------------------------------------------------------------
 
-    def _indicate_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _indicate_packets(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, port, count, flags = message[2]
-        if self.late and handle not in self.adapters:
+        if self.injected.late and handle not in self.registry.adapters:
             return
-        adapter = self.adapter_of(peer, handle, "MiniportAdapterHandle")
+        adapter = self.registry.adapter_of(client, handle, "MiniportAdapterHandle")
         where = "NdisMIndicateReceiveNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=True)
         if columns.get("SourceHandle") != handle:
@@ -233,9 +242,9 @@ class PacketPart(Core):
             raise Violation("NetBufferLists", f"{min(twins):#x} is with the layers above already")
         bound = [b for b in adapter.bindings if b.state in _BOUND]
         if not flags & NDIS_RECEIVE_FLAGS_RESOURCES:
-            stray = self._stray(peer, addresses, (b.received for b in peer.bindings))
+            stray = self._stray(client, addresses, (b.received for b in client.bindings))
             if stray is not None:
-                if peer.past_bindings:
+                if client.past_bindings:
                     return  # NDIS took them back when it closed a binding; this call crossed that
                 raise Violation(
                     "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
@@ -248,25 +257,25 @@ class PacketPart(Core):
                 binding.received.update(dict.fromkeys(addresses))
         n = len(frames)
         for binding in bound:
-            self.send(
+            self.out.send(
                 binding.protocol, [_RECEIVE, None, [binding.context, columns, port, count, flags], n], frames
             )
 
     def _hand_back(self, adapter: Adapter, addresses: list[int], flags: int = 0) -> None:
         """Lists are the miniport's again."""
         columns = {"NetBufferList": addresses, "SourceHandle": adapter.handle}
-        self.send(adapter.driver, [_RETURN, None, [adapter.context, columns, flags]])
+        self.out.send(adapter.driver, [_RETURN, None, [adapter.context, columns, flags]])
 
-    def _return_packets(self, peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+    def _return_packets(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire, flags = message[2]
         where = "NdisReturnNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=False)
-        if handle in peer.past_bindings:
+        if handle in client.past_bindings:
             return  # NDIS took them back when it closed the binding; this call crossed that
-        binding = self.binding_of(peer, handle)
+        binding = self.registry.binding_of(client, handle)
         received = binding.received
         if not all(map(received.__contains__, addresses)):
-            if not self.late:
+            if not self.injected.late:
                 stray = next(a for a in addresses if a not in received)
                 raise Violation("NetBufferLists", f"{stray:#x} was not indicated through this binding")
             addresses = [a for a in addresses if a in received]
@@ -291,23 +300,23 @@ class PacketPart(Core):
         if home and not adapter.driver.closed:
             self._hand_back(adapter, home, flags)
 
-    def take_back_packets(self, binding: Binding) -> None:
+    def take_back(self, binding: Binding) -> None:
         """A binding closes: what its protocol did not return, NDIS does."""
         if binding.received:
             self._give_up(binding, list(binding.received))
 
-    def drop_indication(self, name: str, peer: Peer, args: list[Any]) -> None:
+    def drop_indication(self, name: str, client: Client, args: list[Any]) -> None:
         """A fault takes an indication of frames away: as if the wire had lost them, the lists go back."""
         wire = args[1]
         lists = wire.get("NetBufferList") if type(wire) is dict else None
         if type(lists) is not list:
             return
         if name == _RECEIVE:
-            for binding in peer.bindings:
+            for binding in client.bindings:
                 if binding.context == args[0]:
-                    self.schedule(self.now, partial(self._give_up_late, binding, lists))
+                    self.clock.schedule(self.clock.now, partial(self._give_up_late, binding, lists))
                     return
-        for adapter in peer.adapters:
+        for adapter in client.adapters:
             if adapter.handle == args[0] and not args[4] & NDIS_RECEIVE_FLAGS_RESOURCES:
                 self._hand_back(adapter, lists)
 

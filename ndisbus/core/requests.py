@@ -7,13 +7,13 @@ replacing a few columns. The way up is in :mod:`ndisbus.core.completions`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.core.base import Core, Violation
-from ndisbus.core.completions import failed_columns, same
-from ndisbus.core.model import AdapterState, Binding, NblRequest, Peer, Request
-from ndisbus.ddi.calls import IO_OPERATIONS, Operation
+from ndisbus.core.lent import failed_columns, same
+from ndisbus.core.model import AdapterState, Request
+from ndisbus.core.violation import Violation
+from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
 from ndisbus.ddi.enums import Layer
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import Key
@@ -22,35 +22,58 @@ from ndisbus.lists.nbl_chain import chain_addresses
 from ndisbus.lists.validate import DOWN_COLUMNS, check_columns, check_nodes, check_tree
 
 if TYPE_CHECKING:
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Binding, Client, Handler, Handlers, Injected
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.registry import Registry
+    from ndisbus.core.request_books import RequestBooks
+    from ndisbus.core.terminator import Terminator
     from ndisbus.messages.codec import Message
 
-__all__ = ["RequestPart"]
+__all__ = ["Requests"]
 
 _FAILURE: Final = int(NdisStatus.FAILURE)
-_SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
-#: What a driver below does not get to see, or gets afresh.
-_STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS))
 
 
-class RequestPart(Core):
+class Requests:
     """Requests on block lists."""
 
-    # -- down ----------------------------------------------------------------------------------
+    __slots__ = ("books", "clock", "injected", "out", "registry", "terminator")
 
-    def state_down(self, operation: Operation) -> Callable[[Peer, Message, Sequence[bytes]], None]:
+    def __init__(
+        self,
+        clock: Clock,
+        out: Outbound,
+        registry: Registry,
+        injected: Injected,
+        books: RequestBooks,
+        terminator: Terminator,
+    ) -> None:
+        self.clock = clock
+        self.out = out
+        self.registry = registry
+        self.injected = injected
+        self.books = books
+        self.terminator = terminator
+
+    def handlers(self) -> Handlers:
+        """Handlers by name of call."""
+        return {o.request: self._down(o) for o in STATE_OPERATIONS}
+
+    def _down(self, operation: Operation) -> Handler:
         """The handler of a request such as NdisInitiateOffload."""
         where = f"{operation.request}.OffloadBlockList"
 
-        def down(peer: Peer, message: Message, frames: Sequence[bytes]) -> None:
+        def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             handle, wire = message[2]
             columns = check_columns(wire, where, DOWN_COLUMNS)
-            context = peer.forced(handle)
+            context = client.forced(handle)
             if context is not None:
-                self._too_late(peer, operation, handle, context, columns)
+                self._too_late(client, operation, handle, context, columns)
                 return
-            binding = self.binding_of(peer, handle)
-            request = self._examine(operation, where, peer, binding, columns)
-            status = self.injected_status
+            binding = self.registry.binding_of(client, handle)
+            request = self._examine(operation, where, client, binding, columns)
+            status = self.injected.status
             refusal = self._why_not(request)
             if status is not None and not refusal:
                 if operation.op == "terminate":
@@ -62,22 +85,22 @@ class RequestPart(Core):
             if refusal:
                 self._refuse_request(request, refusal)
                 return
-            self.pass_down(request, frames)
+            self.books.pass_down(request, frames)
 
         return down
 
     def _examine(
-        self, operation: Operation, where: str, peer: Peer, binding: Binding, columns: dict[str, Any]
+        self, operation: Operation, where: str, client: Client, binding: Binding, columns: dict[str, Any]
     ) -> Request:
         """Check a request's list and take note of what is lent with it."""
         blocks: list[int] = columns[Key.BLOCK]
         n = len(blocks)
         root = blocks[0]
-        low = peer.space << ADDRESS_BITS
+        low = client.space << ADDRESS_BITS
         high = low + (1 << ADDRESS_BITS)
         adapter = binding.adapter
         twin = adapter.requests.get(root)
-        if twin is not None and twin.binding.protocol is peer:
+        if twin is not None and twin.binding.protocol is client:
             raise Violation(
                 "OffloadBlockList", f"list {root:#x} is outstanding on {adapter.name} already", "R-BLK-11"
             )
@@ -88,11 +111,11 @@ class RequestPart(Core):
                 )
             layers = check_tree(columns, where)
         else:
-            upper = self._lent_to(peer, root)
+            upper = self._lent_to(client, root)
             if upper is None or upper.blocks != blocks:
                 raise Violation(
                     "OffloadBlockList.Block",
-                    f"{root:#x} lies in a stranger's address space and was not lent to {peer.name}",
+                    f"{root:#x} lies in a stranger's address space and was not lent to {client.name}",
                     "R-BLK-11",
                 )
             if upper.operation is not operation:
@@ -133,15 +156,15 @@ class RequestPart(Core):
             )
         self._check_objects(operation, binding, handles, contexts, layers)
         request = Request(
-            operation, binding, root, blocks, layers, handles, cells, contexts, columns, self.now
+            operation, binding, root, blocks, layers, handles, cells, contexts, columns, self.clock.now
         )
         if operation.op == "initiate":
             check_nodes(columns, handles, contexts, where)
             if columns.get(Key.NBL_CHAIN) is not None:
-                request.chains = self._send_data(peer, request, where)
+                request.chains = self._send_data(client, request, where)
         return request
 
-    def _send_data(self, peer: Peer, request: Request, where: str) -> dict[int, list[int]]:
+    def _send_data(self, client: Client, request: Request, where: str) -> dict[int, list[int]]:
         """Outstanding send data that goes down with new connections; it comes back as sends do (R-OSD-10)."""
         columns = request.columns
         attached = chain_addresses(columns.get(Key.NET_BUFFER_LISTS) or (), f"{where}.NetBufferLists")
@@ -160,14 +183,14 @@ class RequestPart(Core):
                 raise Violation(at, f"{pointer:#x} names no list that came along", "R-BLK-14")
             chains[handle] = attached.pop(pointer)
             for a in chains[handle]:
-                if space_of(a) != peer.space and not any(a in own.nbls for own in peer.adapters):
+                if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
                     raise Violation(at, f"{a:#x} lies in a stranger's address space", "R-IM-10")
                 if a in held:
                     raise Violation(at, f"{a:#x} is outstanding on {request.binding.adapter.name} already")
         return chains
 
-    def _lent_to(self, peer: Peer, root: int) -> Request | None:
-        for adapter in peer.adapters:
+    def _lent_to(self, client: Client, root: int) -> Request | None:
+        for adapter in client.adapters:
             request = adapter.requests.get(root)
             if request is not None:
                 return request
@@ -261,19 +284,21 @@ class RequestPart(Core):
 
     def _refuse_request(self, request: Request, reason: str, status: int = _FAILURE) -> None:
         """Fail a request that was not passed down: every block that status, nothing below has seen it."""
-        self.emit("request.refused", op=request.operation.op, list=request.root, reason=reason)
+        self.out.emit("request.refused", op=request.operation.op, list=request.root, reason=reason)
         binding = request.binding
         if request.operation.op == "terminate":
             named = {h: binding.objects[h] for h in request.handles if h in binding.objects}
-            self.forget(binding, request.handles)
+            self.books.forget(binding, request.handles)
             if binding.adapter.alive:
-                self.lose(binding, named)
+                self.terminator.lose(binding, named)
         columns = failed_columns(request.blocks, request.handles, request.columns, status)
         columns[Key.SOURCE_HANDLE] = binding.handle
-        self.send(binding.protocol, [request.operation.completion_handler, None, [binding.context, columns]])
+        self.out.send(
+            binding.protocol, [request.operation.completion_handler, None, [binding.context, columns]]
+        )
 
     def _too_late(
-        self, peer: Peer, operation: Operation, handle: int, context: int, columns: dict[str, Any]
+        self, client: Client, operation: Operation, handle: int, context: int, columns: dict[str, Any]
     ) -> None:
         """A request on a binding that NDIS closed by force meanwhile: nothing is below it any more."""
         blocks = columns[Key.BLOCK]
@@ -282,44 +307,7 @@ class RequestPart(Core):
             handles = [handles] * len(blocks)
         failed = failed_columns(blocks, handles, columns, _FAILURE)
         failed[Key.SOURCE_HANDLE] = handle
-        self.send(peer, [operation.completion_handler, None, [context, failed]])
-
-    def pass_down(self, request: Request, frames: Sequence[bytes]) -> None:
-        """Give the list to the driver below, in the MINIPORT form (R-BLK-02), and keep the books."""
-        binding, adapter = request.binding, request.binding.adapter
-        if request.operation.op == "initiate":
-            fresh = request.handles
-            if None in fresh or request.contexts.count(None) != len(fresh):
-                fresh = [
-                    h
-                    for h, c in zip(request.handles, request.contexts, strict=True)
-                    if h is not None and c is None
-                ]
-            binding.offloading.update(fresh)
-            for handle, addresses in request.chains.items():
-                along = NblRequest(_SEND, binding, handle, None, self.now, along=True)
-                self.lend_nbls(binding, addresses, along)
-        elif request.operation.op == "terminate":
-            binding.terminating.update(request.handles)
-        adapter.requests[request.root] = request
-        binding.outstanding += 1
-        binding.lists += 1
-        columns = request.columns
-        lower = dict(columns)
-        if not _STRIPPED.isdisjoint(lower):
-            for key in _STRIPPED:
-                lower.pop(key, None)
-        lower[Key.NDIS_OFFLOAD_HANDLE] = request.handles
-        lower[Key.CELL] = request.cells
-        lower[Key.SOURCE_HANDLE] = binding.handle
-        if Key.NET_BUFFER_LISTS in columns:
-            # Lent to the driver below; NDIS itself has no use for them and does not keep them.
-            lower[Key.NET_BUFFER_LISTS] = columns.pop(Key.NET_BUFFER_LISTS)
-        columns.pop(Key.STATE, None)
-        message: Message = [request.operation.handler, None, [adapter.context, lower]]
-        if frames:
-            message.append(len(frames))
-        self.send(adapter.driver, message, frames)
+        self.out.send(client, [operation.completion_handler, None, [context, failed]])
 
 
 def _in_order(

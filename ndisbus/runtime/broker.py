@@ -1,7 +1,7 @@
 """The bus's process: a ROUTER loop around :class:`ndisbus.core.NdisCore`.
 
 The loop polls once per batch: deaths first, then whatever messages are there, then one packet to each
-peer that something is to be sent to. Everything NDIS knows is in the core; here are only sockets,
+client that something is to be sent to. Everything NDIS knows is in the core; here are only sockets,
 processes and the clock.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import zmq
 
 from ndisbus.core import NdisCore
-from ndisbus.core.model import Peer
+from ndisbus.core.model import Client
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.messages.codec import MAX_PACKET, Message, Packer, decode_packet
 from ndisbus.messages.packet import packets
@@ -39,7 +39,7 @@ STALL: Final = 0.25
 _SETTLE: Final = 20
 #: Payload frames from this size on are passed through without a copy; a copy of less is cheaper.
 NO_COPY: Final = 16 * 1024
-#: A peer that said nothing for so long (seconds) is sent a ping, by which a lost connection shows.
+#: A client that said nothing for so long (seconds) is sent a ping, by which a lost connection shows.
 QUIET: Final = 1.0
 #: While messages keep coming nothing else is looked at for so long (seconds).
 HOT: Final = HOT_MS / 1000
@@ -89,7 +89,7 @@ class Broker:
     # -- life ----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the sockets and bind them; from then on peers can connect."""
+        """Make the sockets and bind them; from then on clients can connect."""
         # In the process that uses it, never before a fork.
         self._context = zmq.Context()
         self._context.linger = 0
@@ -122,7 +122,7 @@ class Broker:
         self._fd = cast(int, self._router.fd)
         self._get: Any = self._router.get
         self._poll.register(self._fd, select.POLLIN)
-        self.core.ready_extra = process_info()
+        self.core.admission.ready_extra = process_info()
 
     def add_reader(self, fd: Any, callback: Callable[[], object]) -> None:
         """Call ``callback`` now, and whenever a descriptor is readable; it reads all there is."""
@@ -158,7 +158,7 @@ class Broker:
             readable = bool(get(zmq.EVENTS) & _READABLE)
             limit = BATCH if readable else 1
             events = poll(0 if readable else self._timeout())
-            core.now = now = time.monotonic()
+            core.clock.now = now = time.monotonic()
             for fd, _ in events:
                 if fd == router_fd:
                     readable = True
@@ -182,9 +182,9 @@ class Broker:
                 core.on_timer(now)
             if now >= self._probe_at:
                 self._probe(now)
-            if core.outbox:
+            if core.out.outbox:
                 self._flush()
-            if core.trace is not None:
+            if core.out.trace is not None:
                 self._trace.flush()
                 self._subscriptions()
 
@@ -198,14 +198,14 @@ class Broker:
         until = clock() + HOT
         deadline = core.next_deadline()
         self._hot = False
-        if self._watch.polled or core.trace is not None or (deadline is not None and deadline < until):
+        if self._watch.polled or core.out.trace is not None or (deadline is not None and deadline < until):
             return
         try:
             while True:
                 key = recv()
-                core.now = now = clock()
+                core.clock.now = now = clock()
                 several = self._packet(key, now) > 1
-                if core.outbox:
+                if core.out.outbox:
                     self._flush()
                 if now >= until or self._stopping:
                     self._hot = True
@@ -213,7 +213,7 @@ class Broker:
                 # Only under load is it worth while to gather what else has come before answering.
                 if several and get(zmq.EVENTS) & _READABLE:
                     self._receive(now, BATCH)
-                    if core.outbox:
+                    if core.out.outbox:
                         self._flush()
         except zmq.Again:
             return
@@ -273,9 +273,9 @@ class Broker:
             self._receive(now, EVERYTHING)
 
     def _flush(self) -> None:
-        """Send what the core has to say: one packet for each peer, in the order of its messages."""
+        """Send what the core has to say: one packet for each client, in the order of its messages."""
         core = self.core
-        while core.outbox:
+        while core.out.outbox:
             sends = core.drain()
             if len(sends) == 1:
                 key, message, payload = sends[0]
@@ -329,42 +329,44 @@ class Broker:
         self._ask_namesake(message)
         core.receive(key, message, (), now)
         # One that was cut off stays watched: it is listed until it dies.
-        self._watch.forget(lambda peer: peer.closed and core.cut_off.get(peer.name) is not peer)
-        peer = core.peers.get(key)
-        if peer is not None and not peer.closed and not self._watch.watch(peer, peer.info):
-            self._died(peer)
+        self._watch.forget(
+            lambda client: client.closed and core.registry.cut_off.get(client.name) is not client
+        )
+        client = core.registry.clients.get(key)
+        if client is not None and not client.closed and not self._watch.watch(client, client.info):
+            self._died(client)
 
     def _ask_namesake(self, message: Any) -> None:
         """Is who had this name until now still connected? A driver may come back on another connection."""
         identity = message[2][1] if len(message[2]) == 2 else None
         name = identity.get("Name") if type(identity) is dict else None
-        for peer in list(self.core.peers.values()):
-            if peer.name == name and not peer.closed:
-                self.core.call(peer, "ping", [], lambda _: None)
+        for client in list(self.core.registry.clients.values()):
+            if client.name == name and not client.closed:
+                self.core.out.call(client, "ping", [], lambda _: None)
                 self._flush()
 
     def _probe(self, now: float) -> None:
         """Ping whoever is quiet: sending finds out whether its connection still stands."""
         self._probe_at = now + QUIET
-        for peer in list(self.core.peers.values()):
-            if peer.closed or now - peer.heard_at < QUIET:
+        for client in list(self.core.registry.clients.values()):
+            if client.closed or now - client.heard_at < QUIET:
                 continue
             # Each one that stays unanswered doubles the wait for the next.
-            owed = sum(p.name == "ping" for p in peer.pending.values())
-            if now - peer.heard_at >= QUIET * 2**owed:
-                self.core.call(peer, "ping", [], lambda _: None)
+            owed = sum(p.name == "ping" for p in client.pending.values())
+            if now - client.heard_at >= QUIET * 2**owed:
+                self.core.out.call(client, "ping", [], lambda _: None)
 
-    def _died(self, peer: Peer) -> None:
-        self.core.process_died(peer, f"process {peer.pid} died")
+    def _died(self, client: Client) -> None:
+        self.core.removal.process_died(client, f"process {client.pid} died")
 
     def _gone(self, key: bytes, reason: str) -> None:
-        peer = self.core.peers.get(key)
+        client = self.core.registry.clients.get(key)
         # A control client that did not wait for its answer is no loss.
-        if peer is not None:
-            self.core.remove_peer(peer, reason)
+        if client is not None:
+            self.core.removal.remove(client, reason)
 
     # -- trace ---------------------------------------------------------------------------------
 
     def _subscriptions(self) -> None:
         listened = self._trace.subscriptions()
-        self.core.trace = self._trace.note if listened else None
+        self.core.out.trace = self._trace.note if listened else None

@@ -118,7 +118,7 @@ class SimulatedWorld:
     def _until_up(self, name: str) -> None:
         core = self._sim.core
         assert core is not None
-        self._sim.run_until(lambda: any(a.name == name and a.alive for a in core.adapters.values()))
+        self._sim.run_until(lambda: any(a.name == name and a.alive for a in core.registry.adapters.values()))
 
     def stall(self, name: str) -> None:
         self._sim.stall(name)

@@ -297,7 +297,7 @@ def test_a_frame_in_a_batch_costs_less_than_a_tenth_of_a_millisecond() -> None:
     stack = Stack(1)
     stack.ready()
     assert stack.sim.core is not None
-    stack.sim.core.trace = None
+    stack.sim.core.out.trace = None
     frames, batches = [bytes(1514)] * 64, 20
     begun = time.process_time()
     for _ in range(batches):

@@ -1,6 +1,6 @@
-"""NDIS on a bench: peers whose messages are written by hand, so that they can be wrong.
+"""NDIS on a bench: clients whose messages are written by hand, so that they can be wrong.
 
-A :class:`Bench` holds one core. A :class:`Peer` is a process that says what a test makes it say; what NDIS
+A :class:`Bench` holds one core. A :class:`Client` is a process that says what a test makes it say; what NDIS
 sends it lies in its inbox until the test takes it. :class:`Nic`, :class:`Host` and :class:`Im` know the
 ordinary registration sequences. Every message passes through the codec, as on the wire.
 """
@@ -30,7 +30,7 @@ from ndisbus.lists.blocklist import BlockListBuilder, Key, values
 from ndisbus.lists.heap import Heap
 from ndisbus.messages.codec import PROTOCOL_VERSION, RETURN, Message, decode_packet, encode_packet
 
-P = TypeVar("P", bound="Peer")
+P = TypeVar("P", bound="Client")
 
 OPERATIONS = {o.op: o for o in (*STATE_OPERATIONS, *IO_OPERATIONS)}
 PROVIDER: tuple[dict[str, Any], ...] = (
@@ -66,12 +66,12 @@ class Bench:
         self.events: list[dict[str, Any]] = []
         self.core = NdisCore(config or CoreConfig(), self.events.append)
         self.now = 0.0
-        self.peers: dict[str, Peer] = {}
+        self.clients: dict[str, Client] = {}
 
-    def peer(self, kind: type[P], name: str, **arguments: Any) -> P:
-        """A peer that has said hello."""
+    def client(self, kind: type[P], name: str, **arguments: Any) -> P:
+        """A client that has said hello."""
         made = kind(self, name, **arguments)
-        self.peers[name] = made
+        self.clients[name] = made
         made.hello()
         return made
 
@@ -80,7 +80,7 @@ class Bench:
         while sent := self.core.drain():
             for key, message, frames in sent:
                 for decoded, payload in decode_packet([encode_packet([message]), *frames]):
-                    self.peers[key].arrived(decoded, payload)
+                    self.clients[key].arrived(decoded, payload)
 
     def tick(self, seconds: float) -> None:
         """Let time pass; everything that becomes due happens at its moment."""
@@ -94,11 +94,11 @@ class Bench:
     @property
     def bug_check(self) -> BugCheck:
         """The only bug check there is."""
-        (report,) = self.core.bug_checks
+        (report,) = self.core.bug_checks.reports
         return report
 
 
-class Peer:
+class Client:
     """A process on the bus."""
 
     def __init__(self, bench: Bench, name: str) -> None:
@@ -202,7 +202,7 @@ class Peer:
         self.answer(asked, 0)
 
 
-class Nic(Peer):
+class Nic(Client):
     """A miniport driver."""
 
     def start(self, *adapters: str, chimney: bool = True, capabilities: Any = CAPABILITIES) -> Nic:
@@ -286,7 +286,7 @@ class Nic(Peer):
         return lower
 
 
-class Host(Peer):
+class Host(Client):
     """A protocol driver."""
 
     def start(self, *bind: str, chimney: bool = True, enable: bool = True) -> Host:
@@ -328,10 +328,10 @@ class Host(Peer):
     def enable(self, enable: bool = True) -> tuple[int, str]:
         """Set OID_TCP_TASK_OFFLOAD; whatever miniport is asked grants it. Returns status and reason."""
         self.send("NdisOidRequest", self.binding, task_offload(enable))
-        for peer in list(self.bench.peers.values()):
-            while "MiniportOidRequest" in peer.names():
-                asked = peer.take("MiniportOidRequest")
-                peer.answer(asked, 0, asked[2][1])
+        for client in list(self.bench.clients.values()):
+            while "MiniportOidRequest" in client.names():
+                asked = client.take("MiniportOidRequest")
+                client.answer(asked, 0, asked[2][1])
         done = self.take("ProtocolOidRequestComplete")
         return int(done[2][2]), str(done[2][3])
 

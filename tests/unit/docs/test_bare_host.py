@@ -113,19 +113,19 @@ class Stack:
     def kill(self, name: str) -> None:
         """What the bus does when it learns of a death."""
         del self.ports[name]
-        self.core.remove_peer(self.core.peers[name], "the process died")
+        self.core.removal.remove(self.core.registry.clients[name], "the process died")
 
     def left_over(self) -> dict[str, int]:
         """What nobody may leave behind, as ``ndisbus ps`` counts it."""
-        adapters = self.core.adapters.values()
-        objects = sum(len(b.objects) for b in self.core.bindings.values())
+        adapters = self.core.registry.adapters.values()
+        objects = sum(len(b.objects) for b in self.core.registry.bindings.values())
         requests = sum(len(a.requests) + len(a.oids) + len(a.nbls) for a in adapters)
         entries = self.ports["im"].driver.inspect()["offload_entries"] if "im" in self.ports else 0
         return {
             "objects": objects,
             "requests": requests,
             "entries": entries,
-            "bug checks": len(self.core.bug_checks),
+            "bug checks": len(self.core.bug_checks.reports),
         }
 
 

@@ -275,7 +275,7 @@ class World:
     def check(self) -> None:
         """Nobody broke a rule, as far as NDIS can see."""
         assert self.sim.core is not None
-        assert [str(b) for b in self.sim.core.bug_checks] == []
+        assert [str(b) for b in self.sim.core.bug_checks.reports] == []
         assert self.sim.closings == []
         assert self.sim.refusals == []
 
@@ -479,16 +479,16 @@ def test_the_bus_dies_and_comes_back(seed: int) -> None:
 def test_an_adapter_for_another_host_on_demand() -> None:
     world = World(ImConfig(adapters=("im0-a",)), hosts=(("host-a", "im0-a"),)).ready()
     assert world.sim.core is not None
-    im = next(p for p in world.sim.core.peers.values() if p.name == "im")
+    im = next(p for p in world.sim.core.registry.clients.values() if p.name == "im")
     answers: list[Any] = []
-    world.sim.core.reconfigure(im, {"AddAdapter": "im0-b"}, answers.append)
+    world.sim.core.bindings.reconfigure(im, {"AddAdapter": "im0-b"}, answers.append)
     world.sim._route()
     world.wait(lambda: answers == [[0]])
     world.sim.start("host-b", lambda: Host("host-b", "im0-b"))
     world.hosts.append("host-b")
     world.ready()
     assert world.act("host-b", "offload", 1) == 0
-    world.sim.core.reconfigure(im, {"RemoveAdapter": "im0-b"}, answers.append)
+    world.sim.core.bindings.reconfigure(im, {"RemoveAdapter": "im0-b"}, answers.append)
     world.sim._route()
     world.wait(lambda: len(answers) == 2)
     assert answers[1] == [0]

@@ -209,7 +209,7 @@ def test_a_message_may_be_put_into_a_drivers_mouth() -> None:
     sim.inject("host0", ["NdisFrobnicate", None, []])
     sim.run_for(1)
     assert sim.core is not None
-    assert [r.driver for r in sim.core.bug_checks] == ["host0"]
+    assert [r.driver for r in sim.core.bug_checks.reports] == ["host0"]
     assert sim.closings[0][0] == "host0"
     assert sim.driver("host0").ready  # it came back under a new epoch
 
@@ -257,4 +257,4 @@ def test_a_death_at_any_step_leaves_nothing_behind(who: str, steps: int) -> None
     settle(sim, lambda: not host.lists)
     assert host.completed[-1] == ("terminate", [0, 0, 0])
     assert sim.core is not None
-    assert sim.core.bug_checks == []
+    assert sim.core.bug_checks.reports == []

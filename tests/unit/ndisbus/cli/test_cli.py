@@ -236,8 +236,8 @@ def test_ps_shows_a_driver_with_what_it_costs(bus: int, host: DriverProcess) -> 
 def test_ps_shows_a_hung_driver_that_was_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
     core = NdisCore()
     core.receive("key", ["hello", 1, [PROTOCOL_VERSION, {"Name": "hung", "Pid": os.getpid()}]], (), 0.0)
-    core.remove_peer(core.peers["key"], "no answer", hung=True)
-    survey = ps._Meter(local=True).add(core.survey({}))
+    core.removal.remove(core.registry.clients["key"], "no answer", hung=True)
+    survey = ps._Meter(local=True).add(core.survey.show({}))
     [line] = survey["Processes"]
     assert (line["Name"], line["Pid"], line["State"]) == ("hung", os.getpid(), "cut off: hung")
     assert line["Rss"] > 1 << 20
@@ -298,7 +298,7 @@ def test_fault_knob_reaches_the_driver(bus: int, host: DriverProcess) -> None:
     assert "count: 3" in served(host, "fault", "knob", "idle", "refuse", "count=3").stdout
     nobody = served(host, "fault", "knob", "nobody", "refuse")
     assert nobody.returncode == 1
-    assert "no driver called 'nobody' is here (there are: idle)" in nobody.stderr
+    assert "there is no driver called 'nobody'; drivers on this bus: idle" in nobody.stderr
     assert run("fault", "knob", "idle", "refuse", "count").exit_code == 2
 
 
@@ -312,7 +312,7 @@ def test_fault_of_a_process_that_is_not_there(bus: int) -> None:
 def test_adapter_without_an_intermediate_driver(bus: int) -> None:
     result = run("adapter", "add")
     assert result.exit_code == 1
-    assert "no intermediate driver is here" in result.stderr
+    assert "there is no intermediate driver" in result.stderr
     assert run("adapter", "remove", "im0-z").exit_code == 1
 
 

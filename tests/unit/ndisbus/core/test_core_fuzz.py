@@ -36,12 +36,12 @@ class World:
 
     def __init__(self) -> None:
         self.bench = Bench()
-        self.nic = self.bench.peer(Nic, "nic").start("nic0")
-        self.im = self.bench.peer(Im, "im").start("im0")
+        self.nic = self.bench.client(Nic, "nic").start("nic0")
+        self.im = self.bench.client(Im, "im").start("im0")
         self.im.enable()
-        self.host = self.bench.peer(Host, "host").start("im0")
-        self.witness = self.bench.peer(Nic, "witness").start("other")
-        self.client = self.bench.peer(Host, "client").start("other")
+        self.host = self.bench.client(Host, "host").start("im0")
+        self.witness = self.bench.client(Nic, "witness").start("other")
+        self.client = self.bench.client(Host, "client").start("other")
         handles = [self.host.new_handle() for _ in range(3)]
         tree = self.host.columns(*zip((NEIGHBOR, PATH, TCP), handles, (None,) * 3, strict=True))
         self.host.request("initiate", dict(tree))
@@ -65,7 +65,7 @@ class World:
         self.sensible: list[Any] = [*pointers, *lists, io, {**io, "Status": [0]}, 0, 1, 3]
 
     def _below(self, own: list[int]) -> list[tuple[int, int]]:
-        objects = self.bench.core.bindings[self.im.binding].objects
+        objects = self.bench.core.registry.bindings[self.im.binding].objects
         return [objects[h] for h in own]
 
 
@@ -89,16 +89,16 @@ def judge(world: World, act: Callable[[], None]) -> None:
     """Nothing but a report comes of it, and who is not concerned is not disturbed."""
     bench = world.bench
     act()
-    for peer in bench.peers.values():
-        peer.responsive = True
+    for client in bench.clients.values():
+        client.responsive = True
     bench.tick(0.3)
-    for report in bench.core.bug_checks:
+    for report in bench.core.bug_checks.reports:
         assert report.driver in ("nic", "im", "host")
         assert report.reason
     assert world.witness.closed is None
     assert world.client.closed is None
     assert len(world.client.offload(world.witness)) == 3
-    ps = bench.peers["client"].control("ps")
+    ps = bench.clients["client"].control("ps")
     assert decode_packet([encode_packet([["return", 1, [0, ps]]])])
     assert isinstance(bench.core, NdisCore)
 
@@ -143,12 +143,12 @@ def test_any_answer(data: st.DataObject) -> None:
         "control": (host, lambda: world.client.send("control", "driver", {"Name": "host", "Command": "x"})),
     }
     name = data.draw(st.sampled_from(sorted(asks)))
-    peer, ask = asks[name]
-    peer.responsive = name != "inspect"
+    client, ask = asks[name]
+    client.responsive = name != "inspect"
     ask()
-    asked = peer.take(name)
+    asked = client.take(name)
     answer = data.draw(st.lists(odd, max_size=4))
-    judge(world, lambda: peer.answer(asked, *answer))
+    judge(world, lambda: client.answer(asked, *answer))
 
 
 @settings(max_examples=60, deadline=None)
@@ -182,4 +182,4 @@ def test_any_control_request(data: st.DataObject) -> None:
     arguments = data.draw(st.dictionaries(st.sampled_from(keys), values, max_size=4))
     verb = data.draw(st.sampled_from(verbs) | odd)
     judge(world, lambda: world.host.send("control", verb, arguments))
-    assert world.bench.core.bug_checks == []
+    assert world.bench.core.bug_checks.reports == []

@@ -10,7 +10,7 @@ from ndisbus.ddi.enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key
-from tests.support.core_bench import NEIGHBOR, TCP, Bench, Host, Im, Nic, Peer
+from tests.support.core_bench import NEIGHBOR, TCP, Bench, Client, Host, Im, Nic
 
 RETRIEVE, ABORT = int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpOffloadEventType.TcpIndicateAbort)
 DISCONNECT = int(TcpOffloadEventType.TcpIndicateDisconnect)
@@ -25,15 +25,15 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0")
+    return bench.client(Host, "host").start("nic0")
 
 
-def offence(bench: Bench, offender: Peer, rule: str, parameter: str) -> None:
+def offence(bench: Bench, offender: Client, rule: str, parameter: str) -> None:
     report = bench.bug_check
     assert (report.driver, report.rule, report.parameter) == (offender.name, rule, parameter)
     assert offender.closed is not None
@@ -46,7 +46,7 @@ def test_r_hnd_06_and_r_hnd_10_an_event_goes_to_the_owner_of_the_handle(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
     """R-HND-06: the target gives back what it saved; R-HND-10: the host gets its own handle."""
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     objects = host.offload(nic)
     nic.send("NdisTcpOffloadEventHandler", objects[2][1], RETRIEVE, int(TcpUploadReason.LowActivity))
     assert host.take("ProtocolTcpOffloadEvent")[2] == [objects[2][1], RETRIEVE, TcpUploadReason.LowActivity]
@@ -55,9 +55,9 @@ def test_r_hnd_06_and_r_hnd_10_an_event_goes_to_the_owner_of_the_handle(
 
 def test_r_hnd_10_at_every_layer_it_is_the_drivers_own_handle(bench: Bench, nic: Nic) -> None:
     """R-HND-10: the intermediate driver's below, the host's above."""
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     handle, own = host.new_handle(), im.new_handle()
     host.request("initiate", host.columns((TCP, handle, None)))
     upper = im.pass_on("initiate", own)
@@ -100,7 +100,7 @@ def test_r_hnd_06_only_the_saved_handle_of_a_connection_will_do(
 
 def test_r_hnd_06_nor_the_handle_of_what_is_offloaded_elsewhere(bench: Bench, host: Host, nic: Nic) -> None:
     """R-HND-06."""
-    other = bench.peer(Nic, "other").start("nic1")
+    other = bench.client(Nic, "other").start("nic1")
     handle = host.offload(nic)[2][1]
     other.send("NdisTcpOffloadEventHandler", handle, ABORT, 0)
     offence(bench, other, "R-HND-06", "NdisOffloadHandle")
@@ -120,7 +120,7 @@ def test_an_event_that_crosses_the_end_of_its_owner_is_nobodys_fault(
     call_id = nic.next_id()
     nic.send("NdisTcpOffloadReceiveHandler", handle, {"NetBufferList": [1]}, 0, call_id=call_id)
     assert nic.returned(call_id) == [NOT_ACCEPTED, 0]
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_a_protocol_that_has_closed_its_binding_hears_no_more_of_it(
@@ -133,7 +133,7 @@ def test_a_protocol_that_has_closed_its_binding_hears_no_more_of_it(
     assert host.names() == []
     nic.complete("terminate")
     assert host.names() == ["ProtocolCloseAdapterCompleteEx"]
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 @pytest.mark.parametrize("reason", [int(r) for r in TcpUploadReason if r.name != "MaxUploadReason"])
@@ -259,9 +259,9 @@ def status(code: int, buffer: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize("code", [NdisStatus.OFFLOAD_PAUSE, NdisStatus.UPLOAD_ALL, NdisStatus.OFFLOAD_RESUME])
 def test_r_pause_08_status_reaches_every_bound_protocol(bench: Bench, nic: Nic, code: NdisStatus) -> None:
     """R-PAUSE-08: everybody bound to that adapter, whether it has the chimney or not; nobody else."""
-    nic2 = bench.peer(Nic, "nic2").start("nic1")
-    hosts = [bench.peer(Host, f"host{i}").start("nic0", enable=i == 0) for i in range(3)]
-    stranger = bench.peer(Host, "stranger").start("nic1")
+    nic2 = bench.client(Nic, "nic2").start("nic1")
+    hosts = [bench.client(Host, f"host{i}").start("nic0", enable=i == 0) for i in range(3)]
+    stranger = bench.client(Host, "stranger").start("nic1")
     buffer = (
         NdisTcpConnectionOffload(tcp_connection_offload_capacity=3) if code.name.endswith("RESUME") else None
     )
@@ -273,13 +273,13 @@ def test_r_pause_08_status_reaches_every_bound_protocol(bench: Bench, nic: Nic, 
 
 
 def test_a_pause_is_noted_and_a_resume_brings_the_new_report(bench: Bench, host: Host, nic: Nic) -> None:
-    adapter = bench.core.adapters[nic.handle]
+    adapters = bench.core.registry.adapters
     nic.send("NdisMIndicateStatusEx", nic.handle, status(NdisStatus.OFFLOAD_PAUSE))
-    assert adapter.paused
+    assert adapters[nic.handle].paused
     report = NdisTcpConnectionOffload(tcp_connection_offload_capacity=3)
     nic.send("NdisMIndicateStatusEx", nic.handle, status(NdisStatus.OFFLOAD_RESUME, report))
-    assert not adapter.paused
-    assert adapter.capabilities == report.to_wire()
+    assert not adapters[nic.handle].paused
+    assert adapters[nic.handle].capabilities == report.to_wire()
 
 
 def test_a_malformed_status_indication_is_a_bug_check(bench: Bench, host: Host, nic: Nic) -> None:
@@ -358,7 +358,7 @@ def test_a_malformed_answer_to_a_generic_event(bench: Bench, host: Host, nic: Ni
 
 
 def test_frames_go_to_everybody_bound(bench: Bench, nic: Nic) -> None:
-    hosts = [bench.peer(Host, f"host{i}").start("nic0", enable=False) for i in range(2)]
+    hosts = [bench.client(Host, f"host{i}").start("nic0", enable=False) for i in range(2)]
     lists = {"NetBufferList": [nic.heap.address()], "SourceHandle": nic.handle, "DataLength": [5]}
     nic.send("NdisMIndicateReceiveNetBufferLists", nic.handle, lists, 1, 1, 4, frames=[b"frame"])
     for host in hosts:

@@ -25,12 +25,12 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0")
+    return bench.client(Host, "host").start("nic0")
 
 
 def post(host: Host, op: str, handle: Any, *addresses: int, frames: Any = (), **columns: Any) -> list[int]:
@@ -44,8 +44,8 @@ def post(host: Host, op: str, handle: Any, *addresses: int, frames: Any = (), **
 
 def outstanding(bench: Bench) -> int:
     """Everything that any miniport still holds."""
-    below = [len(a.nbls) + len(a.requests) + len(a.oids) for a in bench.core.adapters.values()]
-    above = [int(b.outstanding) + len(b.io) for b in bench.core.bindings.values()]
+    below = [len(a.nbls) + len(a.requests) + len(a.oids) for a in bench.core.registry.adapters.values()]
+    above = [int(b.outstanding) + len(b.io) for b in bench.core.registry.bindings.values()]
     return sum(below) + sum(above)
 
 
@@ -114,7 +114,7 @@ def test_lists_of_several_bindings_in_one_call_are_sorted_out_with_their_data(
 ) -> None:
     """Each protocol gets its own lists and bytes, and nothing of the other's."""
     host.enable(False)
-    other = bench.peer(Host, "other").start("nic0")
+    other = bench.client(Host, "other").start("nic0")
     other_handle = other.offload(nic, TCP)[0][1]
     other.enable(False)
     host.enable()
@@ -141,9 +141,9 @@ def test_lists_of_several_bindings_in_one_call_are_sorted_out_with_their_data(
 
 
 def test_an_intermediate_driver_passes_the_same_lists_on(bench: Bench, nic: Nic) -> None:
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     handle, own = offload_through(im, host, nic)
     (address,) = post(host, "send", handle, Context=0x1)
     asked = im.take("MiniportTcpOffloadSend")[2][2]
@@ -189,7 +189,7 @@ def test_r_hnd_08_only_the_handle_of_an_offloaded_connection_will_do(
 
 def test_r_hnd_08_nor_that_of_another_protocol(bench: Bench, host: Host, nic: Nic) -> None:
     """R-HND-08."""
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     post(other, "send", host.offload(nic, TCP)[0][1])
     assert (bench.bug_check.driver, bench.bug_check.rule) == ("other", "R-HND-08")
     assert nic.names() == []
@@ -230,14 +230,14 @@ def test_only_legal_statuses_go_up(operation: Operation) -> None:
     allowed = {int(s) for s in ALLOWED_STATUS[operation.op]}
     for status in [int(s) for s in NdisStatus] + [1]:
         bench = Bench()
-        nic = bench.peer(Nic, "nic").start("nic0")
-        host = bench.peer(Host, "host").start("nic0")
+        nic = bench.client(Nic, "nic").start("nic0")
+        host = bench.client(Host, "host").start("nic0")
         post(host, operation.op, host.offload(nic, TCP)[0][1])
         nic.complete_nbls(operation.op, status)
         done = host.take(operation.completion_handler)[2][1]
         if status in allowed:
             assert done["Status"] == [status]
-            assert bench.core.bug_checks == []
+            assert bench.core.bug_checks.reports == []
         else:
             assert bench.bug_check.driver == "nic"
             assert bench.bug_check.parameter == "NetBufferList.Status"
@@ -300,7 +300,7 @@ def test_a_request_that_crosses_the_removal_comes_back_aborted(
         context, done = host.take(operation.completion_handler)[2]
         assert context == host.contexts_of["nic0"]
         assert (done["NetBufferList"], done["Status"], done["Context"]) == ([address], [ABORTED], 0x9)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def offload_through(im: Im, host: Host, nic: Nic) -> tuple[int, int]:
@@ -317,9 +317,9 @@ def offload_through(im: Im, host: Host, nic: Nic) -> tuple[int, int]:
 
 def test_a_list_that_a_dead_driver_passed_down_is_not_given_twice(bench: Bench, nic: Nic) -> None:
     """The host passes it down again, through the next intermediate driver, before the target gave it back."""
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     handle, own = offload_through(im, host, nic)
     lists = post(host, "send", handle)
     im.send("NdisOffloadTcpSend", own, im.take("MiniportTcpOffloadSend")[2][2])
@@ -336,7 +336,7 @@ def test_a_list_that_a_dead_driver_passed_down_is_not_given_twice(bench: Bench, 
     im.send("NdisOffloadTcpSend", own, im.take("MiniportTcpOffloadSend")[2][2])
     assert im.take("ProtocolTcpOffloadSendComplete")[2][1]["Status"] == [ABORTED]
     assert nic.names().count("MiniportTcpOffloadSend") == 1
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 # -- receive return ------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_r_dis_10_and_r_dis_45_receive_return_goes_by_binding_and_is_not_answere
 def test_a_receive_return_to_a_dead_adapter_goes_nowhere(bench: Bench, host: Host, nic: Nic) -> None:
     nic.send("goodbye")
     host.send("NdisOffloadTcpReceiveReturn", host.binding, {"NetBufferList": [1]})
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     host.send("NdisOffloadTcpReceiveReturn", host.binding + 1, {"NetBufferList": [1]})
     assert bench.bug_check.parameter == "NdisBindingHandle"
 
@@ -414,12 +414,12 @@ def test_send_data_comes_home_with_its_connection_when_the_driver_dies(
     assert host.take("ProtocolTcpOffloadSendComplete")[2][1]["NetBufferList"] == posted
     assert "ProtocolTcpOffloadSendComplete" not in host.names()
     host.answer(host.take("ProtocolUnbindAdapterEx"), 0)
-    assert bench.core.bindings == {}
+    assert bench.core.registry.bindings == {}
 
 
 def terminate(host: Host, nic: Nic, handle: int, lists: list[int], status: int = 0) -> None:
     """Terminate a connection and hand these lists back."""
-    binding = host.bench.core.bindings[host.binding]
+    binding = host.bench.core.registry.bindings[host.binding]
     _, context = binding.objects.get(handle) or binding.lost[handle]
     host.request("terminate", host.columns((TCP, handle, context)))
     lower = nic.given("terminate")
@@ -449,7 +449,7 @@ def test_r_dis_16_a_list_that_is_handed_back_is_completed_by_that_act(
     assert outstanding(bench) == 0
     assert host.names() == []
     post(host, "send", host.offload(nic, TCP)[0][1], *lists)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -480,7 +480,7 @@ def test_a_terminate_that_fails_keeps_what_is_posted_for_the_second_one(
     nic.complete_nbls("receive", ABORTED)
     assert host.take("ProtocolTcpOffloadReceiveComplete")
     terminate(host, nic, handle, [], FAILURE)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 BAD: dict[str, Any] = {
@@ -594,7 +594,7 @@ def test_an_indication_accepted_after_the_binding_closed_goes_back_at_once(
     assert handed_back(nic) == [asked]
     host.send("NdisOffloadTcpReceiveReturn", host.binding, {"NetBufferList": [kept, asked]})
     assert handed_back(nic) == []
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 @pytest.mark.parametrize("send", [False, True])
@@ -623,5 +623,5 @@ def test_received_data_of_a_dead_adapter_goes_nowhere(bench: Bench, host: Host, 
     indicated(host, nic)
     nic.send("goodbye")
     host.send("goodbye")
-    assert bench.core.bug_checks == []
-    assert bench.core.bindings == {}
+    assert bench.core.bug_checks.reports == []
+    assert bench.core.registry.bindings == {}

@@ -11,7 +11,7 @@ from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTaskOffloadHeader, NdisTcpConnectionOffloadParameters
 from ndisbus.lists.blocklist import Key
-from tests.support.core_bench import CAPABILITIES, TCP, Bench, Host, Im, Nic, Peer, oid, task_offload
+from tests.support.core_bench import CAPABILITIES, TCP, Bench, Client, Host, Im, Nic, oid, task_offload
 
 QUERY = int(NdisRequestType.NdisRequestQueryInformation)
 SET = int(NdisRequestType.NdisRequestSetInformation)
@@ -26,12 +26,12 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0", enable=False)
+    return bench.client(Host, "host").start("nic0", enable=False)
 
 
 def done(host: Host) -> tuple[dict[str, Any], int, str]:
@@ -41,9 +41,9 @@ def done(host: Host) -> tuple[dict[str, Any], int, str]:
     return request, status, reason
 
 
-def alive(bench: Bench) -> list[Peer]:
-    """The peers that have not been cut off."""
-    return [p for p in bench.peers.values() if p.closed is None]
+def alive(bench: Bench) -> list[Client]:
+    """The clients that have not been cut off."""
+    return [p for p in bench.clients.values() if p.closed is None]
 
 
 def query(host: Host, number: int) -> tuple[Any, int]:
@@ -137,7 +137,7 @@ def test_requests_may_overlap_and_complete_in_any_order(bench: Bench, host: Host
     for i in (2, 0, 1):
         nic.answer(asked[i], int(NdisStatus.NOT_SUPPORTED), asked[i][2][1])
         assert done(host)[0]["RequestId"] == i
-    assert bench.core.bindings[host.binding].outstanding == 0
+    assert bench.core.registry.bindings[host.binding].outstanding == 0
 
 
 OFFENCES: dict[str, Any] = {
@@ -171,7 +171,7 @@ def test_a_miniport_completes_the_request_it_was_given(bench: Bench, host: Host,
 def test_an_answer_that_is_no_status_is_a_bug_check(bench: Bench, host: Host, nic: Nic) -> None:
     answers: list[list[Any]] = [[], ["fine"], [None, {}]]
     for answer in answers:
-        bench.core.bug_checks.clear()
+        bench.core.bug_checks.reports.clear()
         host.send("NdisOidRequest", host.binding, oid(Oid.OID_TCP4_OFFLOAD_STATS, QUERY))
         nic.answer(nic.take("MiniportOidRequest"), *answer)
         assert (bench.bug_check.call, bench.bug_check.parameter) == ("MiniportOidRequest", "return")
@@ -205,7 +205,7 @@ def test_a_malformed_request_is_the_requesters_fault(bench: Bench, host: Host, n
 def test_r_oid_08_one_protocol_at_a_time_has_the_chimney(bench: Bench, host: Host, nic: Nic) -> None:
     """R-OID-08: the second is refused with a reason that says who has it and what to do."""
     assert host.enable() == (0, "")
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     status, reason = other.enable()
     assert status == NdisStatus.OFFLOAD_POLICY
     for word in ("nic0", "host", "R-OID-08", "auto"):
@@ -222,12 +222,12 @@ def test_r_oid_08_one_protocol_at_a_time_has_the_chimney(bench: Bench, host: Hos
     assert host.enable() == (0, "")
     assert host.enable(False) == (0, "")
     assert other.enable() == (0, "")
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_r_oid_08_a_set_that_is_under_way_claims_the_chimney(bench: Bench, host: Host, nic: Nic) -> None:
     """R-OID-08: two sets may not both reach a miniport that takes its time."""
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     host.send("NdisOidRequest", host.binding, task_offload())
     asked = nic.take("MiniportOidRequest")
     nic.answer(asked, PENDING, asked[2][1])
@@ -240,7 +240,7 @@ def test_r_oid_08_a_set_that_is_under_way_claims_the_chimney(bench: Bench, host:
 @pytest.mark.parametrize("how", ["dies", "closes"])
 def test_the_chimney_is_free_when_its_owner_goes(bench: Bench, host: Host, nic: Nic, how: str) -> None:
     host.enable()
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     if how == "dies":
         host.send("goodbye")
     else:
@@ -268,8 +268,11 @@ def test_r_oid_05_only_what_the_latest_set_names_is_enabled(host: Host, nic: Nic
 def test_r_oid_07_an_empty_set_disables_everything(bench: Bench, host: Host, nic: Nic) -> None:
     """R-OID-07: OffsetFirstTask is zero; the configuration that NDIS reports is gone as well."""
     host.enable()
-    adapter = bench.core.adapters[nic.handle]
-    assert (adapter.chimney_owner, adapter.config) == (bench.core.bindings[host.binding], CAPABILITIES)
+    adapter = bench.core.registry.adapters[nic.handle]
+    assert (adapter.chimney_owner, adapter.config) == (
+        bench.core.registry.bindings[host.binding],
+        CAPABILITIES,
+    )
     empty = task_offload(False)
     assert empty["InformationBuffer"]["OffsetFirstTask"] == 0
     assert host.enable(False) == (0, "")
@@ -281,7 +284,7 @@ def test_a_set_that_the_miniport_refuses_changes_nothing(bench: Bench, host: Hos
     asked = nic.take("MiniportOidRequest")
     nic.answer(asked, int(NdisStatus.NOT_SUPPORTED), asked[2][1])
     assert done(host)[1] == NdisStatus.NOT_SUPPORTED
-    assert bench.core.adapters[nic.handle].chimney_owner is None
+    assert bench.core.registry.adapters[nic.handle].chimney_owner is None
 
 
 # -- ends ----------------------------------------------------------------------------------------------
@@ -300,14 +303,14 @@ def test_a_dead_miniport_leaves_no_request_open(bench: Bench, host: Host, nic: N
     host.send("NdisOidRequest", host.binding, task_offload())  # it has not closed the binding yet
     assert done(host)[1:] == (FAILURE, "adapter nic0 is gone")
     host.answer(host.take("ProtocolUnbindAdapterEx"), 0)
-    assert bench.core.bindings == {}
+    assert bench.core.registry.bindings == {}
 
 
 def test_a_miniport_that_never_completes_is_dead() -> None:
     """It is not waited for longer than for a request on a block list."""
     bench = Bench(CoreConfig(request_limit=3.0))
-    nic = bench.peer(Nic, "nic").start("nic0")
-    host = bench.peer(Host, "host").start("nic0", enable=False)
+    nic = bench.client(Nic, "nic").start("nic0")
+    host = bench.client(Host, "host").start("nic0", enable=False)
     host.send("NdisOidRequest", host.binding, task_offload())
     asked = nic.take("MiniportOidRequest")
     nic.answer(asked, PENDING, asked[2][1])
@@ -321,9 +324,9 @@ def test_a_miniport_that_never_completes_is_dead() -> None:
 
 def test_an_intermediate_driver_that_waits_for_the_one_below_is_alive() -> None:
     bench = Bench(CoreConfig(request_limit=3.0))
-    nic = bench.peer(Nic, "nic").start("nic0")
-    im = bench.peer(Im, "im").start("im0")
-    host = bench.peer(Host, "host").start("im0", enable=False)
+    nic = bench.client(Nic, "nic").start("nic0")
+    im = bench.client(Im, "im").start("im0")
+    host = bench.client(Host, "host").start("im0", enable=False)
     host.send("NdisOidRequest", host.binding, task_offload())
     upper = im.take("MiniportOidRequest")
     im.answer(upper, PENDING, upper[2][1])

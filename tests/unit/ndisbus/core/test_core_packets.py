@@ -10,7 +10,7 @@ from ndisbus.core import CoreConfig
 from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.frame_lists import PACKET_SIZE
-from tests.support.core_bench import Bench, Host, Im, Nic, Peer
+from tests.support.core_bench import Bench, Client, Host, Im, Nic
 
 ABORTED, PAUSED = int(NdisStatus.SEND_ABORTED), int(NdisStatus.PAUSED)
 SEND, SENT = "NdisSendNetBufferLists", "ProtocolSendNetBufferListsComplete"
@@ -27,18 +27,18 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0", enable=False)
+    return bench.client(Host, "host").start("nic0", enable=False)
 
 
-def packed(peer: Peer, source: int, frames: tuple[bytes, ...] = FRAMES, **changes: Any) -> dict[str, Any]:
+def packed(client: Client, source: int, frames: tuple[bytes, ...] = FRAMES, **changes: Any) -> dict[str, Any]:
     """Columns of fresh lists with these frames; a value of ... leaves a column out."""
     columns = {
-        "NetBufferList": list(peer.heap.addresses(len(frames), PACKET_SIZE)),
+        "NetBufferList": list(client.heap.addresses(len(frames), PACKET_SIZE)),
         "SourceHandle": source,
         "DataLength": [len(f) for f in frames],
     }
@@ -71,14 +71,14 @@ def give_back(host: Host, lists: list[int], source: int) -> None:
 def held(bench: Bench) -> int:
     """Everything that NDIS believes to be with somebody."""
     core = bench.core
-    adapters: int = sum(len(a.sends) + len(a.indicated) for a in core.adapters.values())
-    bindings: int = sum(b.outstanding + len(b.received) for b in core.bindings.values())
+    adapters: int = sum(len(a.sends) + len(a.indicated) for a in core.registry.adapters.values())
+    bindings: int = sum(b.outstanding + len(b.received) for b in core.registry.bindings.values())
     return adapters + bindings
 
 
 def gone(bench: Bench) -> list[str]:
     """Who was cut off."""
-    return [p.name for p in bench.peers.values() if p.closed is not None]
+    return [p.name for p in bench.clients.values() if p.closed is not None]
 
 
 def statuses(host: Host) -> dict[int, int]:
@@ -151,7 +151,7 @@ def test_completions_may_split_and_gather_calls(bench: Bench, host: Host, nic: N
 def test_lists_of_several_bindings_in_one_completion_are_sorted_out(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     mine, theirs = send(host), send(other)
     complete(nic, [*theirs, *mine], None)
     assert statuses(host) == dict.fromkeys(mine, 0)
@@ -230,7 +230,7 @@ def test_a_second_completion_is_a_bug_check(bench: Bench, host: Host, nic: Nic) 
 def test_every_binding_sees_a_frame_and_the_miniport_gets_its_list_from_the_last(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     lists = indicate(nic)
     for protocol in (host, other):
         message, frames = protocol.take_with_frames(RECEIVE)
@@ -319,12 +319,12 @@ def test_a_return_of_what_was_not_indicated_is_a_bug_check(
 
 @pytest.fixture
 def im(bench: Bench, nic: Nic) -> Im:
-    return bench.peer(Im, "im").start("im0-a", "im0-b")
+    return bench.client(Im, "im").start("im0-a", "im0-b")
 
 
 @pytest.fixture
 def above(bench: Bench, im: Im) -> Host:
-    return bench.peer(Host, "above").start("im0-a", enable=False)
+    return bench.client(Host, "above").start("im0-a", enable=False)
 
 
 def pass_on(im: Im) -> list[int]:
@@ -397,7 +397,7 @@ def test_indications_with_resources_pass_on_with_resources(
         message, frames = im.take_with_frames(RECEIVE)
         columns = message[2][1] | {"SourceHandle": im.handle}
         im.send(INDICATE, im.handle, columns, 0, 3, flags, frames=frames)
-        assert (bench.core.bug_checks == []) is good
+        assert (bench.core.bug_checks.reports == []) is good
     assert above.names().count(RECEIVE) == 1
 
 
@@ -414,7 +414,7 @@ def test_a_dead_miniport_completes_what_it_had_and_returns_nothing(
     assert statuses(host) == dict.fromkeys(late, PAUSED)
     host.take(RECEIVE)
     give_back(host, indicated, nic.handles["nic0"])
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     assert held(bench) == 0
 
 
@@ -431,10 +431,10 @@ def test_sends_of_a_dead_protocol_are_completed_by_nobody_but_the_miniport(
     """The binding is there until then: the miniport reads memory that was lent through it."""
     lists, handle = send(host), host.binding
     host.send("goodbye")
-    assert handle in bench.core.bindings
+    assert handle in bench.core.registry.bindings
     complete(nic, lists, handle)
-    assert handle not in bench.core.bindings
-    assert bench.core.bug_checks == []
+    assert handle not in bench.core.registry.bindings
+    assert bench.core.bug_checks.reports == []
     assert held(bench) == 0
 
 
@@ -458,7 +458,7 @@ def test_a_list_that_comes_again_before_it_is_back_from_below_is_aborted(
     nic.take(TO_SEND)
     assert TO_SEND not in nic.names()
     complete(nic, lists, old)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_a_binding_closes_when_its_sends_are_back_and_its_lists_are_taken_back(
@@ -472,15 +472,15 @@ def test_a_binding_closes_when_its_sends_are_back_and_its_lists_are_taken_back(
     complete(nic, sent, host.binding)
     assert statuses(host) == dict.fromkeys(sent, 0)
     assert "ProtocolCloseAdapterCompleteEx" in host.names()
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     assert held(bench) == 0
 
 
 def test_what_comes_through_a_binding_closed_by_force_fails_quietly(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
-    im = bench.peer(Im, "im").start("im0-a")
-    above = bench.peer(Host, "above").start("im0-a", enable=False)
+    im = bench.client(Im, "im").start("im0-a")
+    above = bench.client(Host, "above").start("im0-a", enable=False)
     columns = packed(im, im.handle)
     im.send(INDICATE, im.handle, columns, 0, 3, 0, frames=[b"".join(FRAMES)])
     im.send("NdisIMDeInitializeDeviceInstance", im.handle, call_id=im.next_id())
@@ -489,7 +489,7 @@ def test_what_comes_through_a_binding_closed_by_force_fails_quietly(
     lists = send(above)
     assert statuses(above) == dict.fromkeys(lists, PAUSED)
     give_back(above, columns["NetBufferList"], im.handle)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_an_intermediate_driver_may_be_late_with_lists_that_ndis_took_back(
@@ -498,20 +498,20 @@ def test_an_intermediate_driver_may_be_late_with_lists_that_ndis_took_back(
     """It was stalled while its binding was closed by force, and passes on what it finds in its queue."""
     indicate(nic)
     message, frames = im.take_with_frames(RECEIVE)
-    bench.core.close_binding(bench.core.bindings[im.binding])
+    bench.core.bindings.close(bench.core.registry.bindings[im.binding])
     bench.route()
     assert nic.take(RETURNED)[2][1]["NetBufferList"] == message[2][1]["NetBufferList"]
     columns = message[2][1] | {"SourceHandle": im.handle}
     im.send(INDICATE, im.handle, columns, 0, 3, 0, frames=frames)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     assert RECEIVE not in above.names()
 
 
 def test_a_miniport_that_sits_on_a_send_is_taken_for_hung() -> None:
     bench = Bench(CoreConfig(request_limit=3.0))
-    nic = bench.peer(Nic, "nic").start("nic0")
-    im = bench.peer(Im, "im").start("im0-a")
-    above = bench.peer(Host, "above").start("im0-a", enable=False)
+    nic = bench.client(Nic, "nic").start("nic0")
+    im = bench.client(Im, "im").start("im0-a")
+    above = bench.client(Host, "above").start("im0-a", enable=False)
     lists = send(above)
     pass_on(im)
     bench.tick(3.5)
@@ -530,13 +530,13 @@ def test_a_miniport_that_sits_on_a_send_is_taken_for_hung() -> None:
 
 
 @pytest.fixture
-def user(bench: Bench) -> Peer:
-    return bench.peer(Peer, "user")
+def user(bench: Bench) -> Client:
+    return bench.client(Client, "user")
 
 
 @pytest.mark.parametrize("call", [SEND, TO_SEND])
 def test_a_send_fails_with_the_given_status(
-    bench: Bench, host: Host, nic: Nic, user: Peer, call: str
+    bench: Bench, host: Host, nic: Nic, user: Client, call: str
 ) -> None:
     user.control("fault.add", Action="fail", Call=call, Status="RESOURCES", Times=1)
     lists = send(host, Context=7)
@@ -552,7 +552,7 @@ def test_a_send_fails_with_the_given_status(
 
 @pytest.mark.parametrize("call", [INDICATE, RECEIVE])
 def test_frames_that_a_fault_drops_are_lost_and_their_lists_are_not(
-    bench: Bench, host: Host, nic: Nic, user: Peer, call: str
+    bench: Bench, host: Host, nic: Nic, user: Client, call: str
 ) -> None:
     user.control("fault.add", Action="drop", Call=call, Nth=2)
     first, second = indicate(nic), indicate(nic)
@@ -566,7 +566,7 @@ def test_frames_that_a_fault_drops_are_lost_and_their_lists_are_not(
 
 @pytest.mark.parametrize("call", [TO_SEND, COMPLETE])
 def test_a_send_that_a_fault_takes_away_keeps_nobody_from_closing(
-    bench: Bench, host: Host, nic: Nic, user: Peer, call: str
+    bench: Bench, host: Host, nic: Nic, user: Client, call: str
 ) -> None:
     user.control("fault.add", Action="drop", Call=call)
     lists = send(host)
@@ -582,7 +582,7 @@ def test_a_send_that_a_fault_takes_away_keeps_nobody_from_closing(
 
 @pytest.mark.parametrize("ending", ["close", "goodbye"])
 def test_a_send_that_a_fault_delays_keeps_its_binding(
-    bench: Bench, host: Host, nic: Nic, user: Peer, ending: str
+    bench: Bench, host: Host, nic: Nic, user: Client, ending: str
 ) -> None:
     """It is completed before the binding is closed: it went down too late to be passed on."""
     user.control("fault.add", Action="delay", Call=SEND, Delay=1.0)
@@ -592,17 +592,17 @@ def test_a_send_that_a_fault_delays_keeps_its_binding(
     else:
         host.send("goodbye")
     bench.tick(0.5)
-    assert handle in bench.core.bindings
+    assert handle in bench.core.registry.bindings
     bench.tick(0.5)
-    assert handle not in bench.core.bindings
-    assert bench.core.bug_checks == []
+    assert handle not in bench.core.registry.bindings
+    assert bench.core.bug_checks.reports == []
     assert nic.names() == []
     if ending == "close":
         assert statuses(host) == dict.fromkeys(lists, PAUSED)
 
 
 def test_a_completion_that_a_fault_delays_may_be_too_late(
-    bench: Bench, host: Host, nic: Nic, user: Peer
+    bench: Bench, host: Host, nic: Nic, user: Client
 ) -> None:
     user.control("fault.add", Action="delay", Call=COMPLETE, Delay=1.0)
     lists = send(host)
@@ -610,11 +610,11 @@ def test_a_completion_that_a_fault_delays_may_be_too_late(
     host.call("NdisCloseAdapterEx", host.binding)
     assert statuses(host) == dict.fromkeys(lists, ABORTED)
     bench.tick(2.0)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_what_the_miniport_still_has_of_a_send_is_its_own_to_complete(
-    bench: Bench, host: Host, nic: Nic, user: Peer
+    bench: Bench, host: Host, nic: Nic, user: Client
 ) -> None:
     """A fault took the completion of one list away; the other two are waited for."""
     lists = send(host)
@@ -626,12 +626,12 @@ def test_what_the_miniport_still_has_of_a_send_is_its_own_to_complete(
     complete(nic, lists[1:], host.binding)
     assert statuses(host) == dict.fromkeys(lists[1:], 0)
     assert "ProtocolCloseAdapterCompleteEx" in host.names()
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 @pytest.mark.parametrize("call", [INDICATE, RECEIVE, RETURN, RETURNED])
 def test_what_a_fault_delays_arrives_in_the_end(
-    bench: Bench, host: Host, nic: Nic, user: Peer, call: str
+    bench: Bench, host: Host, nic: Nic, user: Client, call: str
 ) -> None:
     user.control("fault.add", Action="delay", Call=call, Delay=1.0)
     lists = indicate(nic)
@@ -644,7 +644,7 @@ def test_what_a_fault_delays_arrives_in_the_end(
 
 
 def test_a_return_that_a_fault_delays_past_the_closing_is_nobodys_fault(
-    bench: Bench, host: Host, nic: Nic, user: Peer
+    bench: Bench, host: Host, nic: Nic, user: Client
 ) -> None:
     lists = indicate(nic)
     user.control("fault.add", Action="delay", Call=RETURN, Delay=1.0)
@@ -652,7 +652,7 @@ def test_a_return_that_a_fault_delays_past_the_closing_is_nobodys_fault(
     host.send("goodbye")
     assert nic.take(RETURNED)[2][1]["NetBufferList"] == lists
     bench.tick(2.0)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     assert nic.names() == []
 
 
@@ -670,7 +670,7 @@ def test_the_trace_counts_the_lists_of_a_call(bench: Bench, host: Host, nic: Nic
     ]
 
 
-def test_ps_counts_what_is_under_way(bench: Bench, host: Host, nic: Nic, user: Peer) -> None:
+def test_ps_counts_what_is_under_way(bench: Bench, host: Host, nic: Nic, user: Client) -> None:
     send(host)
     indicate(nic, FRAMES[:2])
     bench.tick(0.1)
@@ -685,7 +685,7 @@ def test_ps_counts_what_is_under_way(bench: Bench, host: Host, nic: Nic, user: P
 
 
 def test_protocols_are_told_what_the_miniport_says_of_its_adapter(bench: Bench) -> None:
-    nic, host = bench.peer(Nic, "nic"), bench.peer(Host, "host")
+    nic, host = bench.client(Nic, "nic"), bench.client(Host, "host")
     host.register_protocol(["nic0"])
     nic.register_miniport(["nic0"])
     asked = nic.take("MiniportInitializeEx")
@@ -715,7 +715,7 @@ def test_protocols_are_told_what_the_miniport_says_of_its_adapter(bench: Bench) 
     ],
 )
 def test_facts_that_are_none(bench: Bench, name: str, value: Any) -> None:
-    nic = bench.peer(Nic, "nic")
+    nic = bench.client(Nic, "nic")
     nic.register_miniport(["nic0"])
     asked = nic.take("MiniportInitializeEx")
     nic.send(

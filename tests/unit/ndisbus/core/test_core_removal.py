@@ -13,7 +13,7 @@ from ndisbus.ddi.enums import NdisRequestType, OffloadStateType, Oid, TcpOffload
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication
 from ndisbus.lists.blocklist import Key
-from tests.support.core_bench import NEIGHBOR, OPERATIONS, PATH, TCP, Bench, Host, Im, Nic, Peer, oid
+from tests.support.core_bench import NEIGHBOR, OPERATIONS, PATH, TCP, Bench, Client, Host, Im, Nic, oid
 
 FAILURE, ABORTED, PENDING = int(NdisStatus.FAILURE), int(NdisStatus.REQUEST_ABORTED), int(NdisStatus.PENDING)
 RETRIEVE, ABORT = int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpOffloadEventType.TcpIndicateAbort)
@@ -29,20 +29,20 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0")
+    return bench.client(Host, "host").start("nic0")
 
 
 def nothing_left(bench: Bench) -> None:
     """No binding, no object, nothing outstanding; and nobody did anything wrong."""
-    assert bench.core.bindings == {}
-    for a in bench.core.adapters.values():
+    assert bench.core.registry.bindings == {}
+    for a in bench.core.registry.adapters.values():
         assert (a.requests, a.nbls, a.oids, a.bindings, a.chimney_owner) == ({}, {}, {}, [], None)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def everything_outstanding(host: Host, nic: Nic) -> dict[str, int]:
@@ -138,43 +138,43 @@ def test_requests_made_after_the_death_fail_at_once(bench: Bench, host: Host, ni
 
 
 def test_everybody_bound_is_unbound_and_bound_again(bench: Bench, host: Host, nic: Nic) -> None:
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     old_epoch = nic.ready["Epoch"]
     nic.send("goodbye")
     nic.hello()
     nic.start("nic0")
     assert "ProtocolBindAdapterEx" not in host.names()  # not before the old binding is closed
-    for peer in (host, other):
-        peer.answer(peer.take("ProtocolUnbindAdapterEx"), 0)
-        peer.take("ProtocolCloseAdapterCompleteEx")
-        (asked,) = [m for m, _ in peer.inbox if m[0] == "ProtocolBindAdapterEx"]
+    for client in (host, other):
+        client.answer(client.take("ProtocolUnbindAdapterEx"), 0)
+        client.take("ProtocolCloseAdapterCompleteEx")
+        (asked,) = [m for m, _ in client.inbox if m[0] == "ProtocolBindAdapterEx"]
         assert asked[2][2]["Epoch"] == nic.ready["Epoch"] > old_epoch
-        peer.bind()
+        client.bind()
     host.enable()
     assert len(host.offload(nic)) == 3
 
 
 def test_all_adapters_of_a_driver_go_and_none_is_offered_while_they_do(bench: Bench) -> None:
-    nic = bench.peer(Nic, "nic").start("nic0", "nic1")
-    one = bench.peer(Host, "one").start("nic0", enable=False)
-    both = bench.peer(Host, "both")
+    nic = bench.client(Nic, "nic").start("nic0", "nic1")
+    one = bench.client(Host, "one").start("nic0", enable=False)
+    both = bench.client(Host, "both")
     both.register_protocol(["nic0", "nic1"])
     both.bind()  # and the other is on offer
-    late = bench.peer(Host, "late")
+    late = bench.client(Host, "late")
     late.register_protocol(["nic1"])
     late.answer(late.take("ProtocolBindAdapterEx"), FAILURE)
     nic.send("goodbye")
     assert one.names() == ["ProtocolUnbindAdapterEx"]
     assert both.names() == ["ProtocolBindAdapterEx", "ProtocolUnbindAdapterEx"]
     assert late.names() == []
-    assert bench.core.adapters == {}
+    assert bench.core.registry.adapters == {}
 
 
 def test_none_is_offered_when_the_driver_dies_bringing_another_one_up(bench: Bench) -> None:
-    nic = bench.peer(Nic, "nic")
+    nic = bench.client(Nic, "nic")
     nic.register_miniport(["nic0", "nic1"])
     nic.initialize("nic0")
-    host = bench.peer(Host, "host")
+    host = bench.client(Host, "host")
     host.register_protocol(["nic0"])
     host.answer(host.take("ProtocolBindAdapterEx"), FAILURE)
     nic.send("goodbye")
@@ -223,7 +223,7 @@ def test_an_initiate_of_a_dead_protocol_completes_later_and_its_objects_are_free
     lower = nic.given("initiate")
     host.send("goodbye")
     assert nic.names() == []
-    (binding,) = bench.core.bindings.values()
+    (binding,) = bench.core.registry.bindings.values()
     nic.send("NdisMInitiateOffloadComplete", nic.handle, nic.up(lower, "initiate"))
     assert binding.objects.keys() == set(lower[Key.NDIS_OFFLOAD_HANDLE])
     nic.complete("terminate")
@@ -299,7 +299,7 @@ def test_the_miniport_dies_while_it_is_cleared_up_after_the_protocol(
     assert nic.given("terminate")
     nic.send("goodbye")
     nothing_left(bench)
-    assert bench.core.adapters == {}
+    assert bench.core.registry.adapters == {}
 
 
 def test_a_binding_that_is_closed_carelessly_is_cleared_up_before_it_is_gone(
@@ -323,9 +323,9 @@ def test_a_binding_that_is_closed_carelessly_is_cleared_up_before_it_is_gone(
 
 def chain(bench: Bench, nic: Nic) -> tuple[Im, Host, int, int]:
     """A host over an intermediate driver with one connection; returns also both handles."""
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     handle, own = host.new_handle(), im.new_handle()
     host.request("initiate", host.columns((TCP, handle, None)))
     upper = im.pass_on("initiate", own)
@@ -339,9 +339,9 @@ def chain(bench: Bench, nic: Nic) -> tuple[Im, Host, int, int]:
 def test_a_dead_intermediate_driver_is_gone_on_both_sides(bench: Bench, nic: Nic) -> None:
     """Above, its requests fail and its objects are aborted; below, what it had offloaded is terminated."""
     im, host, handle, own = chain(bench, nic)
-    context = bench.core.bindings[host.binding].objects[handle][1]
+    context = bench.core.registry.bindings[host.binding].objects[handle][1]
     host.request("query", host.columns((TCP, handle, context)))
-    im.pass_on("query", own, CONTEXT=[bench.core.bindings[im.binding].objects[own][1]])
+    im.pass_on("query", own, CONTEXT=[bench.core.registry.bindings[im.binding].objects[own][1]])
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     im.send("goodbye")
     assert host.completed("query")[Key.STATUS] == FAILURE
@@ -358,9 +358,9 @@ def test_a_dead_intermediate_driver_is_gone_on_both_sides(bench: Bench, nic: Nic
 
 def test_a_list_that_a_dead_driver_lent_further_down_is_not_given_twice(bench: Bench, nic: Nic) -> None:
     """The host passes the very same list down again before the target has handed it back."""
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     columns = host.columns((TCP, host.new_handle(), None))
     host.request("initiate", dict(columns))
     im.pass_on("initiate", im.new_handle())
@@ -381,7 +381,7 @@ def test_a_list_that_a_dead_driver_lent_further_down_is_not_given_twice(bench: B
     assert host.completed("initiate")[Key.STATUS] == FAILURE
     nic.send("NdisMInitiateOffloadComplete", nic.handle, nic.up(lower, "initiate"))
     nic.complete("terminate")
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 # -- hangs ---------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_one_that_does_not_answer_within_the_limit_is_dead(bench: Bench, host: H
     bench.tick(0.02)
     assert host.completed("initiate")[Key.STATUS] == FAILURE
     assert "MiniportCheckForHangEx" in str(nic.closed)
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_a_hung_driver_is_listed_until_it_dies_or_says_hello(bench: Bench, host: Host, nic: Nic) -> None:
@@ -410,7 +410,7 @@ def test_a_hung_driver_is_listed_until_it_dies_or_says_hello(bench: Bench, host:
     for end in ("hello", "death"):
         nic.responsive = False
         bench.tick(LIMITS.check_interval + LIMITS.hang_limit + 0.01)
-        survey = bench.core.survey({})
+        survey = bench.core.survey.show({})
         assert [p["Name"] for p in survey["Processes"]] == ["host"]
         [row] = survey["CutOff"]
         assert (row["Name"], row["State"], row["Kind"]) == ("nic", "cut off: hung", "miniport")
@@ -419,18 +419,18 @@ def test_a_hung_driver_is_listed_until_it_dies_or_says_hello(bench: Bench, host:
             nic.responsive = True
             nic.hello()
             epoch = nic.ready["Epoch"]
-            assert bench.core.survey({})["CutOff"] == []
+            assert bench.core.survey.show({})["CutOff"] == []
             nic.start("nic0")
-    bench.core.process_died(bench.core.peers["nic"], "the process died")
-    assert bench.core.survey({})["CutOff"] == []
+    bench.core.removal.process_died(bench.core.registry.clients["nic"], "the process died")
+    assert bench.core.survey.show({})["CutOff"] == []
 
 
 def test_only_so_many_hung_drivers_are_listed(bench: Bench) -> None:
     names = [f"p{i}" for i in range(MAX_CUT_OFF + 3)]
     for name in names:
-        bench.peer(Peer, name)
-        bench.core.remove_peer(bench.core.peers[name], "hung", hung=True)
-    assert [p["Name"] for p in bench.core.survey({})["CutOff"]] == names[3:]
+        bench.client(Client, name)
+        bench.core.removal.remove(bench.core.registry.clients[name], "hung", hung=True)
+    assert [p["Name"] for p in bench.core.survey.show({})["CutOff"]] == names[3:]
 
 
 def test_one_that_answers_late_but_within_the_limit_lives(bench: Bench, host: Host, nic: Nic) -> None:
@@ -477,8 +477,8 @@ def test_what_a_thawed_driver_still_sends_is_refused(bench: Bench, host: Host, n
         "return",
     ]
     assert all("epoch" in r["Reason"] for r in nic.refusals)
-    assert bench.core.stale == 3
-    assert bench.core.bug_checks == []
+    assert bench.core.admission.stale == 3
+    assert bench.core.bug_checks.reports == []
     host.answer(host.take("ProtocolUnbindAdapterEx"), 0)
     nic.responsive = True
     nic.hello()
@@ -499,9 +499,9 @@ def test_a_request_that_is_held_for_too_long_is_a_hang(bench: Bench, host: Host,
 
 def test_the_driver_that_holds_it_is_the_one_that_hangs(bench: Bench, nic: Nic) -> None:
     """An intermediate driver that waits is none; and it gets time of its own to pass the failure on."""
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     upper = im.pass_on("initiate", im.new_handle())
     bench.tick(LIMITS.request_limit + 0.5)
@@ -515,9 +515,9 @@ def test_the_driver_that_holds_it_is_the_one_that_hangs(bench: Bench, nic: Nic) 
 
 
 def test_an_intermediate_driver_that_swallows_a_completion_hangs(bench: Bench, nic: Nic) -> None:
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.enable()
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     im.pass_on("initiate", im.new_handle())
     nic.complete("initiate")
@@ -554,7 +554,7 @@ def test_a_miniport_that_says_it_hangs_is_reset(bench: Bench, host: Host, nic: N
 
 
 def test_a_driver_whose_adapters_are_gone_is_not_asked(bench: Bench, nic: Nic) -> None:
-    im = bench.peer(Im, "im").start("im0")
+    im = bench.client(Im, "im").start("im0")
     im.send("NdisIMDeInitializeDeviceInstance", im.handle)
     im.answer(im.take("MiniportHaltEx"), 0)
     im.responsive = False
@@ -608,7 +608,7 @@ def test_a_forced_unbind_of_a_living_adapter_clears_up_below(bench: Bench, nic: 
     im.send("NdisMTerminateOffloadComplete", im.handle, im.up(upper, "terminate"))
     assert host.take("ProtocolCloseAdapterCompleteEx")
     assert im.take("MiniportHaltEx")
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 def test_a_protocol_that_says_success_and_goes_on_is_at_fault(bench: Bench, host: Host, nic: Nic) -> None:
@@ -627,6 +627,6 @@ def test_a_late_answer_to_an_unbind_that_was_forced_changes_nothing(
     nic.start("nic0")
     host.bind()
     host.answer(host.take("ProtocolUnbindAdapterEx"), 0)
-    assert host.binding in bench.core.bindings
+    assert host.binding in bench.core.registry.bindings
     host.enable()
     assert len(host.offload(nic)) == 3

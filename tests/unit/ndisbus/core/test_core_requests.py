@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ndisbus.core.completions import _LEGAL
+from ndisbus.core.completions import LEGAL as CITED
 from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key, values
-from tests.support.core_bench import NEIGHBOR, PATH, TCP, Bench, Host, Im, Nic, Peer
+from tests.support.core_bench import NEIGHBOR, PATH, TCP, Bench, Client, Host, Im, Nic
 
 SUCCESS, FAILURE, PARTIAL = 0, int(NdisStatus.FAILURE), int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)
 OPS = [o.op for o in STATE_OPERATIONS]
@@ -25,17 +25,17 @@ def bench() -> Bench:
 
 @pytest.fixture
 def nic(bench: Bench) -> Nic:
-    return bench.peer(Nic, "nic").start("nic0")
+    return bench.client(Nic, "nic").start("nic0")
 
 
 @pytest.fixture
 def host(bench: Bench, nic: Nic) -> Host:
-    return bench.peer(Host, "host").start("nic0")
+    return bench.client(Host, "host").start("nic0")
 
 
 @pytest.fixture
 def im(bench: Bench, nic: Nic) -> Im:
-    driver = bench.peer(Im, "im").start("im0", "im1")
+    driver = bench.client(Im, "im").start("im0", "im1")
     assert driver.enable() == (0, "")
     return driver
 
@@ -52,7 +52,7 @@ def ask(host: Host, nic: Nic, op: str) -> dict[str, Any]:
     return sent
 
 
-def cut_off(bench: Bench, offender: Peer, call: str, parameter: str, rule: str) -> None:
+def cut_off(bench: Bench, offender: Client, call: str, parameter: str, rule: str) -> None:
     """Exactly this driver was cut off, with a report that says what it did; the others go on."""
     report = bench.bug_check
     assert (report.driver, report.call) == (offender.name, call)
@@ -63,10 +63,10 @@ def cut_off(bench: Bench, offender: Peer, call: str, parameter: str, rule: str) 
     assert offender.closed is not None
     assert offender.closed["BugCheck"] == report.to_wire()
     assert offender.name in str(report) and call in str(report)
-    for peer in bench.peers.values():
-        assert (peer.closed is None) is (peer is not offender)
-        if peer is not offender:
-            peer.control("fault.list")  # it is served
+    for client in bench.clients.values():
+        assert (client.closed is None) is (client is not offender)
+        if client is not offender:
+            client.control("fault.list")  # it is served
 
 
 # -- conversion ----------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_r_blk_02_down_in_the_miniport_form_and_up_in_the_protocol_form(
     assert not {Key.NDIS_OFFLOAD_HANDLE, Key.CELL, *Key.MINIPORT_RESERVED} & upper.keys()
     assert upper[Key.STATUS] == SUCCESS
     assert host.names() == nic.names() == []
-    assert bench.core.adapters[nic.handle].requests == {}
+    assert bench.core.registry.adapters[nic.handle].requests == {}
 
 
 def test_r_blk_04_the_upper_drivers_handle_is_ndis_offload_handle_below(host: Host, nic: Nic) -> None:
@@ -152,8 +152,8 @@ def test_payload_of_buffered_data_goes_down_with_its_list(host: Host, nic: Nic) 
 
 def test_completions_go_to_the_binding_that_asked(bench: Bench, nic: Nic, im: Im) -> None:
     """Two hosts over one driver, completed in the other order."""
-    a = bench.peer(Host, "a").start("im0")
-    b = bench.peer(Host, "b").start("im1")
+    a = bench.client(Host, "a").start("im0")
+    b = bench.client(Host, "b").start("im1")
     for i, host in enumerate((a, b)):
         host.request("initiate", host.columns((TCP, host.new_handle(), None)))
         im.pass_on("initiate", im.new_handle())
@@ -180,8 +180,8 @@ def test_r_blk_13_a_wrong_source_handle_is_a_bug_check_and_no_misdelivery(
     bench: Bench, nic: Nic, im: Im, wrong: str
 ) -> None:
     """R-BLK-13, R-IM-05: an intermediate driver restores SourceHandle, or it is cut off."""
-    a = bench.peer(Host, "a").start("im0")
-    b = bench.peer(Host, "b").start("im1")
+    a = bench.client(Host, "a").start("im0")
+    b = bench.client(Host, "b").start("im1")
     a.request("initiate", a.columns((PATH, a.new_handle(), None), (TCP, a.new_handle(), None)))
     upper = im.given("initiate")
     source = {"other binding": b.binding, "none": None, "one block": [a.binding, b.binding]}[wrong]
@@ -211,8 +211,8 @@ def test_what_was_lent_comes_back_unharmed(bench: Bench, nic: Nic, key: str, vir
     """ImReserved and ProtocolReserved: the rule named is that of the driver that broke it."""
     below: Nic = nic
     if virtual:
-        below = bench.peer(Im, "im").start("im0")
-    host = bench.peer(Host, "host").start("im0" if virtual else "nic0")
+        below = bench.client(Im, "im").start("im0")
+    host = bench.client(Host, "host").start("im0" if virtual else "nic0")
     columns = host.columns((PATH, host.new_handle(), None), (TCP, host.new_handle(), None))
     columns[key] = [0x11, None]
     host.request("initiate", columns)
@@ -308,13 +308,13 @@ LEGAL = {
 def test_r_qry_04_r_upd_10_r_inv_06_r_term_17_only_legal_statuses(operation: Operation) -> None:
     """R-QRY-04, R-UPD-10, R-INV-06, R-TERM-17: SUCCESS or FAILURE; an initiate has more to choose from."""
     allowed = {int(s) for s in ALLOWED_STATUS[operation.op]}
-    rule = LEGAL.get(operation.op, _LEGAL["initiate"])
+    rule = LEGAL.get(operation.op, CITED["initiate"])
     if operation.op != "initiate":
         assert allowed == {SUCCESS, FAILURE}
     for status in [int(s) for s in NdisStatus] + [1, 0xFFFFFFFF]:
         bench = Bench()
-        nic = bench.peer(Nic, "nic").start("nic0")
-        host = bench.peer(Host, "host").start("nic0")
+        nic = bench.client(Nic, "nic").start("nic0")
+        host = bench.client(Host, "host").start("nic0")
         if operation.op == "initiate":
             host.request("initiate", host.columns((TCP, host.new_handle(), None)))
         else:
@@ -322,7 +322,7 @@ def test_r_qry_04_r_upd_10_r_inv_06_r_term_17_only_legal_statuses(operation: Ope
         nic.complete(operation.op, [status])
         if status in allowed:
             assert host.completed(operation.op)[Key.STATUS] == [status]
-            assert bench.core.bug_checks == []
+            assert bench.core.bug_checks.reports == []
         else:
             cut_off(bench, nic, operation.completion, "OffloadBlockList.Status", rule)
             assert host.completed(operation.op)[Key.STATUS] == FAILURE
@@ -408,7 +408,7 @@ def test_the_cell_of_a_linker_is_left_alone(bench: Bench, host: Host, nic: Nic) 
 
 def test_r_dis_42_an_adapter_is_named_by_the_handle_ndis_gave(bench: Bench, host: Host, nic: Nic) -> None:
     """R-DIS-42: neither the registration handle nor the adapter context, nor another driver's handle."""
-    other = bench.peer(Nic, "other").start("nic1")
+    other = bench.client(Nic, "other").start("nic1")
     ask(host, nic, "initiate")
     columns = nic.up(nic.given("initiate"), "initiate")
     other.send("NdisMInitiateOffloadComplete", nic.handle, columns)
@@ -416,8 +416,8 @@ def test_r_dis_42_an_adapter_is_named_by_the_handle_ndis_gave(bench: Bench, host
     assert host.names() == []
     for handle in (nic.driver_handle, nic.contexts["nic0"], None, 0):
         bench2 = Bench()
-        nic2 = bench2.peer(Nic, "nic").start("nic0")
-        host2 = bench2.peer(Host, "host").start("nic0")
+        nic2 = bench2.client(Nic, "nic").start("nic0")
+        host2 = bench2.client(Host, "host").start("nic0")
         ask(host2, nic2, "initiate")
         nic2.send("NdisMInitiateOffloadComplete", handle, nic2.up(nic2.given("initiate"), "initiate"))
         cut_off(bench2, nic2, "NdisMInitiateOffloadComplete", "NdisMiniportHandle", "R-DIS-42")
@@ -439,14 +439,14 @@ def test_a_completion_brings_nothing_that_a_target_does_not_write(
 
 
 def test_a_forged_binding_handle(bench: Bench, host: Host, nic: Nic) -> None:
-    other = bench.peer(Host, "other").start("nic0", enable=False)
+    other = bench.client(Host, "other").start("nic0", enable=False)
     for handle in (other.binding, other.binding + 0x10, None):
-        bench.core.bug_checks.clear()
-        offender = bench.peer(Host, "offender")
+        bench.core.bug_checks.reports.clear()
+        offender = bench.client(Host, "offender")
         offender.register_protocol([])
         offender.send("NdisInitiateOffload", handle, offender.columns((TCP, offender.new_handle(), None)))
         cut_off(bench, offender, "NdisInitiateOffload", "NdisBindingHandle", "R-HND-08")
-        del bench.peers["offender"]
+        del bench.clients["offender"]
     assert nic.names() == []
 
 
@@ -547,7 +547,7 @@ def test_r_hnd_04_a_request_names_objects_that_are_offloaded_through_its_binding
     elif how == "cell wrong":
         block, parameter = (TCP, handle, context + 0x10), "OffloadBlockList.*MiniportOffloadContext"
     elif how == "another host's":
-        other = bench.peer(Host, "other").start("nic0", enable=False)
+        other = bench.client(Host, "other").start("nic0", enable=False)
         other.request(operation.op, other.columns((TCP, other.new_handle(), context)))
         cut_off(bench, other, operation.request, parameter, "R-HND-04")
         return
@@ -695,7 +695,7 @@ def test_r_blk_07_r_blk_08_a_misshapen_tree_is_a_bug_check(
 
 
 def test_a_list_is_lent_downward_unchanged_in_shape(bench: Bench, nic: Nic, im: Im) -> None:
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request(
         "initiate", host.columns(*((t, host.new_handle(), None) for t in (NEIGHBOR, PATH, TCP, TCP)))
     )
@@ -709,7 +709,7 @@ def test_a_list_is_lent_downward_unchanged_in_shape(bench: Bench, nic: Nic, im: 
 
 @pytest.mark.parametrize("key", ["NEXT", "DEPENDENT", "TYPE"])
 def test_a_list_must_not_be_changed_on_its_way_down(bench: Bench, nic: Nic, im: Im, key: str) -> None:
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request("initiate", host.columns(*((t, host.new_handle(), None) for t in (PATH, TCP, TCP))))
     other = {key: None if key != "TYPE" else [PATH, TCP, 13]}
     im.pass_on("initiate", *(im.new_handle() for _ in range(3)), **other)
@@ -717,7 +717,7 @@ def test_a_list_must_not_be_changed_on_its_way_down(bench: Bench, nic: Nic, im: 
 
 
 def test_a_list_that_was_not_lent_is_not_passed_on(bench: Bench, nic: Nic, im: Im) -> None:
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     columns = host.columns((TCP, im.new_handle(), None))
     im.request("initiate", columns)
     cut_off(bench, im, "NdisInitiateOffload", "OffloadBlockList.Block", "R-BLK-11")
@@ -725,7 +725,7 @@ def test_a_list_that_was_not_lent_is_not_passed_on(bench: Bench, nic: Nic, im: I
 
 def test_r_im_01_a_request_goes_on_as_what_it_is(bench: Bench, nic: Nic, im: Im) -> None:
     """R-IM-01: an initiate goes on by NdisInitiateOffload and by nothing else."""
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     upper = im.given("initiate")
     columns = {k: v for k, v in upper.items() if k not in (Key.CELL, Key.NDIS_OFFLOAD_HANDLE, Key.STATE)}
@@ -738,7 +738,7 @@ def test_r_blk_11_a_list_is_not_handed_back_while_it_is_lent_further_down(
     bench: Bench, nic: Nic, im: Im
 ) -> None:
     """R-BLK-11: the driver below is still working on it."""
-    host = bench.peer(Host, "host").start("im0")
+    host = bench.client(Host, "host").start("im0")
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     upper = im.pass_on("initiate", im.new_handle())
     im.send("NdisMInitiateOffloadComplete", im.handles["im0"], im.up(upper, "initiate", FAILURE))
@@ -750,7 +750,7 @@ def test_r_blk_11_a_list_is_not_handed_back_while_it_is_lent_further_down(
 
 def test_a_request_without_the_chimney_fails_and_goes_no_further(bench: Bench, nic: Nic) -> None:
     """It is an outcome, not a bug check."""
-    host = bench.peer(Host, "host").start("nic0", enable=False)
+    host = bench.client(Host, "host").start("nic0", enable=False)
     blocks = [(PATH, None, None), (TCP, host.new_handle(), None)]
     columns = host.columns(*blocks)
     columns[Key.IM_RESERVED[0]] = 0x5
@@ -761,7 +761,7 @@ def test_a_request_without_the_chimney_fails_and_goes_no_further(bench: Bench, n
     assert done[Key.SOURCE_HANDLE] == host.binding
     assert Key.CONTEXT not in done
     assert nic.names() == []
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
     assert host.enable() == (0, "")
     host.request("initiate", columns)  # the handle is free for another try
     assert nic.complete("initiate")
@@ -779,8 +779,8 @@ def test_ndis_takes_objects_that_failed_their_terminate_once_more(host: Host, ni
     host.request("terminate", host.columns((TCP, handle, context)))
     nic.complete("terminate", FAILURE)
     host.completed("terminate")
-    assert host.bench.core.bindings[host.binding].lost == {}
-    assert host.bench.core.bug_checks == []
+    assert host.bench.core.registry.bindings[host.binding].lost == {}
+    assert host.bench.core.bug_checks.reports == []
     host.request("terminate", host.columns((TCP, handle, context)))
     cut_off(host.bench, host, "NdisTerminateOffload", "OffloadBlockList.OffloadHandle", "R-HND-04")
 
@@ -805,7 +805,7 @@ def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
     host.request("terminate", host.columns(*objects))
     assert host.completed("terminate")[Key.STATUS] == FAILURE
     assert nic.names() == []
-    assert bench.core.bug_checks == []
+    assert bench.core.bug_checks.reports == []
 
 
 # -- what is no list -----------------------------------------------------------------------------------
@@ -819,7 +819,7 @@ def test_r_blk_01_an_operation_comes_with_a_block_list(
 ) -> None:
     """R-BLK-01: the report names call, parameter and rule once each, whether somebody watches or not."""
     if traced:
-        bench.core.trace = lambda _: None
+        bench.core.out.trace = lambda _: None
     host.send(operation.request, host.binding, value)
     cut_off(bench, host, operation.request, "OffloadBlockList", "R-BLK-01")
     report = bench.bug_check

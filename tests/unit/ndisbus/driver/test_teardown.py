@@ -306,7 +306,7 @@ def test_everything_works_again_when_the_bus_is_back() -> None:
     objects(sim, host, target)
     assert host.completed[-1] == ("initiate", [0, 0, 0])
     assert sim.core is not None
-    assert sim.core.bug_checks == []
+    assert sim.core.bug_checks.reports == []
 
 
 def test_a_driver_that_was_cut_off_is_torn_down_in_the_same_way() -> None:

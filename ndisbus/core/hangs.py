@@ -1,0 +1,111 @@
+"""Hang detection: MiniportCheckForHangEx at the check interval, and requests that are held for too long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ndisbus.core.model import AdapterState
+from ndisbus.ddi.status import NdisStatus
+
+if TYPE_CHECKING:
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Adapter, Client, CoreConfig
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.core.removal import Removal
+
+__all__ = ["HangWatch"]
+
+
+class HangWatch:
+    """Asks miniports whether they hang, and removes those that do."""
+
+    __slots__ = ("clock", "config", "out", "removal")
+
+    def __init__(self, config: CoreConfig, clock: Clock, out: Outbound, removal: Removal) -> None:
+        self.config = config
+        self.clock = clock
+        self.out = out
+        self.removal = removal
+
+    def watch(self, client: Client) -> None:
+        """Begin asking a miniport, at the check interval, whether it hangs."""
+        if not client.watched:
+            client.watched = True
+            self.clock.schedule(self.clock.now + self.config.check_interval, lambda: self._check_hang(client))
+
+    def _check_hang(self, client: Client) -> None:
+        if client.closed:
+            return
+        up = (AdapterState.UP, AdapterState.CLOSING)
+        adapters = [a for a in client.adapters if a.state in up and a.context is not None]
+        if not adapters:
+            client.watched = False
+            return
+        overdue = self._overdue(client)
+        if overdue:
+            self.removal.remove(client, overdue, hung=True)
+            return
+        adapter = adapters[0]
+        asked_at = self.clock.now
+        answered = False
+
+        def heard(values: list[Any] | None) -> None:
+            nonlocal answered
+            answered = True
+            if client.closed:
+                return
+            if values and values[0] is True:
+                self._reset(client, adapter)
+            self.clock.schedule(
+                max(self.clock.now, asked_at + self.config.check_interval), lambda: self._check_hang(client)
+            )
+
+        self.out.call(client, "MiniportCheckForHangEx", [adapter.context], heard)
+
+        def too_late() -> None:
+            if answered or client.closed:
+                return
+            # A driver that sends is alive, only slow to come to this question.
+            quiet = self.clock.now - max(asked_at, client.heard_at)
+            if quiet + 1e-9 < self.config.hang_limit:
+                self.clock.schedule(max(asked_at, client.heard_at) + self.config.hang_limit, too_late)
+                return
+            reason = f"no answer to MiniportCheckForHangEx for {self.config.hang_limit:g} s"
+            self.removal.remove(client, reason, hung=True)
+
+        self.clock.schedule(asked_at + self.config.hang_limit, too_late)
+
+    def _overdue(self, client: Client) -> str:
+        """A request this driver has held for too long, if it is not a driver below that holds it."""
+        limit = self.config.request_limit
+        for adapter in client.adapters:
+            for root, request in adapter.requests.items():
+                if self.clock.now - max(request.started_at, request.back_at) <= limit:
+                    continue
+                if adapter.paused and request.operation.op == "initiate":
+                    continue  # a paused target may queue them for as long as it likes (R-PAUSE-02)
+                if not any(root in b.adapter.requests for b in client.bindings):
+                    return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
+            for first, send in adapter.sends.items():
+                if first in (send.waylaid or ()) or any(first in b.adapter.sends for b in client.bindings):
+                    continue
+                if self.clock.now - max(send.started_at, send.back_at) > limit:
+                    return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
+                break  # they stand in the order in which they came
+            for oid in adapter.oids.values():
+                if self.clock.now - max(oid.started_at, oid.back_at) <= limit:
+                    continue
+                # Below an intermediate driver the request bears another RequestId, so any one will do.
+                if not any(o.binding is b for b in client.bindings for o in b.adapter.oids.values()):
+                    return f"held NdisOidRequest {oid.request['Oid']:#010x} for more than {limit:g} s"
+        return ""
+
+    def _reset(self, client: Client, adapter: Adapter) -> None:
+        """The miniport says that its hardware hangs: MiniportResetEx, and a failed reset removes it."""
+        self.out.emit("reset", adapter=adapter.name, driver=client.name)
+
+        def reset(values: list[Any] | None) -> None:
+            if values is not None and values[0] != NdisStatus.SUCCESS:
+                self.removal.remove(client, f"MiniportResetEx of {adapter.name} failed", hung=True)
+
+        self.out.call(client, "MiniportResetEx", [adapter.context], reset)

@@ -1,0 +1,81 @@
+"""The books of block-list requests: what is given to a driver below, and what is offloaded through a binding.
+
+Giving a list down turns it from the PROTOCOL form into the MINIPORT form, by replacing a few columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from ndisbus.core.model import NblRequest
+from ndisbus.ddi.calls import IO_OPERATIONS
+from ndisbus.lists.blocklist import Key
+
+if TYPE_CHECKING:
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.io import Io
+    from ndisbus.core.model import Binding, Request
+    from ndisbus.core.outbound import Outbound
+    from ndisbus.messages.codec import Message
+
+__all__ = ["RequestBooks"]
+
+_SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
+#: What a driver below does not get to see, or gets afresh.
+_STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS))
+
+
+class RequestBooks:
+    """Passes requests down and notes what is offloaded."""
+
+    __slots__ = ("clock", "io", "out")
+
+    def __init__(self, clock: Clock, out: Outbound, io: Io) -> None:
+        self.clock = clock
+        self.out = out
+        self.io = io
+
+    def pass_down(self, request: Request, frames: Sequence[bytes]) -> None:
+        """Give the list to the driver below, in the MINIPORT form (R-BLK-02), and keep the books."""
+        binding, adapter = request.binding, request.binding.adapter
+        if request.operation.op == "initiate":
+            fresh = request.handles
+            if None in fresh or request.contexts.count(None) != len(fresh):
+                fresh = [
+                    h
+                    for h, c in zip(request.handles, request.contexts, strict=True)
+                    if h is not None and c is None
+                ]
+            binding.offloading.update(fresh)
+            for handle, addresses in request.chains.items():
+                along = NblRequest(_SEND, binding, handle, None, self.clock.now, along=True)
+                self.io.lend(binding, addresses, along)
+        elif request.operation.op == "terminate":
+            binding.terminating.update(request.handles)
+        adapter.requests[request.root] = request
+        binding.outstanding += 1
+        binding.lists += 1
+        columns = request.columns
+        lower = dict(columns)
+        if not _STRIPPED.isdisjoint(lower):
+            for key in _STRIPPED:
+                lower.pop(key, None)
+        lower[Key.NDIS_OFFLOAD_HANDLE] = request.handles
+        lower[Key.CELL] = request.cells
+        lower[Key.SOURCE_HANDLE] = binding.handle
+        if Key.NET_BUFFER_LISTS in columns:
+            # Lent to the driver below; NDIS itself has no use for them and does not keep them.
+            lower[Key.NET_BUFFER_LISTS] = columns.pop(Key.NET_BUFFER_LISTS)
+        columns.pop(Key.STATE, None)
+        message: Message = [request.operation.handler, None, [adapter.context, lower]]
+        if frames:
+            message.append(len(frames))
+        self.out.send(adapter.driver, message, frames)
+
+    def forget(self, binding: Binding, handles: Sequence[int | None]) -> None:
+        """These objects are not offloaded through the binding any more."""
+        objects, lost = binding.objects, binding.lost
+        for handle in handles:
+            if handle is not None and objects.pop(handle, None) is None and lost:
+                lost.pop(handle, None)

@@ -1,0 +1,95 @@
+"""Terminates that NDIS makes itself, of objects that the driver above does not terminate.
+
+That driver is dead, it closed its binding without terminating, or it did not repeat a terminate that failed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ndisbus.core.model import BindingState, Request
+from ndisbus.ddi.calls import STATE_OPERATIONS
+from ndisbus.ddi.enums import Layer, OffloadStateType
+from ndisbus.lists.blocklist import BLOCK_SIZE, Key
+
+if TYPE_CHECKING:
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.model import Binding, CoreConfig
+    from ndisbus.core.request_books import RequestBooks
+    from ndisbus.lists.heap import Heap
+
+__all__ = ["Terminator"]
+
+_TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
+_DELEGATED: Final = {
+    Layer.NEIGHBOR: int(OffloadStateType.NeighborOffloadDelegatedState),
+    Layer.PATH: int(OffloadStateType.Ip4OffloadDelegatedState),
+    Layer.TCP: int(OffloadStateType.TcpOffloadDelegatedState),
+}
+
+
+class Terminator:
+    """Terminates objects for drivers that do not."""
+
+    __slots__ = ("books", "clock", "config", "heap")
+
+    def __init__(self, config: CoreConfig, clock: Clock, heap: Heap, books: RequestBooks) -> None:
+        self.config = config
+        self.clock = clock
+        self.heap = heap
+        self.books = books
+
+    def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
+        """The terminate of these objects failed: they may be terminated once more, at last by NDIS itself."""
+        if lost:
+            binding.lost.update(lost)
+            self.clock.schedule(
+                self.clock.now + self.config.lost_limit, lambda: self._sweep(binding, list(lost))
+            )
+
+    def _sweep(self, binding: Binding, handles: list[int]) -> None:
+        """Nobody asked for the second terminate of objects that failed the first: NDIS does, once."""
+        left = [h for h in handles if h in binding.lost and h not in binding.terminating]
+        if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
+            return  # the end of a binding takes them along
+        binding.swept.update(left)
+        self.terminate(binding, left)
+
+    def terminate(self, binding: Binding, handles: list[int]) -> None:
+        """Terminate objects that nobody else terminates: ordinary lists of siblings, highest layer first."""
+        known = {h: binding.objects.get(h) or binding.lost[h] for h in handles}
+        layer = max(layer for layer, _ in known.values())
+        now = [h for h, (at, _) in known.items() if at == layer]
+        later = [h for h, (at, _) in known.items() if at != layer]
+        blocks = list(self.heap.addresses(len(now), BLOCK_SIZE))
+        n = len(blocks)
+        contexts: list[int | None] = [known[h][1] for h in now]
+        columns: dict[str, Any] = {
+            Key.BLOCK: blocks,
+            Key.TYPE: _DELEGATED[Layer(layer)],
+            Key.REVISION: 1,
+            Key.SIZE: BLOCK_SIZE,
+            Key.NEXT: [*blocks[1:], None],
+            Key.CONTEXT: contexts,
+        }
+        cells: list[int | None] = [h + 0x10 for h in now]
+        request = Request(
+            _TERMINATE,
+            binding,
+            blocks[0],
+            blocks,
+            [layer] * n,
+            [*now],
+            cells,
+            [*contexts],
+            columns,
+            self.clock.now,
+        )
+
+        def then() -> None:
+            left = [h for h in later if h in binding.objects or h in binding.lost]
+            if left and binding.adapter.alive and binding.state is BindingState.OPEN:
+                self.terminate(binding, left)
+
+        request.then = then
+        self.books.pass_down(request, ())

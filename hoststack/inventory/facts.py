@@ -1,8 +1,8 @@
-"""What was read about this machine's TCP, as plain records, and how it forms a tree.
+"""What was read about this machine's TCP, as plain records, and the tree that the records form.
 
 Addresses are bytes in network order, 4 for IPv4 and 16 for IPv6. :func:`group` is pure: it arranges
 connections into neighbors over paths over connections, the layers of offloaded state
-(offload-state-tree.md).
+(DDI page offload-state-tree).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NUD_PERMANENT: Final = 0x80
 
 @dataclass(slots=True, frozen=True)
 class ConnectionFacts:
-    """One end of one TCP connection.
+    """One end of one TCP connection; the defaults are those of Linux, for what the kernel does not tell.
 
     ``*_us`` are microseconds, ``*_ms`` milliseconds, ``*_s`` seconds; ``*_segments`` count segments of
     ``snd_mss`` bytes; windows, buffers and MSS values are bytes. ``unacked`` is sequence space sent and
@@ -48,11 +48,9 @@ class ConnectionFacts:
     that nothing was measured yet, ``snd_ssthresh_segments`` 0x7FFFFFFF that none was set,
     ``user_timeout_ms`` 0 the system's default, ``ts_time`` ``None`` that the clock was not told.
 
-    ``own`` says that this process holds the socket. ``exact`` is False where the kernel did not tell (it
-    tells strangers nothing): then the members from ``snd_mss`` to ``ts_time`` are defaults.
+    ``own``: this process holds the socket. ``exact``: the kernel gave the socket's TCP_INFO.
     """
 
-    family: int
     local_address: bytes
     remote_address: bytes
     local_port: int
@@ -62,47 +60,52 @@ class ConnectionFacts:
     next_hop: bytes
     path_mtu: int
     snd_mss: int
-    rcv_mss: int
-    srtt_us: int
-    rttvar_us: int
-    rto_us: int
-    snd_cwnd_segments: int
-    snd_ssthresh_segments: int
-    snd_wscale: int
-    rcv_wscale: int
-    timestamps: bool
-    sack: bool
-    window_scaling: bool
-    unacked: int
-    unsent: int
-    snd_wnd: int
-    rcv_wnd: int
-    rcv_space: int
-    rcv_buffer: int
-    ttl: int
-    tos: int
-    priority: int
-    nodelay: bool
-    keepalive: bool
-    keep_idle_s: int
-    keep_interval_s: int
-    keep_count: int
-    user_timeout_ms: int
-    since_sent_ms: int
-    since_received_ms: int
-    retransmits: int
-    probes: int
-    backoff: int
-    ts_time: int | None
-    own: bool
-    exact: bool
-    pid: int | None
+    srtt_us: int = 0
+    rttvar_us: int = 0
+    rto_us: int = 1_000_000  # RFC 6298, 2.1
+    snd_cwnd_segments: int = 10  # RFC 6928
+    snd_ssthresh_segments: int = 0x7FFF_FFFF
+    snd_wscale: int = 7
+    rcv_wscale: int = 7
+    timestamps: bool = True
+    sack: bool = True
+    window_scaling: bool = True
+    unacked: int = 0
+    unsent: int = 0
+    snd_wnd: int = 0xFFFF
+    rcv_wnd: int = 0xFFFF
+    rcv_buffer: int = 131_072
+    ttl: int = 64
+    tos: int = 0
+    priority: int = 0
+    nodelay: bool = False
+    keepalive: bool = False
+    keep_idle_s: int = 7200
+    keep_interval_s: int = 75
+    keep_count: int = 9
+    user_timeout_ms: int = 0
+    since_sent_ms: int = 0
+    since_received_ms: int = 0
+    retransmits: int = 0
+    probes: int = 0
+    backoff: int = 0
+    ts_time: int | None = None
+    own: bool = False
+    exact: bool = False
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 4 if len(self.local_address) == 4 else 6
 
 
 @dataclass(slots=True, frozen=True)
 class NeighborFacts:
-    """One next hop on one interface: ``mac`` is 6 bytes, all zero where there is none (loopback, tunnels)
-    or it is not resolved; ``state`` a NUD_* mask; ``confirmed_ms`` the age of the last confirmation."""
+    """One next hop on one interface.
+
+    ``mac`` is 6 bytes, all zero where there is none (loopback, tunnels) or it is not resolved; ``state`` a
+    NUD_* mask; ``confirmed_ms`` the age of the last confirmation.
+    """
 
     next_hop: bytes
     interface: str
@@ -160,8 +163,8 @@ class NeighborGroup:
 
 
 def _path_mtu(connections: Iterable[ConnectionFacts]) -> int:
-    """What the kernel said for one of its sockets, else the defaults; never more than any of them."""
-    readings = [(c.own and c.exact, c.path_mtu) for c in connections]
+    """The smallest MTU that the kernel gave for one of the sockets; without any, the smallest default."""
+    readings = [(c.exact, c.path_mtu) for c in connections]
     told = [mtu for exact, mtu in readings if exact]
     return min(told or [mtu for _, mtu in readings])
 

@@ -1,11 +1,10 @@
 """From what was read to what is offloaded: the three classes of state of each layer.
 
-A tick is a millisecond (1000 ticks a second). The structures are new on every call, so that whoever is
-given them owns them.
+A tick is a millisecond (1000 ticks a second). The structures are new on every call; the caller owns them.
 
-The kernel keeps some things to itself. Sequence numbers and the peer's last timestamp can only be read
-in TCP repair mode, which needs privileges and stops the connection; they are drawn from the generator
-that the caller passes in, so that one seed and one inventory give the same state.
+The kernel does not tell everything. Sequence numbers and the remote end's last timestamp can only be read
+in TCP repair mode, which needs privileges and stops the connection. They are drawn from the generator
+that the caller passes in, so that the same seed and inventory give the same state.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ from ndisbus.state.images import (
 
 __all__ = ["FIN_WAIT_2_TICKS", "NEVER_CONFIRMED_TICKS", "neighbor_state", "path_state", "tcp_state"]
 
-FIN_WAIT_2_TICKS: Final = 120_000  # fin-wait-2-timer.md
-# Reachability ages are compared modulo 2**32 (R-NUD-03): half of that is the oldest there is.
+FIN_WAIT_2_TICKS: Final = 120_000  # DDI page fin-wait-2-timer
+# Reachability ages are compared modulo 2**32 (R-NUD-03): half of that is the oldest age.
 NEVER_CONFIRMED_TICKS: Final = 0x7FFF_FFFF
 _MAXIMUM_RTO_TICKS: Final = 120_000  # TCP_RTO_MAX of Linux
 _ULONG: Final = 0xFFFF_FFFF
@@ -142,7 +141,7 @@ def _cached(c: ConnectionFacts) -> TcpOffloadStateCached:
         flags |= TcpCachedFlags.TCP_FLAG_NAGLING_ENABLED
     return TcpOffloadStateCached(
         flags=flags,
-        # Never below what the peer was already promised: a window must not shrink (RFC 9293, 3.8.6).
+        # Never below what the remote end was already promised: a window must not shrink (RFC 9293, 3.8.6).
         initial_rcv_wnd=min(max(c.rcv_buffer, c.rcv_wnd), _ULONG),
         ka_probe_count=min(c.keep_count, _UCHAR),
         ka_timeout=min(c.keep_idle_s * 1000, _LONGEST_TIMER),

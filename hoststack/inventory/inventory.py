@@ -1,20 +1,19 @@
 """Reads this machine's TCP connections, and what they run over, into one :class:`Inventory`.
 
-The process's own sockets are asked in full (TCP_INFO, socket options). Other processes' connections
-come from psutil, which knows addresses, ports and state; the rest of them are defaults, and
+The process's own sockets are asked in full (TCP_INFO, socket options). psutil lists the connections of other
+processes on every system; Linux adds their TCP_INFO over netlink. Without it their members are defaults, and
 ``exact`` is False. Nothing here fails because a system tells less: the inventory's notes say what is
 missing and why.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from ipaddress import IPv6Address, ip_address
-from typing import Final, TypeAlias
+from dataclasses import replace
+from typing import Any, Final
 
 import psutil
 
@@ -27,8 +26,8 @@ from hoststack.inventory.facts import (
     PathGroup,
     group,
 )
-from hoststack.inventory.machine import Hop, Machine, RouteSource, read_interfaces
-from hoststack.inventory.netlink import RouteNetlink
+from hoststack.inventory.kernel import End, Kernel, address_bytes, interface_name
+from hoststack.inventory.machine import Hop, Machine, read_interfaces
 from hoststack.inventory.tcp_info import LINUX_STATE_NAMES, SocketFacts, SocketOptions, TcpInfo, read_socket
 from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 
@@ -43,9 +42,6 @@ __all__ = [
     "group",
     "read_inventory",
 ]
-
-# (local address, local port, remote address, remote port): names one end of a TCP connection.
-End: TypeAlias = tuple[bytes, int, bytes, int]
 
 # The kernel's and psutil's names of the states (net/tcp_states.h) to TCP_OFFLOAD_CONNECTION_STATE.
 _STATES: Final[dict[str, TcpOffloadConnectionState]] = {
@@ -68,76 +64,63 @@ _STATES: Final[dict[str, TcpOffloadConnectionState]] = {
 # The states in which our FIN is sent and not acknowledged, so that it occupies one number (RFC 9293).
 _FIN_OUTSTANDING: Final = frozenset(_STATES[name] for name in ("FIN_WAIT1", "CLOSING", "LAST_ACK"))
 
-# Defaults where the kernel tells nothing, those of Linux unless a document is named.
-_NO_SSTHRESH: Final = 0x7FFF_FFFF
-_INITIAL_WINDOW: Final = 10  # RFC 6928
-_INITIAL_RTO_US: Final = 1_000_000  # RFC 6298, 2.1
-_WSCALE: Final = 7
-_WINDOW: Final = 0xFFFF
-_RCV_BUFFER: Final = 131_072
-_TTL: Final = 64
-_KEEP_IDLE: Final = 7200
-_KEEP_INTERVAL: Final = 75
-_KEEP_COUNT: Final = 9
-_HEADERS: Final = {4: 40, 6: 60}  # IP and TCP headers without options
+_HEADERS: Final = {4: 40, 16: 60}  # IP and TCP headers without options, by the length of an address
 _TIMESTAMP_OPTION: Final = 12  # RFC 7323, with its padding
-
-
-def _address(text: str) -> bytes:
-    """4 or 16 bytes; an IPv4 address mapped into IPv6 travels as IPv4, so it is IPv4."""
-    ip = ip_address(text.partition("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped.packed
-    return ip.packed
+_NOTHING: Final = SocketFacts(TcpInfo(), SocketOptions())
 
 
 def _end(sock: socket.socket) -> End | None:
-    """The end of a connected socket, or ``None`` if it has no peer (any more)."""
+    """The end of a connected socket, or ``None`` if it is not connected (any more)."""
     try:
         local, remote = sock.getsockname(), sock.getpeername()
     except OSError:
         if sock.fileno() < 0:
             raise  # a closed socket is the caller's mistake
         return None
-    return _address(local[0]), local[1], _address(remote[0]), remote[1]
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
+    return address_bytes(local[0]), local[1], address_bytes(remote[0]), remote[1]
 
 
 def connection_facts(
-    end: End,
-    state: TcpOffloadConnectionState,
-    hop: Hop,
-    told: SocketFacts | None,
-    *,
-    own: bool,
-    pid: int | None,
+    end: End, state: TcpOffloadConnectionState, hop: Hop, told: SocketFacts = _NOTHING, *, own: bool = False
 ) -> ConnectionFacts:
-    """One record from what was told (``None``: nothing was), with defaults for what was not."""
+    """One record from what was told; what was not keeps the defaults of :class:`ConnectionFacts`."""
     local_address, local_port, remote_address, remote_port = end
-    info = told.info if told is not None else TcpInfo()
-    options = told.options if told is not None else SocketOptions()
-    family = 4 if len(local_address) == 4 else 6
-    mtu = _or(options.mtu, hop.mtu)
-    timestamps = True if info.timestamps is None else info.timestamps
-    mss = max(1, mtu - _HEADERS[family] - (_TIMESTAMP_OPTION if timestamps else 0))
-    snd_mss = _or(info.snd_mss, _or(options.maxseg, mss)) or mss
-    unsent = _or(options.unsent, _or(info.notsent_bytes, 0))
-    if info.unacked == 0 and state not in _FIN_OUTSTANDING:
-        # SIOCOUTQ also counts a FIN that was received; no segment of ours is on its way.
-        unacked = 0
-    elif options.queued is not None:
-        unacked = max(0, options.queued - unsent)
-    elif info.unacked is not None:
-        unacked = info.unacked * snd_mss
-    else:
-        unacked = 1 if state in _FIN_OUTSTANDING else 0
+    info, options = told.info, told.options
+    mtu = hop.mtu if options.mtu is None else options.mtu
+    timestamps = info.timestamps is not False
+    mss = max(1, mtu - _HEADERS[len(local_address)] - (_TIMESTAMP_OPTION if timestamps else 0))
     heard = [age for age in (info.last_data_recv, info.last_ack_recv) if age is not None]
-    rcv_buffer = _or(options.rcvbuf, _RCV_BUFFER)
-    return ConnectionFacts(
-        family=family,
+    known: dict[str, Any] = {
+        "srtt_us": info.rtt,
+        "rttvar_us": info.rttvar,
+        "rto_us": info.rto,
+        "snd_cwnd_segments": info.snd_cwnd,
+        "snd_ssthresh_segments": info.snd_ssthresh,
+        "snd_wscale": info.snd_wscale,
+        "rcv_wscale": info.rcv_wscale,
+        "sack": info.sack,
+        "window_scaling": info.window_scaling,
+        "unsent": info.notsent_bytes if options.unsent is None else options.unsent,
+        "snd_wnd": info.snd_wnd,
+        "rcv_wnd": info.rcv_ssthresh if info.rcv_wnd is None else info.rcv_wnd,
+        "rcv_buffer": options.rcvbuf,
+        "ttl": options.ttl,
+        "tos": options.tos,
+        "priority": options.priority,
+        "nodelay": None if options.nodelay is None else bool(options.nodelay),
+        "keepalive": None if options.keepalive is None else bool(options.keepalive),
+        "keep_idle_s": options.keep_idle,
+        "keep_interval_s": options.keep_interval,
+        "keep_count": options.keep_count,
+        "user_timeout_ms": options.user_timeout,
+        "since_sent_ms": info.last_data_sent,
+        "since_received_ms": min(heard, default=None),
+        "retransmits": info.retransmits,
+        "probes": info.probes,
+        "backoff": info.backoff,
+        "ts_time": options.ts_time if timestamps else None,
+    }
+    facts = ConnectionFacts(
         local_address=local_address,
         remote_address=remote_address,
         local_port=local_port,
@@ -146,43 +129,25 @@ def connection_facts(
         interface=hop.interface,
         next_hop=hop.next_hop,
         path_mtu=mtu,
-        snd_mss=snd_mss,
-        rcv_mss=_or(info.rcv_mss, mss),
-        srtt_us=_or(info.rtt, 0),
-        rttvar_us=_or(info.rttvar, 0),
-        rto_us=_or(info.rto, _INITIAL_RTO_US),
-        snd_cwnd_segments=_or(info.snd_cwnd, _INITIAL_WINDOW),
-        snd_ssthresh_segments=_or(info.snd_ssthresh, _NO_SSTHRESH),
-        snd_wscale=_or(info.snd_wscale, _WSCALE),
-        rcv_wscale=_or(info.rcv_wscale, _WSCALE),
+        snd_mss=info.snd_mss or options.maxseg or mss,
         timestamps=timestamps,
-        sack=True if info.sack is None else info.sack,
-        window_scaling=True if info.window_scaling is None else info.window_scaling,
-        unacked=unacked,
-        unsent=unsent,
-        snd_wnd=_or(info.snd_wnd, _WINDOW),
-        rcv_wnd=_or(info.rcv_wnd, _or(info.rcv_ssthresh, _WINDOW)),
-        rcv_space=_or(info.rcv_space, _WINDOW),
-        rcv_buffer=rcv_buffer,
-        ttl=_or(options.ttl, _TTL),
-        tos=_or(options.tos, 0),
-        priority=_or(options.priority, 0),
-        nodelay=bool(options.nodelay),
-        keepalive=bool(options.keepalive),
-        keep_idle_s=_or(options.keep_idle, _KEEP_IDLE),
-        keep_interval_s=_or(options.keep_interval, _KEEP_INTERVAL),
-        keep_count=_or(options.keep_count, _KEEP_COUNT),
-        user_timeout_ms=_or(options.user_timeout, 0),
-        since_sent_ms=_or(info.last_data_sent, 0),
-        since_received_ms=min(heard, default=0),
-        retransmits=_or(info.retransmits, 0),
-        probes=_or(info.probes, 0),
-        backoff=_or(info.backoff, 0),
-        ts_time=options.ts_time if timestamps else None,
         own=own,
         exact=info.state is not None,
-        pid=pid,
+        **{name: value for name, value in known.items() if value is not None},
     )
+    return replace(facts, unacked=_unacked(facts, told))
+
+
+def _unacked(facts: ConnectionFacts, told: SocketFacts) -> int:
+    """Sequence space that was sent and is not acknowledged."""
+    segments, queued = told.info.unacked, told.options.queued
+    if segments == 0 and facts.state not in _FIN_OUTSTANDING:
+        return 0  # SIOCOUTQ also counts a FIN that was received; no segment of ours is on its way
+    if queued is not None:
+        return max(0, queued - facts.unsent)
+    if segments is not None:
+        return segments * facts.snd_mss
+    return 1 if facts.state in _FIN_OUTSTANDING else 0
 
 
 class _Notes:
@@ -198,12 +163,17 @@ class _Notes:
         return tuple(f"{note} ({n} times)" if n > 1 else note for note, n in self._counts.items())
 
 
+def _listed_end(local: Any, remote: Any) -> End:
+    """The end of a connection that psutil lists."""
+    return address_bytes(local.ip), local.port, address_bytes(remote.ip), remote.port
+
+
 def _states_of_this_process() -> dict[End, str]:
     """For systems without TCP_INFO: a process may always ask after its own connections."""
     return {
-        (_address(c.laddr.ip), c.laddr.port, _address(c.raddr.ip), c.raddr.port): c.status
+        _listed_end(c.laddr, c.raddr): c.status
         for c in psutil.Process().net_connections(kind="tcp")
-        if any(c.raddr)  # an empty tuple where there is no peer, whatever the stub says
+        if any(c.raddr)  # an empty tuple for a listener, although the stub says otherwise
     }
 
 
@@ -226,13 +196,15 @@ def _own_connections(own: Sequence[socket.socket], machine: Machine, notes: _Not
             notes.add([f"own socket {sock.fileno()}: its TCP state is not told; left out"])
             continue
         local = sock.getsockname()
-        scope = local[3] if sock.family == socket.AF_INET6 else 0
+        scope = interface_name(local[3]) if sock.family == socket.AF_INET6 and local[3] else ""
         hop = machine.hop(end[0], end[2], scope)
-        found.append(connection_facts(end, _STATES[name], hop, told, own=True, pid=os.getpid()))
+        found.append(connection_facts(end, _STATES[name], hop, told, own=True))
     return found
 
 
-def _other_connections(excluded: set[End], machine: Machine, notes: _Notes) -> list[ConnectionFacts]:
+def _other_connections(
+    excluded: set[End], machine: Machine, kernel: Kernel | None, notes: _Notes
+) -> list[ConnectionFacts]:
     try:
         listed = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -241,6 +213,12 @@ def _other_connections(excluded: set[End], machine: Machine, notes: _Notes) -> l
     except (OSError, psutil.Error) as error:
         notes.add([f"other connections: {error}"])
         return []
+    known: dict[End, SocketFacts] = {}
+    if kernel is not None:
+        try:
+            known = dict(kernel.connections())
+        except OSError as error:
+            notes.add([f"TCP_INFO over netlink: {error}"])
     found: dict[End, ConnectionFacts] = {}
     skipped: Counter[str] = Counter()
     for entry in listed:
@@ -248,17 +226,17 @@ def _other_connections(excluded: set[End], machine: Machine, notes: _Notes) -> l
         if state is None or state not in OFFLOADABLE_TCP_STATES or not entry.laddr or not entry.raddr:
             skipped[entry.status] += 1
             continue
-        end = (_address(entry.laddr.ip), entry.laddr.port, _address(entry.raddr.ip), entry.raddr.port)
+        end = _listed_end(entry.laddr, entry.raddr)
         if end in excluded or end in found:
             continue
-        hop = machine.hop(end[0], end[2])
-        found[end] = connection_facts(end, state, hop, None, own=False, pid=entry.pid)
+        told = known.get(end, _NOTHING)
+        if told.info.state is not None:  # newer than the list of psutil
+            state = _STATES.get(LINUX_STATE_NAMES.get(told.info.state, "?"), state)
+        found[end] = connection_facts(end, state, machine.hop(end[0], end[2]), told)
     for name, number in sorted(skipped.items()):
         notes.add([f"other connections: {number} in {name} left out, a state that cannot be offloaded"])
-    if found:
-        notes.add(
-            [f"other connections: the kernel tells TCP_INFO only to their owners; defaults for {len(found)}"]
-        )
+    if guessed := sum(not facts.exact for facts in found.values()):
+        notes.add([f"other connections: no TCP_INFO of {guessed} of them; defaults are used"])
     return list(found.values())
 
 
@@ -273,7 +251,7 @@ def read_inventory(
 
     ``peers`` are the far ends of ``own`` that this process holds too (``LoopbackConnections.servers``); they
     are left out. Other processes' connections are listed only in states that may be offloaded; notes count
-    the rest. ``use_netlink=False`` reads routes and neighbors as on a system without rtnetlink.
+    the rest. ``use_netlink=False`` reads as on a system without netlink.
 
     Raises :class:`OSError` if a socket of ``own`` or ``peers`` is closed.
     """
@@ -281,17 +259,19 @@ def read_inventory(
     interfaces, interface_notes = read_interfaces()
     notes.add(interface_notes)
     with ExitStack() as stack:
-        routes: RouteSource | None = None
+        kernel: Kernel | None = None
         if use_netlink:
             try:
-                routes = stack.enter_context(RouteNetlink())
+                kernel = stack.enter_context(Kernel())
             except OSError as error:
                 notes.add([f"routes over netlink: {error.strerror}; taken from the interfaces' prefixes"])
-        machine = Machine(interfaces, routes)
+        machine = Machine(interfaces, kernel)
         connections = _own_connections(own, machine, notes)
         if include_others:
             ends = {_end(sock) for sock in (*own, *peers)}
-            connections += _other_connections({end for end in ends if end is not None}, machine, notes)
+            connections += _other_connections(
+                {end for end in ends if end is not None}, machine, kernel, notes
+            )
         neighbors = machine.neighbors((c.interface, c.next_hop) for c in connections)
         notes.add(machine.notes)
     return Inventory(tuple(connections), neighbors, interfaces, notes.lines())

@@ -1,8 +1,8 @@
 """Real TCP connections over loopback, with both ends in this process.
 
-They are the part of the machine's TCP that we may ask about in full (TCP_INFO is told only to the
-holder of a socket). The *client* end of each is the connection that counts; the *server* end is held
-so that the connection stays alive, and an inventory leaves it out.
+Only the process that holds a socket can read all of its options. The *client* end of each connection is the
+one that counts; the *server* end is held so that the connection stays alive, and an inventory leaves it
+out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _IPV4: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 _IPV6: Final = "::1"
 _PAYLOAD: Final = bytes(range(256)) * 4
 _ROUNDS: Final = 3
-# One connection in this many is half-closed by the client, and another one by the server.
+# Of this many connections the client half-closes one, and the server one.
 _HALF_CLOSED_EVERY: Final = 8
 _DEADLINE: Final = 10.0
-# No such address here, or no such address family: a machine without IPv6, or with only 127.0.0.1.
+# A machine without this address or address family: without IPv6, or with 127.0.0.1 only.
 _UNUSABLE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EINVAL})
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -131,7 +131,7 @@ def _connect(listener: socket.socket, stack: ExitStack) -> tuple[socket.socket, 
         stack.enter_context(server)
         if peer[:2] == client.getsockname()[:2]:
             break
-        server.close()  # somebody else on this machine found our port
+        server.close()  # another process connected to our port
     server.settimeout(_DEADLINE)
     for end in (client, server):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -156,5 +156,5 @@ def _half_close(closer: socket.socket, other: socket.socket) -> None:
     """
     closer.shutdown(socket.SHUT_WR)
     if other.recv(1):
-        raise ConnectionError("loopback connection carried data nobody sent")
+        raise ConnectionError("loopback connection carried data that was not sent")
     _transfer(other, closer, b"\0")

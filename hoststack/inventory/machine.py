@@ -1,6 +1,8 @@
-"""The network of this machine: interfaces, routes and neighbors.
+"""The network of this machine: interfaces, and the first hop towards an address.
 
-What a system does not tell is replaced by the nearest thing it does tell, and a note says so.
+Interfaces come from psutil, on every system alike. Routes and neighbors come from
+:mod:`hoststack.inventory.kernel` where there is one. What a system does not tell is replaced by the nearest
+thing that it does tell, and a note says so.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Final, Protocol
 import psutil
 
 from hoststack.inventory.facts import NO_MAC, NUD_NOARP, NUD_REACHABLE, InterfaceFacts, NeighborFacts
-from hoststack.inventory.netlink import KernelNeighbor, KernelRoute, NetlinkError
+from hoststack.inventory.kernel import Route
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 
@@ -30,13 +32,13 @@ _ATF_PERM: Final = 0x04
 
 
 class RouteSource(Protocol):
-    """Who answers for the kernel: :class:`hoststack.inventory.netlink.RouteNetlink`."""
+    """What answers about routes and neighbors: :class:`hoststack.inventory.kernel.Kernel`."""
 
-    def route(self, destination: bytes, interface_index: int = 0) -> KernelRoute | None:
+    def route(self, destination: bytes, interface: str = "") -> Route | None:
         """Where a datagram to this address would go."""
         ...
 
-    def neighbors(self) -> list[KernelNeighbor]:
+    def neighbors(self) -> list[NeighborFacts]:
         """The neighbor tables."""
         ...
 
@@ -51,7 +53,7 @@ class Hop:
 
 
 def _mac(text: str) -> bytes:
-    """6 bytes of "02:fc:00:00:00:05" or "02-FC-..."; all zero for anything that is no such address."""
+    """6 bytes of "02:fc:00:00:00:05" or "02-FC-..."; all zero for anything else."""
     try:
         return parse_mac(text)
     except LocalProtocolError:
@@ -96,8 +98,11 @@ def parse_arp_table(text: str) -> list[NeighborFacts]:
 
 
 class Machine:
-    """Answers where an address lies. ``routes`` is ``None`` where the system has no rtnetlink: then an
-    address on a local prefix is its own next hop and the gateway's address stays unknown (all zero)."""
+    """Answers where an address lies.
+
+    ``routes`` is ``None`` where the system has no netlink: then an address on a local prefix is its own
+    next hop, and the gateway's address stays unknown (all zero).
+    """
 
     def __init__(self, interfaces: Iterable[InterfaceFacts], routes: RouteSource | None) -> None:
         self.interfaces = tuple(interfaces)
@@ -106,25 +111,25 @@ class Machine:
         self._by_name = {interface.name: interface for interface in self.interfaces}
         self._by_address = {ip: interface for interface in self.interfaces for ip in interface.addresses}
         self._loopback = next((i.name for i in self.interfaces if i.loopback), "lo")
-        self._hops: dict[tuple[bytes, bytes, int], Hop] = {}
+        self._hops: dict[tuple[bytes, bytes, str], Hop] = {}
 
-    def hop(self, local: bytes, remote: bytes, interface_index: int = 0) -> Hop:
-        """The first hop from ``local`` to ``remote``; ``interface_index`` is a link-local one's scope."""
-        key = (local, remote, interface_index)
+    def hop(self, local: bytes, remote: bytes, interface: str = "") -> Hop:
+        """The first hop from ``local`` to ``remote``; ``interface`` is the scope of a link-local address."""
+        key = (local, remote, interface)
         if key not in self._hops:
-            self._hops[key] = self._find(local, remote, interface_index)
+            self._hops[key] = self._find(local, remote, interface)
         return self._hops[key]
 
-    def _find(self, local: bytes, remote: bytes, interface_index: int) -> Hop:
+    def _find(self, local: bytes, remote: bytes, interface: str) -> Hop:
         address = ip_address(remote)
         if address.is_loopback or remote in self._by_address:
             return self._to(self._loopback, _LOOPBACK_NEXT_HOP[len(remote)], remote, None)
         if self._routes is not None:
-            if address.is_link_local and not interface_index and local in self._by_address:
-                interface_index = self._index(self._by_address[local].name)
+            if address.is_link_local and not interface and local in self._by_address:
+                interface = self._by_address[local].name
             try:
-                route = self._routes.route(remote, interface_index)
-            except (OSError, NetlinkError) as error:
+                route = self._routes.route(remote, interface)
+            except OSError as error:
                 self.notes.append(f"route to {address}: {error}; taken from the interface's prefix")
             else:
                 if route is not None:
@@ -132,11 +137,10 @@ class Machine:
                 self.notes.append(f"route to {address}: the kernel has none (any more)")
         return self._by_prefix(local, remote)
 
-    def _along(self, route: KernelRoute, remote: bytes) -> Hop:
+    def _along(self, route: Route, remote: bytes) -> Hop:
         if route.local:
             return self._to(self._loopback, _LOOPBACK_NEXT_HOP[len(remote)], remote, route.mtu)
-        name = self._name(route.interface_index)
-        return self._to(name, route.gateway or remote, remote, route.mtu)
+        return self._to(route.interface, route.gateway or remote, remote, route.mtu)
 
     def _by_prefix(self, local: bytes, remote: bytes) -> Hop:
         interface = self._by_address.get(local)
@@ -156,23 +160,12 @@ class Machine:
                 mtu = interface.mtu
         return Hop(name, next_hop, min(mtu, _IPV4_MAXIMUM_MTU) if len(remote) == 4 else mtu)
 
-    @staticmethod
-    def _name(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return f"if{index}"  # gone since the route was read
-
-    @staticmethod
-    def _index(name: str) -> int:
-        try:
-            return socket.if_nametoindex(name)
-        except OSError:
-            return 0
-
     def neighbors(self, wanted: Iterable[tuple[str, bytes]]) -> tuple[NeighborFacts, ...]:
-        """The entries for the wanted (interface, next hop) pairs, sorted; a pair that the tables do not
-        hold, or hold unresolved, gets no entry with a MAC, and a note unless it is the loopback's."""
+        """The entries for the wanted (interface, next hop) pairs, sorted.
+
+        A pair that the tables do not hold, or hold unresolved, gets an entry without a MAC, and a note.
+        Pairs of the loopback interface need no table.
+        """
         table = {(entry.interface, entry.next_hop): entry for entry in self._neighbor_table()}
         found = []
         for interface, next_hop in sorted(set(wanted)):
@@ -189,20 +182,9 @@ class Machine:
     def _neighbor_table(self) -> list[NeighborFacts]:
         if self._routes is not None:
             try:
-                entries = self._routes.neighbors()
-            except (OSError, NetlinkError) as error:
+                return self._routes.neighbors()
+            except OSError as error:
                 self.notes.append(f"neighbor table over netlink: {error}")
-            else:
-                return [
-                    NeighborFacts(
-                        entry.address,
-                        self._name(entry.interface_index),
-                        entry.link_address if len(entry.link_address) == 6 else NO_MAC,
-                        entry.state,
-                        entry.confirmed_ms,
-                    )
-                    for entry in entries
-                ]
         self.notes.append("neighbor table of IPv6: only netlink gives it")
         try:
             return parse_arp_table(Path("/proc/net/arp").read_text(encoding="ascii"))

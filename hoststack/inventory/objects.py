@@ -1,8 +1,4 @@
-"""Real connections of this machine as state objects: what the kernel knows, read into offload state.
-
-Opens connections over loopback, adds the machine's others, and builds neighbors, paths and connections from
-what TCP_INFO, psutil and the neighbor table say. Linux has the rest; see ``inventory``.
-"""
+"""Real connections of this machine as state objects: neighbors, paths and connections for a scenario."""
 
 from __future__ import annotations
 
@@ -23,14 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["InventoryObjects", "inventory_objects"]
 
-#: How long acknowledgments of data that was exchanged just now may take (Linux delays them up to 40 ms).
+#: How long acknowledgments of data that was just exchanged may take (Linux delays them up to 40 ms).
 _ACK_PATIENCE: Final = 0.5
 
 
 @dataclass(slots=True)
 class InventoryObjects:
-    """The objects, and what is to be said about them. ``stay``: connections that were left out because
-    bytes of theirs are in flight; the kernel shows how many, but not which."""
+    """The objects, with counts and notes about them.
+
+    ``stay`` counts connections that were left out because bytes of theirs are in flight: the kernel tells
+    how many bytes, but not which.
+    """
 
     neighbors: list[Neighbor] = field(default_factory=list)
     paths: list[Path] = field(default_factory=list)

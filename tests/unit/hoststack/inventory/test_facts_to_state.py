@@ -46,7 +46,7 @@ OFFLOADABLE = sorted(OFFLOADABLE_TCP_STATES)
 def facts(**changes: Any) -> ConnectionFacts:
     end = (bytes([192, 0, 2, 2]), 40000, bytes([198, 51, 100, 7]), 443)
     hop = Hop("eth0", bytes([192, 0, 2, 1]), 1500)
-    base = connection_facts(end, State.TcpConnectionEstablished, hop, None, own=True, pid=1)
+    base = connection_facts(end, State.TcpConnectionEstablished, hop, own=True)
     return dataclasses.replace(base, **changes)
 
 
@@ -259,7 +259,7 @@ def test_r_tmr_09_fin_wait_2_is_timed_by_the_retransmit_member() -> None:
 )
 def test_a_strangers_fin_is_one_number_in_flight_and_is_retransmitted(state: State) -> None:
     end = (bytes([192, 0, 2, 2]), 1, bytes([192, 0, 2, 3]), 2)
-    c = connection_facts(end, state, Hop("eth0", end[2], 1500), None, own=False, pid=None)
+    c = connection_facts(end, state, Hop("eth0", end[2], 1500))
     _, _, delegated = tcp_state(c, rng())
     assert (delegated.snd_nxt - delegated.snd_una) % 2**32 == 1
     assert delegated.retransmit_timeout_delta == 1000

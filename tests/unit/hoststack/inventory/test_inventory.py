@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from hoststack.inventory import inventory as inventory_module
 from hoststack.inventory.facts import NUD_REACHABLE, ConnectionFacts, InterfaceFacts, Inventory, NeighborFacts
 from hoststack.inventory.inventory import connection_facts, group, read_inventory
+from hoststack.inventory.kernel import Route
 from hoststack.inventory.loopback import LoopbackConnections
 from hoststack.inventory.machine import Hop, Machine, parse_arp_table
-from hoststack.inventory.netlink import KernelNeighbor, KernelRoute
 from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel through Linux interfaces")
@@ -42,7 +42,7 @@ def a_connection(
     **changes: Any,
 ) -> ConnectionFacts:
     end = (local, ports[0], remote, ports[1])
-    facts = connection_facts(end, state, hop, None, own=False, pid=None)
+    facts = connection_facts(end, state, hop)
     return dataclasses.replace(facts, **changes)
 
 
@@ -170,7 +170,7 @@ def test_loopback_makes_few_paths_on_one_neighbor_for_each_ip_version() -> None:
 
 
 @LINUX_ONLY
-def test_a_connection_of_another_process_is_listed_with_defaults() -> None:
+def test_a_connection_of_another_process_is_read_in_full_over_netlink_and_with_defaults_without() -> None:
     program = "import socket,sys;s=socket.create_connection(('127.0.0.1',int(sys.argv[1])));sys.stdin.read()"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(20)
@@ -179,15 +179,21 @@ def test_a_connection_of_another_process_is_listed_with_defaults() -> None:
             server, peer = listener.accept()
             with server:
                 read = read_inventory([server])
+                less = read_inventory([server], use_netlink=False)
             assert child.stdin is not None
             child.stdin.close()
             child.wait(20)
     (own,) = [c for c in read.connections if c.own]
     (other,) = [c for c in read.connections if c.local_port == peer[1]]
-    assert (own.exact, other.own, other.exact, other.pid) == (True, False, False, child.pid)
+    assert (own.exact, other.own, other.exact) == (True, False, True)
+    assert other.srtt_us > 0
+    assert (other.snd_wscale, other.rcv_wscale) == (own.rcv_wscale, own.snd_wscale)
+    (guess,) = [c for c in less.connections if c.local_port == peer[1]]
+    assert (guess.own, guess.exact, guess.state) == (False, False, other.state)
     assert other.state is State.TcpConnectionEstablished
     assert (other.local_address, other.remote_address) == (own.remote_address, own.local_address)
-    assert any("TCP_INFO only to their owners" in note for note in read.notes)
+    assert any("no TCP_INFO of" in note for note in less.notes)
+    assert not any("no TCP_INFO of" in note for note in read.notes)
     assert any("in LISTEN left out" in note for note in read.notes)
 
 
@@ -263,9 +269,6 @@ def test_without_tcp_info_the_state_of_own_sockets_comes_from_psutil(monkeypatch
 # --- routes and neighbors ---------------------------------------------------------------------------
 
 
-NO_SUCH_INDEX = 2**31 - 1  # an interface without a name gets its index for one
-
-
 class Kernel:
     """A kernel with one default gateway, that refuses to answer when told to."""
 
@@ -273,17 +276,17 @@ class Kernel:
         self.mtu, self.fail = mtu, fail
         self.asked: list[bytes] = []
 
-    def route(self, destination: bytes, interface_index: int = 0) -> KernelRoute | None:
+    def route(self, destination: bytes, interface: str = "") -> Route | None:
         self.asked.append(destination)
         if self.fail:
             raise TimeoutError("timed out")
         gateway = None if destination[:3] == bytes([192, 0, 2]) else bytes([192, 0, 2, 1])
-        return KernelRoute(NO_SUCH_INDEX, gateway, self.mtu, False)
+        return Route("wan", gateway, self.mtu, False)
 
-    def neighbors(self) -> list[KernelNeighbor]:
+    def neighbors(self) -> list[NeighborFacts]:
         if self.fail:
             raise TimeoutError("timed out")
-        return [KernelNeighbor(NO_SUCH_INDEX, bytes([192, 0, 2, 1]), b"\2" * 6, NUD_REACHABLE, 30)]
+        return [NeighborFacts(bytes([192, 0, 2, 1]), "wan", b"\2" * 6, NUD_REACHABLE, 30)]
 
 
 HERE = bytes([192, 0, 2, 2])
@@ -317,7 +320,7 @@ def test_an_address_of_this_machine_is_reached_over_loopback_with_a_legal_ipv4_m
 
 
 def test_neighbors_come_from_the_kernels_table_and_a_missing_one_is_noted() -> None:
-    name = f"if{NO_SUCH_INDEX}"
+    name = "wan"
     machine = Machine((), Kernel())
     known, missing = machine.neighbors([(name + "x", FAR), (name, bytes([192, 0, 2, 1]))] * 2)
     assert known == NeighborFacts(bytes([192, 0, 2, 1]), name, b"\2" * 6, NUD_REACHABLE, 30)

@@ -13,13 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoststack.inventory.tcp_info import (
-    TcpInfo,
-    parse_tcp_info,
-    read_socket,
-    read_socket_options,
-    read_tcp_info,
-)
+from hoststack.inventory.tcp_info import TcpInfo, parse_tcp_info, read_socket
 
 # offsetof(struct tcp_info, tcpi_x) as a C compiler gives it; the table under test is not used here.
 OFFSETS = {
@@ -33,15 +27,10 @@ OFFSETS = {
     "rttvar": (72, "I"),
     "snd_ssthresh": (76, "I"),
     "snd_cwnd": (80, "I"),
-    "rcv_space": (96, "I"),
-    "pacing_rate": (104, "Q"),
+    "rcv_ssthresh": (64, "I"),
     "notsent_bytes": (144, "I"),
-    "delivery_rate": (160, "Q"),
-    "bytes_sent": (200, "Q"),
     "snd_wnd": (228, "I"),
     "rcv_wnd": (232, "I"),
-    "total_rto": (240, "H"),
-    "total_rto_time": (244, "I"),
 }
 FULL = 280
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_INFO in this form")
@@ -68,15 +57,15 @@ def test_members_are_found_at_the_offsets_of_the_c_structure(byteorder: str) -> 
         expected[name] = number
     info = parse_tcp_info(bytes(image), "little" if byteorder == "little" else "big")
     assert {name: getattr(info, name) for name in OFFSETS} == expected
-    assert info.accecn_word == 0, "a whole image leaves no member untold"
+    untold = {f.name for f in dataclasses.fields(info) if getattr(info, f.name) is None}
+    assert untold == set(), "a whole image leaves no member untold"
 
 
-@pytest.mark.parametrize(("byteorder", "scales", "limits"), [("little", 0xA7, 0x05), ("big", 0x7A, 0xC0)])
-def test_bit_fields_are_split_as_the_byte_order_has_it(byteorder: str, scales: int, limits: int) -> None:
-    image = bytes([1, 0, 2, 3, 4, 7, scales, limits])
+@pytest.mark.parametrize(("byteorder", "scales"), [("little", 0xA7), ("big", 0x7A)])
+def test_bit_fields_are_split_as_the_byte_order_has_it(byteorder: str, scales: int) -> None:
+    image = bytes([1, 0, 2, 3, 4, 7, scales, 0])
     info = parse_tcp_info(image, "little" if byteorder == "little" else "big")
     assert (info.snd_wscale, info.rcv_wscale) == (7, 10)
-    assert (info.delivery_rate_app_limited, info.fastopen_client_fail) == (1, 2)
     assert (info.state, info.retransmits, info.probes, info.backoff) == (1, 2, 3, 4)
     assert (info.timestamps, info.sack, info.window_scaling) == (True, True, True)
 
@@ -112,10 +101,10 @@ def test_the_kernels_answer_agrees_with_the_socket_options(pair: tuple[socket.so
     client, server = pair
     client.sendall(b"x" * 100)
     assert len(server.recv(100, socket.MSG_WAITALL)) == 100
-    info, _notes = read_tcp_info(client)
+    info = read_socket(client).info
     assert info.state == 1
     assert info.snd_mss == client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
-    assert info.bytes_sent == 100
+    assert (info.rtt or 0) > 0
 
 
 @LINUX_ONLY
@@ -132,13 +121,14 @@ def test_what_was_set_on_a_socket_is_what_is_read(pair: tuple[socket.socket, soc
     # A new TOS makes the kernel forget the socket's route, and with it the MTU, until it sends again.
     client.sendall(b"x")
     assert server.recv(1) == b"x"
-    options, notes = read_socket_options(client)
+    facts = read_socket(client)
+    options = facts.options
     assert (options.nodelay, options.keepalive, options.user_timeout) == (1, 1, 4321)
     assert (options.keep_idle, options.keep_interval, options.keep_count) == (33, 7, 5)
     assert (options.ttl, options.tos) == (42, 0x28)
     assert options.mtu is not None
     assert options.mtu >= 1280
-    assert notes == ()
+    assert facts.notes == ()
 
 
 @LINUX_ONLY

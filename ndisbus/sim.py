@@ -25,6 +25,7 @@ from ndisbus.driver.port import DriverPort, Outgoing
 from ndisbus.errors import ChimneyError, DecodeError
 from ndisbus.messages.codec import Message, Packer, decode_packet, encode_packet
 from ndisbus.messages.packet import packets
+from ndisbus.timer_queue import TimerQueue
 
 __all__ = ["SimulatedProcess", "Simulation", "SimulationStuck"]
 
@@ -103,8 +104,7 @@ class Simulation:
         self.closings: list[tuple[str, str]] = []
         self.processes: dict[str, SimulatedProcess] = {}
         self._pids = 100
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._seq = 0
+        self._events: TimerQueue[Callable[[], None]] = TimerQueue()
         self.core: NdisCore | None = None
         self._replies: dict[int, list[Any]] = {}
         self._control_id = 0
@@ -178,9 +178,7 @@ class Simulation:
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Do something at a moment of virtual time."""
-        self._seq += 1
-        self._events.append((when, self._seq, action))
-        self._events.sort()
+        self._events.push(when, action)
 
     def driver(self, name: str) -> Any:
         """The driver object of a process."""
@@ -221,8 +219,8 @@ class Simulation:
         if due is None:
             return False
         self.now = max(self.now, due)
-        while self._events and self._events[0][0] <= self.now:
-            self._events.pop(0)[2]()
+        for action in self._events.due(self.now):
+            action()
         if self.core is not None:
             self.core.on_timer(self.now)
             self._route()
@@ -301,7 +299,9 @@ class Simulation:
         return chain.from_iterable(packets(self._pack, (m,)) for m in messages)
 
     def _next_due(self) -> float | None:
-        due = [self._events[0][0]] if self._events else []
+        due: list[float] = []
+        if (at := self._events.next_deadline()) is not None:
+            due.append(at)
         if self.core is not None and (at := self.core.next_deadline()) is not None:
             due.append(at)
         for process in self.processes.values():

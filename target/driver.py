@@ -275,7 +275,8 @@ class TargetDriver(MiniportDriver):
         """Finish operations whose latency is over, then run timers."""
         for adapter in list(self.adapters.values()):
             adapter.pipeline.run(now)
-            adapter.timers.run(now)
+            for call in adapter.timers.due(now):
+                call(now)
         for name in self.wires:
             self.wire_readable(name, now)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hoststack.net.interface import Interface
     from hoststack.net.interfaces import Interfaces
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
     from hoststack.net.transport import Transport
 
 __all__ = ["DatagramReceiver"]
@@ -47,7 +47,7 @@ class DatagramReceiver(Timed):
         self,
         *,
         statistics: Statistics,
-        timers: TimerQueue,
+        timers: StackTimers,
         interfaces: Interfaces,
         control: Control,
         transport: Transport,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hoststack.net.link_output import LinkOutput
     from hoststack.net.neighbors import NeighborCache
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
     from ndisbus.net.ipv6 import Ipv6Header
 
 __all__ = ["Discovery"]
@@ -75,7 +75,7 @@ class Discovery:
         *,
         clock: Clock,
         statistics: Statistics,
-        timers: TimerQueue,
+        timers: StackTimers,
         interfaces: Interfaces,
         link: LinkOutput,
         neighbors: NeighborCache,

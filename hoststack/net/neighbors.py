@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hoststack.net.interfaces import Interfaces
     from hoststack.net.link_output import LinkOutput
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
 
 __all__ = ["NeighborCache", "NeighborEntry"]
 
@@ -272,7 +272,7 @@ class NeighborCache:
         *,
         clock: Clock,
         statistics: Statistics,
-        timers: TimerQueue,
+        timers: StackTimers,
         hooks: StackHooks,
         interfaces: Interfaces,
         link: LinkOutput,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hoststack.net.neighbors import NeighborCache, NeighborEntry
     from hoststack.net.routes import RoutingTable
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
 
 __all__ = ["MTU_LIFETIME", "PathEntry", "PathTable", "plateau"]
 
@@ -117,7 +117,7 @@ class PathTable:
     __slots__ = ("_entries", "_neighbors", "_routes", "on_moved", "on_mtu", "statistics", "timers")
 
     def __init__(
-        self, *, statistics: Statistics, timers: TimerQueue, routes: RoutingTable, neighbors: NeighborCache
+        self, *, statistics: Statistics, timers: StackTimers, routes: RoutingTable, neighbors: NeighborCache
     ) -> None:
         self.statistics = statistics
         self.timers = timers

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hoststack.net.hooks import StackHooks
     from hoststack.net.options import SocketOptions
     from hoststack.net.paths import PathEntry
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
     from ndisbus.net.segment import Segment
 
 __all__ = ["AcceptQueue", "Socket", "SocketOwner"]
@@ -54,7 +54,7 @@ class SocketOwner(Protocol):
     """What a socket needs of the transport that has it."""
 
     clock: Clock
-    timers: TimerQueue
+    timers: StackTimers
     hooks: StackHooks
 
     def touch(self, socket: Socket) -> None: ...

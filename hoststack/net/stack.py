@@ -37,7 +37,7 @@ from hoststack.net.pings import Ping, Pings
 from hoststack.net.redirects import Redirects
 from hoststack.net.routes import Route, RoutingTable
 from hoststack.net.statistics import Statistics
-from hoststack.net.timers import TimerQueue
+from hoststack.net.timers import StackTimers
 from hoststack.net.transport import Transport
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net.ethernet import ETHERTYPE_ARP, is_group
@@ -77,7 +77,7 @@ class NetStack:
         parameters = settings.parameters
         clock = self.clock = Clock(now, parameters.ticks_per_second)
         statistics = self.statistics = Statistics()
-        timers = self.timers = TimerQueue()
+        timers = self.timers = StackTimers()
         hooks = hooks or StackHooks()
         interfaces = self.interfaces = Interfaces()
         routes = self.routes = RoutingTable()

@@ -1,27 +1,21 @@
-"""One heap for all timers of a stack, updated lazily.
+"""The timers of a stack: things that know their own deadlines, in one queue (:mod:`ndisbus.timer_queue`).
 
-What has a timer is a :class:`Timed`: it can say when it wants to be woken. Putting a deadline off, the
-usual case (each ACK restarts the retransmission timer), costs nothing: the entry in the heap stays where it
-is and is looked at again when it comes up. Bringing one forward is one push. So everything is O(log n).
+A deadline that is put off need not be announced: it is asked for again at the time that the queue knows.
 """
 
 from __future__ import annotations
 
-import heapq
-from typing import Final
+from ndisbus.timer_queue import Timer, TimerQueue
 
-__all__ = ["Timed", "TimerQueue"]
-
-#: The heap is tidied when it has this many entries more than twice the number of live ones.
-_SLACK: Final = 64
+__all__ = ["StackTimers", "Timed"]
 
 
 class Timed:
-    """Something with a deadline. ``queued``: when the queue will look at it, None if it will not."""
+    """Something with a deadline. ``queued`` is its timer, None if the queue will not look at it."""
 
     __slots__ = ("queued",)
 
-    queued: float | None
+    queued: Timer[Timed] | None
 
     def deadline(self) -> float | None:
         """When :meth:`on_timer` is wanted (seconds), None if it is not."""
@@ -32,94 +26,62 @@ class Timed:
         raise NotImplementedError
 
 
-class TimerQueue:
-    """The heap. An item whose deadline was brought forward is to be given to :meth:`refresh`."""
+class StackTimers:
+    """What waits for the clock. Give an item whose deadline was brought forward to :meth:`refresh`."""
 
-    __slots__ = ("_heap", "_live", "_order")
+    __slots__ = ("_queue",)
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Timed]] = []
-        self._order = 0
-        #: Items in the queue; entries beyond these are out of date.
-        self._live = 0
+        self._queue: TimerQueue[Timed] = TimerQueue()
 
     def __len__(self) -> int:
-        """Entries in the heap, those out of date included."""
-        return len(self._heap)
+        """How many items are waited for."""
+        return len(self._queue)
 
     def refresh(self, item: Timed) -> None:
         """Look at an item's deadline; to be called when it may have come nearer."""
         due = item.deadline()
         if due is None:
             return
-        queued = item.queued
-        if queued is None:
-            self._live += 1
-        elif queued <= due:
-            return
-        self._push(due, item)
-        if len(self._heap) > 2 * self._live + _SLACK:
-            self._tidy()
+        timer = item.queued
+        if timer is None:
+            item.queued = self._queue.push(due, item)
+        elif timer.at is None or due < timer.at:
+            self._queue.reschedule(timer, due)
 
     def drop(self, item: Timed) -> None:
         """The item is not to be woken any more."""
         if item.queued is not None:
+            self._queue.cancel(item.queued)
             item.queued = None
-            self._live -= 1
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of all, in seconds."""
-        heap = self._heap
-        while heap:
-            due, _, item = heap[0]
-            if item.queued == due:
-                real = item.deadline()
-                if real is not None and real <= due:
-                    return due
-                self._put_off(item, real)
-            else:
-                heapq.heappop(heap)
+        while (timer := self._queue.first()) is not None:
+            due = timer.item.deadline()
+            if due is not None and timer.at is not None and due <= timer.at:
+                return timer.at
+            self._put_off(timer, due)
         return None
 
     def run(self, now: float) -> int:
         """Wake everything that is due; returns how many."""
-        heap = self._heap
         woken = 0
-        while heap and heap[0][0] <= now:
-            due, _, item = heap[0]
-            if item.queued != due:
-                heapq.heappop(heap)
+        while (timer := self._queue.pop(now)) is not None:
+            item = timer.item
+            due = item.deadline()
+            if due is None or due > now:
+                self._put_off(timer, due)
                 continue
-            real = item.deadline()
-            if real is None or real > now:
-                self._put_off(item, real)
-                continue
-            heapq.heappop(heap)
             item.queued = None
-            self._live -= 1
             woken += 1
             item.on_timer(now)
             self.refresh(item)
         return woken
 
-    def _put_off(self, item: Timed, due: float | None) -> None:
-        """The entry on top stands for a deadline that has moved, or is none any more."""
+    def _put_off(self, timer: Timer[Timed], due: float | None) -> None:
+        """The deadline that the queue knew has moved, or is not one any more."""
         if due is None:
-            heapq.heappop(self._heap)
-            item.queued = None
-            self._live -= 1
+            self.drop(timer.item)
         else:
-            item.queued = due
-            self._order += 1
-            heapq.heapreplace(self._heap, (due, self._order, item))
-
-    def _push(self, due: float, item: Timed) -> None:
-        item.queued = due
-        self._order += 1
-        heapq.heappush(self._heap, (due, self._order, item))
-
-    def _tidy(self) -> None:
-        """Drop the entries that are out of date."""
-        latest = {id(e[2]): e for e in self._heap if e[2].queued == e[0]}
-        self._heap = list(latest.values())
-        heapq.heapify(self._heap)
+            self._queue.reschedule(timer, due)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from hoststack.net.paths import PathEntry, PathTable
     from hoststack.net.routes import RoutingTable
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import TimerQueue
+    from hoststack.net.timers import StackTimers
     from ndisbus.net.identification import IpIdentification
     from ndisbus.net.segment import Segment
     from ndisbus.randomness import Randomness
@@ -81,7 +81,7 @@ class Transport:
         rng: Randomness,
         clock: Clock,
         statistics: Statistics,
-        timers: TimerQueue,
+        timers: StackTimers,
         hooks: StackHooks,
         interfaces: Interfaces,
         routes: RoutingTable,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+
+from ndisbus.timer_queue import TimerQueue
 
 __all__ = ["Clock"]
 
@@ -11,24 +12,22 @@ __all__ = ["Clock"]
 class Clock:
     """Time of the core. It stands still between the calls that pass a time in."""
 
-    __slots__ = ("_count", "_timers", "now")
+    __slots__ = ("_timers", "now")
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+        self._timers: TimerQueue[Callable[[], None]] = TimerQueue()
 
     def schedule(self, at: float, action: Callable[[], None]) -> None:
         """Run ``action`` when the clock reaches ``at``; actions of one instant run in this order."""
-        self._count += 1
-        heapq.heappush(self._timers, (at, self._count, action))
+        self._timers.push(at, action)
 
     def next_deadline(self) -> float | None:
         """When :meth:`advance` is due; None if nothing is scheduled."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next_deadline()
 
     def advance(self, now: float) -> None:
         """Set the time and run what is due."""
         self.now = now
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+        for action in self._timers.due(now):
+            action()

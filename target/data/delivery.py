@@ -159,7 +159,7 @@ def _start_push_timer(adapter: Adapter, tcp: TcpContext, posted: TcpIo) -> None:
     posted.push_at = adapter.ndis.now() + ticks.tcp_push_ticks / ticks.ticks_per_second
     if posted.push_set is None or posted.push_set > posted.push_at:
         posted.push_set = posted.push_at
-        adapter.timers.set(posted.push_at, partial(_push_timer_expired, adapter, tcp, posted))
+        adapter.timers.push(posted.push_at, partial(_push_timer_expired, adapter, tcp, posted))
 
 
 def _push_timer_expired(adapter: Adapter, tcp: TcpContext, posted: TcpIo, now: float) -> None:
@@ -172,7 +172,7 @@ def _push_timer_expired(adapter: Adapter, tcp: TcpContext, posted: TcpIo, now: f
     if due > now:
         if posted.push_set is None:
             posted.push_set = due
-            adapter.timers.set(due, partial(_push_timer_expired, adapter, tcp, posted))
+            adapter.timers.push(due, partial(_push_timer_expired, adapter, tcp, posted))
         return
     posted.push_at = None
     _complete(adapter, tcp, [posted.receives.popleft()])

@@ -15,6 +15,7 @@ from ndisbus.ddi.structures import (
 from ndisbus.driver.base import Reply
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.tcp.settings import TcpSettings
+from ndisbus.timer_queue import TimerQueue
 from target.hardware.config import TargetConfig
 from target.hardware.knobs import Knobs
 from target.hardware.pools import NblPool
@@ -22,7 +23,7 @@ from target.hardware.tables import Hardware
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext, TcpIo
 from target.model.life import Event
 from target.network.stats import Statistics
-from target.operations.pipeline import Pipeline, Timers
+from target.operations.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from ndisbus.driver.port import Ndis
@@ -43,7 +44,8 @@ class Adapter:
         self.address = self.heap.allocate(self)
         self.hardware = Hardware(config)
         self.pipeline = Pipeline(config.latency)
-        self.timers = Timers()
+        #: What is to be done at a time, called with the time that it is then.
+        self.timers: TimerQueue[Callable[[float], None]] = TimerQueue()
         #: Capabilities the latest set of OID_TCP_TASK_OFFLOAD named; None: the chimney is off (R-OID-05).
         self.enabled: NdisTaskTcpConnectionOffload | None = None
         self.parameters = NdisTcpConnectionOffloadParameters()

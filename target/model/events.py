@@ -77,7 +77,7 @@ def _tell_backlog(adapter: Adapter, tcp: TcpContext, now: float) -> bool:
     if posted.backlog_at is not None:
         due = posted.backlog_at + adapter.config.backlog_interval
         if now < due:
-            adapter.timers.set(due, lambda later: void(_tell_backlog(adapter, tcp, later)))
+            adapter.timers.push(due, lambda later: void(_tell_backlog(adapter, tcp, later)))
             return False
     posted.backlog_said, posted.backlog_at = posted.backlog_wanted, now
     raise_event(adapter, tcp, TcpOffloadEventType.TcpIndicateSendBacklogChange, posted.backlog_wanted)

@@ -1,4 +1,4 @@
-"""Operations of one adapter on their way to completion, and its timers.
+"""Operations of one adapter on their way to completion.
 
 A handler begins its operation at once and leaves the rest to the pipeline, which finishes operations in
 the order in which they came (R-BLK-15 allows any time): inside the handler where the latency is zero and
@@ -8,12 +8,11 @@ receive indications return first (R-TERM-09). What is behind it then waits too, 
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["Pipeline", "Timers"]
+__all__ = ["Pipeline"]
 
 
 def _always() -> bool:
@@ -62,29 +61,3 @@ class Pipeline:
     def clear(self) -> None:
         """Forget all operations: the adapter is halted and NDIS has completed them."""
         self._jobs.clear()
-
-
-class Timers:
-    """Callbacks by time; equal times in the order in which they were set."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Callable[[float], None]]] = []
-        self._count = 0
-
-    def set(self, due: float, callback: Callable[[float], None]) -> None:
-        """Call ``callback(now)`` at ``due`` (seconds of the driver's clock)."""
-        self._count += 1
-        heapq.heappush(self._heap, (due, self._count, callback))
-
-    def run(self, now: float) -> None:
-        """Call what is due."""
-        while self._heap and self._heap[0][0] <= now:
-            heapq.heappop(self._heap)[2](now)
-
-    def next_deadline(self) -> float | None:
-        """When :meth:`run` should be called."""
-        return self._heap[0][0] if self._heap else None
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._heap.clear()

@@ -19,7 +19,7 @@ from target.cli import main, make_config
 from target.control import COMMANDS
 from target.hardware.knobs import POINTS, Knobs
 from target.model.life import LIFE, Event, Life
-from target.operations.pipeline import Pipeline, Timers
+from target.operations.pipeline import Pipeline
 
 
 def test_knob_modes() -> None:
@@ -251,21 +251,6 @@ def test_pipeline_deadline_and_nesting() -> None:
     p.clear()
     p.run(9.0)
     assert done == [1, 2]
-
-
-def test_timers_run_in_order() -> None:
-    t = Timers()
-    seen: list[tuple[str, float]] = []
-
-    def note(name: str, now: float) -> None:
-        seen.append((name, now))
-
-    for name, due in (("b", 2.0), ("a", 1.0), ("c", 2.0)):
-        t.set(due, partial(note, name))
-    assert t.next_deadline() == 1.0
-    t.run(2.0)
-    assert seen == [("a", 2.0), ("b", 2.0), ("c", 2.0)]
-    assert t.next_deadline() is None
 
 
 # -- the command line --------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""What is to happen at which time: one queue, used wherever something waits for a clock.
+
+The queue has no clock: it is told the time, in the unit of its owner. What is due at the same time comes
+in the order in which it was pushed or last rescheduled, so that a run repeats from its seed.
+
+Putting a timer off is the usual case, since each acknowledgement restarts a retransmission timer. It costs
+nothing: the entry in the heap stays where it is and is moved when it comes to the top. Everything else is
+O(log n). Entries that are out of date are removed when they are more than the timers that run, and 64.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Timer", "TimerQueue"]
+
+T = TypeVar("T")
+
+#: So many entries that are out of date are not worth removing.
+_SLACK: Final = 64
+
+
+class Timer(Generic[T]):
+    """An item in a queue. ``at`` is when it is due, None if the timer does not run."""
+
+    __slots__ = ("_entry", "_entry_at", "_order", "at", "item")
+
+    def __init__(self, item: T) -> None:
+        self.item: Final = item
+        self.at: float | None = None
+        #: Of the last push or reschedule: decides between timers that are due at the same time.
+        self._order = 0
+        #: Order and time of its entry in the heap, which may be earlier than ``at``. 0: it has none.
+        self._entry = 0
+        self._entry_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Timer at {self.at}: {self.item}>"
+
+
+class TimerQueue(Generic[T]):
+    """Items by the time at which they are due."""
+
+    __slots__ = ("_heap", "_live", "_order")
+
+    def __init__(self) -> None:
+        #: Time, order, timer. An entry is out of date unless its order is that which the timer names.
+        self._heap: list[tuple[float, int, Timer[T]]] = []
+        self._order = 0
+        self._live = 0
+
+    def __len__(self) -> int:
+        """How many timers run."""
+        return self._live
+
+    @property
+    def entries(self) -> int:
+        """How many entries the heap has; at most twice the number of timers that run, and 64."""
+        return len(self._heap)
+
+    def push(self, at: float, item: T) -> Timer[T]:
+        """Start a timer for an item. Keep what is returned if it may be cancelled or rescheduled."""
+        timer = Timer(item)
+        self.reschedule(timer, at)
+        return timer
+
+    def reschedule(self, timer: Timer[T], at: float) -> None:
+        """Let a timer of this queue be due at a different time; one that does not run is started again."""
+        self._order += 1
+        timer._order = self._order
+        timer.at = at
+        if timer._entry:
+            if at >= timer._entry_at:
+                return  # the entry is moved when it comes to the top
+        else:
+            self._live += 1
+        self._enter(timer, at)
+        self._tidy()
+
+    def cancel(self, timer: Timer[T]) -> None:
+        """Stop a timer; one that does not run stays as it is."""
+        if timer._entry:
+            timer.at = None
+            timer._entry = 0
+            self._live -= 1
+            self._tidy()
+
+    def first(self) -> Timer[T] | None:
+        """The timer that is due next; it stays in the queue."""
+        heap = self._heap
+        while heap:
+            _, order, timer = heap[0]
+            if timer._entry != order:
+                heapq.heappop(heap)
+            elif timer._order != order:
+                assert timer.at is not None
+                timer._entry, timer._entry_at = timer._order, timer.at
+                heapq.heapreplace(heap, (timer.at, timer._order, timer))
+            else:
+                return timer
+        return None
+
+    def next_deadline(self) -> float | None:
+        """When the next timer is due; None if no timer runs."""
+        timer = self.first()
+        return None if timer is None else timer.at
+
+    def pop(self, now: float) -> Timer[T] | None:
+        """Take out the next timer that is due ``now``; None if there is none."""
+        timer = self.first()
+        if timer is None or timer._entry_at > now:
+            return None
+        heapq.heappop(self._heap)
+        timer.at = None
+        timer._entry = 0
+        self._live -= 1
+        self._tidy()
+        return timer
+
+    def due(self, now: float) -> Iterator[T]:
+        """Take out what is due ``now``, item by item; meanwhile timers may be pushed and cancelled."""
+        while (timer := self.pop(now)) is not None:
+            yield timer.item
+
+    def clear(self) -> None:
+        """Stop all timers."""
+        for _, _, timer in self._heap:
+            timer.at = None
+            timer._entry = 0
+        self._heap.clear()
+        self._live = 0
+
+    def _enter(self, timer: Timer[T], at: float) -> None:
+        timer._entry, timer._entry_at = timer._order, at
+        heapq.heappush(self._heap, (at, timer._order, timer))
+
+    def _tidy(self) -> None:
+        """Remove the entries that are out of date, if they have become too many."""
+        if len(self._heap) > 2 * self._live + _SLACK:
+            self._heap = [entry for entry in self._heap if entry[2]._entry == entry[1]]
+            heapq.heapify(self._heap)

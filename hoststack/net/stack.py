@@ -253,7 +253,7 @@ class NetStack:
                             if tally is not None:
                                 tally.ip.in_delivers += 1
                                 tally.tcp.in_segments += 1
-                            if machine.ack_now and machine.gaps is not None:
+                            if machine.ack_clock.owed and machine.gaps is not None:
                                 # Out of order: an ACK for each, as the peer counts them (RFC 5681 3.2).
                                 socket.output(machine.transmit(tick), now)
                             machine.receive(segment, tick)

@@ -1,7 +1,22 @@
-"""The TCP machine, sans-I/O, on TCP_OFFLOAD_STATE_CONST, _CACHED and _DELEGATED, for both ends.
+"""TCP, sans-I/O, directly on the three offload state structures: one machine for host and target.
 
-The pure parts (sequence, segment, buffers, reassembly, rtt, congestion, sack, timestamps) know no connection;
-the machine puts them together. There is no other TCP state than structures, buffers and out-of-order data.
+Owns what a connection does: which segments leave, what arriving ones change, when timers expire, what the
+owner is told. Must not know sockets, listeners, demultiplexing, frames, requests of the offload interface,
+and the clock of the process: segments and clock readings come in as arguments. There is no other TCP state
+than the structures, buffers, data out of order, and the parts below.
+
+Files in reading order:
+
+- machine: the table of contents. connection: what a connection consists of.
+- The parts, each with its invariants beside its fields: timer (retransmission, persist, FIN_WAIT_2, two MSL),
+  rtt (round trip and RTO), recovery (what is lost), ack_clock (delayed ACKs), keepalive, timestamps,
+  challenge_limit.
+- Conversations, functions on a connection: open and handshake; arrival (RFC 9293 3.10.7.4, in its order),
+  acks, text; output, windows; expiry (what an expired timer does); challenge (RST and SYN against a
+  connection), ending; update, handover.
+- What knows no connection: states, settings, events, sequence, buffers, reassembly, congestion, sack;
+  statistics counts what host and target report alike. options says what the options of a connection mean for
+  it.
 """
 
 from __future__ import annotations

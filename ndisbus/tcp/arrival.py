@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.net.segment import ACK, FIN, RST, SYN, URG, Segment
-from ndisbus.tcp import acks, challenge, handshake, keepalive, text, timers
-from ndisbus.tcp.ending import note, upload
+from ndisbus.tcp import acks, challenge, handshake, text
+from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.ending import note, time_wait, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.sequence import seq_diff
-from ndisbus.tcp.states import (
-    CLOSED,
-    ESTABLISHED,
-    FIN_WAIT_2,
-    LISTEN,
-    NEVER,
-    OFF,
-    SYN_RCVD,
-    SYN_SENT,
-    TIME_WAIT,
-)
-from ndisbus.tcp.timestamps import paws_ok
-
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, IDLE, LISTEN, SYN_RCVD, SYN_SENT, TIME_WAIT
 
 __all__ = ["receive"]
 
 
-def receive(m: TcpMachine, segment: Segment, now: int) -> None:
+def receive(m: TcpConnection, segment: Segment, now: int) -> None:
     """See TcpMachine.receive."""
     d = m.delegated
     state = d.state
@@ -49,7 +34,7 @@ def receive(m: TcpMachine, segment: Segment, now: int) -> None:
         _synchronized(m, segment, now)
 
 
-def _predicted(m: TcpMachine, segment: Segment, now: int) -> bool:
+def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
     """An in-order segment in ESTABLISHED with nothing special about it or about the connection.
 
     Does what _synchronized would do; False, and nothing done, if there may be more to it.
@@ -62,7 +47,7 @@ def _predicted(m: TcpMachine, segment: Segment, now: int) -> bool:
         or d.dup_ack_count
         or m.gaps is not None
         or segment.sack
-        or m.scoreboard is not None
+        or m.recovery.board is not None
         or m.stopped
     ):
         return False
@@ -78,11 +63,10 @@ def _predicted(m: TcpMachine, segment: Segment, now: int) -> bool:
         ts_val = segment.ts_val
         if ts_val is None or (ts_val - d.ts_recent) & 0xFFFFFFFF >= 0x80000000:
             return False
-        if segment.seq == m.last_ack:
-            d.ts_recent = ts_val
-            m.ts_at = now
-    if m.keepalive is not OFF:
-        keepalive.heard(m, now)
+        if segment.seq == m.ack_clock.last:
+            m.timestamps.take(ts_val, now)
+    if m.keepalive.kind != IDLE:
+        m.keepalive.heard(now)
     if acked:
         acks.advance(m, segment, acked, now)
     if window != d.snd_wnd:
@@ -95,19 +79,14 @@ def _predicted(m: TcpMachine, segment: Segment, now: int) -> bool:
         d.rcv_wnd -= size
         m.received.append(payload)
         note(m, EventKind.DATA, size)
-        parameters = m.settings.parameters
-        m.unacked += 1
-        if m.unacked >= parameters.tcp_ack_frequency:
-            m.ack_now = True
-        elif m.ack_due == NEVER:
-            m.ack_due = now + parameters.tcp_delayed_ack_ticks
+        m.ack_clock.data_taken(now)
     if m.progress_at != now:
         m.progress_at = now
         note(m, EventKind.PROGRESS, 0)
     return True
 
 
-def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
+def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
     """SYN_RCVD and later: check by check, any of which may end the segment's life."""
     d = m.delegated
     flags = segment.flags
@@ -118,7 +97,7 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
     length = segment.length
     if flags & SYN and d.state is SYN_RCVD and rel == -1 and not flags & RST:
         if not flags & ACK:
-            # The peer's SYN again: our answer was lost.
+            # The SYN of the remote end again: our answer was lost.
             d.snd_nxt = d.snd_una
             return
         # The SYN,ACK of a simultaneous open; beyond the SYN it is an ordinary segment.
@@ -145,7 +124,7 @@ def _synchronized(m: TcpMachine, segment: Segment, now: int) -> None:
             return
         # Data that came with the SYN has moved RCV.NXT.
         rel = seq_diff(segment.seq + (segment.flags >> 1 & 1), d.rcv_nxt)
-    elif not acks.acknowledge(m, segment, rel, now):
+    elif not acks.acknowledge(m, segment, now):
         return
     _acceptable(m, now)
     if d.state is CLOSED:
@@ -160,8 +139,8 @@ def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
     """RFC 9293 3.10.7.4 first: whether a segment that begins ``rel`` beyond RCV.NXT touches the window.
 
     Two allowances. With a zero window the ACK, RST and URG of what begins at RCV.NXT count, though no data
-    is taken. And an empty ACK may lie on the right edge: that is where the peer's SND.NXT is when a whole
-    window of data was lost.
+    is taken. And an empty ACK may lie on the right edge: that is where SND.NXT of the remote
+    end is when a whole window of data was lost.
     """
     if length and window:
         return rel < window and rel + length > 0
@@ -170,50 +149,47 @@ def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
     return not length and (0 < rel < window or (rel == window and not flags & RST))
 
 
-def _timestamp_passes(m: TcpMachine, segment: Segment, now: int) -> bool:
+def _timestamp_passes(m: TcpConnection, segment: Segment, now: int) -> bool:
     """RFC 7323 3.2 (a segment without the option is dropped) and 5.3 R1 (PAWS)."""
     ts_val = segment.ts_val
     if ts_val is None:
         return False
-    d = m.delegated
-    if paws_ok(ts_val, d.ts_recent, now - m.ts_at, m.settings.parameters.ticks_per_second):
+    if m.timestamps.passes(ts_val, m.settings.parameters.ticks_per_second, now):
         return True
-    # An old duplicate; the ACK helps a peer that has gone astray.
+    # An old duplicate; the ACK helps a remote end that has gone astray.
     challenge.acknowledge_again(m, segment.length, now)
     return False
 
 
-def _take_timestamp(m: TcpMachine, segment: Segment, ts_val: int, now: int) -> None:
+def _take_timestamp(m: TcpConnection, segment: Segment, ts_val: int, now: int) -> None:
     """TS.Recent, RFC 7323 4.3 (2): from segments that begin at or before the last ACK sent."""
-    d = m.delegated
-    if (m.last_ack - segment.seq) & 0xFFFFFFFF < 0x80000000:
-        d.ts_recent = ts_val
-        m.ts_at = now
+    if (m.ack_clock.last - segment.seq) & 0xFFFFFFFF < 0x80000000:
+        m.timestamps.take(ts_val, now)
 
 
-def _unacceptable(m: TcpMachine, segment: Segment, rel: int, length: int, now: int) -> None:
+def _unacceptable(m: TcpConnection, segment: Segment, rel: int, length: int, now: int) -> None:
     """Outside the window: dropped, and unless it is an RST answered with an ACK."""
     flags = segment.flags
     if flags & RST:
         return
     if flags & SYN and m.settings.offloaded:
-        m.ack_now = True  # each time (R-BRA-03)
+        m.ack_clock.owe()  # each time (R-BRA-03)
         return
     if flags & FIN and m.delegated.state is TIME_WAIT and rel + length == 0:
-        # The peer's FIN again: our ACK of it was lost.
-        timers.time_wait(m, now)
+        # The FIN of the remote end again: our ACK of it was lost.
+        time_wait(m, now)
     challenge.acknowledge_again(m, length - (flags >> 1 & 1), now)
 
 
-def _acceptable(m: TcpMachine, now: int) -> None:
-    """An acceptable segment: the peer is alive."""
-    if m.keepalive is not OFF:
-        keepalive.heard(m, now)
+def _acceptable(m: TcpConnection, now: int) -> None:
+    """An acceptable segment: the remote end is alive."""
+    if m.keepalive.kind != IDLE:
+        m.keepalive.heard(now)
     if m.delegated.state is FIN_WAIT_2:
-        timers.fin_wait_2(m, now)
+        m.timer.fin_wait_2(now)
 
 
-def _urgent_upload(m: TcpMachine, segment: Segment) -> None:
+def _urgent_upload(m: TcpConnection, segment: Segment) -> None:
     """Urgent data is the host's: check the ACK, take nothing of the segment, ask for the upload (R-IP-07)."""
     if acks.is_valid(m, segment.ack):
         upload(m, TcpUploadReason.ReceivedUrgentData, "urgent data arrived")

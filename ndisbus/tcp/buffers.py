@@ -38,21 +38,25 @@ class SendBuffer:
             ends.append((ends[-1] if ends else self._base) + size)
             self._pieces.append(bytes(data))
 
-    def take(self, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes, ``offset`` bytes beyond SndUna; they stay queued until acked()."""
+    def take(self, offset: int, size: int) -> tuple[bytes, bool]:
+        """At most ``size`` bytes, ``offset`` bytes beyond SndUna; they stay queued until acked().
+
+        And whether a piece ends within them, so that they deserve PSH (R-SEND-05).
+        """
         start = self._base + offset
         ends = self._ends
         i = bisect_right(ends, start, self._first)
         if i == len(ends) or size <= 0:
-            return b""
+            return b"", False
         pieces = self._pieces
         piece = pieces[i]
         end = ends[i]
         at = start - end + len(piece)
-        if size <= end - start:
-            return piece[at : at + size] if at or size < len(piece) else piece
+        left = end - start
+        if size <= left:
+            return piece[at : at + size] if at or size < len(piece) else piece, size == left
         parts = [piece[at:] if at else piece]
-        size -= end - start
+        size -= left
         for i in range(i + 1, len(pieces)):  # noqa: B020
             piece = pieces[i]
             if size <= len(piece):
@@ -60,14 +64,7 @@ class SendBuffer:
                 break
             parts.append(piece)
             size -= len(piece)
-        return b"".join(parts)
-
-    def push_at(self, offset: int, size: int) -> bool:
-        """Whether a piece ends within these bytes, which then deserve PSH (R-SEND-05)."""
-        start = self._base + offset
-        ends = self._ends
-        i = bisect_right(ends, start, self._first)
-        return i < len(ends) and ends[i] <= start + size
+        return b"".join(parts), True
 
     def acked(self, n: int) -> None:
         """Drop ``n`` bytes from the front, 0..len(self)."""

@@ -5,68 +5,62 @@ Also the limit on ACKs that answer segments of no use, for a host and for a targ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from ndisbus.ddi.enums import TcpUploadReason
-from ndisbus.tcp import keepalive
+from ndisbus.tcp.challenge_limit import ChallengeLimit
+from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import close, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.states import BLIND_RESET, CLOSING, LAST_ACK, SYN_RCVD, TIME_WAIT
 
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
-
 __all__ = ["acknowledge_again", "challenge_ack", "in_window_reset", "in_window_syn"]
 
-_LIMIT: Final = 10
-_PERIOD_SECONDS: Final = 5
-"""So many challenge ACKs in so much time, RFC 5961 7. Counted per connection: a count that all connections
-share tells an attacker about the others."""
+
+def _limit(m: TcpConnection, now: int) -> ChallengeLimit:
+    limit = m.challenges
+    if limit is None:
+        limit = m.challenges = ChallengeLimit(now)
+    return limit
 
 
-def challenge_ack(m: TcpMachine, now: int) -> None:
-    """Owe the peer an ACK, unless too many were sent for the same sort of reason."""
-    if now - m.acks_since >= _PERIOD_SECONDS * m.settings.parameters.ticks_per_second:
-        m.acks_since = now
-        m.acks_given = 0
-    if m.acks_given < _LIMIT:
-        m.acks_given += 1
-        m.ack_now = True
+def challenge_ack(m: TcpConnection, now: int) -> None:
+    """Owe the remote end an ACK, unless too many were sent for reasons of this kind."""
+    if _limit(m, now).allowed(m.settings.parameters.ticks_per_second, now):
+        m.ack_clock.owe()
 
 
-def acknowledge_again(m: TcpMachine, length: int, now: int) -> None:
+def acknowledge_again(m: TcpConnection, length: int, now: int) -> None:
     """The ACK for an unacceptable segment. Ends that disagree must not go on for ever over empty ones."""
     if length > 0:
-        m.ack_now = True
+        m.ack_clock.owe()
     else:
         challenge_ack(m, now)
 
 
-def in_window_reset(m: TcpMachine, rel: int, now: int) -> None:
+def in_window_reset(m: TcpConnection, rel: int, now: int) -> None:
     """An RST that touches the window; ``rel``: its sequence number, counted from RCV.NXT."""
     if rel < 0:
         return
     if rel:
         if not m.settings.offloaded:
             challenge_ack(m, now)
-        elif m.keepalive[0] != BLIND_RESET:
+        elif m.keepalive.kind != BLIND_RESET:
             # One, until an acceptable segment arrives or the check ends (R-BRA-02).
-            m.ack_now = True
-            keepalive.check_begins(m, now)
+            m.ack_clock.owe()
+            m.keepalive.check(now)
         return
     state = m.delegated.state
     if state is SYN_RCVD:
         if m.handshake is not None and m.handshake.passive:
-            close(m)  # the listener goes on as if nothing had been
+            close(m)  # the listener goes on as before
         else:
             close(m, "connection refused", EventKind.REFUSED)
     elif not m.settings.offloaded and (state is CLOSING or state is LAST_ACK or state is TIME_WAIT):
         close(m)
     else:
-        close(m, "connection reset by peer", EventKind.RESET)
+        close(m, "connection reset by the remote end", EventKind.RESET)
 
 
-def in_window_syn(m: TcpMachine, rel: int, now: int) -> None:
+def in_window_syn(m: TcpConnection, rel: int, now: int) -> None:
     """A SYN that touches the window. In TIME_WAIT the owner asks accepts_reuse() before it comes here."""
     state = m.delegated.state
     if not m.settings.offloaded:
@@ -77,10 +71,9 @@ def in_window_syn(m: TcpMachine, rel: int, now: int) -> None:
     elif state is TIME_WAIT:
         return  # the host's (R-IP-06)
     elif rel < 0:
-        m.ack_now = True
+        m.ack_clock.owe()
     elif rel == 0:
         upload(m, TcpUploadReason.UploadRequested, "a SYN arrived in order", closed=True)
-    elif now - m.syn_since >= m.settings.syn_challenge:
-        m.syn_since = now
-        m.ack_now = True
-        keepalive.check_begins(m, now)
+    elif _limit(m, now).syn_allowed(m.settings.syn_challenge, now):
+        m.ack_clock.owe()
+        m.keepalive.check(now)

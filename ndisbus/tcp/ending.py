@@ -5,10 +5,11 @@ Also the answers of RFC 9293 3.10.7.1 and 3.10.7.2 to segments for which there i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.net.segment import ACK, RST, SYN, Segment
+from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.states import (
     CLOSE_WAIT,
@@ -16,40 +17,27 @@ from ndisbus.tcp.states import (
     ESTABLISHED,
     FIN_WAIT_1,
     FIN_WAIT_2,
-    NEVER,
-    OFF,
     SYN_RCVD,
+    TIME_WAIT,
 )
 
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
-
 __all__ = [
-    "KEEP_ALIVE_PROBE",
-    "NOTHING",
-    "RESET",
-    "WINDOW_PROBE",
     "abort",
     "answer_closed",
     "answer_listen",
     "close",
     "note",
     "progress",
-    "stop_timers",
+    "time_wait",
     "timed_out",
     "upload",
 ]
 
-# What is owed to the peer beyond data and ACKs: TcpMachine.owed.
-NOTHING: Final = 0
-WINDOW_PROBE: Final = 1
-KEEP_ALIVE_PROBE: Final = 2
-RESET: Final = 3
-
 _TELL: Final = (SYN_RCVD, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT)
+"""States in which the remote end has to hear of an abort (RFC 9293 3.10.5)."""
 
 
-def note(m: TcpMachine, kind: EventKind, value: int) -> None:
+def note(m: TcpConnection, kind: EventKind, value: int) -> None:
     """Count ``value`` bytes into an event of this kind that still waits, or add one."""
     events = m.events
     if events:
@@ -65,27 +53,20 @@ def note(m: TcpMachine, kind: EventKind, value: int) -> None:
     events.append(TcpEvent(kind, value))
 
 
-def progress(m: TcpMachine, now: int) -> None:
-    """Something new came from the peer, or was acknowledged by it (R-NUD-04, RFC 4861 7.3.1)."""
+def progress(m: TcpConnection, now: int) -> None:
+    """Something new came from the remote end, or was acknowledged by it (R-NUD-04, RFC 4861 7.3.1)."""
     if m.progress_at != now:
         m.progress_at = now
         note(m, EventKind.PROGRESS, 0)
 
 
-def stop_timers(m: TcpMachine) -> None:
-    """No timer runs any more."""
-    m.timer = m.keepalive = OFF
-    m.ack_due = m.sws_due = m.window_due = NEVER
-
-
-def close(m: TcpMachine, error: str | None = None, kind: EventKind | None = None) -> None:
+def close(m: TcpConnection, error: str | None = None, kind: EventKind | None = None) -> None:
     """CLOSED: nothing is sent or taken any more; what was received can still be read."""
     if m.delegated.state is CLOSED:
         return
     m.delegated.state = CLOSED
-    stop_timers(m)
-    m.ack_now = False
-    m.owed = NOTHING
+    m.stop_timers()
+    m.ack_clock.cancel()
     if error is not None:
         m.error = error
     if kind is not None:
@@ -93,15 +74,27 @@ def close(m: TcpMachine, error: str | None = None, kind: EventKind | None = None
     m.events.append(TcpEvent(EventKind.CLOSED, 0, error or ""))
 
 
-def abort(m: TcpMachine) -> None:
+def abort(m: TcpConnection) -> None:
     """See TcpMachine.abort."""
     tell = m.delegated.state in _TELL and not m.stopped
     close(m, "aborted")
     if tell:
-        m.owed = RESET
+        m.reset_owed = True
 
 
-def timed_out(m: TcpMachine, why: str) -> None:
+def time_wait(m: TcpConnection, now: int) -> None:
+    """Enter TIME_WAIT, or begin its two MSL again. A target offers the connection for upload (R-TMR-04)."""
+    m.timer.time_wait(now)
+    if m.delegated.state is TIME_WAIT:
+        return
+    m.delegated.state = TIME_WAIT
+    m.keepalive.off()
+    if m.settings.offloaded:
+        # It goes on until then: the FIN of the remote end may come again.
+        m.events.append(TcpEvent(EventKind.UPLOAD, int(TcpUploadReason.UploadRequested), "TIME_WAIT"))
+
+
+def timed_out(m: TcpConnection, why: str) -> None:
     """Nothing came back: a host gives the connection up, a target hands it to the host (R-EVT-10)."""
     if m.settings.offloaded:
         upload(m, TcpUploadReason.TimeoutExpiration, why)
@@ -109,7 +102,7 @@ def timed_out(m: TcpMachine, why: str) -> None:
         close(m, why, EventKind.TIMED_OUT)
 
 
-def upload(m: TcpMachine, reason: TcpUploadReason, why: str, *, closed: bool = False) -> None:
+def upload(m: TcpConnection, reason: TcpUploadReason, why: str, *, closed: bool = False) -> None:
     """Ask for the upload and stop processing (R-EVT-05); timers keep their values for the hand-over.
 
     ``closed``: the connection goes up in the CLOSED state.
@@ -117,8 +110,7 @@ def upload(m: TcpMachine, reason: TcpUploadReason, why: str, *, closed: bool = F
     m.stopped = True
     if closed:
         m.delegated.state = CLOSED
-        m.ack_now = False
-        m.ack_due = NEVER
+        m.ack_clock.cancel()
     m.events.append(TcpEvent(EventKind.UPLOAD, int(reason), why))
 
 

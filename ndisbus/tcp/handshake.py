@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ndisbus.ddi.enums import (
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
 )
 from ndisbus.net.segment import ACK, RST, SYN, Segment
-from ndisbus.tcp import congestion, keepalive, options, rtt, text
+from ndisbus.tcp import options, text
+from ndisbus.tcp.connection import Handshake, TcpConnection
 from ndisbus.tcp.ending import close, progress
 from ndisbus.tcp.events import EventKind, TcpEvent
-from ndisbus.tcp.states import ESTABLISHED, FIN_WAIT_1, OFF, RETRANSMIT, SYN_RCVD, SYN_SENT
+from ndisbus.tcp.states import ESTABLISHED, FIN_WAIT_1, SYN_RCVD, SYN_SENT
 from ndisbus.tcp.timestamps import own, round_trip
 
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
-
-__all__ = ["Handshake", "establish", "reset", "syn_received", "syn_sent", "take_options", "transmit"]
+__all__ = ["establish", "reset", "syn_received", "syn_sent", "take_options", "transmit"]
 
 
-class Handshake:
-    """What is remembered until ESTABLISHED.
-
-    ``mss``: the MSS to advertise. ``passive``: whether the peer's SYN began it. ``lost``: a SYN had to be
-    sent again.
-    """
-
-    __slots__ = ("lost", "mss", "passive")
-
-    def __init__(self, mss: int, passive: bool) -> None:
-        self.mss = mss
-        self.passive = passive
-        self.lost = False
-
-
-def handshake_of(m: TcpMachine) -> Handshake:
+def _handshake_of(m: TcpConnection) -> Handshake:
     """The handshake of a machine before ESTABLISHED; one made from structures offers what its path takes."""
     result = m.handshake
     if result is None:
@@ -46,7 +27,7 @@ def handshake_of(m: TcpMachine) -> Handshake:
     return result
 
 
-def transmit(m: TcpMachine, now: int, out: list[Segment]) -> None:
+def transmit(m: TcpConnection, now: int, out: list[Segment]) -> None:
     """The SYN or SYN,ACK, unless it is on its way already (SndNxt beyond it)."""
     d = m.delegated
     if d.snd_nxt != d.snd_una:
@@ -56,41 +37,37 @@ def transmit(m: TcpMachine, now: int, out: list[Segment]) -> None:
     # The window of a SYN is never scaled (RFC 7323 2.2).
     d.rcv_wnd = window
     segment = Segment(
-        d.snd_una, 0, SYN, window, b"", 0, const.local_port, const.remote_port, mss=handshake_of(m).mss
+        d.snd_una, 0, SYN, window, b"", 0, const.local_port, const.remote_port, mss=_handshake_of(m).mss
     )
     if d.state is SYN_RCVD:
         segment.flags = SYN | ACK
-        segment.ack = m.last_ack = d.rcv_nxt
+        segment.ack = d.rcv_nxt
     if const.flags & TCP_FLAG_WINDOW_SCALING_ENABLED:
         segment.window_scale = const.rcv_wind_scale
     if const.flags & TCP_FLAG_SACK_ENABLED:
         segment.sack_permitted = True
     if const.flags & TCP_FLAG_TIMESTAMP_ENABLED:
-        segment.ts_val = own(now, m.ts_delta)
+        segment.ts_val = own(now, m.timestamps.delta)
         if d.state is SYN_RCVD:
             segment.ts_ecr = d.ts_recent
     after = (d.snd_una + 1) & 0xFFFFFFFF
     if d.snd_max != after:
-        m.rtt_seq = d.snd_una
-        m.rtt_at = now
+        m.rtt.time(d.snd_una, now)
     d.snd_nxt = d.snd_max = after
-    m.ack_now = False
-    m.last_sent = now
-    if m.timer is OFF:
-        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
+    m.ack_clock.sent(d.rcv_nxt)
+    m.timer.syn_sent(now)
     out.append(segment)
 
 
-def take_options(m: TcpMachine, syn: Segment, now: int) -> None:
-    """Settle the connection's options by the peer's SYN: what it did not offer too is not used."""
+def take_options(m: TcpConnection, syn: Segment, now: int) -> None:
+    """Settle the connection's options by the SYN of the remote end: what it does not offer is not used."""
     const = m.const
     d = m.delegated
     flags = const.flags
     if syn.ts_val is None:
         flags &= ~TCP_FLAG_TIMESTAMP_ENABLED
     elif flags & TCP_FLAG_TIMESTAMP_ENABLED:
-        d.ts_recent = syn.ts_val
-        m.ts_at = now
+        m.timestamps.take(syn.ts_val, now)
     if not syn.sack_permitted:
         flags &= ~TCP_FLAG_SACK_ENABLED
     if syn.window_scale is None:
@@ -102,34 +79,29 @@ def take_options(m: TcpMachine, syn: Segment, now: int) -> None:
     const.flags = flags
     const.remote_mss = options.default_mss(m.path_const) if syn.mss is None else syn.mss
     options.refresh(m)
-    d.rcv_nxt = m.last_ack = (syn.seq + 1) & 0xFFFFFFFF
+    d.rcv_nxt = (syn.seq + 1) & 0xFFFFFFFF
+    m.ack_clock.begin(d.rcv_nxt)
     d.snd_wnd = d.max_snd_wnd = syn.window
     d.send_wl1 = syn.seq
 
 
-def establish(m: TcpMachine, segment: Segment, now: int) -> None:
+def establish(m: TcpConnection, segment: Segment, now: int) -> None:
     """Our SYN is acknowledged: ESTABLISHED."""
     d = m.delegated
     lost = m.handshake is not None and m.handshake.lost
     m.handshake = None
     d.state = ESTABLISHED
-    m.recover = d.snd_una
+    m.recovery.start(d.snd_una, m.mss, syn_lost=lost)
     d.snd_una = (d.snd_una + 1) & 0xFFFFFFFF
     d.snd_nxt = d.snd_max = d.snd_una
-    d.retransmit_count = d.total_rt = m.backoff = 0
-    m.timer = OFF
-    congestion.start(d, m.mss, syn_lost=lost)
+    m.timer.begin_again()
     if m.stamped and segment.ts_val is not None:
-        measured = round_trip(now, m.ts_delta, segment.ts_ecr)
-        if 0 <= measured <= m.settings.rto_max:
-            rtt.sample(d, measured)
-    elif m.rtt_at >= 0:
-        rtt.sample(d, now - m.rtt_at)
-    elif lost:
-        rtt.seed(d, m.settings.syn_rto)
-    m.rtt_at = -1
-    m.rtt_seq = d.snd_una
-    keepalive.start(m, now)
+        m.rtt.echoed(round_trip(now, m.timestamps.delta, segment.ts_ecr))
+        lost = False
+    elif m.rtt.timed(now):
+        lost = False
+    m.rtt.established(lost)
+    m.keepalive.start(now)
     m.events.append(TcpEvent(EventKind.CONNECTED))
     progress(m, now)
     if m.closing:
@@ -137,7 +109,7 @@ def establish(m: TcpMachine, segment: Segment, now: int) -> None:
         d.state = FIN_WAIT_1
 
 
-def syn_sent(m: TcpMachine, segment: Segment, now: int) -> None:
+def syn_sent(m: TcpConnection, segment: Segment, now: int) -> None:
     """SEGMENT ARRIVES in SYN_SENT, RFC 9293 3.10.7.3."""
     d = m.delegated
     flags = segment.flags
@@ -154,19 +126,18 @@ def syn_sent(m: TcpMachine, segment: Segment, now: int) -> None:
     take_options(m, segment, now)
     if flags & ACK:
         establish(m, segment, now)
-        m.ack_now = True
+        m.ack_clock.owe()
     else:
         # Simultaneous open: our SYN once more, now with an ACK (RFC 9293 3.5, MUST-10).
         d.state = SYN_RCVD
         d.snd_nxt = d.snd_una
-        m.rtt_at = -1
-        d.retransmit_count = d.total_rt = m.backoff = 0
-        m.timer = OFF
+        m.rtt.drop()
+        m.timer.begin_again()
     # Data and FIN on a SYN wait until the connection is established.
     text.syn_text(m, segment, now)
 
 
-def syn_received(m: TcpMachine, segment: Segment, now: int) -> bool:
+def syn_received(m: TcpConnection, segment: Segment, now: int) -> bool:
     """The ACK field in SYN_RCVD, RFC 9293 3.10.7.4 fifth; False if the segment is to be dropped."""
     d = m.delegated
     if segment.ack != (d.snd_una + 1) & 0xFFFFFFFF or d.snd_max == d.snd_una:
@@ -182,11 +153,11 @@ def syn_received(m: TcpMachine, segment: Segment, now: int) -> bool:
     return True
 
 
-def reset(m: TcpMachine, segment: Segment, now: int) -> None:
+def reset(m: TcpConnection, segment: Segment, now: int) -> None:
     """Answer an unacceptable ACK with <SEQ=SEG.ACK><CTL=RST>; the connection stays as it is."""
     answer = Segment(segment.ack, 0, RST, 0, b"", 0, m.const.local_port, m.const.remote_port)
     if m.stamped and m.delegated.state is not SYN_SENT:
-        answer.ts_val = own(now, m.ts_delta)
+        answer.ts_val = own(now, m.timestamps.delta)
         answer.ts_ecr = m.delegated.ts_recent
     if m.replies is None:
         m.replies = []

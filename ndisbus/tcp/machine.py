@@ -1,12 +1,12 @@
 """The TCP machine: one connection, sans-I/O, on the three offload state structures.
 
-The structures *are* the state of the connection. They are used in place, and at any instant they can be
-taken out with :meth:`TcpMachine.hand_over` and put into another machine, on this side of the chimney or on
-the other, which goes on where this one stopped. What a machine keeps beside them is listed at
-:class:`TcpMachine`, each with the way in which a successor works it out anew.
+The structures *are* the state of the connection. They are used in place, and at any instant they can be taken
+out with :meth:`TcpMachine.hand_over` and put into another machine, on this side of the chimney or on the
+other, which goes on where this one stopped. What a machine keeps beside them is in connection.py and its
+parts, each with what a successor does without it.
 
-Modules, by conversation: arrival (RFC 9293 3.10.7.4, in its order), handshake, acks, recovery, text, output,
-timers, persist, keepalive, challenge, ending, handover. They are functions that take the machine.
+What the machine does is in modules by conversation, functions on
+:class:`~ndisbus.tcp.connection.TcpConnection`; this class is their table of contents.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ from ndisbus.errors import LocalProtocolError
 from ndisbus.net.segment import Segment
 from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
 from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
-from ndisbus.tcp import arrival, ending, handover, options, output, timers, update
-from ndisbus.tcp.buffers import ReceiveBuffer, SendBuffer
-from ndisbus.tcp.events import EventQueue
+from ndisbus.tcp import arrival, ending, expiry, handover, options, output, update
+from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.handover import Handover
-from ndisbus.tcp.handshake import Handshake
-from ndisbus.tcp.reassembly import OutOfOrder
-from ndisbus.tcp.sack import Scoreboard
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.tcp.states import (
     CLOSE_WAIT,
@@ -33,132 +29,23 @@ from ndisbus.tcp.states import (
     FIN_WAIT_1,
     LAST_ACK,
     NEVER,
-    RETRANSMIT,
     SYN_RCVD,
     SYN_SENT,
     State,
-    Timer,
 )
 
 __all__ = ["Handover", "TcpMachine"]
 
 
-class TcpMachine:
+class TcpMachine(TcpConnection):
     """One connection. ``now`` is always a reading of a clock of TicksPerSecond that never goes back.
 
     Give it segments (:meth:`receive`), expiries (:meth:`on_timer`) and the user's calls; after any of them
-    take what it owes the peer (:meth:`transmit`), what it has to say (``events``) and the time at which it
-    wants to be called again (:meth:`next_deadline`).
-
-    Running fields, and what a successor starts them with:
-
-    - ``timer``, ``keepalive``: from Retransmit.TimeoutDelta and KeepAlive.TimeoutDelta (R-TMR-05).
-    - ``ts_delta``, ``ts_at``: from TsTime (R-TS-04) and TsRecentAge.
-    - ``ack_now``, ``ack_due``, ``unacked``: nothing is owed, for pending ACKs are sent before a hand-over
-      (R-TMR-06); ``last_ack``: RcvNxt, for the same reason.
-    - ``sws_due``, ``window_due``, ``override``, ``window_owed``: the silly window timers are not carried
-      across (R-TMR-27).
-    - ``rtt_seq``, ``rtt_at``: the round trip being measured is dropped.
-    - ``backoff``: Retransmit.Count. It outlives the count's return to zero, until a round trip was measured.
-    - ``recover``: SndMax, if a recovery (DupAckCount at its threshold) or a retransmission after a timeout
-      (SndNxt before SndMax) is going on; ``resend``: the first hole once more, if it is a recovery.
-    - ``scoreboard``: empty; the peer repeats its SACK blocks. ``gaps``: what is in them is handed over as
-      segments, which the successor is given before any other.
-    - ``last_sent``: now, or an RTO before the timer expires.
-    - ``mss``, ``stamped``, ``sacking``, the scales: from the constant and the path structures.
-    - ``snd_up``, ``rcv_up``: no urgent data is under way; urgent data is not offloaded (R-SEND-04, R-IP-07).
-    - ``acks_since``, ``acks_given``, ``syn_since``: limits on challenge ACKs start anew.
-    - ``owed``, ``replies``: probes and answers not yet sent are lost like segments.
-    - ``progress_at``: forward progress may be told once too often.
-    - ``handshake``, ``closing``: only before ESTABLISHED, where nothing is offloaded (R-STATE-06).
+    take what it owes the remote end (:meth:`transmit`), what it has to say (``events``) and the time at which
+    it wants to be called again (:meth:`next_deadline`).
     """
 
-    __slots__ = (
-        "ack_due",
-        "ack_now",
-        "acks_given",
-        "acks_since",
-        "backoff",
-        "cached",
-        "closing",
-        "const",
-        "delegated",
-        "error",
-        "events",
-        "gaps",
-        "handshake",
-        "keepalive",
-        "last_ack",
-        "last_sent",
-        "mss",
-        "override",
-        "owed",
-        "path_cached",
-        "path_const",
-        "progress_at",
-        "rcv_scale",
-        "rcv_up",
-        "received",
-        "recover",
-        "replies",
-        "resend",
-        "rtt_at",
-        "rtt_seq",
-        "sacking",
-        "scoreboard",
-        "sending",
-        "settings",
-        "snd_scale",
-        "snd_up",
-        "stamped",
-        "stopped",
-        "sws_due",
-        "syn_since",
-        "timer",
-        "ts_at",
-        "ts_delta",
-        "unacked",
-        "window_due",
-        "window_owed",
-    )
-
-    ack_due: int
-    ack_now: bool
-    acks_given: int
-    acks_since: int
-    backoff: int
-    closing: bool
-    error: str | None
-    gaps: OutOfOrder | None
-    handshake: Handshake | None
-    keepalive: Timer
-    last_ack: int
-    last_sent: int
-    mss: int
-    override: bool
-    owed: int
-    progress_at: int
-    rcv_scale: int
-    rcv_up: int | None
-    recover: int
-    replies: list[Segment] | None
-    resend: bool
-    rtt_at: int
-    rtt_seq: int
-    sacking: bool
-    scoreboard: Scoreboard | None
-    snd_scale: int
-    snd_up: int | None
-    stamped: bool
-    stopped: bool
-    sws_due: int
-    syn_since: int
-    timer: Timer
-    ts_at: int
-    ts_delta: int
-    unacked: int
-    window_due: int
-    window_owed: bool
+    __slots__ = ()
 
     def __init__(
         self,
@@ -178,22 +65,16 @@ class TcpMachine:
         ``send_data``: the bytes from SndUna on, in the pieces in which they were sent (R-OSD-04).
         ``received``: bytes received and acknowledged but not yet read, ending before RcvNxt (R-BRD-02).
         """
-        self.const = const
-        self.cached = cached
-        self.delegated = delegated
-        self.path_const = path_const
-        self.path_cached = path_cached
-        self.settings = settings
-        self.events = EventQueue()
-        self.error = None
-        self.sending = SendBuffer(send_data)
-        self.received = ReceiveBuffer(received)
-        self.gaps = None
-        self.scoreboard = None
-        self.handshake = None
-        self.replies = None
-        self.closing = False
-        self.stopped = False
+        super().__init__(
+            const,
+            cached,
+            delegated,
+            path_const=path_const,
+            path_cached=path_cached,
+            settings=settings,
+            send_data=send_data,
+            received=received,
+        )
         handover.take_over(self, now)
 
     # -- the wire
@@ -203,43 +84,43 @@ class TcpMachine:
         arrival.receive(self, segment, now)
 
     def transmit(self, now: int) -> list[Segment]:
-        """All that is owed to the peer now, in the order in which it is to leave."""
+        """All that is owed to the remote end now, in the order in which it is to leave."""
         return output.transmit(self, now)
 
     # -- time
 
     def hurry(self, now: int) -> None:
-        """The way to the peer is open again: what is backed off is not waited for any longer."""
-        kind, due = self.timer
-        if kind == RETRANSMIT and self.backoff and due > now:
-            self.timer = (kind, now)
+        """The way to the remote end is open again: what is backed off is sent without waiting longer."""
+        self.timer.hurry(now)
 
     def next_deadline(self) -> int | None:
         """When on_timer() has something to do; None while no timer runs."""
         if self.stopped:
             return None
-        due = self.timer[1]
-        if self.keepalive[1] < due:
-            due = self.keepalive[1]
-        if self.ack_due < due:
-            due = self.ack_due
-        if self.sws_due < due:
-            due = self.sws_due
-        if self.window_due < due:
-            due = self.window_due
+        timer = self.timer
+        acks = self.ack_clock
+        due = timer.due
+        if self.keepalive.due < due:
+            due = self.keepalive.due
+        if acks.due < due:
+            due = acks.due
+        if timer.override_due < due:
+            due = timer.override_due
+        if acks.window_due < due:
+            due = acks.window_due
         return due if due < NEVER else None
 
     def on_timer(self, now: int) -> None:
         """Time has passed: act on every timer that expired. May be called too early or too late."""
-        timers.expire(self, now)
+        expiry.expire(self, now)
 
     # -- the user
 
     def send(self, data: bytes, *, urgent: bool = False) -> None:
         """Queue data; it is sent in the order given, and PSH marks the end of each piece (R-SEND-05).
 
-        ``urgent``: the peer is told to hurry to the end of this piece (RFC 9293 3.8.5). A target never gets
-        urgent data to send (R-SEND-04). Raises LocalProtocolError once the send half is closed.
+        ``urgent``: the remote end is told to hurry to the end of this piece (RFC 9293 3.8.5). A target never
+        gets urgent data to send (R-SEND-04). Raises LocalProtocolError once the send half is closed.
         """
         state = self.delegated.state
         if (
@@ -264,7 +145,7 @@ class TcpMachine:
 
     @property
     def queued(self) -> int:
-        """Bytes given to send() that the peer has not acknowledged, sent or not."""
+        """Bytes given to send() that the remote end has not acknowledged, sent or not."""
         return len(self.sending)
 
     @property
@@ -277,7 +158,7 @@ class TcpMachine:
 
     @property
     def at_end(self) -> bool:
-        """The peer's FIN was received and all data before it was read."""
+        """The FIN of the remote end was received and all data before it was read."""
         state = self.delegated.state
         return (state in FIN_SEEN or (state is CLOSED and self.error is None)) and not len(self.received)
 
@@ -299,11 +180,11 @@ class TcpMachine:
             ending.close(self)
 
     def abort(self) -> None:
-        """ABORT of RFC 9293 3.10.5: an RST where the peer has to be told, and the connection is gone."""
+        """ABORT of RFC 9293 3.10.5: an RST if the remote end has to be told; the connection is gone."""
         ending.abort(self)
 
     def give_up(self, why: str) -> None:
-        """Close without a word to the peer, for instance because it is unreachable. ``error`` says why."""
+        """Close without telling the remote end, for instance when it is unreachable. ``error`` says why."""
         ending.close(self, why)
 
     # -- the offload
@@ -314,7 +195,7 @@ class TcpMachine:
 
     def path_changed(self, now: int) -> None:
         """PathMtu or the path structures changed: what is unacknowledged is cut anew."""
-        update.path_changed(self, now)
+        update.path_changed(self)
 
     def write_back(self, now: int) -> None:
         """Bring timers and clock into the delegated structure, for a query; the machine goes on."""

@@ -12,7 +12,7 @@ from ndisbus.net.segment import Segment
 from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
 from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
 from ndisbus.tcp import handshake, options, text
-from ndisbus.tcp.handshake import Handshake
+from ndisbus.tcp.connection import Handshake
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.tcp.states import SYN_RCVD, SYN_SENT, State

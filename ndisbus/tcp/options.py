@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ndisbus.ddi.enums import (
     TCP_FLAG_SACK_ENABLED,
@@ -11,11 +11,9 @@ from ndisbus.ddi.enums import (
 )
 from ndisbus.net.segment import ACK, RST, SYN, Segment
 from ndisbus.state.path import PathOffloadStateConst
+from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.sequence import gt
 from ndisbus.tcp.states import TIME_WAIT
-
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
 
 __all__ = [
     "DEFAULT_MSS_V4",
@@ -30,9 +28,9 @@ __all__ = [
 
 DEFAULT_MSS_V4: Final = 536
 DEFAULT_MSS_V6: Final = 1220
-"""What a peer takes that sent no MSS option (RFC 9293 3.7.1)."""
+"""What a remote end takes that sent no MSS option (RFC 9293 3.7.1)."""
 MIN_MSS: Final = 48
-"""A smaller RemoteMss or path is treated as this: a peer cannot make us send a header for every byte."""
+"""A smaller RemoteMss or path counts as this: a remote end cannot make us send a header for every byte."""
 TIMESTAMP_BYTES: Final = 12
 """A Timestamps option with its padding."""
 
@@ -43,11 +41,11 @@ def headers(path: PathOffloadStateConst) -> int:
 
 
 def default_mss(path: PathOffloadStateConst) -> int:
-    """The MSS of a peer that names none (RFC 9293 3.7.1)."""
+    """The MSS of a remote end that names none (RFC 9293 3.7.1)."""
     return DEFAULT_MSS_V4 if len(path.source_address) == 4 else DEFAULT_MSS_V6
 
 
-def refresh(m: TcpMachine) -> None:
+def refresh(m: TcpConnection) -> None:
     """Work out what follows from the constant and the path structures: options in use, segment size."""
     const = m.const
     flags = const.flags
@@ -63,12 +61,12 @@ def refresh(m: TcpMachine) -> None:
     m.mss = size - TIMESTAMP_BYTES if m.stamped else size
 
 
-def sack_limit(m: TcpMachine) -> int:
+def sack_limit(m: TcpConnection) -> int:
     """How many SACK blocks fit beside the other options (RFC 2018 3)."""
     return 3 if m.stamped else 4
 
 
-def accepts_reuse(m: TcpMachine, syn: Segment) -> bool:
+def accepts_reuse(m: TcpConnection, syn: Segment) -> bool:
     """See TcpMachine.accepts_reuse."""
     d = m.delegated
     if d.state is not TIME_WAIT or syn.flags & (SYN | ACK | RST) != SYN:

@@ -5,21 +5,17 @@ RFC 9293 3.8.6 (silly windows, Nagle), RFC 5681 (congestion window), R-SEND-05 (
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ndisbus.ddi.enums import TCP_FLAG_NAGLING_ENABLED
 from ndisbus.net.segment import ACK, FIN, PSH, RST, URG, Segment
-from ndisbus.tcp import congestion, handshake, options, persist, recovery, rtt, windows
-from ndisbus.tcp.ending import KEEP_ALIVE_PROBE, NOTHING, RESET, WINDOW_PROBE
-from ndisbus.tcp.states import CLOSED, FIN_OWED, NEVER, PERSIST, RETRANSMIT, SYN_RCVD, SYN_SENT
-
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp import handshake, options, windows
+from ndisbus.tcp.congestion import limited_transmit
+from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.states import CLOSED, FIN_OWED, NEVER, PERSIST, SYN_RCVD, SYN_SENT
 
 __all__ = ["transmit"]
 
 
-def transmit(m: TcpMachine, now: int) -> list[Segment]:
+def transmit(m: TcpConnection, now: int) -> list[Segment]:
     """See TcpMachine.transmit."""
     out: list[Segment] = []
     if m.replies is not None:
@@ -28,62 +24,57 @@ def transmit(m: TcpMachine, now: int) -> list[Segment]:
     d = m.delegated
     state = d.state
     if state is CLOSED or m.stopped:
-        if m.owed == RESET:
-            m.owed = NOTHING
+        if m.reset_owed:
+            m.reset_owed = False
             out.append(_reset(m, now))
         return out
     if state is SYN_SENT or state is SYN_RCVD:
         handshake.transmit(m, now, out)
     elif len(m.sending) or state in FIN_OWED:
         if d.snd_wnd:
-            if m.scoreboard is not None and recovery.in_recovery(m):
+            if m.recovery.board is not None and m.recovery.active:
                 _by_scoreboard(m, now, out)
             else:
                 _data(m, now, out)
-        elif m.timer[0] != PERSIST:
-            persist.begin(m, now)
-    m.override = False
-    if m.owed:
-        _probe(m, now, out)
-    if m.ack_now or windows.update_due(m, now):
+        elif m.timer.kind != PERSIST:
+            m.timer.window_closed(now)
+    if m.timer.override:
+        m.timer.override_used()
+    if m.timer.probe:
+        _window_probe(m, now, out)
+    if m.keepalive.probe:
+        _keepalive_probe(m, now, out)
+    if m.ack_clock.owed or windows.update_due(m, now):
         acknowledge(m, now, out)
     if m.snd_up is not None:
         _mark_urgent(m, m.snd_up, out)
     return out
 
 
-def acknowledge(m: TcpMachine, now: int, out: list[Segment]) -> None:
-    """An ACK without data. Its sequence number is one that the peer takes even if its window shrank."""
+def acknowledge(m: TcpConnection, now: int, out: list[Segment]) -> None:
+    """An ACK without data. Its sequence number is one that the remote end takes even if its window shrank."""
     d = m.delegated
     flight = (d.snd_max - d.snd_una) & 0xFFFFFFFF
     seq = d.snd_max if flight <= d.snd_wnd else (d.snd_una + d.snd_wnd) & 0xFFFFFFFF
     out.append(_segment(m, seq, ACK, b"", now))
-    _acked(m)
+    m.ack_clock.sent(d.rcv_nxt)
 
 
-def _segment(m: TcpMachine, seq: int, flags: int, payload: bytes, now: int) -> Segment:
+def _segment(m: TcpConnection, seq: int, flags: int, payload: bytes, now: int) -> Segment:
     """A segment with the ACK, the window and the options that belong to it now."""
     const = m.const
     segment = Segment(
         seq, m.delegated.rcv_nxt, flags, windows.offer(m), payload, 0, const.local_port, const.remote_port
     )
     if m.stamped:
-        segment.ts_val = (now + m.ts_delta) & 0xFFFFFFFF
+        segment.ts_val = (now + m.timestamps.delta) & 0xFFFFFFFF
         segment.ts_ecr = m.delegated.ts_recent
     if m.gaps is not None and m.sacking:
         segment.sack = m.gaps.sack_blocks(options.sack_limit(m))
     return segment
 
 
-def _acked(m: TcpMachine) -> None:
-    """A segment with the current RCV.NXT leaves: no ACK is owed any more."""
-    m.ack_now = False
-    m.unacked = 0
-    m.ack_due = m.window_due = NEVER
-    m.last_ack = m.delegated.rcv_nxt
-
-
-def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
+def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
     """Data from SND.NXT on, outside recovery by scoreboard, and the FIN behind it."""
     d = m.delegated
     una = d.snd_una
@@ -91,18 +82,20 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
     length = len(sending)
     fin = d.state in FIN_OWED
     sent = (d.snd_nxt - una) & 0xFFFFFFFF
-    if m.resend:
-        m.resend = False
+    recovery = m.recovery
+    if recovery.resend:
+        recovery.take_resend()
         _again(m, now, out)
     elif sent >= length + fin:
         return
     outstanding = (d.snd_max - una) & 0xFFFFFFFF
-    if not outstanding and now - m.last_sent > rtt.rto(d, m.settings):
-        congestion.after_idle(d, m.mss)
+    timer = m.timer
+    if not outstanding and now - timer.last_sent > m.rtt.rto():
+        recovery.idle(m.mss)
     window = d.snd_wnd
     limit = d.c_wnd
     if d.dup_ack_count:
-        limit += congestion.limited_transmit(d, m.mss, recovery.threshold(m))
+        limit += limited_transmit(d, m.mss, recovery.threshold)
     if window < limit:
         limit = window
     if limit <= sent and sent != length:
@@ -112,12 +105,12 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
     if m.gaps is not None and m.sacking:
         blocks = m.gaps.sack_blocks(options.sack_limit(m))
         mss -= 4 + 8 * len(blocks)
-    board = m.scoreboard
+    board = recovery.board
     ack = d.rcv_nxt
     offer = -1
     local = m.const.local_port
     remote = m.const.remote_port
-    ts_val = (now + m.ts_delta) & 0xFFFFFFFF if m.stamped else None
+    ts_val = (now + m.timestamps.delta) & 0xFFFFFFFF if m.stamped else None
     ts_ecr = d.ts_recent if m.stamped else 0
     emitted = False
     while True:
@@ -127,7 +120,7 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
         if size > limit - sent:
             size = limit - sent
         if board and sent < outstanding:
-            # Going back over what was sent before: the peer holds some of it.
+            # Going back over what was sent before: the remote end holds some of it.
             start, room = board.hole((una + sent) & 0xFFFFFFFF, d.snd_max)
             skipped = (start - una) & 0xFFFFFFFF
             if skipped != sent:
@@ -139,15 +132,15 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
             break
         flags = ACK
         if size > 0:
-            if sending.push_at(sent, size):
+            payload, push = sending.take(sent, size)
+            if push:
                 flags = ACK | PSH
             if fin and sent + size == length and window > length:
                 flags |= FIN
             if size < mss and sent >= outstanding and not _may_send(m, size, flags, outstanding or sent):
-                if m.sws_due == NEVER and not flags & PSH:
-                    m.sws_due = now + m.settings.parameters.tcp_sws_prevention_ticks
+                if not flags & PSH:
+                    timer.held_back(now)
                 break
-            payload = sending.take(sent, size)
         else:
             size = 0
             flags = ACK | FIN
@@ -161,9 +154,8 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
             segment.sack = blocks
         out.append(segment)
         emitted = True
-        if sent >= outstanding and not m.stamped and m.rtt_at < 0 and not d.dup_ack_count:
-            m.rtt_at = now
-            m.rtt_seq = segment.seq
+        if ts_val is None and sent >= outstanding and m.rtt.at < 0 and not d.dup_ack_count:
+            m.rtt.time(segment.seq, now)
         sent += size
         if flags & FIN:
             sent += 1
@@ -174,22 +166,15 @@ def _data(m: TcpMachine, now: int, out: list[Segment]) -> None:
     if sent > outstanding:
         d.snd_max = d.snd_nxt
     if emitted:
-        _sent(m, now)
-        m.sws_due = NEVER
+        timer.sent(now)
+        m.ack_clock.sent(ack)
+        if timer.override_due != NEVER:
+            timer.not_held()
 
 
-def _sent(m: TcpMachine, now: int) -> None:
-    """Data or a FIN left: the retransmission timer runs (RFC 6298 (5.1)), and the ACK went with it."""
-    m.last_sent = now
-    if m.timer[0] != RETRANSMIT and m.delegated.snd_wnd:
-        d = m.delegated
-        m.timer = (RETRANSMIT, now + rtt.backed_off(d, m.settings, m.backoff))
-    _acked(m)
-
-
-def _may_send(m: TcpMachine, size: int, flags: int, outstanding: int) -> bool:
+def _may_send(m: TcpConnection, size: int, flags: int, outstanding: int) -> bool:
     """Whether a segment of less than an MSS of new data may leave: Nagle, and R-TMR-26."""
-    if flags & FIN or m.override:
+    if flags & FIN or m.timer.override:
         return True
     d = m.delegated
     if m.cached.flags & TCP_FLAG_NAGLING_ENABLED and outstanding:
@@ -197,47 +182,48 @@ def _may_send(m: TcpMachine, size: int, flags: int, outstanding: int) -> bool:
     return bool(flags & PSH) or 2 * size >= d.max_snd_wnd
 
 
-def _again(m: TcpMachine, now: int, out: list[Segment]) -> None:
+def _again(m: TcpConnection, now: int, out: list[Segment]) -> None:
     """Fast retransmit: the first segment that is not acknowledged, once more; SND.NXT stays."""
     d = m.delegated
     outstanding = (d.snd_max - d.snd_una) & 0xFFFFFFFF
     if not outstanding:
         return
-    m.rtt_at = -1
+    m.rtt.drop()
     mss = m.mss
     if m.gaps is not None and m.sacking:
         mss -= 4 + 8 * len(m.gaps.sack_blocks(options.sack_limit(m)))
     out.append(_piece(m, 0, min(mss, outstanding), now))
-    _sent(m, now)
+    m.timer.sent(now)
+    m.ack_clock.sent(d.rcv_nxt)
 
 
-def _piece(m: TcpMachine, offset: int, size: int, now: int) -> Segment:
+def _piece(m: TcpConnection, offset: int, size: int, now: int) -> Segment:
     """The segment of ``size`` sequence numbers, ``offset`` beyond SND.UNA; behind the data comes the FIN."""
     sending = m.sending
     flags = ACK
     data = min(size, len(sending) - offset)
     if data < size and m.delegated.state in FIN_OWED:
         flags |= FIN
-    if data > 0 and sending.push_at(offset, data):
+    payload, push = sending.take(offset, data)
+    if push:
         flags |= PSH
-    payload = sending.take(offset, data) if data > 0 else b""
     return _segment(m, (m.delegated.snd_una + offset) & 0xFFFFFFFF, flags, payload, now)
 
 
-def _by_scoreboard(m: TcpMachine, now: int, out: list[Segment]) -> None:
+def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
     """Recovery with SACK, RFC 6675 5 step 4.3 and (C): as long as the pipe leaves room for a segment."""
     d = m.delegated
-    board = m.scoreboard
+    recovery = m.recovery
+    board = recovery.board
     assert board is not None
     una = d.snd_una
-    limit = recovery.threshold(m)
+    limit = recovery.threshold
     mss = m.mss
     if m.gaps is not None and m.sacking:
         mss -= 4 + 8 * len(m.gaps.sack_blocks(options.sack_limit(m)))
     total = len(m.sending) + (d.state in FIN_OWED)
     pipe = board.set_pipe(una, d.snd_max, mss, limit)
-    must = m.resend
-    m.resend = False
+    must = recovery.take_resend()
     while must or d.c_wnd - pipe >= mss:
         sent = (d.snd_max - una) & 0xFFFFFFFF
         new = min(total, d.snd_wnd) - sent
@@ -247,7 +233,7 @@ def _by_scoreboard(m: TcpMachine, now: int, out: list[Segment]) -> None:
         if what is None:
             break
         seq, size, rule = what
-        m.rtt_at = -1
+        m.rtt.drop()
         out.append(_piece(m, (seq - una) & 0xFFFFFFFF, size, now))
         board.retransmitted(seq, size, rule)
         if rule == 2:
@@ -255,39 +241,44 @@ def _by_scoreboard(m: TcpMachine, now: int, out: list[Segment]) -> None:
             d.snd_nxt = d.snd_max
         pipe += size
         must = False
-        _sent(m, now)
+        m.timer.sent(now)
+        m.ack_clock.sent(d.rcv_nxt)
 
 
-def _probe(m: TcpMachine, now: int, out: list[Segment]) -> None:
-    """A window probe (one byte, RFC 9293 3.8.6.1) or a keepalive probe (an old sequence number, 3.8.4)."""
+def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
+    """One byte beyond a zero window, RFC 9293 3.8.6.1; nothing if the window has opened meanwhile."""
     d = m.delegated
-    owed = m.owed
-    m.owed = NOTHING
-    if owed == KEEP_ALIVE_PROBE:
-        out.append(_segment(m, (d.snd_una - 1) & 0xFFFFFFFF, ACK, b"", now))
-        _acked(m)
-    elif owed == WINDOW_PROBE and not d.snd_wnd and (len(m.sending) or d.state in FIN_OWED):
-        out.append(_piece(m, 0, 1, now))
-        m.rtt_at = -1
-        if d.snd_max == d.snd_una:
-            # The byte counts as sent, and still has to be sent with what follows it.
-            d.snd_max = (d.snd_una + 1) & 0xFFFFFFFF
-        d.snd_nxt = d.snd_una
-        m.last_sent = now
-        _acked(m)
+    if d.snd_wnd or not (len(m.sending) or d.state in FIN_OWED):
+        m.timer.probe_dropped()
+        return
+    out.append(_piece(m, 0, 1, now))
+    m.rtt.drop()
+    if d.snd_max == d.snd_una:
+        # The byte counts as sent, and still has to be sent with what follows it.
+        d.snd_max = (d.snd_una + 1) & 0xFFFFFFFF
+    d.snd_nxt = d.snd_una
+    m.timer.probed(now)
+    m.ack_clock.sent(d.rcv_nxt)
 
 
-def _reset(m: TcpMachine, now: int) -> Segment:
+def _keepalive_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
+    """An empty segment with an old sequence number, which has to be answered (RFC 9293 3.8.4)."""
     d = m.delegated
-    m.last_ack = d.rcv_nxt
+    out.append(_segment(m, (d.snd_una - 1) & 0xFFFFFFFF, ACK, b"", now))
+    m.keepalive.probed()
+    m.ack_clock.sent(d.rcv_nxt)
+
+
+def _reset(m: TcpConnection, now: int) -> Segment:
+    d = m.delegated
     segment = Segment(d.snd_max, d.rcv_nxt, RST | ACK, 0, b"", 0, m.const.local_port, m.const.remote_port)
     if m.stamped:
-        segment.ts_val = (now + m.ts_delta) & 0xFFFFFFFF
+        segment.ts_val = (now + m.timestamps.delta) & 0xFFFFFFFF
         segment.ts_ecr = d.ts_recent
     return segment
 
 
-def _mark_urgent(m: TcpMachine, snd_up: int, out: list[Segment]) -> None:
+def _mark_urgent(m: TcpConnection, snd_up: int, out: list[Segment]) -> None:
     """Urgent data lies ahead of these segments: say so (RFC 9293 3.8.5)."""
     for segment in out:
         ahead = (snd_up - segment.seq) & 0xFFFFFFFF

@@ -1,97 +1,168 @@
-"""Fast retransmit and fast recovery: RFC 5681 3.2, NewReno (RFC 6582), SACK-based (RFC 6675), RFC 3042.
+"""Loss recovery: fast retransmit (RFC 5681 3.2), NewReno (RFC 6582), SACK-based (RFC 6675), RFC 3042.
 
-A recovery is going on exactly while DupAckCount is at the duplicate ACK threshold, so that a successor knows.
+The part that owns the congestion window. Its arithmetic is in congestion.py, the ranges that the remote end
+holds are in sack.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from ndisbus.net.segment import Segment
+from ndisbus.state.tcp import TcpOffloadStateDelegated
 from ndisbus.tcp import congestion
 from ndisbus.tcp.sack import Scoreboard
 
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
-
-__all__ = ["acknowledged", "duplicate", "in_recovery", "report", "threshold"]
+__all__ = ["Recovery"]
 
 
-def threshold(m: TcpMachine) -> int:
-    """TcpDuplicateAckThreshold; DupAckCount holds no more than a UCHAR."""
-    limit = m.settings.parameters.tcp_duplicate_ack_threshold
-    return 1 if limit < 1 else limit if limit < 255 else 255
+class Recovery:
+    """What is lost, and what is done about it.
 
+    A recovery is going on exactly while DupAckCount is at ``threshold`` or beyond, so that a successor knows.
+    """
 
-def in_recovery(m: TcpMachine) -> bool:
-    """Whether lost segments are being retransmitted without waiting for the timer."""
-    count = m.delegated.dup_ack_count
-    return count > 0 and count >= threshold(m)
+    OWNS: ClassVar = ("c_wnd", "dup_ack_count", "ss_thresh")
 
+    __slots__ = ("_delegated", "board", "point", "resend", "threshold")
 
-def report(m: TcpMachine, segment: Segment) -> int:
-    """Enter a segment's SACK blocks on the scoreboard; the number of bytes that are news."""
-    d = m.delegated
-    board = m.scoreboard
-    if board is None:
-        board = m.scoreboard = Scoreboard()
-        board.update((), d.snd_una, d.snd_max)
-    ack = segment.ack
-    una = d.snd_una
-    if 0 < (ack - una) & 0xFFFFFFFF <= (d.snd_max - una) & 0xFFFFFFFF:
-        una = ack
-    news = board.update(segment.sack, una, d.snd_max)
-    if not board and not d.dup_ack_count:
-        m.scoreboard = None
-    return news
+    threshold: int
+    """TcpDuplicateAckThreshold, 1 to 255: DupAckCount holds no more than a UCHAR."""
+    point: int
+    """The recovery, or the going back after a timeout, ends with an ACK beyond this: "recover" of RFC 6582,
+    RecoveryPoint of RFC 6675. Within SndUna - 1 .. SndMax. A successor takes SndMax if either is going on."""
+    resend: bool
+    """The first segment that is not acknowledged leaves once more with the next transmit()."""
+    board: Scoreboard | None
+    """What the remote end holds beyond SndUna. None while it reports nothing and no duplicate was counted.
+    A successor starts without: the remote end repeats its blocks."""
 
+    def __init__(self, delegated: TcpOffloadStateDelegated, duplicate_ack_threshold: int, mss: int) -> None:
+        d = self._delegated = delegated
+        self.threshold = max(1, min(duplicate_ack_threshold, 255))
+        self.board = None
+        self.resend = False
+        self.point = (d.snd_una - 1) & 0xFFFFFFFF
+        if not d.c_wnd:
+            # The structure came from a place that knows nothing of congestion: as after the handshake.
+            congestion.start(d, mss)
+        if d.dup_ack_count >= self.threshold:
+            self.point = d.snd_max
+            self.resend = True
+        elif d.snd_nxt != d.snd_max:
+            self.point = d.snd_max
 
-def duplicate(m: TcpMachine, now: int) -> None:
-    """A duplicate ACK: RFC 5681 2, or with SACK one that reports news (RFC 6675 2)."""
-    d = m.delegated
-    limit = threshold(m)
-    board = m.scoreboard
-    if d.dup_ack_count >= limit:
-        if not board:
-            congestion.dup_ack(d, m.mss)
-        if d.dup_ack_count < 255:
-            d.dup_ack_count += 1
-        return
-    d.dup_ack_count += 1
-    una = d.snd_una
-    if d.dup_ack_count < limit and not (board and board.is_lost(una, m.mss, limit)):
-        return
-    flight = (d.snd_max - una) & 0xFFFFFFFF
-    pending = (m.recover - una) & 0xFFFFFFFF
-    if pending <= flight and (pending or not board):
-        # The last timeout or recovery is not acknowledged beyond: these duplicates may come from our own
-        # retransmissions (RFC 6582 3.2 step 2; SACK tells). The count stays below the threshold.
-        d.dup_ack_count = limit - 1
-        return
-    beyond = flight - d.c_wnd
-    if beyond > 0:
-        # The segments that limited transmit sent are not to be counted (RFC 5681 3.2 step 2).
-        flight -= min(-(-beyond // m.mss), 2) * m.mss
-    congestion.enter_recovery(d, flight, m.mss, sack=bool(board))
-    d.dup_ack_count = limit
-    m.recover = d.snd_max
-    m.resend = True
-    if board:
-        board.enter_recovery(una)
+    @property
+    def active(self) -> bool:
+        """Whether lost segments are being retransmitted without waiting for the timer."""
+        return self._delegated.dup_ack_count >= self.threshold
 
+    def start(self, syn_seq: int, mss: int, *, syn_lost: bool) -> None:
+        """The handshake is complete: the congestion window has its first value."""
+        self.point = syn_seq
+        congestion.start(self._delegated, mss, syn_lost=syn_lost)
 
-def acknowledged(m: TcpMachine, ack: int, acked: int) -> None:
-    """An ACK of new data while duplicates have been counted: partial, full, or the end of an alarm."""
-    d = m.delegated
-    if d.dup_ack_count < threshold(m):
-        d.dup_ack_count = 0
-        congestion.on_ack(d, acked, m.mss)
-        return
-    if (ack - m.recover) & 0xFFFFFFFF < 0x80000000:
-        congestion.full_ack(d, (d.snd_max - ack) & 0xFFFFFFFF, m.mss)
-        m.resend = False
-        return
-    if m.scoreboard is not None:
-        return  # the scoreboard knows what to send next
-    congestion.partial_ack(d, acked, m.mss)
-    m.resend = True
+    def report(self, segment: Segment) -> int:
+        """Enter a segment's SACK blocks on the scoreboard; the number of bytes that are new."""
+        d = self._delegated
+        board = self.board
+        if board is None:
+            board = self.board = Scoreboard()
+            board.update((), d.snd_una, d.snd_max)
+        ack = segment.ack
+        una = d.snd_una
+        if 0 < (ack - una) & 0xFFFFFFFF <= (d.snd_max - una) & 0xFFFFFFFF:
+            una = ack
+        new = board.update(segment.sack, una, d.snd_max)
+        if not board and not d.dup_ack_count:
+            self.board = None
+        return new
+
+    def duplicate(self, mss: int) -> None:
+        """A duplicate ACK: RFC 5681 2, or with SACK one that reports something new (RFC 6675 2)."""
+        d = self._delegated
+        limit = self.threshold
+        board = self.board
+        if d.dup_ack_count >= limit:
+            if not board:
+                congestion.dup_ack(d, mss)
+            if d.dup_ack_count < 255:
+                d.dup_ack_count += 1
+            return
+        d.dup_ack_count += 1
+        una = d.snd_una
+        if d.dup_ack_count < limit and not (board and board.is_lost(una, mss, limit)):
+            return
+        flight = (d.snd_max - una) & 0xFFFFFFFF
+        pending = (self.point - una) & 0xFFFFFFFF
+        if pending <= flight and (pending or not board):
+            # The last timeout or recovery is not acknowledged beyond: these duplicates may come from our own
+            # retransmissions (RFC 6582 3.2 step 2; SACK tells). The count stays below the threshold.
+            d.dup_ack_count = limit - 1
+            return
+        beyond = flight - d.c_wnd
+        if beyond > 0:
+            # The segments that limited transmit sent are not to be counted (RFC 5681 3.2 step 2).
+            flight -= min(-(-beyond // mss), 2) * mss
+        congestion.enter_recovery(d, flight, mss, sack=bool(board))
+        d.dup_ack_count = limit
+        self.point = d.snd_max
+        self.resend = True
+        if board:
+            board.enter_recovery(una)
+
+    def acknowledged(self, ack: int, acked: int, mss: int) -> None:
+        """An ACK of new data while duplicates have been counted: partial, full, or the end of an alarm."""
+        d = self._delegated
+        if d.dup_ack_count < self.threshold:
+            d.dup_ack_count = 0
+            congestion.on_ack(d, acked, mss)
+            return
+        if (ack - self.point) & 0xFFFFFFFF < 0x80000000:
+            congestion.full_ack(d, (d.snd_max - ack) & 0xFFFFFFFF, mss)
+            self.resend = False
+            return
+        if self.board is not None:
+            return  # the scoreboard knows what to send next
+        congestion.partial_ack(d, acked, mss)
+        self.resend = True
+
+    def passed(self, ack: int) -> None:
+        """Keep ``point`` close behind an ACK beyond it, so that it never lies ahead when the numbers wrap."""
+        if 0 < (ack - self.point) & 0xFFFFFFFF < 0x80000000:
+            self.point = (ack - 1) & 0xFFFFFFFF
+
+    def timed_out(self, mss: int, *, again: bool) -> None:
+        """The retransmission timer expired: start from one segment; what was reported is forgotten.
+
+        ``again``: the timer has sent this segment before.
+        """
+        d = self._delegated
+        congestion.on_timeout(d, (d.snd_max - d.snd_una) & 0xFFFFFFFF, mss, again=again)
+        self.point = d.snd_max
+        self.resend = False
+        if self.board is not None:
+            self.board.clear()
+
+    def path_changed(self, mss: int, *, smaller: bool) -> None:
+        """A segment has another size. ``smaller``: what is outstanding was too large, and is sent again.
+
+        That is not a sign of congestion: CWnd stays (RFC 1191 6.4), but holds one segment at least.
+        """
+        d = self._delegated
+        if d.c_wnd < mss:
+            d.c_wnd = mss
+        if smaller:
+            d.dup_ack_count = 0
+            self.point = d.snd_max
+            self.resend = False
+
+    def idle(self, mss: int) -> None:
+        """Nothing was sent for more than an RTO (RFC 5681 4.1)."""
+        congestion.after_idle(self._delegated, mss)
+
+    def take_resend(self) -> bool:
+        """Whether the first segment is owed once more; it is not any longer."""
+        resend = self.resend
+        self.resend = False
+        return resend

@@ -1,4 +1,4 @@
-"""Short names for what the machine's modules compare all the time: connection states and timer kinds.
+"""Short names for what the modules of the machine compare all the time: connection states and timer kinds.
 
 The states are those of RFC 9293 3.3.2 under the numbers of TCP_OFFLOAD_CONNECTION_STATE. They are compared by
 identity, which is the cheapest test there is.
@@ -6,8 +6,9 @@ identity, which is the cheapest test there is.
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
+from ndisbus.ddi.enums import TIMER_NOT_RUNNING
 from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "LAST_ACK",
     "LISTEN",
     "NEVER",
-    "OFF",
     "PERSIST",
     "RETRANSMIT",
     "SYN_RCVD",
@@ -34,7 +34,7 @@ __all__ = [
     "TIME_WAIT",
     "TWO_MSL",
     "State",
-    "Timer",
+    "delta_of",
 ]
 
 CLOSED: Final = State.TcpConnectionClosed
@@ -52,14 +52,12 @@ TIME_WAIT: Final = State.TcpConnectionTimeWait
 FIN_OWED: Final = (FIN_WAIT_1, CLOSING, LAST_ACK)
 """Our FIN is queued behind the data, or sent and not acknowledged."""
 FIN_SEEN: Final = (CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT)
-"""The peer's FIN was received in order: RcvNxt lies beyond it."""
-
-Timer: TypeAlias = tuple[int, int]
-"""(kind, clock reading at which it expires). A timer is this one value: what is not running is OFF."""
+"""The FIN of the remote end was received in order: RcvNxt lies beyond it."""
 
 NEVER: Final = 1 << 62
+"""The time at which a timer expires that does not run."""
+# Kinds of timer. What Retransmit.TimeoutDelta stands for: one at a time (R-TMR-09, R-TMR-13).
 IDLE: Final = 0
-# What Retransmit.TimeoutDelta stands for: one at a time, told apart by the state (R-TMR-09, R-TMR-13).
 RETRANSMIT: Final = 1
 PERSIST: Final = 2
 FIN_2: Final = 3
@@ -67,4 +65,11 @@ TWO_MSL: Final = 4
 # What KeepAlive.TimeoutDelta stands for.
 KEEP_ALIVE: Final = 5
 BLIND_RESET: Final = 6
-OFF: Final[Timer] = (IDLE, NEVER)
+
+
+def delta_of(due: int, now: int) -> int:
+    """TimeoutDelta: ticks left, 0 if it expired and was not acted on, all ones if it does not run."""
+    if due >= NEVER:
+        return TIMER_NOT_RUNNING
+    left = due - now
+    return 0 if left < 0 else left if left < TIMER_NOT_RUNNING else TIMER_NOT_RUNNING - 1

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ndisbus.net.segment import FIN, Segment
-from ndisbus.tcp import timers
-from ndisbus.tcp.ending import note, progress
+from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.ending import note, progress, time_wait
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.reassembly import OutOfOrder
-from ndisbus.tcp.states import (
-    CLOSE_WAIT,
-    CLOSING,
-    ESTABLISHED,
-    FIN_WAIT_1,
-    FIN_WAIT_2,
-    NEVER,
-    SYN_RCVD,
-)
-
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.states import CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, SYN_RCVD
 
 __all__ = ["syn_text", "take", "take_gaps", "urgent"]
 
 
-def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
+def take(m: TcpConnection, segment: Segment, rel: int, now: int) -> None:
     """Text and FIN of an acceptable segment; ``rel``: where it begins, counted from RcvNxt."""
     d = m.delegated
     state = d.state
     if state is not ESTABLISHED and state is not FIN_WAIT_1 and state is not FIN_WAIT_2:
-        return  # the peer has sent its FIN
+        return  # the remote end has sent its FIN
     payload = segment.payload
     fin = segment.flags & FIN
     if rel < 0:
-        m.ack_now = True  # it came before, or part of it
+        m.ack_clock.owe()  # it came before, or part of it
         if rel + len(payload) + fin <= 0:
             return
         payload = payload[-rel:]
@@ -43,7 +30,7 @@ def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
     if len(payload) + fin > room:
         payload = payload[: max(room, 0)]
         fin = 0
-        m.ack_now = True
+        m.ack_clock.owe()
     size = len(payload)
     if not size and not fin:
         return
@@ -51,17 +38,12 @@ def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
         progress(m, now)
         if size:
             _deliver(m, payload)
-            parameters = m.settings.parameters
-            m.unacked += 1
-            if m.unacked >= parameters.tcp_ack_frequency:
-                m.ack_now = True
-            elif m.ack_due == NEVER:
-                m.ack_due = now + parameters.tcp_delayed_ack_ticks
+            m.ack_clock.data_taken(now)
         if fin:
             _fin(m, now)
         return
     # Out of order, or the filling of a gap: ACK at once (RFC 5681 4.2).
-    m.ack_now = True
+    m.ack_clock.owe()
     if m.gaps is None:
         m.gaps = OutOfOrder()
     seq = (d.rcv_nxt + rel) & 0xFFFFFFFF
@@ -76,7 +58,7 @@ def take(m: TcpMachine, segment: Segment, rel: int, now: int) -> None:
             take_gaps(m, now)
 
 
-def take_gaps(m: TcpMachine, now: int) -> None:
+def take_gaps(m: TcpConnection, now: int) -> None:
     """Deliver what has come into order."""
     gaps = m.gaps
     if gaps is None:
@@ -87,12 +69,12 @@ def take_gaps(m: TcpMachine, now: int) -> None:
     if not gaps:
         m.gaps = None
     if pieces or fin:
-        m.ack_now = True
+        m.ack_clock.owe()
     if fin:
         _fin(m, now)
 
 
-def _deliver(m: TcpMachine, payload: bytes | memoryview) -> None:
+def _deliver(m: TcpConnection, payload: bytes | memoryview) -> None:
     d = m.delegated
     size = len(payload)
     d.rcv_nxt = (d.rcv_nxt + size) & 0xFFFFFFFF
@@ -101,13 +83,13 @@ def _deliver(m: TcpMachine, payload: bytes | memoryview) -> None:
     note(m, EventKind.DATA, size)
 
 
-def _fin(m: TcpMachine, now: int) -> None:
+def _fin(m: TcpConnection, now: int) -> None:
     d = m.delegated
     d.rcv_nxt = (d.rcv_nxt + 1) & 0xFFFFFFFF
     if d.rcv_wnd:
         d.rcv_wnd -= 1
     m.gaps = None
-    m.ack_now = True
+    m.ack_clock.owe()
     m.events.append(TcpEvent(EventKind.FIN))
     state = d.state
     if state is ESTABLISHED or state is SYN_RCVD:
@@ -115,10 +97,10 @@ def _fin(m: TcpMachine, now: int) -> None:
     elif state is FIN_WAIT_1:
         d.state = CLOSING
     elif state is FIN_WAIT_2:
-        timers.time_wait(m, now)
+        time_wait(m, now)
 
 
-def syn_text(m: TcpMachine, segment: Segment, now: int) -> None:
+def syn_text(m: TcpConnection, segment: Segment, now: int) -> None:
     """Data and FIN that came with a SYN: taken at once if that established the connection, else kept."""
     payload = segment.payload
     fin = segment.flags & FIN
@@ -135,7 +117,7 @@ def syn_text(m: TcpMachine, segment: Segment, now: int) -> None:
         take(m, segment, 0, now)
 
 
-def urgent(m: TcpMachine, segment: Segment) -> None:
+def urgent(m: TcpConnection, segment: Segment) -> None:
     """RCV.UP, RFC 9293 3.10.7.4 sixth: tell the user of urgent data ahead. The data stays in line (RFC 6093).
 
     The pointer leads to the byte behind the urgent data.

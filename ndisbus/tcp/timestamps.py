@@ -1,17 +1,19 @@
 """Timestamps that keep growing across offload and upload (R-TS-01), and PAWS (RFC 7323 5).
 
-Each side's timestamp clock is its own clock plus a delta. TsTime carries the reading across; the side taking
-over works out its delta from it. All numbers are ticks modulo 2**32.
+Each side's timestamp clock is its own clock plus a delta. TsTime carries the reading across; the side that
+takes over works out its delta from it. All numbers are ticks modulo 2**32.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
-__all__ = ["PAWS_IDLE_SECONDS", "delta_from", "own", "paws_ok", "round_trip"]
+from ndisbus.state.tcp import TcpOffloadStateDelegated
+
+__all__ = ["PAWS_IDLE_SECONDS", "TimestampClock", "delta_from", "own", "paws_ok", "round_trip"]
 
 PAWS_IDLE_SECONDS: Final = 24 * 24 * 3600
-"""A TsRecent older than this says nothing any more: RFC 7323 5.5."""
+"""A TsRecent older than this proves nothing any more: RFC 7323 5.5."""
 
 
 def delta_from(ts_time: int, clock: int) -> int:
@@ -33,6 +35,39 @@ def paws_ok(ts_val: int, ts_recent: int, age: int, ticks_per_second: int) -> boo
     """Whether a segment with ``ts_val`` passes PAWS, RFC 7323 5.3 R1.
 
     ``age``: ticks since TsRecent was taken, TsRecentAge. It passes unless ``ts_val`` is older than
-    ``ts_recent``; after 24 days even then, for the peer's clock may have wrapped.
+    ``ts_recent``; after 24 days even then, for the clock of the remote end may have wrapped.
     """
     return (ts_val - ts_recent) & 0xFFFFFFFF < 0x80000000 or age > PAWS_IDLE_SECONDS * ticks_per_second
+
+
+class TimestampClock:
+    """The timestamp clock of one connection, and the newest timestamp of the remote end."""
+
+    OWNS: ClassVar = ("ts_recent", "ts_recent_age", "ts_time")
+
+    __slots__ = ("_delegated", "at", "delta")
+
+    delta: int
+    """What is added to the own clock for a timestamp. Never changes while one machine has the connection."""
+    at: int
+    """When TsRecent was taken; TsRecentAge counts from there. May lie before this machine was made."""
+
+    def __init__(self, delegated: TcpOffloadStateDelegated, now: int) -> None:
+        self._delegated = delegated
+        self.delta = delta_from(delegated.ts_time, now)
+        self.at = now - delegated.ts_recent_age
+
+    def take(self, ts_val: int, now: int) -> None:
+        """TsRecent is ``ts_val`` from now on. The caller has checked the segment (RFC 7323 4.3)."""
+        self._delegated.ts_recent = ts_val
+        self.at = now
+
+    def passes(self, ts_val: int, ticks_per_second: int, now: int) -> bool:
+        """PAWS: whether a segment with ``ts_val`` may be new."""
+        return paws_ok(ts_val, self._delegated.ts_recent, now - self.at, ticks_per_second)
+
+    def write_back(self, now: int) -> None:
+        """Bring the clock into the structure (R-TS-03)."""
+        d = self._delegated
+        d.ts_time = own(now, self.delta)
+        d.ts_recent_age = min(max(now - self.at, 0), 0xFFFFFFFF)

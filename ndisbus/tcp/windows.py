@@ -1,36 +1,32 @@
-"""The window that is offered to the peer, and when it is worth a segment (RFC 9293 3.8.6.2.2)."""
+"""The window that is offered to the remote end, and when it is worth a segment (RFC 9293 3.8.6.2.2)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ndisbus.tcp.states import FIN_SEEN, NEVER, SYN_RCVD, SYN_SENT
-
-if TYPE_CHECKING:
-    from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.states import FIN_SEEN, SYN_RCVD, SYN_SENT
 
 __all__ = ["offer", "room", "update_due"]
 
 
-def room(m: TcpMachine) -> int:
+def room(m: TcpConnection) -> int:
     """Bytes from RCV.NXT on that the receive buffer has room for, as far as a window field can say."""
     free = m.cached.initial_rcv_wnd - len(m.received)
     largest = 0xFFFF << m.rcv_scale
     return free if free < largest else largest
 
 
-def offer(m: TcpMachine) -> int:
+def offer(m: TcpConnection) -> int:
     """The window field of a segment that leaves now; RcvWnd becomes what it says.
 
-    The right edge never moves back, and moves on only by a full segment or half the buffer, so that the peer
-    is not led to send small segments.
+    The right edge never moves back, and moves on only by a full segment or half the buffer, so that the
+    remote end is not led to send small segments.
     """
     d = m.delegated
     window = d.rcv_wnd
     free = room(m)
     scale = m.rcv_scale
     gain = free - window
-    if gain > 0 and (gain >= m.mss or 2 * gain >= m.cached.initial_rcv_wnd or m.window_owed):
+    if gain > 0 and (gain >= m.mss or 2 * gain >= m.cached.initial_rcv_wnd or m.ack_clock.window_owed):
         # Rounded down to what the field can say; it may not move the edge back by that.
         rounded = free >> scale << scale
         if rounded > window:
@@ -39,13 +35,12 @@ def offer(m: TcpMachine) -> int:
         rounded = ((window >> scale) + 1) << scale
         if rounded <= free:
             d.rcv_wnd = window = rounded
-    m.window_owed = False
     field = window >> scale
     return field if field < 0xFFFF else 0xFFFF
 
 
-def update_due(m: TcpMachine, now: int) -> bool:
-    """Whether the user has read so much that the peer should hear of it without being asked.
+def update_due(m: TcpConnection, now: int) -> bool:
+    """Whether the user has read so much that the remote end should hear of it without being asked.
 
     If the window is small and the gain too, the silly window timer tells it later (R-TMR-28).
     """
@@ -63,8 +58,7 @@ def update_due(m: TcpMachine, now: int) -> bool:
         return False
     if window >= m.mss:
         return gain >= 2 * m.mss or 2 * gain >= initial
-    if gain >= m.mss or 2 * gain >= initial or m.window_owed:
+    if gain >= m.mss or 2 * gain >= initial or m.ack_clock.window_owed:
         return True
-    if m.window_due == NEVER:
-        m.window_due = now + m.settings.parameters.tcp_sws_prevention_ticks
+    m.ack_clock.window_opened(now)
     return False

@@ -93,7 +93,7 @@ def _mutate(victim: Victim, rng: Random, segment: Segment) -> None:
         segment.payload = bytes(rng.choice([0, 1, rng.randint(0, 3000), 60_000]))
     elif what == 6:
         segment.ts_val = rng.choice([None, _number(rng, (d.ts_recent,))])
-        segment.ts_ecr = _number(rng, (victim.now + victim.machine.ts_delta,))
+        segment.ts_ecr = _number(rng, (victim.now + victim.machine.timestamps.delta,))
     elif what == 7:
         segment.sack = _sack(victim, rng)
     else:

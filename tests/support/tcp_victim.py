@@ -230,7 +230,7 @@ class Victim:
         segment = Segment(d.rcv_nxt, d.snd_max, ACK | flags, window, payload, 0, _PORTS[1], _PORTS[0])
         if m.stamped:
             segment.ts_val = d.ts_recent
-            segment.ts_ecr = (self.now + m.ts_delta) & _M
+            segment.ts_ecr = (self.now + m.timestamps.delta) & _M
         return segment
 
     def send(self, size: int) -> None:
@@ -366,8 +366,8 @@ class Victim:
             raise Broken(f"{outstanding} outstanding, {len(m.received)} unread, RcvWnd {d.rcv_wnd}: {m!r}")
         if m.gaps is not None and (len(m.gaps) > self.window or len(m.gaps.segments()) > MAX_PIECES + 1):
             raise Broken(f"{len(m.gaps)} bytes out of order: {m!r}")
-        if m.scoreboard is not None and len(m.scoreboard.ranges()) > MAX_RANGES:
-            raise Broken(f"{len(m.scoreboard.ranges())} ranges on the scoreboard: {m!r}")
+        if m.recovery.board is not None and len(m.recovery.board.ranges()) > MAX_RANGES:
+            raise Broken(f"{len(m.recovery.board.ranges())} ranges on the scoreboard: {m!r}")
         waiting = outstanding and not m.stopped and m.state is not State.TcpConnectionClosed
         if waiting and m.next_deadline() is None:
             raise Broken(f"waits for an ACK without a timer: {m!r}")

@@ -58,7 +58,7 @@ def _segment(victim: Victim, fields: dict[str, Any]) -> Segment:
         "seq": d.rcv_nxt,
         "ack": d.snd_max,
         "ts_val": d.ts_recent,
-        "ts_ecr": victim.now + victim.machine.ts_delta,
+        "ts_ecr": victim.now + victim.machine.timestamps.delta,
     }
     for name, value in fields.items():
         if name == "size":

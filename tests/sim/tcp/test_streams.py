@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from ndisbus.tcp import acks, handover, text, timers, windows
+from ndisbus.tcp import acks, expiry, handover, text, windows
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.reassembly import OutOfOrder
-from ndisbus.tcp.states import OFF
 from tests.support.tcp_observer import Violation
 from tests.support.tcp_plan import Impairments, Plan
 from tests.support.tcp_world import World, run
@@ -82,12 +81,12 @@ def _patched(owner: Any, name: str, wrap: Callable[..., Any]) -> Callable[[pytes
 
 def _forget_the_timestamp_delta(take_over: Callable[..., None], m: TcpMachine, now: int) -> None:
     take_over(m, now)
-    m.ts_delta = 0
+    m.timestamps.delta = 0
 
 
 def _forget_the_timers(take_over: Callable[..., None], m: TcpMachine, now: int) -> None:
     take_over(m, now)
-    m.timer = OFF
+    m.timer.off()
 
 
 def _forget_unread_data(hand_over: Callable[..., Any], m: TcpMachine, now: int) -> Any:
@@ -118,7 +117,7 @@ def _twice(deliver: Callable[..., None], m: TcpMachine, payload: bytes) -> None:
 
 
 def _no_retransmission(retransmission: Callable[..., None], m: TcpMachine, now: int) -> None:
-    m.timer = OFF
+    m.timer.off()
 
 
 def _sack_too_much(sack_blocks: Callable[..., Any], gaps: OutOfOrder, limit: int) -> Any:
@@ -135,7 +134,7 @@ def _sack_too_much(sack_blocks: Callable[..., Any], gaps: OutOfOrder, limit: int
         _patched(windows, "offer", _shrink_the_window),
         _patched(acks, "_window", _ignore_the_window),
         _patched(text, "_deliver", _twice),
-        _patched(timers, "_retransmission", _no_retransmission),
+        _patched(expiry, "_retransmission", _no_retransmission),
         _patched(OutOfOrder, "sack_blocks", _sack_too_much),
     ],
     ids=lambda fault: fault.__closure__[-1].cell_contents.__name__,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.state.tcp import TcpOffloadStateDelegated, rtt_var_to_ticks, srtt_to_ticks
-from ndisbus.tcp import rtt
+from ndisbus.tcp.rtt import RoundTrip
 from ndisbus.tcp.settings import TcpSettings
 
 SETTINGS = TcpSettings()
@@ -20,22 +20,22 @@ def state(s_rtt: int = 0, rtt_var: int = 0) -> TcpOffloadStateDelegated:
 
 def test_before_a_sample_the_rto_is_one_second() -> None:
     """RFC 6298 (2.1)."""
-    assert rtt.rto(state(), SETTINGS) == 1000
+    assert RoundTrip(state(), SETTINGS).rto() == 1000
     parameters = NdisTcpConnectionOffloadParameters(ticks_per_second=10)
-    assert rtt.rto(state(), TcpSettings(parameters=parameters)) == 10
+    assert RoundTrip(state(), TcpSettings(parameters=parameters)).rto() == 10
 
 
 def test_the_first_sample_and_the_second() -> None:
     """R-STATE-08: SRtt is kept times 8, RttVar times 4. RFC 6298 (2.2), (2.3)."""
     d = state()
-    rtt.sample(d, 400)
+    RoundTrip(d, SETTINGS).sample(400)
     assert srtt_to_ticks(d.s_rtt) == 400
     assert rtt_var_to_ticks(d.rtt_var) == 200
-    assert rtt.rto(d, SETTINGS) == 400 + 4 * 200
-    rtt.sample(d, 480)
+    assert RoundTrip(d, SETTINGS).rto() == 400 + 4 * 200
+    RoundTrip(d, SETTINGS).sample(480)
     assert srtt_to_ticks(d.s_rtt) == 7 / 8 * 400 + 1 / 8 * 480
     assert rtt_var_to_ticks(d.rtt_var) == 3 / 4 * 200 + 1 / 4 * 80
-    assert rtt.rto(d, SETTINGS) == 410 + 4 * 170
+    assert RoundTrip(d, SETTINGS).rto() == 410 + 4 * 170
 
 
 @settings(deadline=None)
@@ -45,7 +45,7 @@ def test_whole_ticks_follow_the_real_numbers(samples: list[int]) -> None:
     d = state()
     srtt = rttvar = 0.0
     for r in samples:
-        rtt.sample(d, r)
+        RoundTrip(d, SETTINGS).sample(r)
         if srtt == 0:
             srtt, rttvar = float(r), r / 2
         else:
@@ -60,10 +60,10 @@ def test_whole_ticks_follow_the_real_numbers(samples: list[int]) -> None:
 def test_any_samples_stay_in_their_ushorts(samples: list[int]) -> None:
     d = state()
     for r in samples:
-        rtt.sample(d, r)
+        RoundTrip(d, SETTINGS).sample(r)
         assert 0 < d.s_rtt <= 0xFFFF
         assert 0 <= d.rtt_var <= 0xFFFF
-        assert SETTINGS.rto_min <= rtt.rto(d, SETTINGS) <= SETTINGS.rto_max
+        assert SETTINGS.rto_min <= RoundTrip(d, SETTINGS).rto() <= SETTINGS.rto_max
     d.pack()
 
 
@@ -74,23 +74,23 @@ def test_bounds(ticks_per_second: int) -> None:
     settings = TcpSettings(parameters=parameters)
     d = state()
     for _ in range(50):
-        rtt.sample(d, 0)
-    assert rtt.rto(d, settings) == settings.rto_min == max(1, ticks_per_second * 3 // 10)
-    assert rtt.rto(state(0xFFFF, 0xFFFF), settings) <= settings.rto_max == 60 * ticks_per_second
+        RoundTrip(d, SETTINGS).sample(0)
+    assert RoundTrip(d, settings).rto() == settings.rto_min == max(1, ticks_per_second * 3 // 10)
+    assert RoundTrip(state(0xFFFF, 0xFFFF), settings).rto() <= settings.rto_max == 60 * ticks_per_second
 
 
 def test_each_timeout_doubles_up_to_the_maximum() -> None:
     """RFC 6298 (5.5)."""
     d = state()
-    rtt.sample(d, 200)
-    assert [rtt.backed_off(d, SETTINGS, n) for n in range(5)] == [600, 1200, 2400, 4800, 9600]
-    assert rtt.backed_off(d, SETTINGS, 255) == 60_000
+    RoundTrip(d, SETTINGS).sample(200)
+    assert [RoundTrip(d, SETTINGS).rto(n) for n in range(5)] == [600, 1200, 2400, 4800, 9600]
+    assert RoundTrip(d, SETTINGS).rto(255) == 60_000
 
 
 def test_a_lost_syn_starts_data_with_three_seconds() -> None:
     """RFC 6298 (5.7); the first sample then counts as the first."""
     d = state()
-    rtt.seed(d, SETTINGS.syn_rto)
-    assert rtt.rto(d, SETTINGS) == 3000
-    rtt.sample(d, 400)
-    assert rtt.rto(d, SETTINGS) == 1200
+    RoundTrip(d, SETTINGS).seed(SETTINGS.syn_rto)
+    assert RoundTrip(d, SETTINGS).rto() == 3000
+    RoundTrip(d, SETTINGS).sample(400)
+    assert RoundTrip(d, SETTINGS).rto() == 1200

@@ -148,7 +148,7 @@ def test_a_query_shows_what_was_sent_and_received(w: Any) -> None:
     assert (d.snd_una, d.snd_nxt, d.snd_max) == (1000, 1005, 1005)
     assert (d.rcv_nxt, d.snd_wnd) == (5003, 4321)
     assert d.retransmit_timeout_delta != TIMER_NOT_RUNNING
-    assert d.retransmit_timeout_delta == w.ctx_of(t).flow.machine.timer[1]
+    assert d.retransmit_timeout_delta == w.ctx_of(t).flow.machine.timer.due
 
 
 def test_the_time_stands_still_without_a_wire(h: Any) -> None:

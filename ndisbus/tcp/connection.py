@@ -1,0 +1,180 @@
+"""What a connection consists of: the offload state structures, buffers, and the parts that own the rest.
+
+The modules that carry out a conversation (see the list in the package's docstring) are functions on this
+class; :class:`ndisbus.tcp.machine.TcpMachine` puts them together. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ndisbus.net.segment import Segment
+from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
+from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated
+from ndisbus.tcp.ack_clock import AckClock
+from ndisbus.tcp.buffers import ReceiveBuffer, SendBuffer
+from ndisbus.tcp.challenge_limit import ChallengeLimit
+from ndisbus.tcp.events import EventQueue
+from ndisbus.tcp.keepalive import KeepAlive
+from ndisbus.tcp.reassembly import OutOfOrder
+from ndisbus.tcp.recovery import Recovery
+from ndisbus.tcp.rtt import RoundTrip
+from ndisbus.tcp.settings import TcpSettings
+from ndisbus.tcp.states import State
+from ndisbus.tcp.timer import SendTimer
+from ndisbus.tcp.timestamps import TimestampClock
+
+__all__ = ["Handshake", "TcpConnection"]
+
+
+class Handshake:
+    """What is remembered until ESTABLISHED.
+
+    ``mss``: the MSS to advertise. ``passive``: whether the SYN of the remote end began it. ``lost``: a SYN
+    had to be sent again.
+    """
+
+    __slots__ = ("lost", "mss", "passive")
+
+    def __init__(self, mss: int, passive: bool) -> None:
+        self.mss = mss
+        self.passive = passive
+        self.lost = False
+
+
+class TcpConnection:
+    """The state of one connection.
+
+    The structures are used in place; there is no second copy of what they hold. Each part says beside its
+    fields what is always true of them and what a successor starts with. Only the module of a part assigns to
+    the part's fields and to the members of the delegated structure that it names in ``OWNS``; a test holds
+    that.
+    """
+
+    __slots__ = (
+        "ack_clock",
+        "cached",
+        "challenges",
+        "closing",
+        "const",
+        "delegated",
+        "error",
+        "events",
+        "gaps",
+        "handshake",
+        "keepalive",
+        "mss",
+        "path_cached",
+        "path_const",
+        "progress_at",
+        "rcv_scale",
+        "rcv_up",
+        "received",
+        "recovery",
+        "replies",
+        "reset_owed",
+        "rtt",
+        "sacking",
+        "sending",
+        "settings",
+        "snd_scale",
+        "snd_up",
+        "stamped",
+        "stopped",
+        "timer",
+        "timestamps",
+    )
+
+    const: TcpOffloadStateConst
+    cached: TcpOffloadStateCached
+    delegated: TcpOffloadStateDelegated
+    path_const: PathOffloadStateConst
+    path_cached: PathOffloadStateCached
+    settings: TcpSettings
+
+    # The parts.
+    rtt: RoundTrip
+    timer: SendTimer
+    keepalive: KeepAlive
+    ack_clock: AckClock
+    recovery: Recovery
+    timestamps: TimestampClock
+    challenges: ChallengeLimit | None
+    """None until a challenge ACK is asked for."""
+
+    # Data.
+    sending: SendBuffer
+    received: ReceiveBuffer
+    gaps: OutOfOrder | None
+    """Data that came out of order; None while there is none. Handed over as segments, which the successor is
+    given before any other."""
+    events: EventQueue
+
+    # What follows from the constant and the path structures (options.refresh).
+    mss: int
+    stamped: bool
+    """Timestamps are used."""
+    sacking: bool
+    """SACK is used."""
+    snd_scale: int
+    rcv_scale: int
+
+    # Before ESTABLISHED, where nothing is offloaded (R-STATE-06).
+    handshake: Handshake | None
+    closing: bool
+    """The user has closed in SYN_RCVD: a FIN follows."""
+
+    # Urgent data is not offloaded (R-SEND-04, R-IP-07): a successor knows of none.
+    snd_up: int | None
+    """Behind the last urgent byte to send; None if there is none, or it is acknowledged."""
+    rcv_up: int | None
+    """Behind the last urgent byte that was announced; None if none ever was."""
+
+    # Segments that are owed beyond data and ACKs; lost at a hand-over like segments.
+    replies: list[Segment] | None
+    """RSTs that answer unacceptable ACKs of the handshake."""
+    reset_owed: bool
+    """An RST leaves with the next transmit(): the connection was aborted."""
+
+    error: str | None
+    """Why it is CLOSED, unless it was closed in order."""
+    stopped: bool
+    """It was handed over, or asks for an upload: segments, timers and transmit() do nothing any more."""
+    progress_at: int
+    """When forward progress was last told; a successor may tell it once too often."""
+
+    def __init__(
+        self,
+        const: TcpOffloadStateConst,
+        cached: TcpOffloadStateCached,
+        delegated: TcpOffloadStateDelegated,
+        *,
+        path_const: PathOffloadStateConst,
+        path_cached: PathOffloadStateCached,
+        settings: TcpSettings,
+        send_data: Iterable[bytes],
+        received: Iterable[bytes],
+    ) -> None:
+        self.const = const
+        self.cached = cached
+        self.delegated = delegated
+        self.path_const = path_const
+        self.path_cached = path_cached
+        self.settings = settings
+        delegated.state = State(delegated.state)
+        # An IntFlag would do, but costs half a microsecond whenever a bit is tested.
+        const.flags = int(const.flags)
+        cached.flags = int(cached.flags)
+        self.sending = SendBuffer(send_data)
+        self.received = ReceiveBuffer(received)
+        self.events = EventQueue()
+        self.challenges = self.gaps = self.handshake = self.replies = None
+        self.snd_up = self.rcv_up = self.error = None
+        self.closing = self.reset_owed = self.stopped = False
+        self.progress_at = -1
+
+    def stop_timers(self) -> None:
+        """No timer runs any more, and no probe is owed."""
+        self.timer.stop()
+        self.keepalive.stop()
+        self.ack_clock.stop()

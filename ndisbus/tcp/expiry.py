@@ -1,0 +1,115 @@
+"""What happens when a timer expires: retransmission (RFC 6298), probes, the end of waiting.
+
+The limits of the retransmission timer, R-TMR-22 and R-TMR-23, are in ``_retransmission``; the interval
+between two retransmissions is worked out in timer.py and rtt.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ndisbus.ddi.enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadReason
+from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.ending import close, timed_out, upload
+from ndisbus.tcp.events import EventKind, TcpEvent
+from ndisbus.tcp.states import FIN_2, KEEP_ALIVE, NEVER, PERSIST, RETRANSMIT, SYN_RCVD, SYN_SENT
+
+__all__ = ["expire"]
+
+_NO_KEEP_ALIVE: Final = "no answer to keepalive probes"
+
+
+def expire(m: TcpConnection, now: int) -> None:
+    """See TcpMachine.on_timer."""
+    if m.stopped:
+        return
+    timer = m.timer
+    if timer.due <= now:
+        kind = timer.kind
+        if kind == RETRANSMIT:
+            _retransmission(m, now)
+        elif kind == PERSIST:
+            _persist(m, now)
+        elif kind == FIN_2:
+            _fin_wait_2(m)
+        else:
+            close(m)
+    if m.keepalive.due <= now and not m.stopped:
+        _keepalive(m, now)
+    m.ack_clock.expire(now)
+    if timer.override_due <= now:
+        timer.override_expired()
+
+
+def _fin_wait_2(m: TcpConnection) -> None:
+    why = "no FIN from the remote end in FIN_WAIT_2"
+    if m.settings.offloaded:
+        upload(m, TcpUploadReason.TimeoutExpiration, why, closed=True)
+    else:
+        close(m, why)
+
+
+def _persist(m: TcpConnection, now: int) -> None:
+    """Send a window probe, or give up a remote end that answers none (R-TMR-15, R-TMR-18)."""
+    if m.delegated.retransmit_count >= m.settings.parameters.tcp_maximum_retransmissions:
+        timed_out(m, "no answer to window probes")
+    else:
+        m.timer.owe_probe(now)
+
+
+def _keepalive(m: TcpConnection, now: int) -> None:
+    """Probe an idle remote end, or give up one that answered no probe."""
+    d = m.delegated
+    keepalive = m.keepalive
+    if keepalive.kind == KEEP_ALIVE and d.snd_una != d.snd_max:
+        # Not idle: data that is not answered is the retransmission timer's (RFC 9293 3.8.4).
+        keepalive.start(now)
+    elif keepalive.owe_probe(now):
+        return
+    elif keepalive.kind == KEEP_ALIVE:
+        timed_out(m, _NO_KEEP_ALIVE)
+    elif m.settings.offloaded:
+        upload(m, TcpUploadReason.TimeoutExpiration, _NO_KEEP_ALIVE, closed=True)
+    else:
+        close(m, _NO_KEEP_ALIVE, EventKind.TIMED_OUT)
+
+
+def _retransmission(m: TcpConnection, now: int) -> None:
+    """RFC 6298 (5.4) to (5.6), RFC 5681 3.1, and the limits R-TMR-22, R-TMR-23."""
+    d = m.delegated
+    timer = m.timer
+    if d.snd_una == d.snd_max:
+        timer.off()
+        return
+    settings = m.settings
+    syn = d.state is SYN_SENT or d.state is SYN_RCVD
+    count = d.retransmit_count
+    timer.waited(now)
+    longest = NEVER
+    max_rt = m.cached.max_rt
+    if syn:
+        if count >= settings.connect_retries:
+            close(m, "connection timed out", EventKind.TIMED_OUT)
+            return
+    elif max_rt == MAX_RT_USE_LIMIT:
+        if count >= settings.parameters.tcp_maximum_retransmissions:
+            timed_out(m, "no answer to retransmissions")
+            return
+    elif max_rt != MAX_RT_NO_LIMIT:
+        longest = max_rt - d.total_rt
+        if longest <= 0:
+            timed_out(m, "no answer to retransmissions within MaxRT")
+            return
+    count = timer.retransmitted(longest, now)
+    if count == settings.parameters.tcp_doubt_reachability_retransmissions:
+        m.events.append(TcpEvent(EventKind.DOUBT, 0, f"{count} retransmissions unanswered"))
+    d.snd_nxt = d.snd_una
+    m.rtt.drop()
+    if syn:
+        if m.handshake is not None:
+            m.handshake.lost = True
+        return
+    m.recovery.timed_out(m.mss, again=count > 1)
+    if m.stamped:
+        # The next ACK that acknowledges something measures a round trip, whatever it acknowledges.
+        m.rtt.expect_after((d.snd_una - 1) & 0xFFFFFFFF)

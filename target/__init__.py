@@ -1,11 +1,39 @@
 """The offload target: the miniport at the bottom of the stack that runs offloaded connections.
 
-``TargetDriver`` is the driver, ``TargetConfig`` what its hardware can do. ``python -m target`` runs it.
+``python -m target`` runs it as a process on the bus. To run one of your own, subclass :class:`TargetDriver`::
+
+    from ndisbus.runtime.driver_process import run_driver
+    from target import TargetConfig, TargetDriver, open_wires
+
+    config = TargetConfig(name="mynic", wires=("cable:lan",))
+    with open_wires(config) as wires:
+        driver = MyTarget(config, wires)
+        run_driver(driver, name=config.name, readers=driver.readers())
+
+Public names (``__all__``):
+
+- ``TargetDriver``: the driver. Its handlers have the names of the DDI, ``miniport_*``. It takes a
+configuration and
+  a link for each adapter. The links may be of your own (the protocol :class:`ndisbus.wire.link.Link`).
+- ``TargetConfig``, ``VoluntaryUploads``: what its hardware can hold and do, and when it asks for uploads.
+- ``open_wires``: opens the links that a configuration names.
+
+Its folders are layers. Each imports only what stands below it:
+
+- ``cli``: the command line.
+- ``driver``: the handlers, which lead into the folders. ``wires`` opens links.
+- ``control``: commands of ``ndisbus fault knob``.
+- ``operations/``: initiate, query, update, invalidate, terminate, OID requests, pause.
+- ``data/``: I/O requests, sending, delivery, and the flow that runs a connection.
+- ``network/``: received frames, neighbor reachability.
+- ``hardware/``: the adapter and its parts, and the events it raises.
+- ``model/``: contexts, life, posted requests.
 """
 
 from __future__ import annotations
 
 from target.driver import TargetDriver
-from target.hardware.config import TargetConfig
+from target.hardware.config import TargetConfig, VoluntaryUploads
+from target.wires import open_wires
 
-__all__ = ["TargetConfig", "TargetDriver"]
+__all__ = ["TargetConfig", "TargetDriver", "VoluntaryUploads", "open_wires"]

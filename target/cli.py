@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
@@ -13,35 +11,42 @@ from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 from target.driver import TargetDriver
 from target.hardware.config import TargetConfig
+from target.wires import open_wires
 
-if TYPE_CHECKING:
-    from ndisbus.wire.link import Link
+__all__ = ["main", "make_config"]
 
-__all__ = ["main", "plug_in"]
-
-#: Exit code when a wire cannot be opened (sysexits.h): its supervisor then knows that it never will be.
+#: Exit code when a wire cannot be opened (EX_CONFIG of sysexits.h): the supervisor does not restart the
+#: target.
 _EX_CONFIG: Final = 78
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", default="target", show_default=True, help="Name of the driver on the bus.")
-@click.option("--endpoint", default=None, help="Where the bus listens; NDISBUS_ENDPOINT unless given.")
-@click.option("--adapter", "adapters", multiple=True, help="An adapter (several times for several) [nic0].")
-@click.option("--tcp-entries", type=click.IntRange(0), help="Connections there is room for, per adapter.")
-@click.option("--path-entries", type=click.IntRange(0), help="Paths there is room for.")
-@click.option("--neighbor-entries", type=click.IntRange(0), help="Neighbors there is room for.")
-@click.option("--hw-address-entries", type=click.IntRange(0), help="Source MAC addresses; 0: fixed address.")
-@click.option("--ip-address-entries", type=click.IntRange(0), help="Source IP addresses.")
-@click.option("--vlan-entries", type=click.IntRange(1), help="VLAN identifiers in use.")
+@click.option("--endpoint", default=None, help="Where the bus listens [NDISBUS_ENDPOINT].")
+@click.option("--adapter", "adapters", multiple=True, help="Name of an adapter; repeat for more [nic0].")
+@click.option("--tcp-entries", type=click.IntRange(0), help="Number of connections, per adapter.")
+@click.option("--path-entries", type=click.IntRange(0), help="Number of paths, per adapter.")
+@click.option("--neighbor-entries", type=click.IntRange(0), help="Number of neighbors, per adapter.")
+@click.option("--hw-address-entries", type=click.IntRange(0), help="Number of source MAC addresses.")
+@click.option("--ip-address-entries", type=click.IntRange(0), help="Number of source IP addresses.")
+@click.option("--vlan-entries", type=click.IntRange(1), help="Number of VLAN identifiers in use.")
 @click.option(
-    "--vlan", "vlans", type=click.IntRange(1, 4095), multiple=True, help="An identifier of the interface."
+    "--vlan",
+    "vlans",
+    type=click.IntRange(1, 4095),
+    multiple=True,
+    help="A VLAN of the interface.",
 )
 @click.option("--max-rcv-window", type=click.IntRange(0), help="Largest InitialRcvWnd, bytes.")
 @click.option("--max-path-mtu", type=click.IntRange(0), help="Largest path MTU, bytes.")
 @click.option("--xmit-buffer-bytes", type=click.IntRange(0), help="Transmit buffers of all connections.")
 @click.option("--rcv-buffer-bytes", type=click.IntRange(0), help="Receive buffers of all connections.")
 @click.option(
-    "--unwelcome-port", "ports", type=click.IntRange(0, 65535), multiple=True, help="Not worth offloading."
+    "--unwelcome-port",
+    "ports",
+    type=click.IntRange(0, 65535),
+    multiple=True,
+    help="Refuse this port.",
 )
 @click.option("--ipv4/--no-ipv4", default=True, help="Whether IPv4 can be offloaded.")
 @click.option("--ipv6/--no-ipv6", default=True, help="Whether IPv6 can be offloaded.")
@@ -53,10 +58,10 @@ _EX_CONFIG: Final = 78
     "wires",
     metavar="SPEC",
     multiple=True,
-    help="What an adapter is plugged into: cable:NAME, tap:NAME or none, with options "
-    "(cable:lan?loss=1%&capture=lan.pcapng). Once for each adapter, in their order.",
+    help="The wire of an adapter: cable:NAME, tap:NAME or none, with options "
+    "(cable:lan?loss=1%&capture=lan.pcapng). Repeat for each adapter, in the order of --adapter.",
 )
-@click.option("--drop-corrupt", is_flag=True, help="Drop and count corrupt packets, the host gets none.")
+@click.option("--drop-corrupt", is_flag=True, help="Drop and count corrupt frames.")
 def main(
     name: str,
     endpoint: str | None,
@@ -71,7 +76,7 @@ def main(
     sack: bool,
     **capacities: float | None,
 ) -> None:
-    """Run an offload target until the bus is gone for good or somebody stops it."""
+    """Run an offload target until it is stopped (SIGTERM, SIGINT)."""
     try:
         config = make_config(
             name=name,
@@ -90,42 +95,16 @@ def main(
         raise click.UsageError(str(e)) from e
     with contextlib.ExitStack() as stack:
         try:
-            driver, readers = plug_in(config, stack)
+            links = stack.enter_context(open_wires(config))
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
             raise SystemExit(_EX_CONFIG) from e
-        # The runtime brings sockets with it; nothing else here needs them.
+        # Imported here because it brings sockets, which nothing else here needs.
         from ndisbus.runtime.driver_process import run_driver  # noqa: PLC0415
 
-        code = run_driver(driver, name=name, endpoint=endpoint, readers=readers)
+        driver = TargetDriver(config, links)
+        code = run_driver(driver, name=name, endpoint=endpoint, readers=driver.readers())
     raise SystemExit(code)
-
-
-def plug_in(
-    config: TargetConfig, stack: contextlib.ExitStack
-) -> tuple[TargetDriver, dict[int, Callable[[float], object]]]:
-    """The driver on its wires, which ``stack`` closes, and what is to be called when they are readable.
-
-    Raises :class:`ndisbus.wire.link.LinkError` for a wire that cannot be opened.
-    """
-    from ndisbus.wire.open import open_link  # noqa: PLC0415 - sockets and devices come with it
-
-    links: list[Link | None] = []
-    for adapter, spec in zip(config.adapters, config.wires, strict=False):
-        if spec == "none":
-            links.append(None)
-            continue
-        # Several adapters may be on one cable: each is a station of its own.
-        link = open_link(spec, station=f"{config.name}-{adapter}")
-        stack.callback(link.close)
-        links.append(link)
-    driver = TargetDriver(config, links)
-    readers: dict[int, Callable[[float], object]] = {}
-    for adapter, wire in driver.wires.items():
-        descriptor = wire.fileno()
-        if descriptor is not None:
-            readers[descriptor] = partial(driver.wire_readable, adapter)
-    return driver, readers
 
 
 def _mac(text: str | None) -> bytes | None:
@@ -138,6 +117,6 @@ def _mac(text: str | None) -> bytes | None:
 
 
 def make_config(**options: object) -> TargetConfig:
-    """A configuration from options, leaving out those that were not given (None)."""
+    """A configuration from the options that were given (not None)."""
     given = {key: value for key, value in options.items() if value is not None}
     return TargetConfig(**given)  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
-"""The target as a miniport driver: registration, adapters, and the handlers that lead into the modules."""
+"""The target as a miniport driver: registration, adapters, and the handlers that lead into the folders."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ndisbus.ddi.enums import NdisChimneyOffloadType
@@ -18,16 +19,15 @@ from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.nbl_chain import NblChain
 from target import control
-from target.data import frames as frame_io
-from target.data import io, requests
+from target.data import completion, frames, machines, requests
 from target.hardware.adapter import Adapter
 from target.hardware.config import TargetConfig
 from target.hardware.knobs import Knobs
-from target.hardware.oid import oid_request as answer_oid
 from target.network.station import Station
 from target.operations.initiate import initiate_offload
 from target.operations.invalidate import invalidate_offload
 from target.operations.lists import FAILURE, SUCCESS
+from target.operations.oid import oid_request as answer_oid
 from target.operations.query import query_offload
 from target.operations.terminate import terminate_offload
 from target.operations.update import update_offload
@@ -43,9 +43,12 @@ _SURPRISE = 1  # HaltAction NdisHaltDeviceSurpriseRemoved
 class TargetDriver(MiniportDriver):
     """An offload target with one or several adapters, all of one kind. Sans-I/O, like every driver.
 
-    ``config`` says what its hardware can do; failures are injected through :meth:`control`
-    (:mod:`target.control`). ``wires``: the link of each adapter in their order, None for one that is not
-    plugged in; the driver uses them, and whoever opened them closes them.
+    ``config`` says what its hardware can do. ``wires``: the link of each adapter in their order, None for one
+    without a cable; :func:`target.open_wires` opens them. The driver does not close them. Failures are
+    injected through :meth:`control` (:mod:`target.control`).
+
+    To change what the target does, override handlers (``miniport_*``), and run the driver as its own process
+    with ``ndisbus.runtime.driver_process.run_driver(driver, name=..., readers=driver.readers())``.
     """
 
     def __init__(self, config: TargetConfig | None = None, wires: Sequence[Link | None] = ()) -> None:
@@ -57,14 +60,16 @@ class TargetDriver(MiniportDriver):
         self.knobs = Knobs()
         #: Adapters by MiniportAdapterContext.
         self.adapters: dict[int, Adapter] = {}
+        #: Stations of the adapters that are on a wire, by the name of the adapter.
+        self.stations: dict[str, Station] = {}
         self.ndis_driver_handle: int | None = None
 
     # -- registration and life -----------------------------------------------------------------
 
     def driver_entry(self) -> Steps:
-        """DriverEntry: register; NDIS calls MiniportSetOptions meanwhile and initialises adapters after.
+        """DriverEntry: register. NDIS calls MiniportSetOptions during it and initializes adapters after it.
 
-        Raises RemoteProtocolError if NDIS does not let the driver in.
+        Raises RemoteProtocolError if NDIS refuses the driver.
         """
         path = {"Name": self.config.name, "Adapters": list(self.config.adapters)}
         status, handle = yield self.ndis.m_register_miniport_driver(None, path)
@@ -93,9 +98,10 @@ class TargetDriver(MiniportDriver):
         if status is not None:
             return status
         name = str(parameters["AdapterName"])
-        adapter = Adapter(self.ndis, self.knobs, self.config.of_adapter(name), name, ndis_miniport_handle)
-        if (link := self.wires.get(name)) is not None:
-            adapter.plug_in(Station(adapter, link))
+        link = self.wires.get(name)
+        adapter = Adapter(
+            self.ndis, self.knobs, self.config.of_adapter(name), name, ndis_miniport_handle, link
+        )
         attributes = {
             "MiniportAdapterContext": adapter.address,
             "TcpConnectionOffloadCapabilities": self.config.capabilities().to_wire(),
@@ -116,10 +122,12 @@ class TargetDriver(MiniportDriver):
             adapter.tear_down()
             return status
         self.adapters[adapter.address] = adapter
+        if link is not None:
+            self.stations[name] = Station(adapter, link, flow_of=machines.flow_of, to_host=frames.receive)
         return NdisStatus.SUCCESS
 
     def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> Steps:
-        """MiniportHaltEx: an orderly halt waits for net buffer lists that are lent out (R-REG-12)."""
+        """MiniportHaltEx: an orderly halt waits for lent net buffer lists (R-REG-12)."""
         adapter = self._adapter(miniport_adapter_context)
         if halt_action != _SURPRISE:
             for block_list in adapter.queued:
@@ -130,27 +138,29 @@ class TargetDriver(MiniportDriver):
                 yield adapter.halting
         adapter.tear_down()
         del self.adapters[adapter.address]
+        self.stations.pop(adapter.name, None)
         return NdisStatus.SUCCESS
 
     def _fail(self, adapter: Adapter, block_list: BlockList) -> None:
-        """Complete an initiate that was queued and will not be carried out any more."""
+        """Complete a queued initiate that will not be carried out."""
         for block in block_list:
             block.status = SUCCESS if block.is_placeholder else FAILURE
         self.ndis.m_initiate_offload_complete(adapter.handle, block_list)
 
     def detached(self, reason: str) -> None:
-        """The bus is gone; the adapters were halted. The knobs stay, they are the user's."""
+        """The bus is gone and the adapters were halted. Knobs stay: the user set them."""
         self.ndis_driver_handle = None
         for adapter in list(self.adapters.values()):
             adapter.tear_down()
         self.adapters.clear()
+        self.stations.clear()
 
     def miniport_check_for_hang_ex(self, miniport_adapter_context: int) -> bool:
-        """MiniportCheckForHangEx: TRUE while the "hang" command is in force."""
+        """MiniportCheckForHangEx: TRUE while the command "hang" is in force."""
         return self._adapter(miniport_adapter_context).hung
 
     def miniport_reset_ex(self, miniport_adapter_context: int) -> NdisStatus:
-        """MiniportResetEx: the adapter works again; what is offloaded is kept."""
+        """MiniportResetEx: the adapter works again and keeps its offloaded objects."""
         self._adapter(miniport_adapter_context).hung = False
         return NdisStatus.SUCCESS
 
@@ -199,7 +209,7 @@ class TargetDriver(MiniportDriver):
     def miniport_tcp_offload_receive(
         self, miniport_adapter_context: int, context: int, chain: NblChain
     ) -> Any:
-        """MiniportTcpOffloadReceive; waits where buffered data has to be indicated."""
+        """MiniportTcpOffloadReceive. Returns steps if buffered data has to be indicated."""
         return requests.receive(self._adapter(miniport_adapter_context), context, chain)
 
     def miniport_tcp_offload_disconnect(
@@ -215,9 +225,9 @@ class TargetDriver(MiniportDriver):
         requests.forward(self._adapter(miniport_adapter_context), context, chain)
 
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
-        """MiniportTcpOffloadReceiveReturn: always succeeds; the last list lets a waiting halt go on."""
+        """MiniportTcpOffloadReceiveReturn: always succeeds. The last list lets a waiting halt continue."""
         adapter = self._adapter(miniport_adapter_context)
-        io.receive_return(adapter, chain)
+        completion.receive_return(adapter, chain)
         self._go_on_halting(adapter)
 
     def _go_on_halting(self, adapter: Adapter) -> None:
@@ -231,48 +241,52 @@ class TargetDriver(MiniportDriver):
         self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
     ) -> None:
         """MiniportSendNetBufferLists."""
-        frame_io.send(self._adapter(miniport_adapter_context), chain, send_flags)
+        frames.send(self._adapter(miniport_adapter_context), chain, send_flags)
 
     def miniport_return_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, return_flags: int
     ) -> None:
-        """MiniportReturnNetBufferLists; the last list lets a waiting halt go on."""
+        """MiniportReturnNetBufferLists. The last list lets a waiting halt continue."""
         adapter = self._adapter(miniport_adapter_context)
-        frame_io.take_back(adapter, chain)
+        frames.take_back(adapter, chain)
         self._go_on_halting(adapter)
 
     # -- time, counters, commands --------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When an operation or a timer of any adapter is due."""
+        """When an operation, a timer, a connection or a link has something to do."""
         due = None
         for adapter in self.adapters.values():
-            for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline()):
+            wake = None if adapter.hung else adapter.wakes.next_deadline()
+            for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline(), wake):
                 if at is not None and (due is None or at < due):
                     due = at
-        for name, link in self.wires.items():
-            station = self._station(name)
-            at = link.next_deadline() if station is None else station.next_deadline()
+        for link in self.wires.values():
+            at = link.next_deadline()
             if at is not None and (due is None or at < due):
                 due = at
         return due
 
-    def _station(self, name: str) -> Station | None:
-        for adapter in self.adapters.values():
-            if adapter.name == name:
-                return adapter.station
-        return None
+    def readers(self) -> dict[int, Callable[[float], None]]:
+        """For each wire with a descriptor: what to call, with the time, when the descriptor is readable."""
+        readers: dict[int, Callable[[float], None]] = {}
+        for name, link in self.wires.items():
+            descriptor = link.fileno()
+            if descriptor is not None:
+                readers[descriptor] = partial(self.wire_readable, name)
+        return readers
 
     def wire_readable(self, name: str, now: float) -> None:
-        """Frames have arrived, or are due, on the wire of an adapter; without the adapter they are lost."""
-        station = self._station(name)
-        if station is not None:
-            station.run(now)
-        else:
+        """Take the frames that have arrived on an adapter's wire. Without the adapter they are lost."""
+        station = self.stations.get(name)
+        if station is None:
             self.wires[name].receive(now)
+            return
+        machines.expire(station.adapter, now)
+        station.receive(now)
 
     def on_timer(self, now: float) -> None:
-        """Finish operations whose latency is over, then run timers."""
+        """Finish operations whose latency is over, run timers, then take frames from the wires."""
         for adapter in list(self.adapters.values()):
             adapter.pipeline.run(now)
             for call in adapter.timers.due(now):
@@ -281,22 +295,22 @@ class TargetDriver(MiniportDriver):
             self.wire_readable(name, now)
 
     def inspect(self) -> dict[str, int]:
-        """Counters of all adapters together; refusals, and frames dropped, by reason."""
+        """Counters of all adapters together, with refusals and dropped frames by reason."""
         total: Counter[str] = Counter({"adapters": len(self.adapters), "knobs": len(self.knobs)})
         for adapter in self.adapters.values():
             total.update(adapter.counters())
             total.update({f"refused: {reason}": n for reason, n in adapter.refusals.items()})
-            if adapter.station is not None:
-                total.update({f"dropped: {reason}": n for reason, n in adapter.station.counters.items()})
+        for station in self.stations.values():
+            total.update({f"dropped: {reason}": n for reason, n in station.counters.items()})
         return dict(total)
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A command of ``ndisbus fault`` (:data:`target.control.COMMANDS`)."""
-        return control.control(self, command, arguments)
+        """Carry out a command of ``ndisbus fault`` (:data:`target.control.COMMANDS`)."""
+        return control.control(list(self.adapters.values()), self.knobs, command, arguments)
 
 
 def _entry_points(table: object) -> NdisTcpOffloadEventHandlers | None:
-    """A copy of NDIS's table if its header and entry points are what we know, else None (R-REG-06)."""
+    """A copy of NDIS's table, or None if its header or entry points are unknown (R-REG-06)."""
     try:
         copy = NdisTcpOffloadEventHandlers.from_wire(table, "NdisMGetOffloadHandlers.OffloadHandlers")
     except DecodeError:

@@ -1,8 +1,8 @@
-"""An offloaded connection at work: its TCP machine, between the wire and the host's requests.
+"""A running connection: its TCP machine, between the wire and the host's requests.
 
-The machine works on the very structures of the connection's context. Whatever happens to it (a segment, a
-request, an expiry), :meth:`Flow.pump` follows: what it owes goes out as frames, what it has to say becomes
-completions, events and indications, and the time of its next timer is noted down.
+The machine works on the structures of the connection's context. After everything that happens to it (a
+segment, a request, a timer) :meth:`TcpFlow.pump` runs: segments that are owed are sent, events of the machine
+become completions, events and indications, and the connection is woken when its next timer expires.
 """
 
 from __future__ import annotations
@@ -19,48 +19,49 @@ from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.sequence import ge, gt, lt, seq_add
 from ndisbus.tcp.statistics import resent
 from target.data import delivery, remote_end, sending
-from target.model import events
+from target.data.upload_heuristics import UploadHeuristics
+from target.hardware import events
 from target.network import reachability
-from target.operations.voluntary import Habits
 
 if TYPE_CHECKING:
     from target.hardware.adapter import Adapter
-    from target.model.contexts import TcpContext, TcpIo
-    from target.network.station import Station
+    from target.model.contexts import TcpContext
+    from target.model.posted import Posted, TcpIo
 
-__all__ = ["Flow"]
+__all__ = ["TcpFlow"]
 
 _ESTABLISHED: Final = TcpOffloadConnectionState.TcpConnectionEstablished
 _CLOSE_WAIT: Final = TcpOffloadConnectionState.TcpConnectionCloseWait
 _CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
-#: What is told after everything that is owed has gone out.
+#: Events that are told after every segment that is owed has been sent.
 _LAST: Final = (EventKind.UPLOAD, EventKind.RESET, EventKind.CLOSED)
 
 
-class Flow:
-    """One connection with its machine. ``io`` is what is posted on it."""
+class TcpFlow:
+    """One connection with its machine (a :class:`target.model.flow.Flow`). ``io`` is what is posted on it."""
 
     __slots__ = (
         "_active",
         "_builder",
+        "_heuristics",
+        "_link",
         "_push_at",
         "_sample",
         "adapter",
         "due",
-        "habits",
         "io",
         "machine",
         "per_second",
         "silent",
-        "station",
         "tcp",
     )
 
-    def __init__(self, station: Station, tcp: TcpContext) -> None:
-        """Take over as of the moment at which the connection came (R-TS-04, R-TMR-05)."""
-        adapter = station.adapter
-        self.station = station
-        self.adapter: Adapter = adapter
+    def __init__(self, adapter: Adapter, tcp: TcpContext) -> None:
+        """Start the machine as of the time at which the connection was taken over (R-TS-04, R-TMR-05)."""
+        link = adapter.link
+        assert link is not None, "an adapter without a wire runs no connection"
+        self._link = link
+        self.adapter = adapter
         self.tcp = tcp
         self.io: TcpIo = adapter.io(tcp)
         settings = adapter.settings
@@ -86,36 +87,36 @@ class Flow:
             send_data=sends,
             received=received,
         )
-        self.habits = Habits()
+        self._heuristics = UploadHeuristics()
         self._sample = adapter.config.voluntary.sample
         #: When a segment last came or went.
         self._active = tcp.since
         self._builder: FrameBuilder | None = None
-        #: When the station will look at it next, in seconds; None: it will not.
+        #: When the connection is woken next, in seconds; None: it is not.
         self.due: float | None = None
-        #: Not even pending ACKs go out when it is given away: urgent data came (R-IP-08), or it is invalid.
+        #: Not even pending ACKs are sent at the upload: urgent data came (R-IP-08), or it is invalid.
         self.silent = False
-        #: Behind the last byte of the newest segment with PSH that is not in sequence yet.
+        #: The sequence number behind the newest segment with PSH that is not in sequence yet.
         self._push_at: int | None = None
 
     def ticks(self, now: float) -> int:
-        """A moment on the machine's clock; the remainder of a rounding never hides an expiry."""
+        """A time on the machine's clock. The small addend keeps rounding from hiding an expiry."""
         return int(now * self.per_second + 1e-4)
 
     # -- the wire ------------------------------------------------------------------------------
 
     def arrive(self, segment: Segment, now: float) -> bool:
-        """A segment of the connection; whether it waits for the upload that it caused (R-IP-06, R-IP-08)."""
+        """Process a segment from the wire; whether it waits for the upload it caused (R-IP-06, R-IP-08)."""
         self.feed(segment, now)
         return self.tcp.uploading and bool(segment.flags & (URG | SYN))
 
     def feed(self, segment: Segment, now: float) -> None:
-        """Let the machine have a segment, and do what follows from it."""
+        """Process a segment, from the wire or forwarded by the host, and do what follows from it."""
         machine = self.machine
         delegated = machine.delegated
         size = len(segment.payload)
         if size:
-            self.habits.segment_in(lt(delegated.rcv_nxt, segment.seq))
+            self._heuristics.segment_in(lt(delegated.rcv_nxt, segment.seq))
             if segment.flags & PSH:
                 end = seq_add(segment.seq, size)
                 if self._push_at is None or gt(end, self._push_at):
@@ -136,16 +137,16 @@ class Flow:
         return 4 if len(self.tcp.path.source) == 4 else 6
 
     def pump(self, now: float) -> None:
-        """Tell what is to be told, send what is owed, and note down when to come back.
+        """Tell the machine's events, send the segments that are owed, and set the next wake-up.
 
-        Data is delivered first, so that the ACK shows the room it has left. What ends the connection is told
-        last: nothing goes out after it.
+        Data is delivered first, so that the ACK advertises the room that is left. Events that end the
+        connection are told last, because nothing is sent after them.
         """
         machine, tcp = self.machine, self.tcp
         events = machine.events
         while True:
             while events and events[0].kind not in _LAST:
-                self._told(events.popleft(), now)
+                self._tell(events.popleft(), now)
             if tcp.serving:
                 before = machine.delegated.snd_max
                 segments = machine.transmit(self.ticks(now))
@@ -153,16 +154,16 @@ class Flow:
                     self._send(segments, before, now)
             if not events:
                 break
-            self._told(events.popleft(), now)
+            self._tell(events.popleft(), now)
         if self.io.disconnects:
-            sending.fin_acknowledged(self)
-        habits = self.habits
-        if habits.sent >= self._sample or habits.received >= self._sample:
-            habits.rates(adapter=self.adapter, tcp=tcp)
+            sending.fin_acknowledged(self.adapter, tcp)
+        heuristics = self._heuristics
+        if heuristics.sent >= self._sample or heuristics.received >= self._sample:
+            heuristics.rates(adapter=self.adapter, tcp=tcp)
         self._schedule()
 
     def _send(self, segments: list[Segment], high: int, now: float) -> None:
-        """Segments to frames; ``high`` is what SndMax was before they were made."""
+        """Send segments as frames. ``high`` is SndMax from before they were made."""
         adapter, builder = self.adapter, self._builder
         if builder is None:
             try:
@@ -171,7 +172,7 @@ class Flow:
                 adapter.refuse("frame for a neighbor without an Ethernet address")
                 adapter.stats.of(self.version).ip.out_discards += len(segments)
                 return
-        neighbor, family, link = self.tcp.path.neighbor, adapter.stats.of(self.version), self.station.link
+        neighbor, family, link = self.tcp.path.neighbor, adapter.stats.of(self.version), self._link
         ticks = adapter.ticks(now)
         self._active = now
         for segment in segments:
@@ -180,7 +181,7 @@ class Flow:
             frame = builder.frame(segment)
             header = 18 if frame[12:14] == b"\x81\x00" else 14
             family.segment_out(len(frame) - header, again, segment.length, bool(segment.flags & RST))
-            self.habits.segment_out(again > 0)
+            self._heuristics.segment_out(again > 0)
             link.send(frame, now)
 
     def _make_builder(self) -> FrameBuilder:
@@ -193,15 +194,15 @@ class Flow:
             path.neighbor.const,
             path.neighbor.cached,
             source_mac=self.adapter.config.mac,
-            next_id=self.station.ids.next_v4,
+            next_id=self.adapter.ip_ids.next_v4,
         )
 
-    # -- what the machine says -----------------------------------------------------------------
+    # -- events of the machine -----------------------------------------------------------------
 
-    def _told(self, event: TcpEvent, now: float) -> None:
+    def _tell(self, event: TcpEvent, now: float) -> None:
         kind, adapter, tcp = event.kind, self.adapter, self.tcp
         if kind is EventKind.SENT:
-            sending.acknowledged(self, event.value)
+            sending.acknowledged(adapter, tcp, event.value)
         elif kind is EventKind.DATA:
             delivery.arrived(adapter, tcp)
         elif kind is EventKind.PROGRESS:
@@ -214,7 +215,7 @@ class Flow:
         elif kind is EventKind.UPLOAD:
             reason = TcpUploadReason(event.value)
             self.silent = reason is TcpUploadReason.ReceivedUrgentData
-            sending.fin_acknowledged(self)  # TIME_WAIT, for instance, comes of that very acknowledgment
+            sending.fin_acknowledged(adapter, tcp)  # the acknowledgment may have led to TIME_WAIT
             events.request_upload(adapter, tcp, reason)
         elif kind is EventKind.DOUBT:
             adapter.refusals["neighbor in doubt after retransmissions"] += 1
@@ -233,38 +234,38 @@ class Flow:
             return
         if self.due is None or at < self.due:
             self.due = at
-            self.station.wake(self.tcp, at)
+            self.adapter.wakes.wake(self.tcp, at)
 
     def expire(self, now: float) -> None:
-        """The station's timer for this connection has come, perhaps too early for the machine's own."""
+        """Run expired timers. The connection may have been woken too early; then nothing happens."""
         if self.due is not None and self.due <= now:
             self.due = None
         self.machine.on_timer(self.ticks(now))
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and now >= self._active + limit:
-            self._active = now  # one suggestion per period
+            self._active = now  # one request per period
             events.request_upload(self.adapter, self.tcp, TcpUploadReason.LowActivity)
         self.pump(now)
 
     def write_back(self, now: float) -> None:
-        """Bring clock and timers into the delegated structure, for a query."""
+        """Write clock and timers to the delegated structure, for a query."""
         self.machine.write_back(self.ticks(now))
 
     # -- changes from above --------------------------------------------------------------------
 
     def update(self, new: TcpOffloadStateCached, now: float) -> None:
-        """New cached variables (R-UPD-11, R-STATE-18)."""
+        """Take new cached variables (R-UPD-11, R-STATE-18)."""
         self.machine.update_cached(new, self.ticks(now))
         self.pump(now)
 
     def path_changed(self, now: float) -> None:
-        """The path's MTU, or what lies below the path, is another one (R-UPD-05, R-UPD-07, R-UPD-08)."""
+        """Take the path's new MTU, or the new neighbor below the path (R-UPD-05, R-UPD-07, R-UPD-08)."""
         self._builder = None
         self.machine.path_changed(self.ticks(now))
         self.pump(now)
 
     def reset(self) -> None:
-        """An abortive disconnect: the RST goes out now, and nothing else ever again."""
+        """Send an RST now, for an abortive disconnect. Nothing is sent after it."""
         now = self.adapter.ndis.now()
         if self.machine.state is _ESTABLISHED or self.machine.state is _CLOSE_WAIT:
             self.adapter.stats.of(self.version).tcp.reset_established += 1
@@ -273,14 +274,28 @@ class Flow:
         self._send(segments, self.machine.delegated.snd_max, now)
 
     def hand_over(self, now: float) -> None:
-        """The connection is uploaded: pending ACKs go out (R-TERM-15, R-TMR-06), undelivered data comes back.
+        """Upload the connection: send pending ACKs (R-TERM-15, R-TMR-06), keep undelivered data in ``io``.
 
-        What had arrived out of order is dropped: it was not acknowledged, and the peer sends it again
-        (R-TERM-16).
+        Data out of order is dropped. It was not acknowledged, so the remote end sends it again (R-TERM-16).
         """
-        last = self.tcp.may_send and not (self.tcp.aborted or self.tcp.corrupt or self.silent)
+        tcp = self.tcp
+        may_send = not (tcp.invalid or tcp.aborted or tcp.corrupt or self.silent)
         given = self.machine.hand_over(self.ticks(now))
-        if last and given.last:
+        if may_send and given.last:
             self._send(given.last, self.machine.delegated.snd_max, now)
         self.io.buffered[:] = b"".join(given.received)
-        self.tcp.flow, self.tcp.since = None, now
+        tcp.flow, tcp.since = None, now
+
+    # -- what the upload heuristics count ------------------------------------------------------
+
+    def receive_posted(self, request: Posted) -> None:
+        """Count a posted receive request."""
+        self._heuristics.posted(self.adapter, self.tcp, request)
+
+    def data_indicated(self) -> None:
+        """Count a receive indication."""
+        self._heuristics.indicated(self.adapter, self.tcp)
+
+    def fragment_arrived(self) -> None:
+        """Count a datagram that came in fragments."""
+        self._heuristics.fragment(self.adapter, self.tcp)

@@ -1,8 +1,6 @@
-"""The ordinary data path of the adapter: frames of the host to the wire, frames of the wire to the host.
+"""The ordinary data path of the adapter: frames from the host to the wire, and from the wire to the host.
 
-``adapter.wire_out`` takes one frame; None is an adapter without a cable, which sends nothing. What the wire
-brings and belongs to no offloaded connection is given to :func:`receive`. Pages
-"nc-ndis-miniport_send_net_buffer_lists.md", "nf-ndis-ndismindicatereceivenetbufferlists.md".
+DDI pages MINIPORT_SEND_NET_BUFFER_LISTS and NdisMIndicateReceiveNetBufferLists.
 """
 
 from __future__ import annotations
@@ -22,37 +20,37 @@ _FAILURE: Final = int(NdisStatus.FAILURE)
 _INVALID_LENGTH: Final = int(NdisStatus.INVALID_LENGTH)
 _PAUSED: Final = int(NdisStatus.PAUSED)
 _RESET: Final = int(NdisStatus.RESET_IN_PROGRESS)
-#: Bytes of an Ethernet header, and of the longest one: with an 802.1Q tag.
+#: Bytes of an Ethernet header, without and with an 802.1Q tag.
 _HEADER: Final = 14
 _TAGGED: Final = 18
-#: Most frames of one indication.
-_BATCH: Final = 256
+#: Most frames in one indication.
+_PER_INDICATION: Final = 256
 
 
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
     """Send the frames of a chain and complete its lists, in order, each with its own status."""
-    status = _verdict(adapter)
+    status = _refusal(adapter)
     chain.statuses = [status] * len(chain) if status else _transmit(adapter, chain)
     adapter.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
 
 
-def _verdict(adapter: Adapter) -> int:
-    """Why nothing is sent at the moment; 0 if it is."""
+def _refusal(adapter: Adapter) -> int:
+    """The status of all lists if nothing can be sent now, else 0."""
     if adapter.halting is not None:
         return _PAUSED
     if adapter.hung:
         return _RESET  # the hardware hangs; MiniportResetEx will follow
-    if adapter.wire_out is None:
+    if adapter.link is None:
         adapter.refuse("send without a wire")
         return _FAILURE
     return _SUCCESS
 
 
 def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
-    """Statuses of the lists, one each."""
+    """Send the frames of each list; the statuses of the lists."""
     longest = adapter.config.mtu + _TAGGED
-    out = adapter.wire_out
-    assert out is not None
+    link, now = adapter.link, adapter.ndis.now()
+    assert link is not None
     try:
         if chain.packets is not None:
             contents = [[frame] for frame in chain.packets.frames()]
@@ -68,15 +66,15 @@ def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
             statuses.append(_INVALID_LENGTH)
             continue
         for frame in frames:
-            out(frame)
+            link.send(frame, now)
         statuses.append(_SUCCESS)
     return statuses
 
 
 def receive(adapter: Adapter, frames: list[bytes]) -> None:
-    """Frames from the wire that are nobody's but the host's: indicated together, from the receive pool.
+    """Indicate frames that are for the host, together, in lists of the receive pool.
 
-    What is too short to be a frame is dropped, and what the pool has no lists for, and counted.
+    Frames that are too short, and frames for which the pool does not have a list, are dropped and counted.
     """
     if adapter.halting is not None:
         return
@@ -88,14 +86,14 @@ def receive(adapter: Adapter, frames: list[bytes]) -> None:
     if len(frames) > room:
         adapter.refuse("frame received without a buffer", len(frames) - max(room, 0))
         frames = frames[: max(room, 0)]
-    for at in range(0, len(frames), _BATCH):
-        chain = adapter.receive_pool.lend_frames(frames[at : at + _BATCH])
+    for at in range(0, len(frames), _PER_INDICATION):
+        chain = adapter.receive_pool.lend_frames(frames[at : at + _PER_INDICATION])
         chain.source_handle = adapter.handle
         adapter.ndis.m_indicate_receive_net_buffer_lists(adapter.handle, chain, 0, len(chain), 0)
 
 
 def take_back(adapter: Adapter, chain: NblChain) -> None:
-    """Lists that were indicated are the adapter's again."""
+    """Take back lists that were indicated."""
     for address in chain.addresses:
         if not adapter.receive_pool.take_back(address):
             adapter.refuse("return of a list that was not indicated")

@@ -1,23 +1,22 @@
-"""Sends and disconnects of a connection with a machine: bytes to it, completions as they are acknowledged.
+"""Sends and disconnects of a running connection: bytes go to its machine, lists complete when acknowledged.
 
-Each list is one piece to the machine, so that PSH stands where a list ends (R-SEND-05). Lists complete in the
-order in which they came (R-SEND-02), a graceful disconnect after all sends before it (R-DISC-08).
+The machine gets each list as one piece, so that PSH is set where a list ends (R-SEND-05). Lists complete in
+the order in which they came (R-SEND-02), a graceful disconnect after all sends before it (R-DISC-08).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ndisbus.ddi.enums import TCP_DISCONNECT_ABORTIVE_CLOSE, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.nbl import NetBufferList, advance, data_of, iter_net_buffers
-from target.data import io
-from target.model.contexts import Posted
-
-if TYPE_CHECKING:
-    from target.data.flow import Flow
+from target.data.completion import complete, finish_all
+from target.hardware.adapter import Adapter
+from target.model.contexts import TcpContext
+from target.model.posted import Posted
 
 __all__ = ["acknowledged", "contents", "disconnect", "fin_acknowledged", "send"]
 
@@ -35,9 +34,9 @@ _FIN_ACKNOWLEDGED: Final = frozenset(
 
 
 def contents(posted: Posted) -> bytes:
-    """The bytes of a list, all net buffers together; notes down how many they are (``posted.size``).
+    """The bytes of a list, all net buffers together. Sets ``posted.size`` to their number.
 
-    Raises ChimneyError for a list whose bytes are not all there.
+    Raises ChimneyError if the list does not carry all its bytes.
     """
     pieces = [data_of(nb) for nb in iter_net_buffers(posted.nbl)]
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -45,27 +44,30 @@ def contents(posted: Posted) -> bytes:
     return data
 
 
-def send(flow: Flow, posted: Iterable[Posted]) -> None:
-    """Lists that were posted, already queued: their bytes are the machine's now (R-SEND-01, R-SEND-02)."""
-    adapter, queue, machine = flow.adapter, flow.io.sends, flow.machine
+def send(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> None:
+    """Give the bytes of lists, which are queued already, to the machine (R-SEND-01, R-SEND-02)."""
+    assert tcp.io is not None
+    assert tcp.flow is not None
+    queue, machine = tcp.io.sends, tcp.flow.machine
     for p in posted:
-        data = _readable(flow, p)
+        data = _readable(p)
         if data is None or machine.state not in _OPEN:
-            # The send half is closed, or the bytes are missing: it cannot be sent, now or ever.
+            # The send half is closed, or bytes are missing: the list can never be sent.
             adapter.refuse("send that cannot be carried out")
             queue.remove(p)
-            io.complete(adapter, "send", [p], NdisStatus.REQUEST_ABORTED)
+            complete(adapter, "send", [p], NdisStatus.REQUEST_ABORTED)
         elif data:
             machine.send(data)
-    acknowledged(flow, 0)
+    acknowledged(adapter, tcp, 0)
 
 
-def acknowledged(flow: Flow, count: int) -> None:
-    """The peer acknowledged ``count`` more bytes: what is complete goes back (R-SEND-06, R-SEND-10).
+def acknowledged(adapter: Adapter, tcp: TcpContext, count: int) -> None:
+    """Complete the lists that ``count`` more acknowledged bytes finish (R-SEND-06, R-SEND-10).
 
-    The rest of a list that was acknowledged in part begins where the peer's knowledge ends (R-OSD-04).
+    A list that is acknowledged in part then begins at its first unacknowledged byte (R-OSD-04).
     """
-    sends = flow.io.sends
+    assert tcp.io is not None
+    sends = tcp.io.sends
     done: list[Posted] = []
     while sends:
         first = sends[0]
@@ -74,49 +76,54 @@ def acknowledged(flow: Flow, count: int) -> None:
             break
         done.append(sends.popleft())
     if done:
-        io.complete(flow.adapter, "send", done, NdisStatus.SUCCESS)
-    for p in flow.io.disconnects:
+        complete(adapter, "send", done, NdisStatus.SUCCESS)
+    for p in tcp.io.disconnects:
         if not count:
             break
         count -= _advance(p, count)
 
 
-def disconnect(flow: Flow, posted: Iterable[Posted]) -> None:
-    """Disconnects that were posted, already queued."""
+def disconnect(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> None:
+    """Carry out disconnects, which are queued already."""
+    assert tcp.flow is not None
+    machine = tcp.flow.machine
     for p in posted:
         if p.flags & TCP_DISCONNECT_ABORTIVE_CLOSE:
-            _abort(flow, p)
+            _abort(adapter, tcp, p)
             return
-        data = _readable(flow, p)
-        if data and flow.machine.state in _OPEN:
-            flow.machine.send(data)
-        # A FIN behind all data, which need not be acknowledged before (R-DISC-07).
-        flow.machine.shutdown()
+        data = _readable(p)
+        if data and machine.state in _OPEN:
+            machine.send(data)
+        # The FIN follows all data, which need not be acknowledged first (R-DISC-07).
+        machine.shutdown()
 
 
-def _abort(flow: Flow, posted: Posted) -> None:
-    """An RST, at once (R-DISC-03, R-DISC-05, R-DISC-06); the sends end before the disconnect (R-DISC-04)."""
-    adapter, tcp = flow.adapter, flow.tcp
-    flow.io.disconnects.remove(posted)
-    flow.reset()
+def _abort(adapter: Adapter, tcp: TcpContext, posted: Posted) -> None:
+    """Send an RST at once (R-DISC-03, R-DISC-05, R-DISC-06). Sends end before the disconnect (R-DISC-04)."""
+    assert tcp.io is not None
+    assert tcp.flow is not None
+    tcp.io.disconnects.remove(posted)
+    tcp.flow.reset()
     tcp.aborted = True
-    io.finish_all(adapter, tcp, NdisStatus.REQUEST_ABORTED)
-    io.complete(adapter, "disconnect", [posted], NdisStatus.SUCCESS)
+    finish_all(adapter, tcp, NdisStatus.REQUEST_ABORTED)
+    complete(adapter, "disconnect", [posted], NdisStatus.SUCCESS)
 
 
-def fin_acknowledged(flow: Flow) -> None:
-    """Complete graceful disconnects once FIN and data were acknowledged (R-DISC-08, R-DISC-09)."""
-    pending, machine = flow.io.disconnects, flow.machine
-    if not pending or flow.io.sends or machine.state not in _FIN_ACKNOWLEDGED:
+def fin_acknowledged(adapter: Adapter, tcp: TcpContext) -> None:
+    """Complete graceful disconnects if FIN and data have been acknowledged (R-DISC-08, R-DISC-09)."""
+    assert tcp.io is not None
+    assert tcp.flow is not None
+    pending, machine = tcp.io.disconnects, tcp.flow.machine
+    if not pending or tcp.io.sends or machine.state not in _FIN_ACKNOWLEDGED:
         return
     if machine.state is _CLOSED and (machine.error or machine.stopped):
-        return  # it was not LAST_ACK that led there
+        return  # CLOSED was not reached from LAST_ACK
     done = list(pending)
     pending.clear()
-    io.complete(flow.adapter, "disconnect", done, NdisStatus.SUCCESS)
+    complete(adapter, "disconnect", done, NdisStatus.SUCCESS)
 
 
-def _readable(flow: Flow, posted: Posted) -> bytes | None:
+def _readable(posted: Posted) -> bytes | None:
     try:
         return contents(posted)
     except ChimneyError:
@@ -125,7 +132,7 @@ def _readable(flow: Flow, posted: Posted) -> bytes | None:
 
 
 def _advance(posted: Posted, count: int) -> int:
-    """Move a list's data start past ``count`` bytes at most, freeing no MDL (R-SEND-11); how many it had."""
+    """Move a list's data start past at most ``count`` bytes, freeing no MDL (R-SEND-11); past how many."""
     left = count = min(count, posted.size - posted.done)
     if left:
         nbl: NetBufferList = posted.nbl

@@ -1,4 +1,7 @@
-"""One adapter of the target: its hardware tables, what is in flight on it, and what it told the host."""
+"""One adapter of the target: its hardware, its link, what is in flight on it, and what the host has enabled.
+
+The functions of ``network``, ``data`` and ``operations`` work on it. It knows none of them.
+"""
 
 from __future__ import annotations
 
@@ -14,45 +17,62 @@ from ndisbus.ddi.structures import (
 )
 from ndisbus.driver.base import Reply
 from ndisbus.lists.blocklist import BlockList
+from ndisbus.net.identification import IpIdentification
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.timer_queue import TimerQueue
 from target.hardware.config import TargetConfig
 from target.hardware.knobs import Knobs
+from target.hardware.pipeline import Pipeline
 from target.hardware.pools import NblPool
+from target.hardware.statistics import Statistics
 from target.hardware.tables import Hardware
-from target.model.contexts import Context, NeighborContext, PathContext, TcpContext, TcpIo
+from target.hardware.wakes import WakeList
+from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import Event
-from target.network.stats import Statistics
-from target.operations.pipeline import Pipeline
+from target.model.posted import TcpIo
 
 if TYPE_CHECKING:
     from ndisbus.driver.port import Ndis
-    from target.network.station import Station
+    from ndisbus.wire.link import Link
 
 __all__ = ["Adapter"]
 
 
 class Adapter:
-    """State of one adapter. ``handle`` is its NdisMiniportHandle, ``address`` its MiniportAdapterContext."""
+    """One adapter. ``handle`` is its NdisMiniportHandle, ``address`` its MiniportAdapterContext.
 
-    def __init__(self, ndis: Ndis, knobs: Knobs, config: TargetConfig, name: str, handle: int) -> None:
+    ``link`` is its wire; None: no cable is plugged in, and connections stand still.
+    """
+
+    def __init__(
+        self,
+        ndis: Ndis,
+        knobs: Knobs,
+        config: TargetConfig,
+        name: str,
+        handle: int,
+        link: Link | None = None,
+    ) -> None:
         self.ndis = ndis
         self.heap = ndis.heap
         self.knobs = knobs
         self.name = name
         self.handle = handle
         self.address = self.heap.allocate(self)
-        self.hardware = Hardware(config)
+        self.link = link
+        self.hardware = Hardware(config if link is None else replace(config, mtu=link.mtu))
         self.pipeline = Pipeline(config.latency)
-        #: What is to be done at a time, called with the time that it is then.
+        #: What is to be done at a time, called with the time.
         self.timers: TimerQueue[Callable[[float], None]] = TimerQueue()
-        #: Capabilities the latest set of OID_TCP_TASK_OFFLOAD named; None: the chimney is off (R-OID-05).
+        #: When each connection is to be looked at.
+        self.wakes = WakeList()
+        #: Identification of the IPv4 datagrams that offloaded connections send.
+        self.ip_ids = IpIdentification(upper=True)
+        #: Capabilities named by the latest set of OID_TCP_TASK_OFFLOAD; None: the chimney is off (R-OID-05).
         self.enabled: NdisTaskTcpConnectionOffload | None = None
         self.parameters = NdisTcpConnectionOffloadParameters()
         #: The same for the TCP machines; see :meth:`set_parameters`.
         self.settings = TcpSettings(parameters=self.parameters, offloaded=True)
-        #: Where it is on its wire; None without one.
-        self.station: Station | None = None
         #: Traffic of offloaded connections (R-STAT-01).
         self.stats = Statistics()
         #: Our copy of NDIS's entry points (R-REG-06).
@@ -61,10 +81,10 @@ class Adapter:
         #: Initiates begun and not completed; while there are any, nothing is indicated (R-CONC-04).
         self.initiating = 0
         self._held: list[Callable[[], None]] = []
-        #: Paused: initiates wait here (R-PAUSE-02).
+        #: While paused, initiates wait in ``queued`` (R-PAUSE-02).
         self.paused = False
         self.queued: list[BlockList] = []
-        #: UPLOAD_ALL was indicated and no resume yet: every I/O request goes back (R-PAUSE-03).
+        #: UPLOAD_ALL was indicated and no resume followed: every I/O request goes back (R-PAUSE-03).
         self.uploading = False
         self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         #: Connections with something posted or buffered, by address.
@@ -74,10 +94,12 @@ class Adapter:
         #: Lists for chimney receive indications and uploaded data, and for ordinary indications (R-REG-08).
         self.chimney_pool = NblPool(self.heap)
         self.receive_pool = NblPool(self.heap)
-        #: Sends one frame on the wire; None: no cable is plugged in.
-        self.wire_out: Callable[[bytes], None] | None = None
+        #: The hardware hangs: it neither sends nor receives, and its timers do not run.
         self.hung = False
+        #: The answer to a MiniportHaltEx that waits for lent net buffer lists.
         self.halting: Reply | None = None
+        #: (since, now, ticks between them): the last answer of :meth:`ticks_since`.
+        self._elapsed = (0.0, 0.0, 0)
 
     @property
     def config(self) -> TargetConfig:
@@ -88,39 +110,36 @@ class Adapter:
         """Count a refusal under its reason."""
         self.refusals[reason] += count
 
-    def plug_in(self, station: Station) -> None:
-        """The adapter is on a wire: connections run, and the host's frames go out."""
-        self.station = station
-        self.wire_out = station.send
-        self.hardware.config = replace(self.config, mtu=station.link.mtu)
-
     def set_parameters(self, parameters: NdisTcpConnectionOffloadParameters) -> None:
-        """Parameters for connections that come from now on; running machines keep the tick they began with.
+        """Set the parameters of connections offloaded from now on. Running machines keep theirs.
 
-        Raises LocalProtocolError for a tick that there is none (R-TMR-02).
+        Raises LocalProtocolError if TicksPerSecond is not 10, 100 or 1000 (R-TMR-02).
         """
         self.settings = TcpSettings(parameters=parameters, offloaded=True)
         self.parameters = parameters
 
     def ticks(self, at: float | None = None) -> int:
-        """A moment (seconds; now unless given) in ticks of TicksPerSecond; they do not wrap (R-TMR-03)."""
+        """A time (seconds; now unless given) in ticks of TicksPerSecond; they do not wrap (R-TMR-03)."""
         seconds = self.ndis.now() if at is None else at
         return int(seconds * self.parameters.ticks_per_second + 1e-4)
 
-    def image(self, obj: Context) -> bytes:
-        """The three structures of an object as they are now."""
-        station = self.station
-        return obj.image() if station is None else station.image(obj, self.ndis.now())
+    def ticks_since(self, since: float, now: float) -> int:
+        """The ticks between two times. The last answer is kept: trees come and are queried as a whole."""
+        since_before, now_before, elapsed = self._elapsed
+        if since != since_before or now != now_before:
+            elapsed = self.ticks(now) - self.ticks(since)
+            self._elapsed = (since, now, elapsed)
+        return elapsed
 
     # -- objects -------------------------------------------------------------------------------
 
     def find(self, pointer: int | None) -> Context | None:
-        """The context a PVOID of the layers above designates."""
+        """The object that an OffloadContext of the layers above designates (R-HND-02), or None."""
         return self.hardware.objects.get(pointer) if pointer is not None else None
 
     def connection(self, pointer: int) -> TcpContext | None:
-        """The connection a PVOID designates; None if it designates none."""
-        obj = self.hardware.objects.get(pointer)
+        """The connection that an OffloadContext designates; None if it is not one of a connection."""
+        obj = self.find(pointer)
         return obj if isinstance(obj, TcpContext) else None
 
     def connections(self) -> list[TcpContext]:
@@ -128,14 +147,14 @@ class Adapter:
         return [o for o in self.hardware.objects.values() if isinstance(o, TcpContext)]
 
     def io(self, tcp: TcpContext) -> TcpIo:
-        """What is posted on a connection; made when first needed."""
+        """What is posted on a connection. It is made when first needed."""
         if tcp.io is None:
             tcp.io = TcpIo(self.config.send_backlog)
         self.busy[tcp.address] = tcp
         return tcp.io
 
     def free(self, obj: Context) -> None:
-        """Free a context and everything it holds (R-TERM-07: after the completion)."""
+        """Free a context and everything it holds, after the completion (R-TERM-07)."""
         self.hardware.remove(obj)
         del self.heap.objects[obj.address]
         if isinstance(obj, TcpContext):
@@ -145,7 +164,7 @@ class Adapter:
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None
-        # What only waited for this one (a failed terminate) goes with it.
+        # A path or neighbor whose terminate failed because of this object goes with it (R-DIS-43).
         if below is not None and below.released and not below.dependents:
             below.step(Event.TERMINATED)
             self.free(below)
@@ -153,26 +172,26 @@ class Adapter:
     # -- indications ---------------------------------------------------------------------------
 
     def indicate(self, what: Callable[[], None]) -> None:
-        """Make an indication now, or when no initiate is in progress any more (R-CONC-04)."""
+        """Make an indication now, or as soon as no initiate is in progress (R-CONC-04)."""
         if self.initiating:
             self._held.append(what)
         else:
             what()
 
     def release_held(self) -> None:
-        """An initiate is complete: make what was held back, in order."""
+        """Make the indications that waited for an initiate, in order."""
         while self._held and not self.initiating:
             self._held.pop(0)()
 
     def when(self, condition: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Do something as soon as a condition holds; it is looked at now and after each terminate."""
+        """Call ``then`` as soon as a condition holds; it is tested now and after each terminate."""
         if condition():
             then()
         else:
             self._waiting.append((condition, then))
 
     def after_terminate(self) -> None:
-        """A terminate is over: do what waited for it."""
+        """Test the conditions of :meth:`when` again: a terminate has completed."""
         due = [w for w in self._waiting if w[0]()]
         self._waiting = [w for w in self._waiting if w not in due]
         for _, then in due:
@@ -181,10 +200,11 @@ class Adapter:
     # -- the end -------------------------------------------------------------------------------
 
     def tear_down(self) -> None:
-        """Free everything; NDIS has completed whatever was in flight."""
-        self.station = self.wire_out = None
+        """Free everything. NDIS has completed what was in flight."""
+        self.link = None
         self.pipeline.clear()
         self.timers.clear()
+        self.wakes.clear()
         self._held.clear()
         self._waiting.clear()
         self.queued.clear()
@@ -200,11 +220,11 @@ class Adapter:
 
     @property
     def nbls_outstanding(self) -> int:
-        """Our net buffer lists that are with the layers above."""
+        """How many of our net buffer lists the layers above hold."""
         return len(self.chimney_pool) + len(self.receive_pool)
 
     def counters(self) -> dict[str, int]:
-        """For ``ndisbus ps``."""
+        """What ``ndisbus ps`` shows of the adapter."""
         hw = self.hardware
         posted = [tcp.io for tcp in self.busy.values() if tcp.io is not None]
         return {

@@ -1,7 +1,7 @@
-"""The tables of one adapter's hardware: which entries, addresses, identifiers and buffers are taken.
+"""The tables of one adapter's hardware: which entries, addresses, identifiers and buffers are in use.
 
-Taking and giving back always come in pairs, so an adapter without objects has nothing taken: that is
-what :meth:`Hardware.in_use` shows and the tests look at.
+Everything that an object takes it gives back when it is removed. Without objects :meth:`Hardware.in_use` is
+all zeros.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Hashable
 from typing import TypeVar
 
 from target.hardware.config import TargetConfig
+from target.hardware.demux import Demux
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
-from target.network.demux import Demux
 
 __all__ = ["Hardware"]
 
@@ -23,9 +23,9 @@ class Hardware:
 
     def __init__(self, config: TargetConfig) -> None:
         self.config = config
-        #: Every context of the adapter by its address: what the PVOIDs of the layers above lead to.
+        #: Every context of the adapter by its address, which is the OffloadContext of the layers above.
         self.objects: dict[int, Context] = {}
-        #: The same connections by what a frame says of itself.
+        #: The connections by addresses and ports.
         self.demux = Demux()
         self.neighbors = 0
         self.paths = 0
@@ -41,16 +41,16 @@ class Hardware:
 
     @property
     def memory_left(self) -> bool:
-        """Whether the host's memory has room for one more context."""
+        """Whether the host's memory has room for another context."""
         limit = self.config.host_memory_objects
         return limit is None or len(self.objects) < limit
 
     def vlan_room(self, vlan: int) -> bool:
-        """Whether an identifier has or can get an entry; 0 needs none."""
+        """Whether a VLAN identifier has or can get an entry; 0 needs no entry."""
         return not vlan or vlan in self.vlans or len(self.vlans) < self.config.vlan_entries
 
     def mac_room(self, mac: bytes) -> bool:
-        """Whether a source address has or can get an entry; none given needs none."""
+        """Whether a source MAC address has or can get an entry; an empty one needs no entry."""
         return not mac or mac in self.macs or len(self.macs) < self.config.hw_address_entries
 
     def source_room(self, address: bytes) -> bool:
@@ -58,14 +58,14 @@ class Hardware:
         return address in self.sources or len(self.sources) < self.config.ip_address_entries
 
     def rcv_room(self, size: int) -> bool:
-        """Whether so many bytes of receive buffer are free."""
+        """Whether ``size`` more bytes of receive buffer are free."""
         limit = self.config.rcv_buffer_bytes
         return limit is None or self.rcv_bytes + size <= limit
 
     # -- taking and giving back ----------------------------------------------------------------
 
     def add_neighbor(self, neighbor: NeighborContext) -> None:
-        """Enter a neighbor, its identifier and its source address."""
+        """Enter a neighbor, its VLAN identifier and its source MAC address."""
         self.objects[neighbor.address] = neighbor
         self.neighbors += 1
         if neighbor.vlan:
@@ -74,7 +74,7 @@ class Hardware:
             _take(self.macs, neighbor.mac)
 
     def add_path(self, path: PathContext) -> None:
-        """Enter a path and its source address."""
+        """Enter a path and its source IP address."""
         self.objects[path.address] = path
         self.paths += 1
         _take(self.sources, path.source)
@@ -90,7 +90,7 @@ class Hardware:
             tcp.path.table[tcp.ports] = tcp
 
     def remove(self, obj: Context) -> None:
-        """Give back everything an object holds, and unlink it from what it depends on."""
+        """Give back everything that an object holds, and unlink it from the object it depends on."""
         del self.objects[obj.address]
         if isinstance(obj, TcpContext):
             self.connections -= 1
@@ -115,12 +115,12 @@ class Hardware:
                 _give(self.macs, obj.mac)
 
     def reserve_rcv(self, tcp: TcpContext, size: int) -> None:
-        """A connection's window changed: so does what it holds of the receive buffers (R-UPD-09)."""
+        """Change how much receive buffer a connection holds to ``size`` bytes (R-UPD-09)."""
         self.rcv_bytes += size - tcp.rcv_reserved
         tcp.rcv_reserved = size
 
     def in_use(self) -> dict[str, int]:
-        """Everything that is taken, by table; all zero without objects."""
+        """How much of each table is in use; all zeros without objects."""
         return {
             "neighbor": self.neighbors,
             "path": self.paths,

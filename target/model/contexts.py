@@ -1,20 +1,17 @@
 """Offload contexts: what the target keeps of each offloaded object (R-HND-01).
 
-The links run from a connection to its path to its neighbor, the way headers are built (R-TREE-11,
-R-TREE-12); each neighbor with what depends on it is a tree of its own. State stays the raw image that
-came down; it is unpacked when somebody first asks for a structure. From then on the structures are the
-truth, and the image is made from them: the TCP machine works on these very objects.
+A connection links to its path and the path to its neighbor, in the order in which headers are built
+(R-TREE-11, R-TREE-12). Each neighbor is the root of a tree of its own. The state stays the packed image that
+came down until a structure is first read. From then on the structures hold the state, and images are packed
+from them. The TCP machine works on these structures directly.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from struct import Struct
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar, cast
+from typing import ClassVar, Final, Generic, TypeAlias, TypeVar, cast
 
 from ndisbus.ddi.enums import Layer
-from ndisbus.lists.nbl import NetBufferList
-from ndisbus.lists.nbl_chain import Attachments
 from ndisbus.state.images import (
     TCP_STATE_OFF,
     NeighborOffloadStateCached,
@@ -30,12 +27,11 @@ from ndisbus.state.images import (
     pack_state,
     unpack_state,
 )
+from target.model.flow import Flow
 from target.model.life import LIFE, Event, Life
+from target.model.posted import TcpIo
 
-if TYPE_CHECKING:
-    from target.data.flow import Flow
-
-__all__ = ["Context", "NeighborContext", "PathContext", "Posted", "TcpContext", "TcpIo"]
+__all__ = ["Context", "NeighborContext", "PathContext", "TcpContext"]
 
 _WHOLE_TCP: Final = 17
 _WHOLE_NEIGHBOR: Final = 4
@@ -51,7 +47,7 @@ _Delegated = TypeVar("_Delegated", bound=OffloadState)
 
 
 class _Stateful(Generic[_Const, _Cached, _Delegated]):
-    """An object with an image of its three structures, unpacked on first use."""
+    """An offloaded object with its three structures, which are unpacked on first use."""
 
     __slots__ = ("_image", "_state", "address", "corrupt", "life", "ndis_handle", "released")
 
@@ -63,9 +59,9 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         #: NdisOffloadHandle of the block, for indications (R-HND-05, R-HND-06).
         self.ndis_handle = ndis_handle
         self.life = Life.OFFLOADING
-        #: The hardware's copy is broken; the next query, invalidate or terminate finds out (R-HWF-01).
+        #: The hardware's state is corrupt; the next query, invalidate or terminate detects it (R-HWF-01).
         self.corrupt = False
-        #: A terminate has ended it for the host; it waits here for dependents that are still lost.
+        #: Terminated by the host, but still here because lost objects depend on it.
         self.released = False
         self._image = image
         self._state: tuple[_Const, _Cached, _Delegated] | None = None
@@ -76,11 +72,11 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         raise NotImplementedError
 
     def image(self) -> bytes:
-        """Constant, cached and delegated structure, one behind the other, as they are now."""
+        """The constant, cached and delegated structures, concatenated, with their current values."""
         return self._image if self._state is None else pack_state(self._state)
 
     def structures(self) -> tuple[_Const, _Cached, _Delegated]:
-        """The three structures; changes to them are changes of the object's state."""
+        """The three structures. Changing them changes the object's state."""
         if self._state is None:
             unpacked = unpack_state(self.whole_type, self._image, where=str(self))
             self._state = cast(tuple[_Const, _Cached, _Delegated], unpacked)
@@ -102,7 +98,7 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         return self.structures()[2]
 
     def step(self, event: Event) -> None:
-        """Move on in life. Raises :class:`IllegalTransition`; the object then stays what it was."""
+        """Step in the table of life. Raises IllegalTransition, changing nothing, if it is not legal."""
         self.life = LIFE.after(self.life, event, self)
 
 
@@ -117,17 +113,17 @@ class NeighborContext(
 
     def __init__(self, address: int, ndis_handle: int | None, image: bytes, vlan: int, mac: bytes) -> None:
         super().__init__(address, ndis_handle, image)
-        #: What the hardware's tables hold for it: VLAN identifier (0: none) and source MAC (empty: none).
+        #: Its entries in the hardware's tables: VLAN identifier (0: none) and source MAC (empty: none).
         self.vlan = vlan
         self.mac = mac
         self.dependents: dict[int, PathContext] = {}
         #: When it was taken over (seconds of the driver's clock).
         self.since = 0.0
-        #: When the target and the host confirmed it last, in ticks modulo 2**32; None: as handed over, at
-        #: ``since`` (R-NUD-02). :mod:`target.network.reachability` alone looks at these.
+        #: When the target and when the host confirmed it last, in ticks modulo 2**32. None: still as handed
+        #: over at ``since`` (R-NUD-02). Only :mod:`target.network.reachability` reads and writes these.
         self.nrt: int | None = None
         self.hrt: int | None = None
-        #: A NeighborReachabilityQuery has not been answered yet.
+        #: A NeighborReachabilityQuery has been sent and not been answered.
         self.asking = False
 
     whole_type = _WHOLE_NEIGHBOR
@@ -153,14 +149,15 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
         neighbor: NeighborContext,
     ) -> None:
         super().__init__(address, ndis_handle, image)
-        #: Ip4OffloadState or Ip6OffloadState: the family is the path's, not the request's.
+        #: Ip4OffloadState or Ip6OffloadState. The path decides the IP version, not the type in a request.
         self.type = state_type
         #: The local and the remote IP address.
         self.source, self.destination = addresses
         self.neighbor = neighbor
         neighbor.dependents[address] = self
         self.dependents: dict[int, TcpContext] = {}
-        #: Connections by :attr:`TcpContext.ports`; None until a frame asks (:mod:`target.network.demux`).
+        #: Connections by :attr:`TcpContext.ports`; None until a frame needs it
+        #: (:mod:`target.hardware.demux`).
         self.table: dict[int, TcpContext] | None = None
 
     @property
@@ -169,7 +166,7 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
         return self.type
 
     def relink(self, neighbor: NeighborContext) -> None:
-        """Move this path, with all that depends on it, to another neighbor (R-UPD-05)."""
+        """Move this path and its connections to another neighbor (R-UPD-05)."""
         del self.neighbor.dependents[self.address]
         self.neighbor = neighbor
         neighbor.dependents[self.address] = self
@@ -179,7 +176,7 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
 
 
 class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOffloadStateDelegated]):
-    """A connection and its path; ``io`` exists once anything was posted on it, ``flow`` once it has work."""
+    """A connection and its path. ``io`` is made with the first request, ``flow`` when there is work."""
 
     __slots__ = ("aborted", "flow", "io", "path", "rcv_reserved", "since", "uploading")
 
@@ -188,7 +185,7 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
     def __init__(
         self, address: int, ndis_handle: int | None, image: bytes, path: PathContext, rcv_reserved: int
     ) -> None:
-        # Written out: a list may make a hundred thousand of these.
+        # Does not call super().__init__: one list may create a hundred thousand of these.
         self.address = address
         self.ndis_handle = ndis_handle
         self.life = Life.OFFLOADING
@@ -199,14 +196,14 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         self.path = path
         self.rcv_reserved = rcv_reserved
         self.io: TcpIo | None = None
-        #: The TCP machine that runs it; None while there is nothing for one to do, or no wire.
+        #: What runs its TCP machine; None while it has nothing to do, or if the adapter has no wire.
         self.flow: Flow | None = None
-        #: The moment that its state describes (seconds of the driver's clock) if it has no machine: when it
-        #: was taken over, or given away by one.
+        #: While ``flow`` is None: the time that its state describes (seconds of the driver's clock), which is
+        #: when it was taken over or when its machine gave it away.
         self.since = 0.0
-        #: An upload was asked for that the host must grant: nothing is served any more (R-EVT-05).
+        #: A mandatory upload was requested: the connection is not served any more (R-EVT-05).
         self.uploading = False
-        #: An RST came, or the hardware lost the connection: requests end with REQUEST_ABORTED.
+        #: An RST arrived, or the hardware lost the connection: requests end with REQUEST_ABORTED.
         self.aborted = False
         path.dependents[address] = self
 
@@ -214,7 +211,7 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
 
     @property
     def ports(self) -> int:
-        """RemotePort << 16 | LocalPort, without unpacking anything."""
+        """RemotePort << 16 | LocalPort, read without unpacking the structures."""
         if self._state is not None:
             const = self._state[0]
             return const.remote_port << 16 | const.local_port
@@ -223,28 +220,25 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
 
     @property
     def tcp_state(self) -> int:
-        """State of the delegated structure (TcpOffloadConnectionState), without unpacking anything."""
+        """State (TcpOffloadConnectionState) of the delegated structure, read without unpacking it."""
         if self._state is not None:
             return int(self._state[2].state)
         return int.from_bytes(self._image[_STATE : _STATE + 4], "little")
 
     @property
-    def may_send(self) -> bool:
-        """Whether anything may go out: neither it nor what it depends on is invalid (R-INV-04, R-DIS-11)."""
+    def invalid(self) -> bool:
+        """Whether it, its path or its neighbor is invalidated: nothing may be sent (R-INV-04, R-DIS-11)."""
         return (
-            self.life is not Life.INVALID
-            and self.path.life is not Life.INVALID
-            and self.path.neighbor.life is not Life.INVALID
+            self.life is Life.INVALID
+            or self.path.life is Life.INVALID
+            or self.path.neighbor.life is Life.INVALID
         )
 
     @property
     def serving(self) -> bool:
-        """Whether its TCP machine runs: segments are processed, timers count, frames go out."""
+        """Whether its TCP machine may run: segments are processed, timers count, segments are sent."""
         return (
-            not (self.uploading or self.aborted or self.corrupt)
-            and self.life in _SERVED
-            and self.path.life is not Life.INVALID
-            and self.path.neighbor.life is not Life.INVALID
+            not (self.uploading or self.aborted or self.corrupt) and self.life in _SERVED and not self.invalid
         )
 
     def __str__(self) -> str:
@@ -252,114 +246,3 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
 
 
 Context: TypeAlias = NeighborContext | PathContext | TcpContext
-
-
-class Posted:
-    """A net buffer list that was posted and has not been completed.
-
-    ``call_context`` is the NET_BUFFER_LIST.Context it came with, which goes back with it unread.
-    """
-
-    __slots__ = ("_attachments", "_nbl", "address", "call_context", "done", "flags", "size", "source_handle")
-
-    def __init__(
-        self,
-        address: int,
-        source_handle: int | None,
-        *,
-        attachments: Attachments | None = None,
-        nbl: NetBufferList | None = None,
-        call_context: int | None = None,
-        flags: int = 0,
-    ) -> None:
-        self.address = address
-        self.source_handle = source_handle
-        self.call_context = call_context
-        #: Flags of a disconnect (TcpDisconnectFlags).
-        self.flags = flags
-        #: Bytes of it that were transferred so far: sent and acknowledged, or placed.
-        self.done = 0
-        #: Bytes of it that the TCP machine has to send (:mod:`target.data.sending`).
-        self.size = 0
-        self._nbl = nbl
-        self._attachments = attachments
-
-    @property
-    def has_descriptor(self) -> bool:
-        """Whether the call brought the list itself, not only its address."""
-        return self._nbl is not None or self._attachments is not None
-
-    @property
-    def nbl(self) -> NetBufferList:
-        """The list; an empty one if the call brought none. Raises DecodeError for malformed descriptors."""
-        if self._nbl is None:
-            found = self._attachments.read().get(self.address) if self._attachments is not None else None
-            self._nbl = found or NetBufferList(self.address, source_handle=self.source_handle)
-        return self._nbl
-
-
-class TcpIo:
-    """What is posted on one connection, in order, and how far its delivery has come."""
-
-    __slots__ = (
-        "adopted",
-        "backlog_at",
-        "backlog_said",
-        "backlog_wanted",
-        "buffered",
-        "deferred",
-        "disconnects",
-        "fin_pending",
-        "fin_received",
-        "forwards",
-        "held",
-        "held_bytes",
-        "indicating",
-        "push_at",
-        "push_set",
-        "pushed",
-        "receives",
-        "sends",
-        "waiting",
-        "window_due",
-    )
-
-    def __init__(self, send_backlog: int | None) -> None:
-        self.sends: deque[Posted] = deque()
-        self.receives: deque[Posted] = deque()
-        self.disconnects: deque[Posted] = deque()
-        self.forwards: deque[Posted] = deque()
-        #: Received, acknowledged, not yet delivered bytes; with a machine, they are in its receive buffer.
-        self.buffered = bytearray()
-        #: How many undelivered bytes came down with the connection and take room of the adapter (R-BRD-03).
-        self.adopted = 0
-        #: Data came down with the connection, or was refused: nothing is indicated before the host posts
-        #: (R-BRD-05, R-IND-06).
-        self.waiting = False
-        #: The newest data had PSH (R-OPEN-03).
-        self.pushed = False
-        #: An indication waits for the end of an initiate.
-        self.deferred = False
-        #: A FIN came; it is indicated when everything before it was consumed (R-DISC-14).
-        self.fin_pending = False
-        #: A FIN was indicated (R-RECV-11).
-        self.fin_received = False
-        #: Frames that are indicated once the connection is terminated (R-IP-08), and their bytes.
-        self.held: list[bytes] = []
-        self.held_bytes = 0
-        #: A receive indication has not returned yet (R-RECV-05, R-TERM-09).
-        self.indicating = False
-        #: When a partly filled push request completes, or None (R-RECV-15).
-        self.push_at: float | None = None
-        #: When the timer that stands for it fires; it is left alone when the request's own moment changes.
-        self.push_set: float | None = None
-        #: An update asked for a new window to be advertised (R-STATE-18); the TCP machine sends it.
-        self.window_due = False
-        self.backlog_said = send_backlog
-        self.backlog_wanted = send_backlog
-        self.backlog_at: float | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is posted and nothing is buffered."""
-        return not (self.sends or self.receives or self.disconnects or self.forwards or self.buffered)

@@ -1,1 +1,7 @@
-"""TODO."""
+"""Requests that move and change offloaded objects: one module for each conversation with the host.
+
+Must not know the driver object, the command line or the wire.
+
+Read in this order: ``lists`` (what operations on existing objects have in common), ``admission`` and
+``initiate``, ``query``, ``update``, ``hardware_failure``, ``invalidate``, ``terminate``, ``pause``, ``oid``.
+"""

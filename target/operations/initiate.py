@@ -1,12 +1,12 @@
-"""MiniportInitiateOffload: take a tree over, as much of it as there is room for.
+"""MiniportInitiateOffload: take over as much of a tree as there is room for.
 
-The traversal is depth first, breadth next (R-TREE-08, R-TREE-10): a block, its dependents, its next block.
-A failed block's dependents are skipped and fail with it; its next block is tried (R-DIS-02). Only when the
-root fails does everything end (R-PART-01). Status of a block that has dependents follows from theirs, one
-layer up and no further (R-INIT-04, R-INIT-05, R-PART-05, R-TREE-05).
+The traversal is depth first (R-TREE-08, R-TREE-10): a block, its dependents, its next block. If a block
+fails, its dependents are skipped and fail with it, and its next block is tried (R-DIS-02). If the root fails,
+everything fails (R-PART-01). The Status of a block with dependents follows from theirs, one layer up and no
+further (R-INIT-04, R-INIT-05, R-PART-05, R-TREE-05).
 
-Two readings where the pages are silent. A linker that fails because all its dependents failed counts as a
-failed dependent of the linker it hangs from. A placeholder is neither a success nor a failure there.
+Where the DDI pages say nothing: a linker that fails because all its dependents failed counts as a failed
+dependent of the linker below it, and a placeholder counts neither as a success nor as a failure.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList, data_of, iter_chain, iter_net_buffers
+from target.data import machines
 from target.hardware.adapter import Adapter
-from target.model.contexts import Context, NeighborContext, PathContext, Posted, TcpContext
+from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import LIFE, Event, Life
+from target.model.posted import Posted
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
 
 __all__ = ["initiate_offload", "start"]
@@ -32,7 +34,7 @@ _FAILURE: Final = int(NdisStatus.FAILURE)
 _TCP: Final = int(OffloadStateType.TcpOffloadState)
 _NEIGHBOR: Final = int(OffloadStateType.NeighborOffloadState)
 _PATHS: Final = frozenset((int(OffloadStateType.Ip4OffloadState), int(OffloadStateType.Ip6OffloadState)))
-#: States of an object to which new ones may still be attached.
+#: States of an object to which new objects may be attached.
 _ATTACHABLE: Final = frozenset((Life.OFFLOADING, Life.OFFLOADED, Life.UPDATING))
 _NOT_WHOLE: Final = Refusal(NdisStatus.FAILURE, "block type does not stand for a whole layer")
 _NO_PARENT: Final = Refusal(NdisStatus.FAILURE, "hangs from no object of the layer below")
@@ -51,12 +53,11 @@ def initiate_offload(adapter: Adapter, block_list: BlockList) -> None:
 
 
 def start(adapter: Adapter, block_list: BlockList) -> None:
-    """Begin an initiate: everything is taken over now, the completion follows (R-INIT-17)."""
+    """Begin an initiate: the objects are taken over now, the completion follows (R-INIT-17)."""
     taken = _Initiate(adapter, block_list).run()
     adapter.initiating += 1
     now = adapter.ndis.now()
-    if adapter.station is not None:
-        adapter.station.adopt(taken, now)
+    machines.adopt(adapter, taken, now)
     adapter.pipeline.submit(partial(_finish, adapter, block_list, taken), now)
 
 
@@ -70,7 +71,7 @@ def _finish(adapter: Adapter, block_list: BlockList, taken: list[Context]) -> No
 
 
 class _Initiate:
-    """One traversal."""
+    """One traversal of a block list."""
 
     def __init__(self, adapter: Adapter, block_list: BlockList) -> None:
         self.adapter = adapter
@@ -82,24 +83,24 @@ class _Initiate:
         self.handles = values(columns.get(Key.NDIS_OFFLOAD_HANDLE), n)
         self.chains = values(columns.get(Key.NBL_CHAIN), n)
         self.contexts = list(values(columns.get(Key.CONTEXT), n))
-        # A placeholder always succeeds (R-TREE-02); what is not reached has failed (R-PART-02).
+        # A placeholder always succeeds (R-TREE-02); a block that is not reached fails (R-PART-02).
         self.statuses = [_SUCCESS if cell is None else _FAILURE for cell in self.cells]
         self.taken: list[Context] = []
-        #: Addresses for the contexts to come, whether or not there will be so many.
+        #: Addresses for the contexts to come. Not all may be used.
         self.addresses = iter(adapter.heap.addresses(n))
-        #: Whether connections bring neither data nor injected failures: the case to be quick in.
+        #: Neither data comes with connections nor is a failure injected: the case that has to be fast.
         self.plain = not (
             adapter.knobs.at("initiate.tcp")
             or block_list.attachments is not None
             or any(c is not None for c in self.chains)
         )
-        #: Blocks whose status depends on their dependents: (index, block it hangs from, is it a linker).
+        #: Blocks whose status depends on their dependents: (index, block below, whether it is a linker).
         self.parents: list[tuple[int, int, bool]] = []
-        #: Failed immediate dependents of a block, by its index.
+        #: Number of failed immediate dependents, by the index of the block.
         self.failed: dict[int, int] = {}
 
     def run(self) -> list[Context]:
-        """Traverse, write Status and cells, and return what was taken over."""
+        """Traverse, write Status and cells; the objects taken over."""
         following, dependents = self.list.links(Key.NEXT), self.list.links(Key.DEPENDENT)
         self._walk(following, dependents)
         self._settle(following, dependents)
@@ -153,7 +154,7 @@ class _Initiate:
             i, above, parent = dependents[i], i, obj
 
     def _settle(self, following: list[int], dependents: list[int]) -> None:
-        """Status of every block with dependents, the highest layers first."""
+        """Set the Status of every block with dependents, the highest layer first."""
         statuses, failed = self.statuses, self.failed
         if not failed:
             return
@@ -174,7 +175,7 @@ class _Initiate:
     # -- one block -----------------------------------------------------------------------------
 
     def _link(self, pointer: int, kind: int, parent: Context | None) -> Context | Refusal:
-        """The object a linker names, if what follows may be attached to it."""
+        """The object that a linker names, if new objects may be attached to it."""
         obj = self.adapter.find(pointer)
         if obj is None or obj.layer is Layer.TCP:
             return _NO_OBJECT
@@ -214,7 +215,7 @@ class _Initiate:
         return self._enter(i, new)
 
     def _take_tcp(self, i: int, parent: Context | None) -> Context | Refusal:
-        """Take over a connection, with the data that came with it."""
+        """Take over a connection with the data that came with it."""
         adapter = self.adapter
         if type(parent) is not PathContext:
             return _NO_PARENT
@@ -237,9 +238,9 @@ class _Initiate:
         return self._enter(i, tcp)
 
     def _take_run(self, i: int, above: int, path: PathContext, following: list[int]) -> int:
-        """Take over connections without data, one sibling after the other; the first block of another kind.
+        """Take over sibling connections without data; the index of the first block of another kind.
 
-        The same as :meth:`_take_tcp` for each, without its calls: long lists are mostly this.
+        Does the same as :meth:`_take_tcp` for each, but inline: long lists consist mostly of these.
         """
         adapter, cells, contexts, types = self.adapter, self.cells, self.contexts, self.types
         states, handles, statuses, addresses = self.states, self.handles, self.statuses, self.addresses
@@ -278,7 +279,7 @@ class _Initiate:
     # -- data that comes with a connection -----------------------------------------------------
 
     def _data(self, i: int, peek: TcpPeek | None) -> tuple[list[NetBufferList], bytes] | Refusal:
-        """Outstanding send lists, uncopied (R-OSD-03), and a copy of the buffered data (R-INIT-16)."""
+        """The outstanding send lists, not copied (R-OSD-03), and a copy of the buffered data (R-INIT-16)."""
         chain, buffered = self.chains[i], peek.buffered_data if peek is not None else 0
         if chain is None and not buffered:
             return [], b""

@@ -1,7 +1,8 @@
-"""What query, update, invalidate and terminate have in common: lists whose blocks name objects.
+"""What query, update, invalidate and terminate have in common: lists whose blocks name offloaded objects.
 
-A placeholder succeeds in any of them (R-TREE-02). A block that names nothing, an object of another layer,
-or one whose life does not allow the operation fails by itself and is counted; the rest of the list goes on.
+A placeholder succeeds in each of them (R-TREE-02). A block fails by itself and is counted if it does not name
+an object, names an object of another layer, or names one whose life does not allow the operation. The other
+blocks are not affected.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ _LAYER: Final[dict[int, Layer]] = {n: layer_of(n) for n in _TYPES}
 
 
 def _slice(state_type: int) -> slice:
-    """Where the structures of a type lie in the image of the whole state of its layer."""
+    """The position of a type's structures in the image of the whole state of its layer."""
     whole = next(n for n in range(state_type, 18) if len(classes_of(n)) == 3)
-    # Between the delegated and the whole state of TCP stands the unused TcpOffloadResourceState.
+    # The unused TcpOffloadResourceState is between the delegated and the whole state of TCP.
     first = (
         whole - 3 if whole != OffloadStateType.TcpOffloadState else int(OffloadStateType.TcpOffloadConstState)
     )
@@ -43,7 +44,7 @@ def _slice(state_type: int) -> slice:
     return slice(offset, offset + state_size(state_type))
 
 
-#: Type -> its part of the image of the whole state; nothing for TcpOffloadResourceState.
+#: Type -> its part of the image of the whole state; empty for TcpOffloadResourceState.
 SLICES: Final[dict[int, slice]] = {
     n: slice(0, 0) if n == OffloadStateType.TcpOffloadResourceState else _slice(n) for n in _TYPES if n != 17
 }
@@ -51,7 +52,7 @@ SLICES[17] = slice(0, state_size(17))
 
 
 def slice_of(obj: Context, state_type: int) -> slice | None:
-    """The part of an object's image that a block of this type asks for; None: not of this object."""
+    """The part of an object's image that a block of this type asks for; None if of another layer."""
     if _LAYER.get(state_type) is not obj.layer:
         return None
     if isinstance(obj, PathContext) and (state_type >= _FIRST_IP6) is not (obj.type >= _FIRST_IP6):
@@ -60,9 +61,8 @@ def slice_of(obj: Context, state_type: int) -> slice | None:
 
 
 def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None], list[int]]:
-    """The object each block names (None: placeholder, or none), and the Status to begin with."""
+    """The object that each block names (None: placeholder, or failed), and the initial Status of each."""
     columns, n = block_list.columns, len(block_list)
-    objects = adapter.hardware.objects
     found: list[Context | None] = []
     statuses: list[int] = []
     for cell, pointer, kind in zip(
@@ -74,7 +74,7 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
         obj = None
         status = SUCCESS
         if cell is not None:
-            obj = objects.get(pointer)
+            obj = adapter.find(pointer)
             if obj is None or _LAYER.get(kind) is not obj.layer:
                 adapter.refuse(
                     "block names no offloaded object" if obj is None else "block type is of another layer"
@@ -86,7 +86,7 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
 
 
 def resolve(adapter: Adapter, block_list: BlockList, event: Event) -> tuple[list[Context | None], list[int]]:
-    """Like :func:`named`, and every object takes its step in life; those that may not fail."""
+    """Like :func:`named`, and step the life of every object; blocks whose object may not step fail."""
     found, statuses = named(adapter, block_list)
     step = LIFE.column(event)
     for i, obj in enumerate(found):

@@ -1,4 +1,4 @@
-"""Pause, resume, upload all: status indications to every bound protocol (R-PAUSE-08)."""
+"""Pause, resume and upload all: status indications to every bound protocol (R-PAUSE-08)."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ __all__ = ["pause", "resume", "upload_all"]
 
 
 def pause(adapter: Adapter) -> None:
-    """NDIS_STATUS_OFFLOAD_PAUSE: nothing new is offloaded, what is there goes on (R-PAUSE-01, R-PAUSE-02).
+    """NDIS_STATUS_OFFLOAD_PAUSE: new initiates wait, offloaded objects are served (R-PAUSE-01, R-PAUSE-02).
 
-    Raises LocalProtocolError if the adapter is paused.
+    Raises LocalProtocolError if the adapter is already paused.
     """
     if adapter.paused:
-        raise LocalProtocolError(f"{adapter.name} is paused already")
+        raise LocalProtocolError(f"{adapter.name} is already paused")
     adapter.paused = True
     _indicate(adapter, NdisStatus.OFFLOAD_PAUSE)
 
 
 def upload_all(adapter: Adapter, *, resume_after: bool = False) -> None:
-    """NDIS_STATUS_UPLOAD_ALL: the host takes everything back; I/O that still comes is refused (R-PAUSE-03).
+    """NDIS_STATUS_UPLOAD_ALL: the host takes everything back; new I/O requests are refused (R-PAUSE-03).
 
-    Nothing new is offloaded either until a resume; with ``resume_after`` it follows by itself as soon as
-    everything is uploaded (R-PAUSE-06, R-PAUSE-07).
+    New initiates wait until a resume. With ``resume_after`` the adapter resumes by itself when everything has
+    been uploaded (R-PAUSE-06, R-PAUSE-07).
     """
     adapter.paused = True
     adapter.uploading = True
     _indicate(adapter, NdisStatus.UPLOAD_ALL)
     if resume_after:
-        # Somebody may have resumed it by hand before everything was gone.
+        # It may have been resumed by a command before everything was gone.
         adapter.when(
             lambda: not adapter.hardware.objects, lambda: resume(adapter) if adapter.paused else None
         )
 
 
 def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:
-    """NDIS_STATUS_OFFLOAD_RESUME with the capabilities, old or new (R-OID-11); queued initiates begin.
+    """NDIS_STATUS_OFFLOAD_RESUME with the current capabilities (R-OID-11); queued initiates begin.
 
-    ``changes``: members of TargetConfig that are capabilities. Raises LocalProtocolError if the adapter is
-    not paused, or for a change that is none.
+    ``changes``: new values for members of TargetConfig that are capabilities. Raises LocalProtocolError if
+    the adapter is not paused, or if a member cannot be changed.
     """
     if not adapter.paused:
         raise LocalProtocolError(f"{adapter.name} is not paused")
@@ -61,7 +61,7 @@ def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:
 
 
 def _clip(adapter: Adapter) -> None:
-    """What the hardware cannot do any more is not enabled any more."""
+    """Disable what the hardware has lost."""
     enabled, can = adapter.enabled, adapter.config.task()
     if enabled is not None:
         for member in ("support_ipv4", "support_ipv6", "support_ipv6_extension_headers", "support_sack"):

@@ -1,4 +1,4 @@
-"""MiniportQueryOffload: write the current value of every variable behind the blocks (R-QRY-02, R-QRY-03)."""
+"""MiniportQueryOffload: write the current state behind the blocks (R-QRY-02, R-QRY-03)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Final
 
 from ndisbus.ddi.enums import BACKLOG_NOT_SUPPORTED
 from ndisbus.lists.blocklist import BlockList, Key, values
-from target.hardware import failing_hardware
+from target.data.machines import current_image
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, TcpContext
 from target.model.life import Event
+from target.operations import hardware_failure
 from target.operations.lists import FAILURE, resolve, slice_of
 
 __all__ = ["query_offload"]
@@ -23,7 +24,7 @@ _DELEGATED_TYPES: Final = frozenset((15, 17))
 
 
 def query_offload(adapter: Adapter, block_list: BlockList) -> None:
-    """Begin a query; values are those of the moment it is completed."""
+    """Begin a query. The values are those at its completion."""
     found, statuses = resolve(adapter, block_list, Event.QUERY)
     adapter.pipeline.submit(partial(_finish, adapter, block_list, found, statuses), adapter.ndis.now())
 
@@ -31,7 +32,7 @@ def query_offload(adapter: Adapter, block_list: BlockList) -> None:
 def _finish(
     adapter: Adapter, block_list: BlockList, found: list[Context | None], statuses: list[int]
 ) -> None:
-    lost = failing_hardware.find_lost(adapter, "query", found)
+    lost = hardware_failure.find_lost(adapter, "query", found)
     n = len(found)
     types = values(block_list.columns.get(Key.TYPE, 0), n)
     states = list(values(block_list.columns.get(Key.STATE), n))
@@ -47,7 +48,7 @@ def _finish(
             adapter.refuse("block type asks for another IP version")
             statuses[i] = FAILURE
             continue
-        image = adapter.image(obj)[part]
+        image = current_image(adapter, obj)[part]
         if types[i] in _DELEGATED_TYPES and isinstance(obj, TcpContext):
             tail = common if obj.io is None else _TAIL.pack(*_backlogs(adapter, obj))
             image = image[:-24] + tail
@@ -55,11 +56,11 @@ def _finish(
     block_list.columns[Key.STATE] = states
     block_list.columns[Key.STATUS] = statuses
     adapter.ndis.m_query_offload_state_complete(adapter.handle, block_list)
-    failing_hardware.lose(adapter, lost)
+    hardware_failure.lose(adapter, lost)
 
 
 def _backlogs(adapter: Adapter, tcp: TcpContext | None) -> tuple[int, int, int]:
-    """SendBacklogSize, NULL, ReceiveBacklogSize; what is posted at the moment plays no part (R-STATE-15)."""
+    """SendBacklogSize, NULL, ReceiveBacklogSize. They do not depend on what is posted (R-STATE-15)."""
     io = tcp.io if tcp is not None else None
     send = adapter.config.send_backlog if io is None else io.backlog_wanted
     if adapter.config.send_backlog is None or send is None:

@@ -1,11 +1,15 @@
-"""MiniportTerminateOffload: give the objects back to the host and free what they held (R-TERM-06, R-TERM-07).
+"""MiniportTerminateOffload: give objects back to the host and free what they held (R-TERM-06, R-TERM-07).
 
-In this order: from the arrival on, I/O for the connections goes back (R-TERM-11); when the time has come and
-no receive indication is in flight (R-TERM-09), what is posted on them is completed (R-TERM-08), with
-outstanding send data handed back in NetBufferListChain instead (R-OSD-11, R-OSD-12, R-DIS-16); delegated
-state and Status are written; the list is completed; everything is freed.
+The order of steps:
 
-A path or neighbor can only go together with all that depends on it, or after it (R-TERM-02).
+1. From its arrival on, new I/O requests on the connections are completed at once (R-TERM-11).
+2. When its latency is over and no receive indication is running (R-TERM-09), posted requests are completed
+   (R-TERM-08). Outstanding send data is handed back in NetBufferListChain instead (R-OSD-11, R-OSD-12,
+   R-DIS-16).
+3. Delegated state and Status are written, and the list is completed.
+4. Everything is freed.
+
+A path or neighbor is terminated together with everything that depends on it, or later (R-TERM-02).
 """
 
 from __future__ import annotations
@@ -20,12 +24,11 @@ from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList
 from ndisbus.lists.nbl_chain import Attachments
 from ndisbus.state.images import PathOffloadStateConst, state_size, structures_of
-from target.data import frames as frame_io
-from target.data import io
-from target.hardware import failing_hardware
+from target.data import completion, frames, machines
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import LIFE, Event, Life
+from target.operations import hardware_failure
 from target.operations.lists import FAILURE, named, slice_of
 
 __all__ = ["terminate_offload"]
@@ -49,20 +52,20 @@ def _may_finish(adapter: Adapter) -> bool:
 
 
 class _Terminate:
-    """One list, from its arrival to the freeing of what it named."""
+    """One terminate, from its arrival until its objects are freed."""
 
     def __init__(self, adapter: Adapter, block_list: BlockList) -> None:
         self.adapter = adapter
         self.list = block_list
         self.found, self.statuses = named(adapter, block_list)
-        #: Objects whose failure the layers above know already: this terminate is their end (R-HWF-01).
+        #: Objects whose failure was told already: this terminate ends them (R-HWF-01).
         self.known_lost: set[int] = set()
-        #: Where the blocks that name objects stand, those of the highest layer first.
+        #: Indexes of the blocks that name objects, the highest layer first.
         self.order = by_layer(self.found)
         self._begin()
 
     def _begin(self) -> None:
-        """Every object takes its step, the highest layer first: what is below may go if all above does."""
+        """Step the life of every object, the highest layer first. An object goes if all its dependents do."""
         step = LIFE.column(Event.TERMINATE)
         found = self.found
         #: How many dependents of an object are in this list, by its address.
@@ -90,7 +93,7 @@ class _Terminate:
         self.found[i], self.statuses[i] = None, FAILURE
 
     def finish(self) -> None:
-        """Complete what is outstanding, write, complete the list, free."""
+        """Complete posted requests, write state and Status, complete the list, and free the objects."""
         adapter, columns, statuses = self.adapter, self.list.columns, self.statuses
         n = len(self.found)
         types = values(columns.get(Key.TYPE, 0), n)
@@ -110,7 +113,7 @@ class _Terminate:
             if obj.corrupt:
                 statuses[i] = FAILURE
                 if isinstance(obj, TcpContext) and obj.address not in keep:
-                    io.finish_all(adapter, obj, NdisStatus.REQUEST_ABORTED)
+                    completion.finish_all(adapter, obj, NdisStatus.REQUEST_ABORTED)
                 continue
             if isinstance(obj, TcpContext) and obj.flow is not None:
                 obj.flow.hand_over(adapter.ndis.now())
@@ -120,7 +123,7 @@ class _Terminate:
                 head, tail, buffered, chains[i] = self._give_back(obj, attached)
                 held += obj.io.held
             if part is None:
-                # Nothing of it was asked for; it ends all the same.
+                # No state was asked for; the object ends nevertheless.
                 continue
             if types[i] in _DELEGATED or types[i] in _WHOLE:
                 states[i] = self._state(obj, types[i], part, states[i], (head, tail, buffered))
@@ -133,26 +136,25 @@ class _Terminate:
         for obj in going:
             obj.step(Event.TERMINATED)
             adapter.free(obj)
-        failing_hardware.lose(adapter, [obj for obj in staying if obj.address in keep])
-        if adapter.station is not None:
-            adapter.station.sweep()
+        hardware_failure.lose(adapter, [obj for obj in staying if obj.address in keep])
+        adapter.wakes.sweep(adapter.hardware.connections)
         if held:
-            frame_io.receive(adapter, held)  # R-IP-08
+            frames.receive(adapter, held)  # R-IP-08
         adapter.after_terminate()
 
     def _lost(self) -> list[Context]:
-        """Objects whose corruption this terminate is the first to meet; a knob may be the cause."""
+        """Objects whose corruption this terminate detects first. A knob may have caused it."""
         return [
             obj
-            for obj in failing_hardware.find_lost(self.adapter, "terminate", self.found)
+            for obj in hardware_failure.find_lost(self.adapter, "terminate", self.found)
             if obj.address not in self.known_lost
         ]
 
     def _end_of_each(self, keep: set[int]) -> tuple[list[Context], list[Context]]:
-        """Which objects go now, highest layer first, and which wait for another terminate.
+        """The objects that go now, highest layer first, and those that stay.
 
-        A path or neighbor below a connection that stays cannot go either. It has no second terminate to wait
-        for: its terminate fails, and it goes with the last connection (R-DIS-43).
+        A connection in ``keep`` waits for another terminate. A path or neighbor below it has to stay too: its
+        terminate fails, and it goes with the last connection that depends on it (R-DIS-43).
         """
         going: list[Context] = []
         staying: list[Context] = []
@@ -175,18 +177,18 @@ class _Terminate:
     def _give_back(self, tcp: TcpContext, attached: list[NetBufferList]) -> tuple[int, int, int, int | None]:
         """SendDataHead, SendDataTail, BufferedData (0: NULL) and NetBufferListChain of a connection.
 
-        A connection that was reset has nothing left to give back but data that nobody consumed.
+        All that a connection that was reset has to give back is undelivered data.
         """
         adapter = self.adapter
         assert tcp.io is not None
         head = tail = buffered = 0
         chain: int | None = None
         if tcp.aborted:
-            io.finish_all(adapter, tcp, NdisStatus.REQUEST_ABORTED)
-        io.finish_receives(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
-        io.finish_rest(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
+            completion.finish_all(adapter, tcp, NdisStatus.REQUEST_ABORTED)
+        completion.finish_receives(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
+        completion.finish_rest(adapter, tcp, NdisStatus.UPLOAD_IN_PROGRESS)
         if tcp.io.sends:
-            first, with_data = io.take_sends(tcp)
+            first, with_data = completion.take_sends(tcp)
             attached.append(first)
             chain = first.address
             head, tail = with_data[0], with_data[-1]
@@ -199,11 +201,11 @@ class _Terminate:
     def _state(
         self, obj: Context, state_type: int, part: slice, given: bytes | None, pointers: tuple[int, int, int]
     ) -> bytes:
-        """The structures behind a block: delegated values of ours, the others as the host left them.
+        """The structures behind a block: our delegated values, and the others as the host supplied them.
 
-        Constant and cached variables are the host's and are not handed back (R-STATE-02, R-STATE-03).
+        Constant and cached variables belong to the host and are not handed back (R-STATE-02, R-STATE-03).
         """
-        image = self.adapter.image(obj)[part]
+        image = machines.current_image(self.adapter, obj)[part]
         if state_type in _TCP_TYPES:
             image = image[:-24] + _TAIL.pack(*pointers)
         if state_type in _DELEGATED:
@@ -214,7 +216,7 @@ class _Terminate:
 
 
 def by_layer(found: list[Context | None]) -> list[int]:
-    """Indexes of the objects in a list: connections, then paths, then neighbors."""
+    """Indexes of the objects in a list: connections first, then paths, then neighbors."""
     indexes: dict[Layer, list[int]] = {Layer.TCP: [], Layer.PATH: [], Layer.NEIGHBOR: []}
     for i, obj in enumerate(found):
         if obj is not None:
@@ -223,7 +225,7 @@ def by_layer(found: list[Context | None]) -> list[int]:
 
 
 def below_of(obj: Context) -> PathContext | NeighborContext | None:
-    """What an object depends on."""
+    """The object that an object depends on."""
     if isinstance(obj, TcpContext):
         return obj.path
     return obj.neighbor if isinstance(obj, PathContext) else None
@@ -231,7 +233,7 @@ def below_of(obj: Context) -> PathContext | NeighborContext | None:
 
 @cache
 def _blank(state_type: int) -> bytes:
-    """The structures of a whole type without values, for a block that brought none."""
+    """Empty structures of a whole type, for a block that came without state."""
     pieces = []
     for structure in structures_of(state_type):
         if structure is PathOffloadStateConst:

@@ -1,8 +1,8 @@
-"""MiniportUpdateOffload: new values of cached variables, and paths moved to another neighbor.
+"""MiniportUpdateOffload: new values of cached variables, and paths that move to another neighbor.
 
-Nothing but cached values and links of paths changes (R-UPD-03). Changes are made when the update completes,
-not when it arrives (R-DIS-12). A block that cannot be updated fails by itself and its object is served on
-as before (R-UPD-10).
+Only cached values and the links of paths change (R-UPD-03). Changes are made when the update completes, not
+when it arrives (R-DIS-12). A block that cannot be updated fails by itself; its object is served as before
+(R-UPD-10).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ndisbus.state.images import (
     TcpOffloadStateCached,
     unpack_state,
 )
+from target.data.machines import flow_of
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import LIFE, Event
@@ -36,7 +37,7 @@ from target.operations.lists import FAILURE, resolve, slice_of
 __all__ = ["update_offload"]
 
 _NOTHING: Final[tuple[OffloadState, ...]] = ()
-#: Cached flags that give a connection something to do.
+#: Cached flags that give a connection something to do, so that it needs a machine.
 _WORK: Final = (
     TCP_FLAG_KEEP_ALIVE_ENABLED
     | TCP_FLAG_KEEP_ALIVE_RESTART
@@ -82,7 +83,7 @@ def _finish(
 
 
 def _hangs_from(block_list: BlockList) -> list[int]:
-    """The index of the block one layer below each block, -1 for none."""
+    """For each block the index of the block one layer below, or -1."""
     n = len(block_list)
     below = [-1] * n
     if n > 1:
@@ -98,7 +99,7 @@ def _hangs_from(block_list: BlockList) -> list[int]:
 def _update(
     adapter: Adapter, obj: Context, state_type: int, state: bytes | None, base: Context | None, base_ok: bool
 ) -> str:
-    """Update one object; ``base`` is the object its block hangs from. Why not, or empty."""
+    """Update one object; ``base`` is the object of the block below. Returns why not, or an empty string."""
     part = slice_of(obj, state_type)
     if part is None:
         return "block type asks for another IP version"
@@ -141,7 +142,7 @@ def _each(adapter: Adapter, obj: Context, structures: tuple[OffloadState, ...]) 
 
 
 def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
-    """A connection's cached variables, and what their change means for delegated ones (R-UPD-11)."""
+    """Update a connection's cached variables and the delegated ones that follow from them (R-UPD-11)."""
     window = new.initial_rcv_wnd
     old = tcp.cached
     if window != old.initial_rcv_wnd:
@@ -150,12 +151,11 @@ def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
         if not adapter.hardware.rcv_room(window - tcp.rcv_reserved):
             return "no free receive buffers"
         adapter.hardware.reserve_rcv(tcp, window)
-    station = adapter.station
-    if station is not None and (tcp.flow is not None or new.flags & _WORK):
-        station.flow(tcp).update(new, adapter.ndis.now())
+    if adapter.link is not None and (tcp.flow is not None or new.flags & _WORK):
+        flow_of(adapter, tcp).update(new, adapter.ndis.now())
         return ""
     delegated = tcp.delegated
-    # Which flag restarts the keepalive is disputed: either does (R-DIS-13).
+    # The pages disagree on which flag restarts the keepalive timer: either does (R-DIS-13).
     if new.flags & (TCP_FLAG_KEEP_ALIVE_RESTART | TCP_FLAG_MAX_RT_RESTART):
         if new.ka_probe_count != old.ka_probe_count:
             delegated.keep_alive_probe_count = 0
@@ -171,7 +171,7 @@ def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
 
 
 def _path_changed(adapter: Adapter, path: PathContext) -> None:
-    """Machines that run over a path cut their segments anew, and build their headers anew."""
+    """Tell the machines of a path's connections: segment sizes and headers change."""
     now = adapter.ndis.now()
     for tcp in list(path.dependents.values()):
         if tcp.flow is not None:
@@ -179,6 +179,6 @@ def _path_changed(adapter: Adapter, path: PathContext) -> None:
 
 
 def _copy(old: Any, new: OffloadState) -> None:
-    """Copy every member, into the object that others may hold."""
+    """Copy every member in place: machines hold references to the old structure."""
     for member in new.MEMBERS:
         setattr(old, member.attr, getattr(new, member.attr))

@@ -117,7 +117,7 @@ class Mover:
         assert m is not None
         given = m.hand_over(self.ticks())
         for segment in given.last:
-            w.adapter.wire_out(self.builder.frame(segment))
+            w.adapter.link.send(self.builder.frame(segment), w.now)
         d = m.delegated
         chain = None
         last = None
@@ -240,7 +240,7 @@ class Mover:
             self.machine.on_timer(self.ticks())
             self.read += self.machine.read(self.rng.choice((None, 1000)))
             for segment in self.machine.transmit(self.ticks()):
-                w.adapter.wire_out(self.builder.frame(segment))
+                w.adapter.link.send(self.builder.frame(segment), w.now)
             self.machine.events.clear()
 
     def _arrived(self, segment: Segment) -> None:

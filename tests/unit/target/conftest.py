@@ -192,6 +192,11 @@ class Harness:
         return next(iter(self.driver.adapters.values()))
 
     @property
+    def station(self) -> Any:
+        """The station of the first adapter."""
+        return self.driver.stations[self.adapter.name]
+
+    @property
     def ctx(self) -> int:
         return next(iter(self.adapters.values()))
 

@@ -18,8 +18,8 @@ from target import TargetConfig, TargetDriver
 from target.cli import main, make_config
 from target.control import COMMANDS
 from target.hardware.knobs import POINTS, Knobs
+from target.hardware.pipeline import Pipeline
 from target.model.life import LIFE, Event, Life
-from target.operations.pipeline import Pipeline
 
 
 def test_knob_modes() -> None:
@@ -126,15 +126,15 @@ def test_knob_commands(h: Any) -> None:
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        ("dance", {}, "knows no command 'dance'"),
+        ("dance", {}, "unknown command dance"),
         ("knob.set", {}, "point is missing"),
-        ("knob.set", {"pint": "query"}, "no argument"),
+        ("knob.set", {"pint": "query"}, "unknown argument pint"),
         ("indicate", {"event": "wave"}, "retrieve, disconnect or abort"),
-        ("indicate", {"reason": "Boredom"}, "no TCP_UPLOAD_REASON"),
-        ("indicate", {"reason": 12}, "no TCP_UPLOAD_REASON"),
-        ("indicate", {"connection": 5}, "no connection 5"),
-        ("pause", {"adapter": "nic7"}, "no adapter 'nic7'"),
-        ("corrupt", {"object": 5}, "no object 5"),
+        ("indicate", {"reason": "Boredom"}, "Boredom is not a TCP_UPLOAD_REASON"),
+        ("indicate", {"reason": 12}, "not a TCP_UPLOAD_REASON"),
+        ("indicate", {"connection": 5}, "connection 5 does not exist"),
+        ("pause", {"adapter": "nic7"}, "adapter nic7 does not exist"),
+        ("corrupt", {"object": 5}, "object 5 does not exist"),
         ("backlog", {}, "number of bytes"),
         ("latency", {"seconds": -1}, "0 or more"),
     ],

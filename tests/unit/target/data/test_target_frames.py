@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ def h() -> Harness:
 
 @pytest.fixture
 def wire(h: Harness) -> list[bytes]:
-    """What goes out."""
+    """The frames that the adapter sends."""
     out: list[bytes] = []
-    h.adapter.wire_out = out.append
+    h.adapter.link = SimpleNamespace(send=lambda frame, now: out.append(frame))
     return out
 
 
@@ -98,7 +99,7 @@ def test_a_frame_has_a_header_and_no_more_than_the_mtu_behind_it(
 
 
 def test_without_a_wire_nothing_is_sent(h: Harness) -> None:
-    h.adapter.wire_out = None
+    assert h.adapter.link is None
     assert send(h, plain(*FRAMES)) == [int(NdisStatus.FAILURE)] * 3
 
 

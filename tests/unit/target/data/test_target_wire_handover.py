@@ -23,6 +23,7 @@ from ndisbus.lists.nbl import data_of, iter_chain
 from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from ndisbus.state.images import TcpOffloadStateCached
 from target import TargetConfig
+from target.data.machines import flow_of
 from target.model.contexts import TcpContext
 from tests.support.lists import first_of
 
@@ -122,7 +123,7 @@ def test_r_qry_03_variables_are_alive(w: Any, running: bool) -> None:
         keep_alive_probe_count=2,
     )
     if running:
-        w.adapter.station.flow(w.ctx_of(t))
+        flow_of(w.adapter, w.ctx_of(t))
     for seconds in (1.5, 2.0):
         w.advance(seconds)
         d = delegated(w, t)
@@ -521,7 +522,7 @@ def test_r_hwf_01_corrupt_hardware_is_silent(w: Any) -> None:
     w.control("corrupt", {})
     w.say(t, ACK | PSH, 5000, 1001, b"y")
     w.advance(100)
-    assert w.adapter.station.counters["connection's hardware state is corrupt"] == 1
+    assert w.station.counters["connection's hardware state is corrupt"] == 1
     assert w.heard() == []
     assert w.ordinary() == []
     assert w.take() == []
@@ -550,11 +551,11 @@ def test_parameters_with_another_tick_are_for_later_connections(w: Any) -> None:
     from ndisbus.ddi.enums import Oid  # noqa: PLC0415
 
     old = w.live()
-    w.adapter.station.flow(w.ctx_of(old))
+    flow_of(w.adapter, w.ctx_of(old))
     good = NdisTcpConnectionOffloadParameters(ticks_per_second=10)
     assert w.oid(Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS, good)[0] == NdisStatus.SUCCESS
     new = w.live(local=5001)
-    w.adapter.station.flow(w.ctx_of(new))
+    flow_of(w.adapter, w.ctx_of(new))
     w.advance(2)
     assert (delegated(w, old).ts_time, delegated(w, new).ts_time) == (2000, 20)
     bad = NdisTcpConnectionOffloadParameters(ticks_per_second=60)

@@ -11,7 +11,7 @@ KEEP_ALIVE = {"flags": TCP_FLAG_KEEP_ALIVE_ENABLED, "ka_timeout": 7_200_000, "ka
 
 
 def remembered(w: Any) -> int:
-    return len(w.adapter.station._heap)
+    return len(w.adapter.wakes)
 
 
 def chatter(w: Any, t: Any, i: int) -> None:

@@ -164,7 +164,7 @@ def test_r_state_11_frames_to_a_group_are_for_the_connection_too(w: Any) -> None
     data(w, t, to=b"\x02\x00\x00\x00\x00\x55")
     assert w.ctx_of(t).delegated.rcv_nxt == before
     assert w.ordinary() == []
-    assert w.adapter.station.counters["for another station"] == 1
+    assert w.station.counters["for another station"] == 1
 
 
 def test_several_adapters_have_addresses_of_their_own() -> None:
@@ -246,7 +246,7 @@ def test_r_vlan_08_identifiers_are_read_when_the_adapter_is_initialised(make: An
 def test_r_ip_01_df_and_r_ip_02_the_upper_half_of_the_identifications(w: Any) -> None:
     """R-IP-01, R-IP-02: every datagram, even a full one, and more of them than the half has numbers."""
     t = w.live(cached={"ttl_or_hop_limit": 77, "tos_or_traffic_class": 0x28})
-    w.adapter.station.ids._next_4 = 0x7FFE
+    w.adapter.ip_ids._next_4 = 0x7FFE
     seen = []
     for i in range(4):
         w.post("send", t, w.nbl(bytes(1460)))
@@ -344,7 +344,7 @@ def test_cached_header_variables_are_updated(w: Any) -> None:
 
 def test_frames_of_the_host_go_out_as_they_are(w: Any) -> None:
     frame = FAR_MAC + NIC_MAC + b"\x08\x06" + bytes(28)
-    w.adapter.wire_out(frame)
+    w.adapter.link.send(frame, w.now)
     assert w.far.link.receive(0.0) == [frame]
 
 
@@ -368,7 +368,7 @@ def test_hardware_that_hangs_hears_and_sends_nothing(w: Any) -> None:
     t = w.live()
     w.control("hang", {})
     data(w, t)
-    assert w.adapter.station.counters["hardware hangs"] == 1
+    assert w.station.counters["hardware hangs"] == 1
     assert w.ctx_of(t).delegated.rcv_nxt == 5000
     w.ask("MiniportResetEx", [w.ctx])
     data(w, t)

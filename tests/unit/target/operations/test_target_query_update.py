@@ -198,11 +198,11 @@ def test_failover_in_full(h: Any) -> None:
     n1, p, (t,) = h.stack(1)
     tcp = h.adapter.find(t.context)
     h.run("invalidate", [n1])
-    assert not tcp.may_send
+    assert tcp.invalid
     n2 = h.neighbor()
     h.run("initiate", [n2])
     assert h.statuses("update", [(n2, [p])]) == [S, S]
-    assert tcp.may_send
+    assert not tcp.invalid
     assert h.statuses("terminate", [n1]) == [S]
     assert h.inspect()["neighbor"] == 1
 

@@ -69,7 +69,7 @@ def test_r_inv_04_and_05_sending_stops_on_all_that_depends(h: Any, layer: str) -
     assert h.done(root).status == [NdisStatus.SUCCESS]
     assert h.events() == [(t.handle.address, RETRIEVE, INVALID_STATE) for t in affected]
     for t in (*ts, t3, t4):
-        assert h.adapter.find(t.context).may_send is (t not in affected)
+        assert h.adapter.find(t.context).invalid is (t in affected)
 
 
 def test_r_inv_05_a_tree_with_everything_asks_once_per_connection(h: Any) -> None:
@@ -100,7 +100,7 @@ def test_invalidation_marks_at_once_and_completes_later(h: Any) -> None:
     n, _p, (t,) = h.stack(1)
     h.control("latency", {"seconds": 1})
     root = h.request("invalidate", [n])
-    assert not h.adapter.find(t.context).may_send
+    assert h.adapter.find(t.context).invalid
     assert h.take() == []
     h.advance(1)
     assert h.done(root)

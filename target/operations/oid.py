@@ -1,4 +1,4 @@
-"""MiniportOidRequest: capabilities, what of them is enabled, and the parameters of the TCP machine."""
+"""MiniportOidRequest: capabilities, which of them are enabled, statistics, and parameters of TCP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result = tuple[NdisStatus, dict[str, Any]]
 
 
 def oid_request(adapter: Adapter, wire: dict[str, Any]) -> Result:
-    """(status, OidRequest) at once, or NDIS_STATUS_PENDING and NdisMOidRequestComplete later."""
+    """Returns (status, OidRequest); after NDIS_STATUS_PENDING, NdisMOidRequestComplete follows."""
     if adapter.knobs.at("oid") and (status := adapter.knobs.fire("oid")) is not None:
         return status, wire
     if wire.get("Oid") == Oid.OID_PNP_SET_POWER:
@@ -44,7 +44,7 @@ def oid_request(adapter: Adapter, wire: dict[str, Any]) -> Result:
         try:
             adapter.set_parameters(request.information_buffer)
         except LocalProtocolError:
-            adapter.refuse("TicksPerSecond is none of 10, 100 and 1000")
+            adapter.refuse("TicksPerSecond is not 10, 100 or 1000")
             return NdisStatus.FAILURE, wire
         return NdisStatus.SUCCESS, wire
     return _statistics(adapter, request, wire, query=query)
@@ -62,7 +62,7 @@ def _statistics(adapter: Adapter, request: NdisOidRequest, wire: dict[str, Any],
 
 
 def _enable(adapter: Adapter, wanted: NdisTaskTcpConnectionOffload | None) -> NdisStatus:
-    """Exactly what the latest set names is enabled (R-OID-05); what the hardware lacks cannot be."""
+    """Enable exactly what the latest set names (R-OID-05), unless the hardware does not support it."""
     if wanted is not None:
         can = adapter.config.task()
         for member in ("support_ipv4", "support_ipv6", "support_ipv6_extension_headers", "support_sack"):
@@ -74,7 +74,7 @@ def _enable(adapter: Adapter, wanted: NdisTaskTcpConnectionOffload | None) -> Nd
 
 
 def _set_power(adapter: Adapter, wire: dict[str, Any]) -> Result:
-    """Power goes only when no connection is offloaded any more; the request pends until then (R-PWR-02)."""
+    """OID_PNP_SET_POWER pends until no connection is offloaded (R-PWR-02)."""
     if not adapter.hardware.connections:
         return NdisStatus.SUCCESS, wire
 

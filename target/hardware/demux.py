@@ -1,10 +1,10 @@
-"""Which connection a frame belongs to: by addresses to the paths, by ports to the connection.
+"""The connection that a frame belongs to: the addresses lead to paths, the ports to the connection.
 
-A path's table of ports is made when the first frame for it comes, and kept up from then on: trees of
+A path's table of ports is made when the first frame for the path arrives, and kept up to date from then on:
 connections that never see a frame cost nothing here.
 
-With a VlanId of zero a neighbor's connections take frames whatever their tag; with another one they take only
-frames tagged with it (R-VLAN-06).
+If the VlanId of a neighbor is zero, its connections take frames with any tag or none. Otherwise they take
+only frames tagged with that identifier (R-VLAN-06).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ __all__ = ["Demux"]
 
 
 class Demux:
-    """Paths by the addresses of a frame that comes in on them: source, then destination, concatenated."""
+    """Paths by the addresses of the frames that arrive on them: source and destination, concatenated."""
 
     __slots__ = ("_paths",)
 
     def __init__(self) -> None:
-        # Paths through different neighbors may have the same ends.
+        # Paths through different neighbors may have the same addresses.
         self._paths: dict[bytes, list[PathContext]] = {}
 
     def add_path(self, path: PathContext) -> None:
@@ -28,7 +28,7 @@ class Demux:
         self._paths.setdefault(path.destination + path.source, []).append(path)
 
     def remove_path(self, path: PathContext) -> None:
-        """Take a path out again."""
+        """Remove a path."""
         key = path.destination + path.source
         paths = self._paths[key]
         paths.remove(path)
@@ -36,10 +36,10 @@ class Demux:
             del self._paths[key]
 
     def find(self, key: bytes, vlan: int | None) -> tuple[TcpContext | None, bool]:
-        """The connection of a TCP packet that came in, and whether there is one only for another tag.
+        """The connection of a received TCP segment, and whether there is one only for another VLAN tag.
 
-        ``key``: :attr:`ndisbus.net.peek.FrameInfo.key`, addresses and ports; ``vlan``: the identifier of its
-        tag, None without one.
+        ``key``: :attr:`ndisbus.net.peek.FrameInfo.key`, addresses and ports. ``vlan``: the identifier in the
+        tag of the frame, None if it is not tagged.
         """
         paths = self._paths.get(key[:-4])
         if paths is None:

@@ -1,7 +1,7 @@
-"""Uploads that the target merely suggests (R-EVT-06, R-EVT-12, R-EVT-13): what it counts to find out.
+"""When the target would like to give a connection back: voluntary uploads (R-EVT-06, R-EVT-12, R-EVT-13).
 
-Each limit is off unless ``VoluntaryUploads`` sets it. A suggestion that the host declines
-is made again when the connection has gone on like that for as long again.
+Each limit is off unless :class:`target.hardware.config.VoluntaryUploads` sets it. The host may decline.
+Counting then begins again, so the next request comes when the limit has been reached once more.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.lists.nbl import iter_net_buffers
-from target.model import events
+from target.hardware import events
 
 if TYPE_CHECKING:
     from target.hardware.adapter import Adapter
-    from target.model.contexts import Posted, TcpContext
+    from target.model.contexts import TcpContext
+    from target.model.posted import Posted
 
-__all__ = ["Habits"]
+__all__ = ["UploadHeuristics"]
 
 
-class Habits:
-    """What one connection has been like since the last suggestion."""
+class UploadHeuristics:
+    """Counts of one connection since its last voluntary upload request."""
 
     __slots__ = ("disorder", "fragments", "received", "resent", "sent", "small", "unposted")
 
@@ -30,24 +31,24 @@ class Habits:
         self.received = 0
         self.disorder = 0
         self.fragments = 0
-        #: Indications and small receive requests in a row.
+        #: Indications in a row, and small receive requests in a row.
         self.unposted = 0
         self.small = 0
 
     def segment_in(self, out_of_order: bool) -> None:
-        """A segment with data has come."""
+        """Count a received segment with data."""
         self.received += 1
         if out_of_order:
             self.disorder += 1
 
     def segment_out(self, resent: bool) -> None:
-        """A segment was sent."""
+        """Count a segment that was sent."""
         self.sent += 1
         if resent:
             self.resent += 1
 
     def rates(self, adapter: Adapter, tcp: TcpContext) -> None:
-        """HighDropRate and HighOutOfOrderPackets, once a sample is complete."""
+        """Test HighDropRate and HighOutOfOrderPackets when a sample is complete."""
         limits = adapter.config.voluntary
         if self.sent >= limits.sample:
             if limits.drop_rate is not None and 100 * self.resent >= limits.drop_rate * self.sent:
@@ -59,7 +60,7 @@ class Habits:
             self.received = self.disorder = 0
 
     def fragment(self, adapter: Adapter, tcp: TcpContext) -> None:
-        """A datagram of the connection came in fragments: HighFragmentation."""
+        """Count a datagram that came in fragments: HighFragmentation."""
         self.fragments += 1
         limit = adapter.config.voluntary.fragments
         if limit is not None and self.fragments >= limit:
@@ -67,7 +68,7 @@ class Habits:
             events.request_upload(adapter, tcp, TcpUploadReason.HighFragmentation)
 
     def indicated(self, adapter: Adapter, tcp: TcpContext) -> None:
-        """Data was indicated because no request was posted: NoBufferPreposting."""
+        """Count an indication made because no receive request was posted: NoBufferPreposting."""
         self.unposted += 1
         limit = adapter.config.voluntary.no_preposting
         if limit is not None and self.unposted >= limit:
@@ -75,7 +76,7 @@ class Habits:
             events.request_upload(adapter, tcp, TcpUploadReason.NoBufferPreposting)
 
     def posted(self, adapter: Adapter, tcp: TcpContext, request: Posted) -> None:
-        """A receive request was posted: SmallIO."""
+        """Count a posted receive request: SmallIO."""
         self.unposted = 0
         limits = adapter.config.voluntary
         if limits.small_io is None:

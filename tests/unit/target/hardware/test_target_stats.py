@@ -11,7 +11,7 @@ from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import IpOffloadStats, NdisOidRequest, TcpOffloadStats
 from ndisbus.net.segment import ACK, RST, Segment
 from target import TargetConfig
-from target.network.stats import Statistics
+from target.hardware.statistics import Statistics
 
 V6 = {"src": bytes.fromhex("fd77" + 13 * "00" + "01"), "dst": bytes.fromhex("fd77" + 13 * "00" + "02")}
 TCP = {4: Oid.OID_TCP4_OFFLOAD_STATS, 6: Oid.OID_TCP6_OFFLOAD_STATS}
@@ -48,7 +48,7 @@ def test_r_stat_01_separate_counters_for_each_ip_version(w: Any, version: int) -
     assert query(w, TCP[version]) == expected
     other = 10 - version
     w.put(w.builder(t, remote=1, vlan=0).frame(Segment(1, 1, ACK, 1)))
-    w.adapter.wire_out(bytes(60))
+    w.adapter.link.send(bytes(60), w.now)
     assert (query(w, IP[other]), query(w, TCP[other])) == (IpOffloadStats(), TcpOffloadStats())
     assert query(w, TCP[version]) == expected
     zero(w, IP[version], IpOffloadStats(in_receives=77))

@@ -1,4 +1,4 @@
-"""TCP events: what the target raises on its own initiative, and what it must not."""
+"""TCP events: what the target tells the layers above of a connection without being asked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OVER: Final = frozenset((Life.TERMINATING, Life.GONE))
 
 
 def raise_event(adapter: Adapter, tcp: TcpContext, event: TcpOffloadEventType, information: int = 0) -> None:
-    """NdisTcpOffloadEventHandler with the saved handle (R-HND-06), when no initiate is in progress."""
+    """Call NdisTcpOffloadEventHandler with the saved handle (R-HND-06), after initiates in progress."""
     adapter.indicate(partial(_raise, adapter, tcp, int(event), int(information)))
 
 
@@ -40,11 +40,11 @@ def _raise(adapter: Adapter, tcp: TcpContext, event: int, information: int) -> N
 
 
 def request_upload(adapter: Adapter, tcp: TcpContext, reason: TcpUploadReason) -> bool:
-    """Ask for the upload of one connection (R-EVT-03); it may be asked again (R-TERM-20).
+    """Ask the host to upload one connection (R-EVT-03); it may be asked again (R-TERM-20).
 
-    For the reasons that the host must heed the connection is not served any more (R-EVT-05); for the others
-    it goes on as before (R-EVT-06), and half-closed connections are left alone (R-EVT-14, R-DIS-14): then
-    nothing is raised and the answer is False.
+    If the reason is mandatory, the connection is not served any more (R-EVT-05). If it is optional, the
+    connection is served as before (R-EVT-06), and for a half-closed connection no event is raised and the
+    answer is False (R-EVT-14, R-DIS-14).
     """
     if reason in OPTIONAL_UPLOAD_REASONS and tcp.tcp_state in _HALF_CLOSED:
         adapter.refuse("no voluntary upload of a half-closed connection")
@@ -56,14 +56,14 @@ def request_upload(adapter: Adapter, tcp: TcpContext, reason: TcpUploadReason) -
 
 
 def set_backlog(adapter: Adapter, tcp: TcpContext, size: int) -> bool:
-    """The preferred send backlog (bytes) of a connection is another one now.
+    """Change the preferred send backlog (bytes) of a connection; whether an event was raised at once.
 
-    Small or frequent changes raise no event (R-EVT-15): a change is told if it is at least backlog_step
-    away from what was told last and backlog_interval after it, or later, once that time is over. Returns
-    whether it was told now. Raises LocalProtocolError if the target lacks the feature (R-STATE-13).
+    A change of less than ``backlog_step`` raises no event. Two events are at least ``backlog_interval``
+    apart: a change before that time is told when it is over (R-EVT-15). Raises LocalProtocolError if the
+    target does not have the feature (R-STATE-13).
     """
     if adapter.config.send_backlog is None:
-        raise LocalProtocolError("this target has no send backlog feature", rule="R-STATE-13")
+        raise LocalProtocolError("this target does not have the send backlog feature", rule="R-STATE-13")
     adapter.io(tcp).backlog_wanted = size
     return _tell_backlog(adapter, tcp, adapter.ndis.now())
 

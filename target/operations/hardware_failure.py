@@ -1,9 +1,9 @@
-"""Corrupt hardware state (R-HWF-01): a failing query, invalidate or terminate, and what follows it.
+"""Corrupt hardware state (R-HWF-01): a query, invalidate or terminate fails, and what follows.
 
-First the operation completes with FAILURE; then, for each connection concerned, TcpIndicateRetrieve with
-HardwareFailure and TcpIndicateAbort; when the host terminates it, everything outstanding ends with
-REQUEST_ABORTED and the terminate completes. A neighbor or path has no events: those of the connections that
-depend on it are raised.
+First the operation completes with FAILURE. Then TcpIndicateRetrieve with HardwareFailure and TcpIndicateAbort
+are raised for each affected connection. When the host terminates the connection, everything outstanding ends
+with REQUEST_ABORTED and the terminate completes. There are no events for neighbors and paths; events are
+raised for the connections that depend on them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from ndisbus.ddi.enums import TcpOffloadEventType, TcpUploadReason
 from target.hardware.adapter import Adapter
+from target.hardware.events import raise_event
 from target.model.contexts import Context, PathContext, TcpContext
-from target.model.events import raise_event
 from target.model.life import Event, Life
 
 __all__ = ["connections_of", "find_lost", "lose"]
@@ -29,9 +29,9 @@ def connections_of(obj: Context) -> list[TcpContext]:
 
 
 def find_lost(adapter: Adapter, point: str, found: Iterable[Context | None]) -> list[Context]:
-    """Which objects of a list turn out to be corrupt now; a knob at ``point`` makes one so.
+    """The objects of a list whose corruption is detected now. A knob at ``point`` corrupts an object.
 
-    Objects already known to be lost are not among them: their events were raised.
+    Objects that are lost already are left out: their events were raised.
     """
     armed = adapter.knobs.at(point)
     lost = []
@@ -46,7 +46,7 @@ def find_lost(adapter: Adapter, point: str, found: Iterable[Context | None]) -> 
 
 
 def lose(adapter: Adapter, lost: Iterable[Context]) -> None:
-    """The operation has completed with FAILURE: mark the objects lost and raise the events."""
+    """Mark objects lost and raise the events, after the operation has completed with FAILURE."""
     told: dict[int, TcpContext] = {}
     for obj in lost:
         obj.step(Event.LOSE)

@@ -11,10 +11,7 @@ from __future__ import annotations
 import random
 import sys
 
-from hoststack import Host, HostTimeout
-from hoststack.model import synthetic
-from hoststack.model.events import UploadIndicated
-from ndisbus.errors import BusUnavailable
+from hoststack import BusUnavailable, Host, HostTimeout, events, synthetic
 from ndisbus.state.images import TcpOffloadStateDelegated
 
 
@@ -27,7 +24,7 @@ def main() -> int:
 
     try:
         with Host.attach("customhost", timeout=5.0) as host:
-            print("bound to", host.driver.binding.adapter if host.driver.binding else "nothing")  # noqa: T201
+            print("bound to", host.adapter)  # noqa: T201
 
             # Down: the connections, the path and the neighbor go in one tree.
             offloaded = host.offload(connections)
@@ -48,7 +45,7 @@ def main() -> int:
             uploaded = host.terminate(connections, idle=True)
             print("upload:", uploaded.counts())  # noqa: T201
             for event in host.events():
-                if isinstance(event, UploadIndicated):
+                if isinstance(event, events.UploadIndicated):
                     print("the target asked for", event.tcb)  # noqa: T201
             return 0 if uploaded.succeeded else 1
     except (BusUnavailable, HostTimeout) as error:

@@ -1,4 +1,4 @@
-"""A live host: an HTTP request to the peer, begun in the host, finished through the chimney, and checked.
+"""Download over HTTP from the remote host: begun in the host, continued by the adapter, checked at the end.
 
 Start everything but the host in one terminal, and this in another::
 
@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from hoststack import HostTimeout, LiveHost
-from hoststack.api.sockets import SocketError
-from ndisbus.errors import BusUnavailable
+from hoststack import BusUnavailable, HostTimeout, LiveHost, SocketError
 
 SIZE = 500_000
 
@@ -22,19 +20,18 @@ def main() -> int:
     """Exit code 0 if every byte arrived, 69 without a bus, else 1."""
     try:
         with LiveHost.attach("livehost") as host:
-            print(f"ping: {host.network.ping('10.77.0.2') * 1000:.1f} ms")  # noqa: T201
-            connection = host.network.connect(("10.77.0.2", 80))
+            print(f"ping: {host.ping('10.77.0.2') * 1000:.1f} ms")  # noqa: T201
+            connection = host.connect(("10.77.0.2", 80))
             connection.sendall(f"GET /bytes/{SIZE} HTTP/1.1\r\nHost: peer\r\n\r\n".encode())
             received = connection.recv_exactly(SIZE // 4)
 
             # In the middle of the answer the connection moves to the adapter...
-            print("offload:", host.offload_connections([connection]).counts())  # noqa: T201
+            print("offload:", connection.offload().counts())  # noqa: T201
             received += connection.recv_exactly(SIZE // 4)
-            socket = connection.socket
-            print(f"{socket} is {socket.tcb.connection_state.value}")  # noqa: T201
+            print(f"{connection} is {connection.served_by.value}")  # noqa: T201
 
             # ...and back.
-            print("upload:", host.upload_connections([connection]).counts())  # noqa: T201
+            print("upload:", connection.upload().counts())  # noqa: T201
             head = received.index(b"\r\n\r\n") + 4
             received += connection.recv_exactly(head + SIZE - len(received))
             connection.close()

@@ -1,9 +1,9 @@
-"""The host stack: connections, the chimney switch, and a Python API for hosts of one's own.
+"""The host stack: connections, the chimney switch, and the Python API for hosts of one's own.
 
-:class:`LiveHost` is the blocking API with sockets, :class:`Host` the one without a network;
-:class:`NetHost` and :class:`HostDriver` are the same without I/O, for simulations and for people who have a
-loop already. :mod:`hoststack.model.events` are what a host is told, :mod:`hoststack.model.synthetic` makes
-connections to play with, :mod:`hoststack.api.sockets` has the sockets. Page "tcp-chimney-architecture.md".
+:class:`LiveHost` is a host with a network: it connects and listens, and moves connections to the adapter and
+back. :class:`Host` offers the operations of the chimney on state objects that a program makes up.
+:class:`NetHost` and :class:`HostDriver` are the drivers behind them, sans-I/O. ``events`` has what a host is
+told, ``synthetic`` makes state objects to play with. DDI page tcp-chimney-architecture.
 """
 
 from __future__ import annotations
@@ -11,39 +11,105 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hoststack.api.host import Host, HostTimeout
+from hoststack.api.errors import HostClosed, HostForked, HostTimeout
+from hoststack.api.host import Host
 from hoststack.api.runners import Runner, SimulationRunner
 from hoststack.chimney.driver import HostDriver
 from hoststack.model import events, synthetic
 from hoststack.model.life import State
-from hoststack.model.objects import ConnectionState, Neighbor, Path, StateObject, Tcb
+from hoststack.model.objects import ConnectionState, Neighbor, StateObject, Tcb
 from hoststack.model.operation import Operation
+from ndisbus import __version__
+from ndisbus.errors import BusUnavailable, ChimneyError, IllegalTransition, LocalProtocolError
 
 if TYPE_CHECKING:
     from hoststack.api.live import LiveHost
+    from hoststack.api.sockets import SHUT_RD, SHUT_RDWR, SHUT_WR, Connection, Server
     from hoststack.live.nethost import NetHost
+    from hoststack.net.errors import (
+        AddressInUse,
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionRefused,
+        ConnectionReset,
+        ConnectionTimedOut,
+        NotConnected,
+        SocketError,
+        SocketTimeout,
+        Unreachable,
+        WouldBlock,
+    )
+    from hoststack.net.options import SocketOptions
+    from ndisbus.runtime.signals import BugChecked, HelloRefused
 
 __all__ = [
+    "SHUT_RD",
+    "SHUT_RDWR",
+    "SHUT_WR",
+    "AddressInUse",
+    "BrokenPipe",
+    "BugChecked",
+    "BusUnavailable",
+    "ChimneyError",
+    "Connection",
+    "ConnectionAborted",
+    "ConnectionRefused",
+    "ConnectionReset",
     "ConnectionState",
+    "ConnectionTimedOut",
+    "HelloRefused",
     "Host",
+    "HostClosed",
     "HostDriver",
+    "HostForked",
     "HostTimeout",
+    "IllegalTransition",
     "LiveHost",
+    "LocalProtocolError",
     "Neighbor",
     "NetHost",
+    "NotConnected",
     "Operation",
-    "Path",
     "Runner",
+    "Server",
     "SimulationRunner",
+    "SocketError",
+    "SocketOptions",
+    "SocketTimeout",
     "State",
     "StateObject",
     "Tcb",
+    "Unreachable",
+    "WouldBlock",
+    "__version__",
     "events",
     "synthetic",
 ]
 
-#: Hosts with a network stack, which takes as long to import as all the rest: only for those who ask.
-_LATER = {"LiveHost": "hoststack.api.live", "NetHost": "hoststack.live.nethost"}
+#: What needs the network stack or the runtime of processes, which take as long to import as all the rest.
+_LATER = {
+    "LiveHost": "hoststack.api.live",
+    "NetHost": "hoststack.live.nethost",
+    "SocketOptions": "hoststack.net.options",
+    **dict.fromkeys(("SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"), "hoststack.api.sockets"),
+    **dict.fromkeys(("BugChecked", "HelloRefused"), "ndisbus.runtime.signals"),
+    **dict.fromkeys(
+        (
+            "AddressInUse",
+            "BrokenPipe",
+            "ConnectionAborted",
+            "ConnectionRefused",
+            "ConnectionReset",
+            "ConnectionTimedOut",
+            "NotConnected",
+            "SocketError",
+            "SocketTimeout",
+            "Unreachable",
+            "WouldBlock",
+        ),
+        "hoststack.net.errors",
+    ),
+}
 
 if not TYPE_CHECKING:
 
@@ -51,3 +117,6 @@ if not TYPE_CHECKING:
         if name in _LATER:
             return getattr(import_module(_LATER[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})

@@ -1,26 +1,31 @@
-"""What moves a host driver's messages: a process on the bus, or the simulation.
+"""What moves a host driver's messages: the caller's own thread, or the simulation.
 
-A :class:`Runner` is all that the blocking API and the scenarios know of the world. This module is the
-only one in the package that knows the runtime of processes.
+A :class:`Runner` is all that the API and the scenarios know of the world. :mod:`hoststack.api.thread_runner`
+has the one with a thread of its own.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from hoststack.api.errors import HostForked
+from hoststack.api.scripts import Script, Wait, drive, once, until
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import BusUnavailable, LocalProtocolError
 
 if TYPE_CHECKING:
     from hoststack.chimney.driver import HostDriver
+    from ndisbus.driver.port import DriverPort
     from ndisbus.runtime.driver_process import DriverProcess
     from ndisbus.sim import Simulation
 
-__all__ = ["ACTIONS", "ProcessRunner", "Runner", "SimulationRunner"]
+__all__ = ["ACTIONS", "ProcessRunner", "Runner", "SimulationRunner", "ask_bus", "signal_process"]
 
 T = TypeVar("T")
 
@@ -31,87 +36,123 @@ CONTROL_SECONDS: Final = 5.0
 ACTIONS: Final = ("kill", "stall", "resume", "restart")
 
 
-class Runner(Protocol):
-    """Runs one host driver."""
+class Runner(ABC):
+    """Runs the scripts of one host driver."""
 
     driver: HostDriver
 
-    def act(self, action: Callable[[], T]) -> T:
-        """Let the driver do something; what it sends goes out."""
-        ...
+    @abstractmethod
+    def run(self, script: Script[T]) -> T:
+        """Run a script to its end; what it sends goes out. Returns what it returns, raises what it raises."""
 
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
-        """Move messages until ``done()`` or for ``timeout`` seconds; whether it holds in the end."""
-        ...
-
+    @abstractmethod
     def now(self) -> float:
         """The runner's clock, in seconds."""
-        ...
 
+    @abstractmethod
     def control(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """A control request to the bus, as ``ndisbus fault`` makes it. Raises what the bus answers."""
-        ...
 
+    @abstractmethod
     def process(self, action: str, name: str) -> None:
         """One of :data:`ACTIONS` on the process that registered under ``name``."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the bus."""
-        ...
+
+    def abandon(self) -> bool:
+        """Let go of a host of the parent process; whether this is a forked child, which can do no more."""
+        return False
+
+    def act(self, action: Callable[[], T]) -> T:
+        """Let the driver do something; what it sends goes out."""
+        return self.run(once(action))
+
+    def run_until(self, done: Callable[[], object], timeout: float | None) -> bool:
+        """Wait until ``done()`` or for ``timeout`` seconds; whether it holds in the end."""
+        return self.run(until(done, timeout))
 
 
-class ProcessRunner:
-    """A driver in this process, on the bus at ``endpoint`` (default: where every process looks)."""
+def ask_bus(port: DriverPort, verb: str, arguments: dict[str, Any]) -> Script[dict[str, Any]]:
+    """A control request by the driver's own connection."""
+    reply = port.control(verb, arguments)
+    yield Wait(lambda: reply.answer is not None, CONTROL_SECONDS)
+    if reply.answer is None:
+        raise BusUnavailable(f"{verb}: the bus did not answer within {CONTROL_SECONDS:g} s")
+    status, result = reply.answer
+    if status != NdisStatus.SUCCESS:
+        raise LocalProtocolError(f"{verb}: {result}")
+    answer: dict[str, Any] = result
+    return answer
+
+
+def signal_process(survey: dict[str, Any], action: str, name: str) -> None:
+    """SIGKILL, SIGSTOP or SIGCONT to the process that the bus knows by this name, on this machine.
+
+    ``survey`` is the bus's answer to ``ps``. ``restart`` is a SIGKILL too: its supervisor starts it again.
+    Raises :class:`LocalProtocolError` for a name that the bus does not know.
+    """
+    known = {p["Name"]: int(p["Pid"]) for p in survey["Processes"]}
+    if name not in known:
+        raise LocalProtocolError(
+            f"no process is registered as {name!r}; there are: {', '.join(sorted(known)) or 'none'}"
+        )
+    signals = {"stall": signal.SIGSTOP, "resume": signal.SIGCONT}
+    os.kill(known[name], signals.get(action, signal.SIGKILL))
+
+
+class ProcessRunner(Runner):
+    """A driver on the bus at ``endpoint``, served by the thread that calls, while it calls.
+
+    One thread at a time: what two do at once raises :class:`LocalProtocolError`.
+    """
 
     def __init__(self, driver: HostDriver, *, name: str, endpoint: str | None = None) -> None:
         from ndisbus.runtime.driver_process import DriverProcess  # noqa: PLC0415 - a simulation needs no sockets
 
         self.driver = driver
         self._process: DriverProcess = DriverProcess(driver, name=name, endpoint=endpoint)
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
 
-    def act(self, action: Callable[[], T]) -> T:
-        self._process.port.now = time.monotonic()
-        result = action()
-        self._process.run_until(lambda: True, 0.0)
-        return result
-
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
-        return self._process.run_until(done, timeout)
+    def run(self, script: Script[T]) -> T:
+        if self._pid != os.getpid():
+            script.close()
+            raise HostForked(self._process.name, self._pid, os.getpid())
+        if not self._lock.acquire(blocking=False):
+            script.close()
+            raise LocalProtocolError(
+                f"host {self._process.name!r} is in use by another thread; "
+                "a host that threads share needs threaded=True"
+            )
+        try:
+            self._process.port.now = time.monotonic()
+            return drive(script, self._process.run_until)
+        finally:
+            self._process.run_until(lambda: True, 0.0)  # what the last step sent goes out
+            self._lock.release()
 
     def now(self) -> float:
         return time.monotonic()
 
     def control(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        reply = self._process.port.control(verb, arguments)
-        if not self.run_until(lambda: reply.answer is not None, CONTROL_SECONDS):
-            raise BusUnavailable(f"the bus did not answer the control request {verb!r} in time")
-        assert reply.answer is not None
-        status, result = reply.answer
-        if status != NdisStatus.SUCCESS:
-            raise LocalProtocolError(f"{verb}: {result}")
-        answer: dict[str, Any] = result
-        return answer
+        return self.run(ask_bus(self._process.port, verb, arguments))
 
     def process(self, action: str, name: str) -> None:
-        """SIGKILL, SIGSTOP or SIGCONT to the process that the bus knows by this name, on this machine.
+        """See :func:`signal_process`."""
+        signal_process(self.control("ps", {}), action, name)
 
-        ``restart`` is a SIGKILL too: what starts it again is its supervisor. Raises
-        :class:`LocalProtocolError` for a name that the bus does not know.
-        """
-        known = {p["Name"]: int(p["Pid"]) for p in self.control("ps", {})["Processes"]}
-        if name not in known:
-            raise LocalProtocolError(
-                f"no process is registered as {name!r}; there are: {', '.join(sorted(known)) or 'none'}"
-            )
-        signals = {"stall": signal.SIGSTOP, "resume": signal.SIGCONT}
-        os.kill(known[name], signals.get(action, signal.SIGKILL))
+    def abandon(self) -> bool:
+        return self._pid != os.getpid()
 
     def close(self) -> None:
+        if self.abandon():
+            raise HostForked(self._process.name, self._pid, os.getpid())
         self._process.close()
 
 
-class SimulationRunner:
+class SimulationRunner(Runner):
     """A driver among others in one simulated machine, on virtual time (:mod:`ndisbus.sim`).
 
     ``name`` is the host's process in the simulation; it must have been started.
@@ -130,19 +171,38 @@ class SimulationRunner:
     def driver(self, driver: HostDriver) -> None:
         raise AttributeError("the simulation decides which driver runs")
 
-    def act(self, action: Callable[[], T]) -> T:
-        result: T = self.simulation.act(self.name, lambda _: action())
-        return result
+    def run(self, script: Script[T]) -> T:
+        try:
+            wait, returned = self._step(script, None)
+            while wait is not None:
+                wait, returned = self._step(script, self._run_until(wait.condition, wait.seconds))
+            result: T = returned
+            return result
+        finally:
+            script.close()
 
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
+    def _step(self, script: Script[T], held: bool | None) -> tuple[Wait | None, Any]:
+        """Run a script up to its next wait, or to its end and its result."""
+
+        def step(_: object) -> tuple[Wait | None, Any]:
+            try:
+                return (next(script) if held is None else script.send(held)), None
+            except StopIteration as stop:
+                return None, stop.value
+
+        stepped: tuple[Wait | None, Any] = self.simulation.act(self.name, step)
+        return stepped
+
+    def _run_until(self, done: Callable[[], object], seconds: float | None) -> bool:
         from ndisbus.sim import SimulationStuck  # noqa: PLC0415 - a process needs no simulation
 
+        timeout = float("inf") if seconds is None else seconds
         end = self.simulation.now + timeout
         try:
-            self.simulation.run_until(lambda: done() or self.simulation.now >= end, limit=timeout + 1.0)
+            self.simulation.run_until(lambda: bool(done()) or self.simulation.now >= end, limit=timeout + 1.0)
         except SimulationStuck:
-            return done()
-        return done()
+            return bool(done())
+        return bool(done())
 
     def now(self) -> float:
         return self.simulation.now

@@ -2,176 +2,80 @@
 
 ::
 
-    network = Network(stack, runner)
-    with network.connect(("10.77.0.2", 7)) as connection:
+    with host.connect(("10.77.0.2", 7)) as connection:
         connection.sendall(b"hello")
         print(connection.recv_exactly(5))
 
-The same code runs on a peer's loop, in the process of a host driver and in the simulation: all that it
-needs of them is to serve the stack until a condition holds. Every wait has a deadline. What goes wrong is a
-:class:`~hoststack.net.errors.SocketError`: refused, timed out, reset, unreachable, each by its own name.
-Callbacks instead of waiting: ``on_event`` of :class:`hoststack.net.Socket`, ``on_accept`` of a listener.
+A :class:`Connection` has the methods of a ``socket.socket`` that is connected, a :class:`Server` those of one
+that listens. What goes wrong is a :class:`~hoststack.net.errors.SocketError`, and at the same time the
+built-in exception that ``socket`` raises. They have no ``fileno``, because no descriptor of the system is
+behind them: use threads instead of ``select``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from ipaddress import ip_address
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
-from hoststack.net.errors import (
-    AddressInUse,
-    ConnectionAborted,
-    ConnectionRefused,
-    ConnectionReset,
-    ConnectionTimedOut,
-    NotConnected,
-    SocketError,
-    SocketTimeout,
-    Unreachable,
-)
-from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
+from hoststack.api import socket_scripts as scripts
+from hoststack.api.errors import HostClosed
+from hoststack.api.files import open_file
+from hoststack.net.errors import NotConnected
+from ndisbus.errors import LocalProtocolError
 
 if TYPE_CHECKING:
+    # Networks make connections and servers, which in turn run their scripts there.
+    from hoststack.api.network import Chimney, Network
+    from hoststack.model.objects import ConnectionState, Tcb
+    from hoststack.model.operation import Operation
     from hoststack.net.listener import Listener
     from hoststack.net.socket import Socket
-    from hoststack.net.stack import NetStack
+    from ndisbus.state.images import OffloadState
 
-__all__ = [
-    "AddressInUse",
-    "Connection",
-    "ConnectionAborted",
-    "ConnectionRefused",
-    "ConnectionReset",
-    "ConnectionTimedOut",
-    "Network",
-    "NotConnected",
-    "Server",
-    "SocketError",
-    "SocketOptions",
-    "SocketRunner",
-    "SocketTimeout",
-    "Unreachable",
-]
+__all__ = ["SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"]
 
-#: Seconds that a wait lasts at most, unless an application says otherwise.
-DEFAULT_TIMEOUT: Final = 30.0
-_CHUNK: Final = 65536
-
-
-class SocketRunner(Protocol):
-    """Whatever serves the stack: :class:`hoststack.api.runners.Runner` is one."""
-
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
-        """Serve the stack until ``done()`` or for ``timeout`` seconds; whether it holds in the end."""
-        ...
-
-    def now(self) -> float:
-        """The clock by which the stack is driven, in seconds."""
-        ...
-
-
-class Network:
-    """A stack and what runs it. ``timeout``: seconds that waits last at most, unless told otherwise."""
-
-    def __init__(self, stack: NetStack, runner: SocketRunner, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self.stack = stack
-        self.runner = runner
-        self.timeout = timeout
-
-    def wait(self, done: Callable[[], bool], timeout: float) -> bool:
-        """Serve the stack until a condition holds or the time is over; whether it holds."""
-
-        def turn() -> bool:
-            self._turn()
-            return done()
-
-        return self.runner.run_until(turn, timeout)
-
-    def push(self) -> None:
-        """Let what was just done go out."""
-        self.wait(lambda: True, 0.0)
-
-    def _turn(self) -> None:
-        self.stack.advance(self.runner.now())
-        self.stack.flush()
-
-    def connect(
-        self,
-        remote: tuple[str, int],
-        *,
-        local: tuple[str | None, int] | None = None,
-        options: SocketOptions = DEFAULT_OPTIONS,
-        timeout: float | None = None,
-    ) -> Connection:
-        """Connect to an address and port, and wait for it.
-
-        Raises :class:`ConnectionRefused`, :class:`ConnectionTimedOut`, :class:`Unreachable`;
-        :class:`SocketTimeout` after ``timeout`` seconds, when the attempt is given up.
-        """
-        limit = self.timeout if timeout is None else timeout
-        self.stack.advance(self.runner.now())
-        socket = self.stack.tcp_connect(remote, local, options)
-        connection = Connection(self, socket, limit)
-        try:
-            done = self.wait(lambda: socket.connected or socket.error is not None, limit)
-        except BaseException:
-            socket.abort()
-            raise
-        if socket.error is not None:
-            raise socket.error
-        if not done:
-            socket.abort()
-            self.push()
-            reason = f"; last heard: {socket.soft_error}" if socket.soft_error else ""
-            raise SocketTimeout(f"{remote[0]}:{remote[1]}: no connection within {limit:g} s{reason}")
-        return connection
-
-    def listen(
-        self,
-        address: str | None,
-        port: int,
-        *,
-        backlog: int = 128,
-        options: SocketOptions = DEFAULT_OPTIONS,
-        timeout: float | None = None,
-    ) -> Server:
-        """Listen on a port; ``address`` as for :meth:`NetStack.tcp_listen`. Raises :class:`AddressInUse`."""
-        listener = self.stack.tcp_listen(address, port, backlog, options)
-        return Server(self, listener, self.timeout if timeout is None else timeout)
-
-    def ping(self, destination: str, *, size: int = 56, timeout: float | None = None) -> float:
-        """Round trip of one echo, in seconds. Raises :class:`Unreachable` or :class:`SocketTimeout`."""
-        limit = self.timeout if timeout is None else timeout
-        self.stack.advance(self.runner.now())
-        ping = self.stack.ping(destination, size)
-        self.wait(lambda: ping.done, limit)
-        if ping.error:
-            raise Unreachable(f"{destination}: {ping.error}")
-        if ping.seconds is None:
-            raise SocketTimeout(f"{destination}: no echo within {limit:g} s")
-        return ping.seconds
+#: The values of ``socket.SHUT_RD`` and its siblings.
+SHUT_RD: Final = 0
+SHUT_WR: Final = 1
+SHUT_RDWR: Final = 2
 
 
 class _Waiting:
-    """What connections and servers have in common: a network, a deadline for waits, ``with``."""
+    """What connections and servers have in common: a network, a timeout, ``with``."""
 
-    def __init__(self, network: Network, timeout: float) -> None:
+    def __init__(self, network: Network, timeout: float | None) -> None:
         self.network = network
-        self.timeout = timeout
+        self._timeout: float | None = None
+        self.settimeout(timeout)
 
-    def settimeout(self, seconds: float) -> None:
-        """How long each wait may last from now on."""
-        self.timeout = seconds
+    def settimeout(self, seconds: float | None) -> None:
+        """How long each wait may last from now on: None without limit, 0 not at all."""
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"a timeout is None or at least 0 seconds, not {seconds:g}")
+        self._timeout = seconds
 
-    def _wait(self, done: Callable[[], bool], what: str, left: float | None = None) -> None:
-        limit = self.timeout if left is None else left
-        if not self.network.wait(done, limit):
-            raise SocketTimeout(f"{self!r}: {what} within {self.timeout:g} s")
+    def gettimeout(self) -> float | None:
+        """How long each wait may last (seconds), None without limit."""
+        return self._timeout
+
+    def setblocking(self, flag: bool) -> None:
+        """True: wait without limit. False: raise :class:`WouldBlock` instead of waiting."""
+        self.settimeout(None if flag else 0.0)
+
+    def getblocking(self) -> bool:
+        """Whether anything waits at all."""
+        return self._timeout != 0
 
     def close(self) -> None:
         """Close it."""
         raise NotImplementedError
+
+    def _end(self, close: Callable[[], None]) -> None:
+        with suppress(HostClosed):  # the host has left, and everything of its stack ended with it
+            self.network.act(close)
 
     def __enter__(self) -> Self:
         return self
@@ -185,51 +89,64 @@ class _Waiting:
 class Connection(_Waiting):
     """A connection. Iterating gives what arrives, in pieces as they come, to the end of the stream.
 
-    Every wait is limited by ``timeout`` (:meth:`settimeout`), :meth:`sendall` and :meth:`recv_exactly` by as
-    much without any progress; then they raise :class:`SocketTimeout`.
+    Every wait is limited by the timeout (:meth:`settimeout`), :meth:`sendall` and :meth:`recv_exactly` by as
+    much without any progress; then they raise :class:`SocketTimeout`. ``socket`` is the sans-I/O socket
+    behind it, which belongs to the thread that serves the host.
     """
 
-    def __init__(self, network: Network, socket: Socket, timeout: float) -> None:
+    def __init__(self, network: Network, socket: Socket, timeout: float | None) -> None:
         super().__init__(network, timeout)
         self.socket = socket
+        #: Files of :meth:`makefile` that are open.
+        self.files = 0
+        self._closed = False
+        self._deaf = False
 
     def __repr__(self) -> str:
         return f"<Connection {self.socket!r}>"
 
-    @property
-    def local(self) -> tuple[str, int]:
+    def getsockname(self) -> tuple[str, int]:
         """Own address and port."""
         return self.socket.local
 
-    @property
-    def remote(self) -> tuple[str, int]:
-        """The peer's address and port."""
+    def getpeername(self) -> tuple[str, int]:
+        """Address and port of the remote end."""
         return self.socket.remote
 
-    def sendall(self, data: bytes) -> None:
+    def _open(self) -> Socket:
+        if self._closed and not self.files:
+            raise NotConnected(f"{self!r}: it was closed by this program")
+        return self.socket
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        """Send what the send buffer has room for, after waiting for some; how many bytes that was."""
+        socket = self._open()
+        return self.network.run(
+            scripts.send(socket, bytes(memoryview(data).cast("B")[: scripts.CHUNK]), self._timeout)
+        )
+
+    def sendall(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything; returns when the last of it is in the send buffer."""
-        socket = self.socket
-        view = memoryview(data)
-        at = 0
-        while at < len(view):
-            at += socket.send(bytes(view[at : at + _CHUNK]))
-            if not socket.room and at < len(view):
-                self._wait(lambda: socket.room > 0 or socket.error is not None, "could send nothing")
-        self.network.push()
+        socket = self._open()
+        self.network.run(scripts.send_all(socket, memoryview(data).cast("B"), self._timeout))
 
     def drain(self) -> None:
-        """Wait until the peer has acknowledged everything."""
-        socket = self.socket
-        self._wait(lambda: not socket.unacknowledged or socket.error is not None, "not acknowledged")
-        if socket.error is not None:
-            raise socket.error
+        """Wait until the remote end has acknowledged everything."""
+        self.network.run(scripts.drain(self.socket, self._timeout))
 
-    def recv(self, size: int = _CHUNK) -> bytes:
+    def recv(self, size: int = scripts.CHUNK) -> bytes:
         """Wait for data; up to ``size`` bytes of it, ``b""`` at the end of the stream."""
-        socket = self.socket
-        if not socket.readable:
-            self._wait(lambda: socket.readable or socket.error is not None, "received nothing")
-        return socket.recv(size) or b""
+        socket = self._open()
+        if self._deaf:
+            return b""
+        return self.network.run(scripts.receive(socket, size, self._timeout))
+
+    def recv_into(self, buffer: Any, nbytes: int = 0) -> int:
+        """Wait for data and put it into a writable buffer; how many bytes, 0 at the end of the stream."""
+        view = memoryview(buffer).cast("B")
+        data = self.recv(nbytes or len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def recv_exactly(self, size: int) -> bytes:
         """Wait for ``size`` bytes. :class:`NotConnected` if the stream ends before."""
@@ -251,63 +168,125 @@ class Connection(_Waiting):
         while data := self.recv():
             yield data
 
-    def shutdown(self) -> None:
-        """Close the sending side; receiving goes on."""
-        self.socket.shutdown()
-        self.network.push()
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """A file object over the connection, as ``socket.makefile`` makes it.
+
+        :meth:`close` of the connection takes effect once its files are closed too.
+        """
+        self._open()
+        return open_file(self, mode, buffering, encoding, errors, newline)
+
+    def file_closed(self) -> None:
+        """One of the files of :meth:`makefile` was closed."""
+        self.files -= 1
+        if self._closed and not self.files:
+            self._end(self.socket.close)
+
+    def shutdown(self, how: int) -> None:
+        """Close one direction or both: SHUT_WR the sending one, SHUT_RD the receiving one, SHUT_RDWR both.
+
+        After SHUT_RD every ``recv`` returns ``b""``; what still arrives is not read.
+        """
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise ValueError(f"shutdown takes SHUT_RD, SHUT_WR or SHUT_RDWR, not {how}")
+        socket = self._open()
+        if how != SHUT_WR:
+            self._deaf = True
+        if how != SHUT_RD:
+            self.network.act(socket.shutdown)
 
     def close(self) -> None:
         """Close both sides; what was sent still arrives. A second call does nothing."""
-        if not self.socket.closed:
-            self.socket.close()
-            self.network.push()
+        if not self._closed:
+            self._closed = True
+            if not self.files and not self.socket.closed:
+                self._end(self.socket.close)
 
     def abort(self) -> None:
         """Reset the connection."""
-        self.socket.abort()
-        self.network.push()
+        self._closed = True
+        self.network.act(self.socket.abort)
 
     def wait_closed(self) -> None:
-        """Wait until the peer has closed too and the connection is over but for TIME_WAIT."""
-        socket = self.socket
-        self._wait(lambda: socket.finished or socket.error is not None, "not closed")
+        """Wait until the remote end has closed too and the connection is over but for TIME_WAIT."""
+        self.network.run(scripts.finished(self.socket, self._timeout))
+
+    # -- the chimney ---------------------------------------------------------------------------
+
+    @property
+    def tcb(self) -> Tcb:
+        """The connection's state object, by which an :class:`Operation` names it."""
+        return self.socket.tcb
+
+    @property
+    def served_by(self) -> ConnectionState:
+        """Who serves the connection now: IN_HOST, OFFLOADED, or on its way."""
+        return self.socket.tcb.connection_state
+
+    def _chimney(self) -> Chimney:
+        if self.network.chimney is None:
+            raise LocalProtocolError(f"{self!r} cannot be offloaded: its host has no chimney")
+        return self.network.chimney
+
+    def offload(self, *, wait: bool = True, timeout: float | None = None) -> Operation:
+        """Hand the connection to the adapter. If that refuses, the host goes on serving it.
+
+        ``host.offload([...])`` moves many connections in one tree.
+        """
+        return self._chimney().offload([self], wait=wait, timeout=timeout)
+
+    def upload(self, *, wait: bool = True, timeout: float | None = None) -> Operation:
+        """Take the connection back into the host. Does nothing if the host serves it already."""
+        return self._chimney().upload([self], wait=wait, timeout=timeout)
+
+    def query(
+        self, classes: str = "delegated", *, timeout: float | None = None
+    ) -> tuple[OffloadState, ...] | None:
+        """Read the connection's state from the adapter.
+
+        ``classes``: ``"const"``, ``"cached"``, ``"delegated"`` or ``"whole"``.
+        None if the adapter could not tell; the connection is uploaded then (R-QRY-05).
+        """
+        return self._chimney().query([self], classes, timeout=timeout).result_of(self.tcb)
 
 
 class Server(_Waiting):
     """A listening port. Iterating gives connections as they come, for ever."""
 
-    def __init__(self, network: Network, listener: Listener, timeout: float) -> None:
+    def __init__(self, network: Network, listener: Listener, timeout: float | None) -> None:
         super().__init__(network, timeout)
         self.listener = listener
 
     def __repr__(self) -> str:
         return f"<Server {self.listener!r}>"
 
-    @property
-    def port(self) -> int:
-        """The port that it listens on."""
-        return self.listener.port
+    def getsockname(self) -> tuple[str, int]:
+        """The address and port that it listens on; ``""`` is every address."""
+        listener = self.listener
+        return (str(ip_address(listener.address)) if listener.address else ""), listener.port
 
-    def accept(self) -> Connection:
-        """Wait for a connection."""
-        if self.listener.closed:
-            raise NotConnected(f"{self!r} is closed")
-        found: list[Socket] = []
+    def accept(self) -> tuple[Connection, tuple[str, int]]:
+        """Wait for a connection; it and the address of its remote end.
 
-        def one() -> bool:
-            socket = self.listener.accept()
-            if socket is not None:
-                found.append(socket)
-            return bool(found)
-
-        self._wait(one, "nobody connected")
-        return Connection(self.network, found[0], self.timeout)
+        Its timeout is the server's.
+        """
+        socket = self.network.run(scripts.accept(self.listener, self._timeout))
+        connection = Connection(self.network, socket, self._timeout)
+        return connection, connection.getpeername()
 
     def __iter__(self) -> Iterator[Connection]:
         while True:
-            yield self.accept()
+            yield self.accept()[0]
 
     def close(self) -> None:
-        """Listen no more; connections that were not accepted are reset."""
-        self.listener.close()
-        self.network.push()
+        """Stop listening; connections that were not accepted are reset."""
+        if not self.listener.closed:
+            self._end(self.listener.close)

@@ -216,6 +216,10 @@ class HostDriver(Engine):
         """Whether an offload would be passed down now."""
         return not initiate.why_not(self)[1]
 
+    def reserved(self, obj: StateObject) -> str:
+        """Why the raw operations of an application must leave an object alone; empty if they may have it."""
+        return ""
+
     # -- life ----------------------------------------------------------------------------------
 
     def driver_entry(self) -> Steps:

@@ -72,7 +72,9 @@ def run(
     if not as_json:
         click.echo(f"{found.name} (seed {found.seed}): {found.description}".rstrip(": "))
     try:
-        with Host.attach(name, endpoint, bind=bind, timeout=found.timeout, wait_bound=False) as host:
+        with Host.attach(
+            name, endpoint, bind=bind, timeout=found.timeout, wait_bound=False, threaded=False
+        ) as host:
             host.wait_attached()
             result = ScenarioRun(host, found, (lambda _: None) if as_json else _show).run()
     except BusUnavailable as e:

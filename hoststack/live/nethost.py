@@ -27,7 +27,7 @@ from hoststack.model.events import (
     Unbound,
 )
 from hoststack.model.life import State
-from hoststack.model.objects import Neighbor, Path, Tcb
+from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.net.errors import ConnectionReset
 from hoststack.net.hooks import StackHooks
 from hoststack.net.interface import IPV6_MINIMUM_MTU, Interface
@@ -162,6 +162,23 @@ class NetHost(HostDriver):
                 self.stack.attach(s, now)
             raise
         return operation
+
+    def reserved(self, obj: StateObject) -> str:
+        """Connections of the stack are moved with their sockets, or two machines would serve them."""
+        socket = self.stack.socket_of(obj) if isinstance(obj, Tcb) else None
+        if socket is None:
+            return ""
+        return f"{socket!r} belongs to the network stack: use its own methods offload, upload and query"
+
+    def offload(self, objects: Sequence[StateObject]) -> Operation:
+        """As :meth:`HostDriver.offload`, for objects that are not connections of the stack.
+
+        Raises :class:`LocalProtocolError` for those, which :meth:`offload_sockets` takes.
+        """
+        for obj in objects:
+            if obj not in self.away and (reason := self.reserved(obj)):
+                raise LocalProtocolError(reason)
+        return super().offload(objects)
 
     def ask_statistics(self) -> Operation:
         """Read the target's counters, so that :meth:`statistics` has them as they are now (R-STAT-09)."""

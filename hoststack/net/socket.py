@@ -7,9 +7,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from hoststack.net.errors import (
+    BrokenPipe,
     ConnectionAborted,
     ConnectionTimedOut,
-    NotConnected,
     SocketError,
     Unreachable,
 )
@@ -187,13 +187,13 @@ class Socket(Timed):
         """Queue as much of ``data`` as the send buffer takes; how many bytes that was.
 
         After a short count, WRITABLE tells when there is room. Raises the connection's error, or
-        :class:`NotConnected` after :meth:`shutdown`.
+        :class:`BrokenPipe` after :meth:`shutdown`.
         """
         if self.error is not None:
             raise self.error
         machine = self.machine
         if self.shut:
-            raise NotConnected(f"{self!r}: the sending side is closed")
+            raise BrokenPipe(f"{self!r}: the sending side is closed")
         if machine is not None and machine.state is State.TcpConnectionClosed:
             return 0  # reset in the same batch: the event that says so comes behind the one in hand
         room = self.options.sndbuf - self.unacknowledged

@@ -40,7 +40,7 @@ def error_of(kind: EventKind, text: str, ends: str, soft_error: str) -> SocketEr
     if kind is EventKind.RESET:
         return ConnectionReset(f"{ends}: reset by the peer")
     if kind is EventKind.REFUSED:
-        return ConnectionRefused(f"{ends}: refused, nobody listens there")
+        return ConnectionRefused(f"{ends}: refused: no program listens on that port")
     if kind is EventKind.TIMED_OUT and soft_error:
         return Unreachable(f"{ends}: {soft_error}; gave up: {text}")
     if kind is EventKind.TIMED_OUT:

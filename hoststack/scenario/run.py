@@ -9,7 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
-from hoststack.api.host import Host, HostTimeout
+from hoststack.api.errors import HostTimeout
+from hoststack.api.host import Host
 from hoststack.model import synthetic
 from hoststack.model.events import HostEvent
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb

@@ -13,7 +13,8 @@ import sys
 import time
 from typing import Any, Final
 
-from hoststack.api.sockets import Connection, Network
+from hoststack.api.network import Network
+from hoststack.api.sockets import Connection
 from hoststack.peer.peer import Peer, station_mac
 from hoststack.peer.services import Service
 from hoststack.peer.serving import Servants

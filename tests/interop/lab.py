@@ -26,7 +26,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from hoststack.api.sockets import Connection, Network
+from hoststack.api.network import Network, PollingRunner
+from hoststack.api.sockets import Connection
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
 from hoststack.peer.peer import Peer, station_mac
 from ndisbus.wire.link import Link
@@ -75,7 +76,7 @@ def remove_leftovers() -> None:
             subprocess.run(["ip", "netns", "del", name], timeout=DEADLINE, check=False)
 
 
-class Ours:
+class Ours(PollingRunner):
     """Our stack in this process, for tests that look closely; ``peer`` moves its frames."""
 
     def __init__(self, link: str, *, addresses: tuple[str, ...], serve: bool, seed: int) -> None:
@@ -84,11 +85,11 @@ class Ours:
         self.network = Network(self.peer.stack, self, timeout=DEADLINE)
 
     def run_until(self, done: Callable[[], object], timeout: float) -> bool:
-        """See hoststack.api.sockets.SocketRunner."""
+        """See hoststack.api.network.SocketRunner."""
         return self.peer.run_until(done, timeout)
 
     def now(self) -> float:
-        """See hoststack.api.sockets.SocketRunner."""
+        """See hoststack.api.network.SocketRunner."""
         return time.monotonic()
 
     def until(self, condition: Callable[[], object], what: str) -> None:

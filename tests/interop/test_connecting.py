@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hoststack.api.sockets import (
+from hoststack import (
+    SHUT_WR,
     Connection,
     ConnectionRefused,
     ConnectionReset,
@@ -64,7 +65,7 @@ def test_data_goes_both_ways_and_each_half_closes_by_itself(lab: Lab, family: so
     up, down = noise(2_000_000, 1), noise(2_000_000, 2)
     reading = Background(lambda: read_to_end(linux))
     connection.sendall(up)
-    connection.shutdown()
+    connection.shutdown(SHUT_WR)
     ours.until(lambda: reading.done, "Linux has everything")
     assert reading.result() == up
     ours.until(lambda: connection.socket.state is State.TcpConnectionFinWait2, "Linux has our FIN")
@@ -103,7 +104,7 @@ def test_options_are_what_both_sides_want(lab: Lab, family: socket.AddressFamily
     for timestamps, sack, scaling in itertools.product((True, False), repeat=3):
         options = SocketOptions(timestamps=timestamps, sack=sack, window_scaling=scaling)
         connection, linux = pair(lab, ours, family, options)
-        shown = lab.ss("dport", str(connection.local[1]))
+        shown = lab.ss("dport", str(connection.getsockname()[1]))
         words = shown.split()
         assert ("ts" in words, "sack" in words, "wscale:" in shown) == (timestamps, sack, scaling)
         reading = Background(lambda linux=linux: read_exactly(linux, len(data)))  # type: ignore[misc]
@@ -176,7 +177,7 @@ def test_zero_window_of_ours(lab: Lab) -> None:
         linux.shutdown(socket.SHUT_WR)
 
     sending = Background(send)
-    port = str(connection.local[1])
+    port = str(connection.getsockname()[1])
     ours.until(lambda: "timer:(persist" in lab.ss("dport", port), "Linux probes")
     assert connection.recv_all() == data
     sending.result()
@@ -201,7 +202,7 @@ def test_zero_window_of_linux(lab: Lab) -> None:
         """Whether Linux got two more segments since the last ones that it had room for."""
         nonlocal heard
         fill()
-        shown = lab.ss("dport", str(connection.local[1]))
+        shown = lab.ss("dport", str(connection.getsockname()[1]))
         taken, segments = (
             int(found[1]) if (found := re.search(rf"{key}:(\d+)", shown)) else 0
             for key in ("bytes_received", "segs_in")
@@ -226,9 +227,9 @@ def test_simultaneous_close(lab: Lab) -> None:
     # So long lies between Linux's FIN and its ACK of ours, and so long we may be busy with something else.
     ours = lab.ours("delay=600ms")
     connection, linux = pair(lab, ours)
-    port = str(connection.local[1])
+    port = str(connection.getsockname()[1])
     linux.shutdown(socket.SHUT_WR)
-    connection.shutdown()
+    connection.shutdown(SHUT_WR)
     states: list[State] = []
 
     def passed() -> bool:
@@ -254,7 +255,7 @@ def test_simultaneous_open(lab: Lab) -> None:
     linux.bind((LINUX4, 6001))
     connecting = Background(lambda: linux.connect((OURS[socket.AF_INET], 6002)))
     until(lambda: "SYN-SENT" in lab.ss("sport", "6001"), "the SYN of Linux")
-    connection = ours.network.connect((LINUX4, 6001), local=(None, 6002))
+    connection = ours.network.connect((LINUX4, 6001), source_address=(None, 6002))
     ours.until(lambda: connecting.done, "Linux is connected")
     connecting.result()
     both = tshark(lab.captures[0], "tcp.flags.syn == 1 && tcp.flags.ack == 0", "ip.src")
@@ -414,7 +415,7 @@ def test_stream_is_whole_over_a_wire_that_gets_worse(lab: Lab, family: socket.Ad
             if connection.socket.available:
                 down.update(connection.recv(1 << 20))
             ours.run_until(lambda: connection.socket.available or not connection.socket.unacknowledged, 30)
-    connection.shutdown()
+    connection.shutdown(SHUT_WR)
     for part in connection:
         down.update(part)
     ours.until(lambda: reading.done, "Linux has everything")
@@ -434,7 +435,7 @@ def test_captures_are_judged(lab: Lab, tool: Callable[[str], None], tmp_path: Pa
     connection.sendall(b"good")
     connection.drain()
     [good] = tshark(
-        lab.captures[0], "tcp.len == 4 && tcp.srcport == " + str(connection.local[1]), "frame.number"
+        lab.captures[0], "tcp.len == 4 && tcp.srcport == " + str(connection.getsockname()[1]), "frame.number"
     )
     assert good
     raw = subprocess.run(

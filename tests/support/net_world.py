@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from hoststack.api.sockets import Network
+from hoststack.api.network import Network, PollingRunner
 from hoststack.net import NetStack, StackHooks, Station
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.impair import ImpairedLink, Impairments
@@ -57,6 +57,19 @@ class Host(Station):
 
     tap: Tap
     network: Network
+
+
+class WorldRunner(PollingRunner):
+    """What the blocking sockets need of a world."""
+
+    def __init__(self, world: NetWorld) -> None:
+        self.world = world
+
+    def run_until(self, done: Callable[[], object], timeout: float) -> bool:
+        return self.world.run_until(done, timeout)
+
+    def now(self) -> float:
+        return self.world.now()
 
 
 class NetWorld:
@@ -111,7 +124,7 @@ class NetWorld:
         )
         assert isinstance(tap, Tap)
         host.tap = tap
-        host.network = Network(stack, self, timeout=60.0)
+        host.network = Network(stack, WorldRunner(self), timeout=60.0)
         self.hosts.append(host)
         return host
 
@@ -135,7 +148,7 @@ class NetWorld:
     def _served(self) -> list[Served]:
         return [*self.hosts, *self.others]
 
-    def run_until(self, done: Callable[[], bool], timeout: float) -> bool:
+    def run_until(self, done: Callable[[], object], timeout: float) -> bool:
         """Move virtual time until ``done()`` or by ``timeout`` seconds."""
         end = self.now_ + timeout
         while True:
@@ -151,7 +164,7 @@ class NetWorld:
             if due is None or due > end:
                 self.now_ = end
                 self._poll()
-                return done()
+                return bool(done())
             self.now_ = max(self.now_, due)
 
     def run(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from hoststack.api.sockets import (
+from hoststack import (
     Connection,
     ConnectionRefused,
     ConnectionTimedOut,
@@ -28,9 +28,9 @@ def pair(
     world: NetWorld, here: Host, there: Host, address: str, port: int = 7
 ) -> tuple[Connection, Connection]:
     """A connection from one host to another, both ends."""
-    server = there.network.listen(None, port)
+    server = there.network.listen((None, port))
     client = here.network.connect((address, port))
-    served = server.accept()
+    served = server.accept()[0]
     server.close()
     return client, served
 
@@ -190,14 +190,14 @@ def test_a_neighbor_that_is_gone_for_good(address: str) -> None:
 def test_more_clients_than_the_backlog_takes_are_all_served_in_the_end() -> None:
     world = NetWorld()
     a, b = world.host("a"), world.host("b")
-    server = b.network.listen(None, 7, backlog=4)
+    server = b.network.listen((None, 7), backlog=4)
     clients = [a.stack.tcp_connect(("10.77.0.2", 7)) for _ in range(40)]
     world.run(0.5)
     assert server.listener.full
     assert server.listener.overflows > 0
     served = 0
     for _ in range(40):
-        with server.accept() as connection:
+        with server.accept()[0] as connection:
             connection.sendall(b"hello")
             served += 1
         world.run(0.1)
@@ -282,10 +282,10 @@ def test_zero_windows_open_again() -> None:
 def test_keepalive_finds_a_dead_peer_and_keeps_a_living_one() -> None:
     world = NetWorld()
     a, b = world.host("a"), world.host("b")
-    server = b.network.listen(None, 7)
+    server = b.network.listen((None, 7))
     options = SocketOptions(keepalive=True, keep_idle=60.0, keep_interval=5.0, keep_count=3)
     client = a.network.connect(("10.77.0.2", 7), options=options)
-    server.accept()
+    server.accept()[0]
     world.run(3600.0)
     assert client.socket.error is None
     b.tap.change = lambda frame: frame if frame[12:14] == b"\x08\x06" else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hoststack.net.errors import AddressInUse, NotConnected, SocketError, Unreachable
+from hoststack.net.errors import AddressInUse, BrokenPipe, SocketError, Unreachable
 from hoststack.net.interface import Interface
 from hoststack.net.options import SocketOptions
 from hoststack.net.socket import Socket
@@ -468,7 +468,7 @@ def test_send_after_shutdown_is_an_error() -> None:
     lan = Lan()
     socket, _, _ = lan.established()
     socket.shutdown()
-    with pytest.raises(NotConnected):
+    with pytest.raises(BrokenPipe):
         socket.send(b"x")
 
 

@@ -11,11 +11,11 @@ from hoststack.model.rss import tcp_hash
 from hoststack.net import Listener, Socket, SocketEvent, SocketOptions
 from hoststack.net.errors import (
     AddressInUse,
+    BrokenPipe,
     ConnectionAborted,
     ConnectionRefused,
     ConnectionReset,
     ConnectionTimedOut,
-    NotConnected,
     Unreachable,
 )
 from hoststack.net.isn import EPHEMERAL_PORTS, InitialSequenceNumbers, PortPicker
@@ -542,7 +542,7 @@ def test_half_close(bench: Bench) -> None:
     socket.send(b"question")
     socket.shutdown()
     socket.shutdown()
-    with pytest.raises(NotConnected):
+    with pytest.raises(BrokenPipe):
         socket.send(b"more")
     bench.stack.flush()
     assert bench.segments()[-1].flags & FIN

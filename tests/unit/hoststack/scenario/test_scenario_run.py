@@ -11,7 +11,6 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-import hoststack
 from hoststack import Host, HostDriver, HostTimeout, SimulationRunner
 from hoststack.cli.main import main
 from hoststack.model import synthetic
@@ -234,11 +233,6 @@ def test_an_operation_knows_only_its_own_objects() -> None:
     operation = host.offload([], wait=False)
     with pytest.raises(LocalProtocolError, match="no part"):
         operation.status_of(stranger)
-
-
-def test_the_public_names_exist_and_are_sorted() -> None:
-    assert all(hasattr(hoststack, name) for name in hoststack.__all__)
-    assert hoststack.__all__ == sorted(hoststack.__all__)
 
 
 # -- the command line --------------------------------------------------------------------------

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from ndisbus.cli import main
+from ndisbus.cli.entry import start
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command."""
+    start("ndisbus.cli.main:main", "ndisbus")
+
 
 if __name__ == "__main__":
-    main(prog_name="ndisbus")
+    main()

@@ -1,7 +1,16 @@
-"""``python -m target``."""
+"""``python -m target``: the same as the command ``offload-target``."""
 
 from __future__ import annotations
 
-from target.cli import main
+from ndisbus.cli.entry import start
 
-main()
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command."""
+    start("target.cli:main", "offload-target")
+
+
+if __name__ == "__main__":
+    main()

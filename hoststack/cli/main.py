@@ -1,125 +1,29 @@
-"""The command line ``hoststack``."""
+"""The command ``hoststack``. Each subcommand is a module of its own."""
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import replace
-from importlib import import_module
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Final, NoReturn
-
 import click
 
-from ndisbus.errors import BusUnavailable, ChimneyError
-
-if TYPE_CHECKING:
-    from hoststack.scenario.run import StepResult
+from ndisbus.cli.lazy import LazyGroup
 
 __all__ = ["main"]
 
-#: Exit codes besides 0: an expectation failed; the command or file is wrong; there is no bus.
-FAILED: Final = 1
-USAGE: Final = 2
-ABSENT: Final = 69
 
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    lazy_subcommands={
+        "run": ("hoststack.cli.run:run_command", "Run a scenario against the stack on the bus."),
+        "tour": (
+            "hoststack.cli.tour:tour_command",
+            "Take live connections to the peer through everything the chimney does.",
+        ),
+        "peer": ("hoststack.cli.peer:peer_command", "Be a remote host on a cable or a TAP device."),
+        "netstat": (
+            "hoststack.cli.netstat:netstat_command",
+            "Show the connections of hosts on the bus, and where each is served.",
+        ),
+    },
+)
 def main() -> None:
     """The host stack: offloads TCP connections through the chimney and takes them back."""
-
-
-@main.command()
-@click.argument(
-    "scenario", type=click.Path(exists=True, dir_okay=False, path_type=FilePath), metavar="SCENARIO.yaml"
-)
-@click.option("--name", default="scenario", show_default=True, help="Name to register under.")
-@click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
-@click.option(
-    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
-)
-@click.option("--seed", type=int, default=None, help="Seed instead of the scenario's own.")
-@click.option("--check", is_flag=True, help="Read and check the file; run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def run(
-    scenario: FilePath,
-    name: str,
-    bind: str,
-    endpoint: str | None,
-    seed: int | None,
-    check: bool,
-    as_json: bool,
-) -> None:
-    """Run a scenario against the stack on the bus.
-
-    Exits with 0 if every expectation held, 1 if one did not, 2 if the file is wrong, and 69 if there
-    is no bus.
-    """
-    # Imported here: other subcommands, and --help, need none of it.
-    from hoststack.api.host import Host  # noqa: PLC0415
-    from hoststack.scenario.check import ScenarioError, load  # noqa: PLC0415
-    from hoststack.scenario.run import ScenarioRun  # noqa: PLC0415
-
-    try:
-        found = load(scenario)
-    except ScenarioError as e:
-        _fail(str(e), USAGE)
-    if seed is not None:
-        found = replace(found, seed=seed)
-    if check:
-        click.echo(f"{scenario}: {len(found.steps)} steps, nothing wrong")
-        return
-    if not as_json:
-        click.echo(f"{found.name} (seed {found.seed}): {found.description}".rstrip(": "))
-    try:
-        with Host.attach(
-            name, endpoint, bind=bind, timeout=found.timeout, wait_bound=False, threaded=False
-        ) as host:
-            host.wait_attached()
-            result = ScenarioRun(host, found, (lambda _: None) if as_json else _show).run()
-    except BusUnavailable as e:
-        _fail(str(e), ABSENT)
-    except ChimneyError as e:
-        _fail(str(e), FAILED)
-    if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
-    else:
-        click.secho(
-            "passed" if result.passed else "failed", fg="green" if result.passed else "red", bold=True
-        )
-    if not result.passed:
-        sys.exit(FAILED)
-
-
-def _later(name: str, about: str) -> None:
-    """A subcommand in a module of its own, ``hoststack.cli.NAME``, imported when it is called."""
-
-    @main.command(
-        name,
-        help=about,
-        context_settings={
-            "ignore_unknown_options": True,
-            "allow_extra_args": True,
-            "help_option_names": [],
-        },
-    )
-    @click.pass_context
-    def forward(context: click.Context) -> None:
-        command: click.Command = getattr(import_module(f"hoststack.cli.{name}"), f"{name}_command")
-        command.main(context.args, prog_name=f"hoststack {name}", help_option_names=["-h", "--help"])
-
-
-_later("tour", "Take live connections to the peer through everything the chimney does.")
-_later("peer", "Be a remote host on a cable or a TAP device.")
-_later("netstat", "Show the connections of hosts on the bus, and where each is served.")
-
-
-def _show(result: StepResult) -> None:
-    mark = click.style("ok  ", fg="green") if result.passed else click.style("FAIL", fg="red", bold=True)
-    place = "" if result.passed else f"\n     at {result.where}"
-    click.echo(f"{mark} {result.verb:<12} {result.text}  ({result.seconds * 1000:.1f} ms){place}")
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    click.echo(f"hoststack: {text}", err=True)
-    sys.exit(code)

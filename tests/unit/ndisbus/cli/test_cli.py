@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ndisbus import __version__
-from ndisbus.cli import main, ps
+from ndisbus.cli import ps
+from ndisbus.cli.main import main
 from ndisbus.core import NdisCore
 from ndisbus.driver.base import ProtocolDriver
 from ndisbus.errors import BusUnavailable
@@ -112,7 +113,7 @@ def served(process: DriverProcess, *args: str) -> subprocess.CompletedProcess[st
 
 
 def test_help_names_every_command_without_importing_any() -> None:
-    code = "import sys; from ndisbus.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from ndisbus.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted(m for m in sys.modules if m in ('zmq', 'rich', 'psutil', 'ndisbus.core')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for command in ("serve", "ps", "trace", "fault", "adapter", "wait", "supervise", "bench"):

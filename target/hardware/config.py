@@ -1,7 +1,7 @@
-"""What the emulated hardware can hold and do; the same for every adapter of one target.
+"""What the emulated hardware can hold and do. All adapters of one target are the same.
 
-Nothing here changes while an adapter runs, apart from what a resume reports anew (R-OID-11); injectable
-failures are in :mod:`target.hardware.knobs`.
+While an adapter runs, only a resume changes its configuration (R-OID-11). Injectable failures are in
+:mod:`target.hardware.knobs`.
 """
 
 from __future__ import annotations
@@ -44,38 +44,38 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoluntaryUploads:
-    """Limits beyond which a voluntary upload is asked for (R-EVT-12, R-EVT-13); None: never."""
+    """When the target asks for a voluntary upload (R-EVT-12, R-EVT-13). None: never for this reason."""
 
     drop_rate: int | None = None
-    """HighDropRate: segments retransmitted in 100 sent."""
+    """HighDropRate: retransmitted segments per 100 sent."""
     out_of_order: int | None = None
-    """HighOutOfOrderPackets: segments out of sequence in 100 received."""
+    """HighOutOfOrderPackets: segments out of sequence per 100 received."""
     fragments: int | None = None
-    """HighFragmentation: datagrams of the connection that came in fragments."""
+    """HighFragmentation: number of datagrams that came in fragments."""
     low_activity: float | None = None
     """LowActivity: seconds without a segment in either direction."""
     no_preposting: int | None = None
-    """NoBufferPreposting: indications in a row, for want of a posted receive request."""
+    """NoBufferPreposting: indications in a row that found no receive request posted."""
     small_io: int | None = None
-    """SmallIO: bytes; receive requests in a row are smaller (as many as ``small_io_requests``)."""
+    """SmallIO: bytes. ``small_io_requests`` receive requests in a row were smaller."""
     small_io_requests: int = 16
     sample: int = 100
-    """Segments after which a rate means something."""
+    """Number of segments over which the rates are computed."""
 
     def __post_init__(self) -> None:
         for name in ("drop_rate", "out_of_order", "fragments", "low_activity", "no_preposting", "small_io"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise LocalProtocolError(f"voluntary.{name} = {value}: must be positive, or None")
+                raise LocalProtocolError(f"voluntary.{name} = {value}: must be positive or None")
         if self.sample < 1 or self.small_io_requests < 1:
-            raise LocalProtocolError("voluntary.sample and voluntary.small_io_requests are at least 1")
+            raise LocalProtocolError("voluntary.sample and voluntary.small_io_requests must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetConfig:
-    """Capacities, capabilities and habits of the target. Counts are per adapter, sizes are bytes.
+    """Capacities and capabilities of the target. Counts are per adapter, sizes are bytes.
 
-    Raises :class:`LocalProtocolError` for a target that the interface does not allow.
+    Raises LocalProtocolError for values that the interface does not allow.
     """
 
     name: str = "target"
@@ -86,39 +86,39 @@ class TargetConfig:
     path_entries: int = 16384
     tcp_entries: int = 262144
     hw_address_entries: int = 16
-    """Source MAC addresses beside the interface's own; 0: addresses cannot be configured (R-STATE-09)."""
+    """Source MAC addresses in addition to the interface's own. 0: cannot be configured (R-STATE-09)."""
     ip_address_entries: int = 256
     """Different source IP addresses of offloaded paths."""
     vlan_entries: int = 64
-    """Different nonzero VLAN identifiers in use; at least one (R-VLAN-01)."""
+    """Different nonzero VLAN identifiers in use, at least 1 (R-VLAN-01)."""
     interface_vlans: frozenset[int] = frozenset()
     """Nonzero VLAN identifiers configured for the interface (R-VLAN-03, R-VLAN-04)."""
     mac: bytes = b"\x02\x00\x00\x00\x00\x01"
-    """The own address of the first adapter's interface; it takes no entry (R-STATE-10). The second adapter's
-    is the next higher one, and so on."""
+    """MAC address of the first adapter's interface, which does not take an entry (R-STATE-10). Each further
+    adapter has the next higher address."""
     wires: tuple[str, ...] = ()
-    """What each adapter is plugged into, in their order (:mod:`ndisbus.wire.spec`); those without a spec, or
-    with ``none``, have no wire. Connections on an adapter without a wire stand still."""
+    """The wire of each adapter, in their order (:mod:`ndisbus.wire.spec`). An adapter without a spec, or with
+    ``none``, does not have a wire; its connections stand still."""
     mtu: int = 1500
     """Longest payload of an Ethernet frame (MtuSize)."""
     link_speed: int = 10_000_000_000
     """Bits per second, in both directions."""
     receive_buffers: int = 8192
-    """Lists for ordinary indications; a frame that finds none is dropped."""
+    """Lists for ordinary indications. A frame is dropped if none is free."""
     max_rcv_window: int = 1 << 30
     max_path_mtu: int = 65536
     xmit_buffer_bytes: int | None = None
-    """Transmit buffers of all connections together; None: enough for every entry."""
+    """Transmit buffers of all connections together. None: enough for every entry."""
     xmit_reserve: int = 16384
-    """What each connection takes of them."""
+    """Transmit buffer that each connection takes."""
     rcv_buffer_bytes: int | None = None
     """Receive buffers; each connection takes its InitialRcvWnd. None: enough for every entry."""
     buffered_data_bytes: int = 64 << 20
     """Room for copies of receive data handed down with connections (R-BRD-03)."""
     host_memory_objects: int | None = None
-    """Contexts the host's memory has room for; None: no limit (NDIS_STATUS_RESOURCES beyond it)."""
+    """Contexts for which the host's memory has room; beyond it NDIS_STATUS_RESOURCES. None: no limit."""
     unwelcome_ports: frozenset[int] = frozenset()
-    """Connections with one of these ports are not worth offloading (R-INIT-15)."""
+    """Connections with one of these ports are refused (R-INIT-15)."""
 
     support_ipv4: bool = True
     support_ipv6: bool = True
@@ -127,51 +127,61 @@ class TargetConfig:
     encapsulation: int = int(NdisEncapsulation.NDIS_ENCAPSULATION_IEEE_802_3)
 
     send_backlog: int | None = 65536
-    """Preferred number of bytes posted for sending; None: the target lacks the feature (R-STATE-13)."""
+    """Preferred number of bytes posted for sending. None: the feature is not supported (R-STATE-13)."""
     receive_backlog: bool = True
     backlog_step: int = 16384
-    """A smaller change of the send backlog raises no event (R-EVT-15)."""
+    """The smallest change of the send backlog that raises an event (R-EVT-15)."""
     backlog_interval: float = 1.0
-    """Seconds between two backlog events of one connection, at least."""
+    """Least seconds between two backlog events of one connection."""
 
     latency: float = 0.0
     """Seconds between a request and its completion; 0: completed inside the handler (R-BLK-15)."""
     drop_corrupt: bool = False
-    """Packets with a corrupt header are dropped and counted instead of going to the host (R-STAT-06)."""
+    """Drop and count frames with a corrupt header instead of passing them to the host (R-STAT-06)."""
     held_bytes: int = 256 << 10
-    """Frames of one connection that wait for its upload, at most (R-IP-08)."""
+    """Most bytes of frames of one connection that wait for its upload (R-IP-08)."""
     voluntary: VoluntaryUploads = VoluntaryUploads()
-    """When the upload of a connection is asked for that the host may decline."""
+    """When the target asks for uploads that the host may decline."""
     fail_terminate_twice: bool = True
-    """A terminate that fails is followed by events and awaits another terminate (R-DIS-43).
+    """After a failed terminate events are raised and the object waits for another terminate (R-DIS-43).
 
-    False: a failed terminate is the end of the object at once.
+    False: a failed terminate ends the object at once.
     """
 
     def __post_init__(self) -> None:
         if not self.adapters or len(set(self.adapters)) != len(self.adapters):
-            raise LocalProtocolError(f"adapters {self.adapters!r}: at least one, each name once")
+            raise LocalProtocolError(
+                f"adapters = {', '.join(self.adapters)}: give at least one name, each once"
+            )
         if not self.encapsulation & _USABLE_ENCAPSULATION:
-            reason = f"encapsulation {self.encapsulation:#x}: 802.3 or LLC-SNAP routed is needed"
+            reason = f"encapsulation = {self.encapsulation:#x}: must include 802.3 or LLC-SNAP routed"
             raise LocalProtocolError(reason, rule="R-OID-09")
         if not (self.support_ipv4 or self.support_ipv6):
-            raise LocalProtocolError("neither IPv4 nor IPv6 is supported", rule="R-OID-10")
+            raise LocalProtocolError(
+                "support_ipv4 and support_ipv6 are both false: at least one must be true", rule="R-OID-10"
+            )
         if self.vlan_entries < 1:
-            raise LocalProtocolError(f"vlan_entries = {self.vlan_entries}: at least 1", rule="R-VLAN-01")
+            raise LocalProtocolError(
+                f"vlan_entries = {self.vlan_entries}: must be at least 1", rule="R-VLAN-01"
+            )
         if len(self.mac) != 6 or self.mac[0] & 1:
-            raise LocalProtocolError(f"mac {self.mac.hex(':')}: six bytes of a station's address")
+            raise LocalProtocolError(f"mac = {self.mac.hex(':')}: must be six bytes and not a group address")
         if len(self.wires) > len(self.adapters):
-            raise LocalProtocolError(f"{len(self.wires)} wires for {len(self.adapters)} adapters")
+            raise LocalProtocolError(
+                f"{len(self.wires)} wires for {len(self.adapters)} adapters: give at most one for each"
+            )
         if not all(0 < v < 4096 for v in self.interface_vlans):
-            raise LocalProtocolError(f"interface_vlans {sorted(self.interface_vlans)}: 1 to 4095 each")
+            raise LocalProtocolError(
+                f"interface_vlans = {sorted(self.interface_vlans)}: each must be 1 to 4095"
+            )
         for name in _COUNTS:
             if getattr(self, name) < 0:
                 raise LocalProtocolError(f"{name} = {getattr(self, name)}: must not be negative")
         if self.latency < 0 or self.backlog_interval < 0:
-            raise LocalProtocolError("latency and backlog_interval are seconds, 0 or more")
+            raise LocalProtocolError("latency and backlog_interval must not be negative")
 
     def of_adapter(self, name: str) -> TargetConfig:
-        """The configuration of one adapter: the same but for the interface's own address."""
+        """The configuration of one adapter, which differs only in ``mac``."""
         i = self.adapters.index(name) if name in self.adapters else 0
         if not i:
             return self
@@ -190,7 +200,7 @@ class TargetConfig:
         )
 
     def task(self) -> NdisTaskTcpConnectionOffload:
-        """The same, as the answer to a query of OID_TCP_TASK_OFFLOAD says it."""
+        """The capabilities in the form of the answer to a query of OID_TCP_TASK_OFFLOAD."""
         return NdisTaskTcpConnectionOffload(
             encapsulation=self.encapsulation,
             support_ipv4=_bit(self.support_ipv4),
@@ -205,11 +215,11 @@ class TargetConfig:
         return NdisTaskOffloadHeader.of([NdisTaskOffload(task_buffer=self.task())])
 
     def changed(self, changes: dict[str, Any]) -> TargetConfig:
-        """A copy with other capabilities, for a resume. Raises LocalProtocolError for a name unknown."""
+        """A copy with changed capabilities, for a resume. Raises LocalProtocolError for an unknown name."""
         unknown = sorted(set(changes) - _CHANGEABLE)
         if unknown:
             names = ", ".join(sorted(_CHANGEABLE))
-            raise LocalProtocolError(f"{', '.join(unknown)}: no capability; a resume may change {names}")
+            raise LocalProtocolError(f"unknown capability {', '.join(unknown)}; a resume may change {names}")
         return replace(self, **changes)
 
 

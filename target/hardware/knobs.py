@@ -1,10 +1,10 @@
 """Injectable failures: named, listed, removable, and counted.
 
-A knob sits at a *point* of the target and, when it fires, makes that point end with its status. Three
-modes: ``once`` fires at the next occasion and is then spent, ``sticky`` fires at every occasion until it
-is removed, ``nth`` fires at the nth occasion after it was set (1 is the next) and is then spent. A spent
-knob stays in the list with its counters until it is removed, so that a fault that was armed and never
-fired can be told from one that was.
+A knob is set at a *point* of the target. When it fires, that point ends with the knob's status. There are
+three modes: ``once`` fires at the next occasion, ``sticky`` fires at every occasion until it is removed,
+``nth`` fires at the nth occasion after it was set (1 is the next). After they have fired, ``once`` and
+``nth`` do not fire again. They stay in the list with their counters until they are removed, so that one can
+see whether they fired.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Mode = Literal["once", "sticky", "nth"]
 _IO: Final = frozenset((NdisStatus.REQUEST_ABORTED, NdisStatus.UPLOAD_IN_PROGRESS))
 _INITIATE: Final = frozenset(s for s in ALLOWED_STATUS["initiate"] if not is_success(s))
 
-#: Where a knob may sit, and the statuses it may bring there. The first is what it brings unless told.
+#: Each point where a knob may be set, with its default status and the statuses allowed there.
 POINTS: Final[dict[str, tuple[NdisStatus, frozenset[NdisStatus]]]] = {
     "initiate.neighbor": (NdisStatus.FAILURE, _INITIATE),
     "initiate.path": (NdisStatus.FAILURE, _INITIATE),
@@ -55,7 +55,7 @@ class Knob:
         return self.mode == "sticky" or not self.fired
 
     def to_map(self) -> dict[str, Any]:
-        """For ``ndisbus fault``."""
+        """The knob as ``ndisbus fault`` shows it."""
         return {
             "name": self.name,
             "point": self.point,
@@ -85,22 +85,22 @@ class Knobs:
     def set(
         self, point: str, *, status: str | int | None = None, mode: str = "once", nth: int = 1, name: str = ""
     ) -> Knob:
-        """Set a knob; its name is ``<mode>_<point>`` unless given. A knob of that name is replaced.
+        """Set a knob. Its default name is ``<mode>_<point>``. A knob of the same name is replaced.
 
-        ``status`` is a number or a symbol, with or without ``NDIS_STATUS_``. Raises
-        :class:`LocalProtocolError` for a point, mode or status that does not exist there.
+        ``status`` is a number or a symbol, with or without ``NDIS_STATUS_``. Raises LocalProtocolError for a
+        point or mode that does not exist, and for a status that is not allowed at the point.
         """
         if point not in POINTS:
-            raise LocalProtocolError(f"there is no point {point!r}; there are {', '.join(sorted(POINTS))}")
+            raise LocalProtocolError(f"unknown point {point}; use one of {', '.join(sorted(POINTS))}")
         if mode not in get_args(Mode):
-            raise LocalProtocolError(f"mode {mode!r}: one of {', '.join(get_args(Mode))} is meant")
+            raise LocalProtocolError(f"unknown mode {mode}; use one of {', '.join(get_args(Mode))}")
         if nth < 1:
-            raise LocalProtocolError(f"nth = {nth}: occasions count from 1")
+            raise LocalProtocolError(f"nth = {nth}: must be at least 1 (1 is the next occasion)")
         default, allowed = POINTS[point]
         value = default if status is None else _status(status)
         if value not in allowed:
             names = ", ".join(sorted(s.symbol for s in allowed))
-            raise LocalProtocolError(f"{value.symbol} cannot be the end of {point}; these can: {names}")
+            raise LocalProtocolError(f"{value.symbol} is not allowed at {point}; use one of {names}")
         kind: Mode = "sticky" if mode == "sticky" else "nth" if mode == "nth" else "once"
         knob = Knob(name or f"{mode}_{point}", point, value, kind, nth if kind == "nth" else 1)
         self._knobs[knob.name] = knob
@@ -108,27 +108,27 @@ class Knobs:
         return knob
 
     def remove(self, name: str) -> Knob:
-        """Remove a knob and return it with its counters. :class:`LocalProtocolError` if there is none."""
+        """Remove a knob and return it with its counters. Raises LocalProtocolError if it does not exist."""
         knob = self._knobs.pop(name, None)
         if knob is None:
-            known = ", ".join(self._knobs) or "none are set"
-            raise LocalProtocolError(f"there is no knob {name!r} ({known})")
+            known = ", ".join(self._knobs) or "none"
+            raise LocalProtocolError(f"knob {name} does not exist; knobs that are set: {known}")
         self._rebuild()
         return knob
 
     def reset(self) -> list[dict[str, Any]]:
-        """Remove all knobs; returns them as they were."""
+        """Remove all knobs and return them with their counters."""
         gone = self.listed()
         self._knobs.clear()
         self._rebuild()
         return gone
 
     def at(self, point: str) -> bool:
-        """Whether anything can fire at a point; asked once per list, so that idle knobs cost nothing."""
+        """Whether a knob can fire at a point. Callers ask once per list, so unused points cost nothing."""
         return point in self._at
 
     def fire(self, point: str) -> NdisStatus | None:
-        """An occasion: the status to end with, or None. Every armed knob of the point counts it."""
+        """Count an occasion at a point; the status with which it has to end, or None."""
         status: NdisStatus | None = None
         for knob in self._at.get(point, ()):
             if not knob.armed:
@@ -154,4 +154,4 @@ def _status(value: str | int) -> NdisStatus:
             return NdisStatus(value)
         return NdisStatus[value.removeprefix("NDIS_STATUS_")]
     except (KeyError, ValueError):
-        raise LocalProtocolError(f"{value!r} is no NDIS_STATUS") from None
+        raise LocalProtocolError(f"{value} is not an NDIS_STATUS (a number or a symbol)") from None

@@ -1,9 +1,10 @@
 """Operations of one adapter on their way to completion.
 
-A handler begins its operation at once and leaves the rest to the pipeline, which finishes operations in
-the order in which they came (R-BLK-15 allows any time): inside the handler where the latency is zero and
-nothing is in front, or when its time has come. An operation may have to wait longer: a terminate lets
-receive indications return first (R-TERM-09). What is behind it then waits too, so order is kept.
+A handler begins its operation at once and submits its end to the pipeline. The pipeline finishes operations
+in the order in which they came (R-BLK-15 allows any time): inside the handler if the latency is zero and no
+operation is in front, else when the latency is over. An operation may have to wait longer: a terminate waits
+until receive indications have returned (R-TERM-09). The operations behind it then wait too, so the order is
+kept.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ class Pipeline:
         return len(self._jobs)
 
     def submit(self, finish: Callable[[], None], now: float, ready: Callable[[], bool] = _always) -> None:
-        """An operation that began ``now``; ``ready`` says whether it may finish."""
+        """Add an operation that began ``now``. It finishes when its time has come and ``ready()`` is true."""
         self._jobs.append(_Job(now + self.latency, finish, ready))
         self.run(now)
 
     def run(self, now: float) -> None:
-        """Finish what is due and ready. Something finished may call this again; that is no nesting."""
+        """Finish operations that are due and ready. A call from inside ``finish`` does nothing."""
         if self._running:
             return
         self._running = True
@@ -53,11 +54,11 @@ class Pipeline:
             self._running = False
 
     def next_deadline(self) -> float | None:
-        """When :meth:`run` should be called; None if nothing waits for time."""
+        """When :meth:`run` should be called; None if no operation waits for a time."""
         if self._jobs and self._jobs[0].ready():
             return self._jobs[0].due
         return None
 
     def clear(self) -> None:
-        """Forget all operations: the adapter is halted and NDIS has completed them."""
+        """Forget all operations: the adapter is halted, and NDIS has completed them."""
         self._jobs.clear()

@@ -10,7 +10,7 @@ __all__ = ["NblPool"]
 
 
 class NblPool:
-    """Lists of the target's own. ``lent`` holds those that are with the layers above (R-BRD-09, R-REG-12)."""
+    """The target's own lists. ``lent`` has those that the layers above hold (R-BRD-09, R-REG-12)."""
 
     def __init__(self, heap: Heap) -> None:
         self._heap = heap
@@ -20,14 +20,14 @@ class NblPool:
         return len(self.lent)
 
     def lend(self, data: bytes) -> NetBufferList:
-        """A list with exactly one net buffer (R-REG-09), which holds ``data``."""
+        """Make a list with exactly one net buffer (R-REG-09) that holds ``data``."""
         nbl = make_net_buffer_list(self._heap.address, [data])
         self._heap.objects[nbl.address] = nbl
         self.lent[nbl.address] = nbl
         return nbl
 
     def lend_frames(self, frames: list[bytes]) -> NblChain:
-        """A list for each frame, for one ordinary indication."""
+        """Make a list for each frame, for one ordinary indication."""
         chain = NblChain.of_frames(self._heap, frames)
         lists = dict.fromkeys(chain.addresses)
         self._heap.objects.update(lists)
@@ -35,7 +35,7 @@ class NblPool:
         return chain
 
     def take_back(self, address: int) -> bool:
-        """A lent list is the target's again, and freed. False if it is none of this pool's."""
+        """Free a list that comes back. False if it was not lent by this pool."""
         if address not in self.lent:
             return False
         del self.lent[address]
@@ -43,6 +43,6 @@ class NblPool:
         return True
 
     def clear(self) -> None:
-        """Nobody is left who could return anything."""
+        """Free all lists: the layers above are gone."""
         for address in list(self.lent):
             self.take_back(address)

@@ -1,7 +1,7 @@
 """Counters of offloaded connections: IP_OFFLOAD_STATS and TCP_OFFLOAD_STATS, for each IP version (R-STAT-01).
 
-A packet counts when it belongs to an offloaded connection; what goes to the host, or comes from it, is the
-host's to count. Corrupt packets go to the host uncounted, or are dropped and counted here (R-STAT-06).
+A datagram is counted if it belongs to an offloaded connection. The host counts the frames that it sends and
+receives itself. Corrupt frames go to the host uncounted, or are dropped and counted here (R-STAT-06).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Statistics:
         return self.v4 if version == 4 else self.v6
 
     def report(self, oid: int, connections: Iterable[TcpContext]) -> IpOffloadStats | TcpOffloadStats | None:
-        """The answer to a query of one of the four OIDs; None for another OID (R-STAT-02).
+        """The answer to a query of one of the four OIDs; None for other OIDs (R-STAT-02).
 
-        ``connections``: all that are offloaded; CurrentlyEstablished is counted, not kept.
+        ``connections``: all offloaded ones, for CurrentlyEstablished.
         """
         if oid in (Oid.OID_IP4_OFFLOAD_STATS, Oid.OID_IP6_OFFLOAD_STATS):
             return wrapped((self.v4 if oid == Oid.OID_IP4_OFFLOAD_STATS else self.v6).ip)
@@ -51,7 +51,7 @@ class Statistics:
         return out
 
     def zero(self, oid: int) -> bool:
-        """A set of one of the four OIDs, whatever it carries (R-STAT-02); False for another OID."""
+        """Zero the counters of one of the four OIDs, for a set (R-STAT-02); False for other OIDs."""
         if oid in (Oid.OID_IP4_OFFLOAD_STATS, Oid.OID_IP6_OFFLOAD_STATS):
             (self.v4 if oid == Oid.OID_IP4_OFFLOAD_STATS else self.v6).ip = IpOffloadStats()
         elif oid in (Oid.OID_TCP4_OFFLOAD_STATS, Oid.OID_TCP6_OFFLOAD_STATS):

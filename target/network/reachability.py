@@ -1,8 +1,8 @@
-"""Neighbor reachability, the target's side. Page "making-a-neighborreachabilityquery-indication.md".
+"""Neighbor reachability, the target's side (DDI page making-a-neighborreachabilityquery-indication).
 
-Of each neighbor the target keeps two moments: NRT, when it saw forward progress itself, and HRT, when the
-host confirmed the neighbor. Before a datagram goes out both are tested; when both lie more than NceStaleTicks
-back, the host is asked. All are ticks modulo 2**32 (R-NUD-03).
+For each neighbor the target keeps two times: NRT, when it last saw forward progress itself, and HRT, when the
+host last confirmed the neighbor. Before each datagram is sent both are tested. If both are more than
+NceStaleTicks ago, the target asks the host. Times are ticks modulo 2**32 (R-NUD-03).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GONE: Final = frozenset((Life.TERMINATING, Life.GONE, Life.LOST))
 
 
 def _moments(adapter: Adapter, neighbor: NeighborContext) -> tuple[int, int]:
-    """NRT and HRT; at first as they were handed over (R-NUD-02)."""
+    """NRT and HRT. At first they follow from the state that was handed over (R-NUD-02)."""
     nrt, hrt = neighbor.nrt, neighbor.hrt
     if nrt is None or hrt is None:
         since = adapter.ticks(neighbor.since)
@@ -41,27 +41,27 @@ def _moments(adapter: Adapter, neighbor: NeighborContext) -> tuple[int, int]:
 
 
 def confirmed(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> None:
-    """Forward progress on one of its connections (R-NUD-04)."""
+    """Note forward progress on a connection of the neighbor (R-NUD-04)."""
     _moments(adapter, neighbor)
     neighbor.nrt = ticks & _MASK
 
 
 def host_says(adapter: Adapter, neighbor: NeighborContext, hrd: int, ticks: int) -> None:
-    """The host's HostReachabilityDelta, in an answer or an update: HRT is so long ago (R-NUD-09)."""
+    """Set HRT from a HostReachabilityDelta in an answer or an update (R-NUD-09)."""
     _moments(adapter, neighbor)
     neighbor.hrt = (ticks - hrd) & _MASK
 
 
 def current_nrd(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> int:
-    """NicReachabilityDelta as it is now: what the host compares, queries and gets back (R-NUD-06)."""
+    """The current NicReachabilityDelta, for queries, indications and uploads (R-NUD-06)."""
     nrt, _ = _moments(adapter, neighbor)
     return (ticks - nrt) & _MASK
 
 
 def test(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> None:
-    """Before each datagram: ask the host if neither side has confirmed the neighbor for too long (R-NUD-05).
+    """Ask the host before a datagram if neither side has confirmed the neighbor for too long (R-NUD-05).
 
-    Without live connections nothing refreshes NRT, so the host is asked before the first datagram (R-NUD-13).
+    Without running connections NRT gets old, so the host is asked before the first datagram (R-NUD-13).
     """
     nrt, hrt = neighbor.nrt, neighbor.hrt
     if nrt is None or hrt is None:
@@ -81,7 +81,7 @@ def _begin(adapter: Adapter, neighbor: NeighborContext) -> None:
 
 
 def _ask(adapter: Adapter, neighbor: NeighborContext) -> Steps:
-    """One block with all three structures behind it (R-NUD-06, R-NUD-07, R-DIS-26, R-DIS-27)."""
+    """Indicate one block with all three structures (R-NUD-06, R-NUD-07, R-DIS-26, R-DIS-27)."""
     neighbor.delegated.nic_reachability_delta = current_nrd(adapter, neighbor, adapter.ticks())
     block: dict[str, Any] = {
         Key.BLOCK: [adapter.heap.address(BLOCK_SIZE)],
@@ -102,7 +102,7 @@ def _ask(adapter: Adapter, neighbor: NeighborContext) -> Steps:
 
 
 def _hrd(adapter: Adapter, answer: tuple[Any, ...]) -> int:
-    """HRD out of the answer; what cannot be read counts as 0, which keeps the target quiet for a while."""
+    """HostReachabilityDelta from the answer. A malformed answer counts as 0: the host was just asked."""
     columns = answer[1] if len(answer) > 1 and isinstance(answer[1], dict) else {}
     state = columns.get(Key.STATE)
     try:

@@ -1,9 +1,8 @@
-"""Whether an object may be offloaded: the checks of an initiate, in their fixed order.
+"""Whether an object may be offloaded: the checks of an initiate, in a fixed order.
 
-For each layer first what no amount of room would change (state that is not well formed, capabilities,
-limits), then what is full: entries, tables, buffers, and the host's memory last. The first check that
-fails names the status, so a status means the same in every run. A refusal is an ordinary outcome; its
-reason is counted (``ndisbus ps``).
+For each layer the checks that do not depend on free room come first (well-formed state, capabilities,
+limits), then room: entries, tables, buffers, and the host's memory last. The first check that fails decides
+the status. A refusal is an ordinary outcome. Its reason is counted and shown by ``ndisbus ps``.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ __all__ = ["Refusal", "TcpPeek", "admit_neighbor", "admit_path", "admit_tcp", "p
 
 TCP_SIZE: Final = state_size(OffloadStateType.TcpOffloadState)
 
-# A whole TCP state at one glance. const: Length, Flags, RemotePort, LocalPort; cached: Length,
-# InitialRcvWnd; delegated: Length, State, SendDataHead, SendDataTail, BufferedData.
+# The members of a whole TCP state that admission reads. const: Length, Flags, RemotePort, LocalPort; cached:
+# Length, InitialRcvWnd; delegated: Length, State, SendDataHead, SendDataTail, BufferedData.
 _PEEK: Final = Struct("<I4xHHH10xI8xI28xI4xI84xQQQ")
 _OFFLOADABLE: Final = frozenset(int(s) for s in OFFLOADABLE_TCP_STATES)
 #: Bytes of an Ethernet address.
@@ -39,14 +38,14 @@ _IP6: Final = int(OffloadStateType.Ip6OffloadState)
 
 
 class Refusal(NamedTuple):
-    """Why an object stays with the host: the Status of its block, and a reason for people."""
+    """Why an object is not taken over: the Status of its block, and the reason in words."""
 
     status: NdisStatus
     reason: str
 
 
 class TcpPeek(NamedTuple):
-    """What an initiate looks at in a connection's state; pointers are 0 for NULL, the window is bytes."""
+    """The members of a connection's state that an initiate reads; a NULL pointer is 0."""
 
     const_length: int
     flags: int
@@ -67,7 +66,7 @@ _MALFORMED = Refusal(NdisStatus.FAILURE, "state is missing or not well formed")
 _TCP_STATE = Refusal(NdisStatus.FAILURE, "TCP state cannot be offloaded")
 _SACK = Refusal(NdisStatus.FAILURE, "SACK not supported or not enabled")
 _MEMORY = Refusal(NdisStatus.RESOURCES, "no host memory for a context")
-_MISMATCH = Refusal(NdisStatus.OFFLOAD_VLAN_MISMATCH, "VLAN identifier is none of the interface's")
+_MISMATCH = Refusal(NdisStatus.OFFLOAD_VLAN_MISMATCH, "VLAN identifier is not one of the interface's")
 _FIXED_MAC = Refusal(NdisStatus.OFFLOAD_HW_ADDRESS_ENTRIES, "source MAC addresses cannot be configured")
 _NEIGHBORS = Refusal(NdisStatus.OFFLOAD_NEIGHBOR_ENTRIES, "no free neighbor entry")
 _VLANS = Refusal(NdisStatus.OFFLOAD_VLAN_ENTRIES, "no room for another VLAN identifier")
@@ -86,7 +85,7 @@ Enabled = NdisTaskTcpConnectionOffload | None
 
 
 def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) -> Refusal | tuple[int, bytes]:
-    """The VLAN identifier and source address to enter (0 and empty: none), or why not.
+    """The VLAN identifier and source MAC address to enter (0 and empty: none), or the refusal.
 
     R-INIT-08, R-INIT-09, R-INIT-13, R-STATE-09, R-STATE-10, R-VLAN-02 to R-VLAN-04.
     """
@@ -117,7 +116,7 @@ def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) ->
 def admit_path(
     hardware: Hardware, enabled: Enabled, state_type: int, image: bytes | None
 ) -> Refusal | tuple[bytes, bytes]:
-    """The source and destination address to enter, or why not. R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10."""
+    """The source and destination to enter, or the refusal. R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10."""
     if enabled is None:
         return _DISABLED
     if not (enabled.support_ipv6 if state_type == _IP6 else enabled.support_ipv4):
@@ -139,7 +138,7 @@ def admit_path(
 
 
 def peek_tcp(image: bytes | None) -> TcpPeek | None:
-    """A look into the image of a whole TCP state, or None if it is not one."""
+    """Read members from the image of a whole TCP state; None if it is not one."""
     try:
         return TcpPeek._make(_PEEK.unpack(image or b""))
     except struct_error:
@@ -147,7 +146,7 @@ def peek_tcp(image: bytes | None) -> TcpPeek | None:
 
 
 def admit_tcp(hardware: Hardware, enabled: Enabled, image: bytes | None, buffered: int = 0) -> Refusal | int:
-    """The bytes of receive buffer to reserve (InitialRcvWnd), or why not; ``buffered`` bytes came with it.
+    """The bytes of receive buffer to reserve (InitialRcvWnd), or the refusal; ``buffered`` came with it.
 
     R-STATE-06, R-INIT-08, R-INIT-11, R-INIT-12, R-INIT-15, R-BRD-03.
     """

@@ -36,10 +36,10 @@ _NEIGHBOR: Final = int(OffloadStateType.NeighborOffloadState)
 _PATHS: Final = frozenset((int(OffloadStateType.Ip4OffloadState), int(OffloadStateType.Ip6OffloadState)))
 #: States of an object to which new objects may be attached.
 _ATTACHABLE: Final = frozenset((Life.OFFLOADING, Life.OFFLOADED, Life.UPDATING))
-_NOT_WHOLE: Final = Refusal(NdisStatus.FAILURE, "block type does not stand for a whole layer")
-_NO_PARENT: Final = Refusal(NdisStatus.FAILURE, "hangs from no object of the layer below")
-_NO_OBJECT: Final = Refusal(NdisStatus.FAILURE, "linker names no offloaded object")
-_WRONG_LINK: Final = Refusal(NdisStatus.FAILURE, "linker hangs from an object it does not depend on")
+_NOT_WHOLE: Final = Refusal(NdisStatus.FAILURE, "block type is not that of a whole layer")
+_NO_PARENT: Final = Refusal(NdisStatus.FAILURE, "block is not below an object of the right layer")
+_NO_OBJECT: Final = Refusal(NdisStatus.FAILURE, "linker does not name an offloaded object")
+_WRONG_LINK: Final = Refusal(NdisStatus.FAILURE, "linker is below an object it does not depend on")
 _UNREADABLE: Final = Refusal(NdisStatus.FAILURE, "data that came with the connection cannot be read")
 _NOT_ATTACHABLE: Final = Refusal(NdisStatus.FAILURE, "linker's object is invalid, lost or being terminated")
 
@@ -287,7 +287,7 @@ class _Initiate:
             lists = self.list.attachments.read() if self.list.attachments is not None else {}
             for name, pointer in (("NetBufferListChain", chain), ("BufferedData", buffered)):
                 if pointer and pointer not in lists:
-                    return Refusal(NdisStatus.FAILURE, f"{name} names no list that came along")
+                    return Refusal(NdisStatus.FAILURE, f"{name} does not name a list that came along")
             sends = list(iter_chain(lists[chain])) if chain is not None else []
             pieces: list[Any] = []
             for nbl in iter_chain(lists[buffered] if buffered else None):

@@ -77,7 +77,9 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
             obj = adapter.find(pointer)
             if obj is None or _LAYER.get(kind) is not obj.layer:
                 adapter.refuse(
-                    "block names no offloaded object" if obj is None else "block type is of another layer"
+                    "block does not name an offloaded object"
+                    if obj is None
+                    else "block type is of another layer"
                 )
                 obj, status = None, FAILURE
         found.append(obj)

@@ -48,7 +48,6 @@ class TcpFlow:
         "_push_at",
         "_sample",
         "adapter",
-        "due",
         "io",
         "machine",
         "per_second",
@@ -92,8 +91,6 @@ class TcpFlow:
         #: When a segment last came or went.
         self._active = tcp.since
         self._builder: FrameBuilder | None = None
-        #: When the connection is woken next, in seconds; None: it is not.
-        self.due: float | None = None
         #: Not even pending ACKs are sent at the upload: urgent data came (R-IP-08), or it is invalid.
         self.silent = False
         #: The sequence number behind the newest segment with PSH that is not in sequence yet.
@@ -230,16 +227,10 @@ class TcpFlow:
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and (at is None or self._active + limit < at):
             at = self._active + limit
-        if at is None:
-            return
-        if self.due is None or at < self.due:
-            self.due = at
-            self.adapter.wakes.wake(self.tcp, at)
+        self.adapter.wake(self.tcp, at)
 
     def expire(self, now: float) -> None:
-        """Run expired timers. The connection may have been woken too early; then nothing happens."""
-        if self.due is not None and self.due <= now:
-            self.due = None
+        """Run expired timers. The adapter's timer for the connection has fired."""
         self.machine.on_timer(self.ticks(now))
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and now >= self._active + limit:

@@ -76,15 +76,15 @@ def adopt(adapter: Adapter, taken: Iterable[Context], now: float) -> None:
         return
     per_second = adapter.parameters.ticks_per_second
     limit = adapter.config.voluntary.low_activity
-    wakes = adapter.wakes
     for obj in taken:
         if type(obj) is TcpContext:
             obj.since = now
             after = 0 if obj.io is not None and obj.io.sends else wake_after(obj.image())
-            if after is not None:
-                wakes.wake(obj, now + after / per_second)
-            if limit is not None:
-                wakes.wake(obj, now + limit)
+            at = None if after is None else now + after / per_second
+            if limit is not None and (at is None or now + limit < at):
+                at = now + limit
+            if at is not None:
+                adapter.wake(obj, at)
         elif type(obj) is NeighborContext:
             obj.since = now
     expire(adapter, now)

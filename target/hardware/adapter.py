@@ -26,7 +26,6 @@ from target.hardware.pipeline import Pipeline
 from target.hardware.pools import NblPool
 from target.hardware.statistics import Statistics
 from target.hardware.tables import Hardware
-from target.hardware.wakes import WakeList
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import Event
 from target.model.posted import TcpIo
@@ -64,8 +63,8 @@ class Adapter:
         self.pipeline = Pipeline(config.latency)
         #: What is to be done at a time, called with the time.
         self.timers: TimerQueue[Callable[[float], None]] = TimerQueue()
-        #: When each connection is to be looked at.
-        self.wakes = WakeList()
+        #: Connections by the time at which each is looked at next; see :meth:`wake`.
+        self.wakes: TimerQueue[TcpContext] = TimerQueue()
         #: Identification of the IPv4 datagrams that offloaded connections send.
         self.ip_ids = IpIdentification(upper=True)
         #: Capabilities named by the latest set of OID_TCP_TASK_OFFLOAD; None: the chimney is off (R-OID-05).
@@ -153,6 +152,17 @@ class Adapter:
         self.busy[tcp.address] = tcp
         return tcp.io
 
+    def wake(self, tcp: TcpContext, at: float | None) -> None:
+        """Look at a connection at a time (seconds of the driver's clock) and not before; None: not at all."""
+        timer = tcp.timer
+        if timer is None:
+            if at is not None:
+                tcp.timer = self.wakes.push(at, tcp)
+        elif at is None:
+            self.wakes.cancel(timer)
+        elif at != timer.at:
+            self.wakes.reschedule(timer, at)
+
     def free(self, obj: Context) -> None:
         """Free a context and everything it holds, after the completion (R-TERM-07)."""
         self.hardware.remove(obj)
@@ -161,6 +171,7 @@ class Adapter:
             if obj.io is not None:
                 self.busy.pop(obj.address, None)
             obj.flow = None
+            self.wake(obj, None)
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None

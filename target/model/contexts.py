@@ -27,6 +27,7 @@ from ndisbus.state.images import (
     pack_state,
     unpack_state,
 )
+from ndisbus.timer_queue import Timer
 from target.model.flow import Flow
 from target.model.life import LIFE, Event, Life
 from target.model.posted import TcpIo
@@ -178,7 +179,7 @@ class PathContext(_Stateful[PathOffloadStateConst, PathOffloadStateCached, PathO
 class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOffloadStateDelegated]):
     """A connection and its path. ``io`` is made with the first request, ``flow`` when there is work."""
 
-    __slots__ = ("aborted", "flow", "io", "path", "rcv_reserved", "since", "uploading")
+    __slots__ = ("aborted", "flow", "io", "path", "rcv_reserved", "since", "timer", "uploading")
 
     layer = Layer.TCP
 
@@ -198,6 +199,8 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         self.io: TcpIo | None = None
         #: What runs its TCP machine; None while it has nothing to do, or if the adapter has no wire.
         self.flow: Flow | None = None
+        #: When it is looked at next; None: it never had something to do by itself.
+        self.timer: Timer[TcpContext] | None = None
         #: While ``flow`` is None: the time that its state describes (seconds of the driver's clock), which is
         #: when it was taken over or when its machine gave it away.
         self.since = 0.0

@@ -22,7 +22,6 @@ class Flow(Protocol):
     """
 
     machine: TcpMachine
-    due: float | None
     silent: bool
 
     def arrive(self, segment: Segment, now: float) -> bool:

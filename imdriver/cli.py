@@ -62,7 +62,7 @@ def main(
     endpoint: str | None,
 ) -> None:
     """Run an intermediate driver between an adapter and the protocols above it."""
-    from ndisbus.runtime.driver_process import run_driver  # noqa: PLC0415 - --help needs no runtime
+    from ndisbus.runtime.run_driver import run_driver  # noqa: PLC0415 - --help needs no runtime
 
     try:
         config = ImConfig(

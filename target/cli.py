@@ -99,8 +99,8 @@ def main(
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
             raise SystemExit(_EX_CONFIG) from e
-        # Imported here because it brings sockets, which nothing else here needs.
-        from ndisbus.runtime.driver_process import run_driver  # noqa: PLC0415
+        # The runtime brings sockets with it; nothing else here needs them.
+        from ndisbus.runtime.run_driver import run_driver  # noqa: PLC0415
 
         driver = TargetDriver(config, links)
         code = run_driver(driver, name=name, endpoint=endpoint, readers=driver.readers())

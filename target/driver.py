@@ -48,7 +48,7 @@ class TargetDriver(MiniportDriver):
     injected through :meth:`control` (:mod:`target.control`).
 
     To change what the target does, override handlers (``miniport_*``), and run the driver as its own process
-    with ``ndisbus.runtime.driver_process.run_driver(driver, name=..., readers=driver.readers())``.
+    with ``ndisbus.runtime.run_driver.run_driver(driver, name=..., readers=driver.readers())``.
     """
 
     def __init__(self, config: TargetConfig | None = None, wires: Sequence[Link | None] = ()) -> None:

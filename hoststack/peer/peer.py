@@ -17,7 +17,7 @@ from hoststack.net.stack import NetStack
 from hoststack.net.station import Station
 from hoststack.peer.serving import Servants
 from ndisbus.errors import LocalProtocolError
-from ndisbus.runtime.signals import StopSignals
+from ndisbus.runtime.signals import SignalPipe
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.link import Link
 
@@ -92,7 +92,7 @@ class Peer:
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT, for the main thread; ``ready()`` is called once they are heeded."""
-        with StopSignals() as signals:
+        with SignalPipe() as signals:
             self._poll.register(signals.receiver, select.POLLIN)
             ready()
             while not signals.arrived():

@@ -21,8 +21,8 @@ from ndisbus.bench.bare import BareChain
 from ndisbus.bench.host import CACHED, DELEGATED, WHOLE, BenchHost, Tree
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.blocklist import BlockList, BlockListBuilder
+from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.driver_process import DriverProcess
-from ndisbus.runtime.signals import tune_gc
 
 __all__ = ["SIZES", "measure"]
 

@@ -14,8 +14,9 @@ from ndisbus.cli.common import EndpointOption, errors
 from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.rundir import default_endpoint, write_pid
 from ndisbus.runtime.broker import Broker, epoch_base
+from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.curve import BusKeys, curve_dir, make_keys
-from ndisbus.runtime.signals import StopSignals, tune_gc
+from ndisbus.runtime.signals import SignalPipe
 
 __all__ = ["serve_command"]
 
@@ -95,7 +96,7 @@ def _serve(config: CoreConfig, endpoint: str, keys_at: Path | None, as_json: boo
         keys = BusKeys.load(keys_at)
     core = NdisCore(config, rng=random.Random(config.seed), epoch_base=epoch_base())
     broker = Broker(core, endpoint, keys=keys)
-    with StopSignals() as signals, write_pid("bus"), contextlib.closing(broker):
+    with SignalPipe() as signals, write_pid("bus"), contextlib.closing(broker):
         broker.open()
         broker.add_reader(signals.receiver.fileno(), lambda: broker.stop() if signals.arrived() else None)
         if as_json:

@@ -12,9 +12,10 @@ from typing import Any, Final
 import click
 
 from ndisbus.cli.common import EndpointOption, errors
+from ndisbus.cli.trace_format import JsonFormatter, MermaidFormatter, TextFormatter
 from ndisbus.core.fault_rules import find_calls
 from ndisbus.errors import BusUnavailable, LocalProtocolError
-from ndisbus.messages.trace_events import Filter, JsonFormatter, MermaidFormatter, TextFormatter
+from ndisbus.messages.trace_events import Filter
 from ndisbus.rundir import check_endpoint, default_endpoint
 from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.endpoint import is_deserted

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ndisbus.lists.blocklist import BlockList
     from ndisbus.lists.nbl_chain import NblChain
 
-__all__ = ["Answer", "Driver", "MiniportDriver", "ProtocolDriver", "Reply", "Steps"]
+__all__ = ["Answer", "Driver", "MiniportDriver", "ProtocolDriver", "Reply", "Steps", "kind_of"]
 
 #: What NDIS answered: (return value, out parameter, ...).
 Answer: TypeAlias = tuple[Any, ...]
@@ -293,3 +293,11 @@ class ProtocolDriver(Driver):
         handle = self.ndis.binding_handle(protocol_binding_context)
         if handle is not None:
             self.ndis.return_net_buffer_lists(handle, chain.pointers(), 0)
+
+
+def kind_of(driver: Driver) -> str:
+    """Which edges a driver has, in the word that its hello and ``ndisbus ps`` use."""
+    edges = isinstance(driver, MiniportDriver), isinstance(driver, ProtocolDriver)
+    return {(True, True): "intermediate", (True, False): "miniport", (False, True): "protocol"}.get(
+        edges, "none"
+    )

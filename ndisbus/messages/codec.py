@@ -7,7 +7,7 @@ behind it are payload, in the order in which the messages claim them. A *message
     [name, call id or nil, [parameter, ...], frames]    the same, claiming that many payload frames
     ["return", call id, [value, out, ...]]              the answer to a call that returns something
 
-Several messages may share a packet, so a busy driver pays for one send per batch. docs/protocol.md
+Several messages may share a packet, so a busy driver pays for one send for all of them. docs/protocol.md
 is the normative text. This is the only place in which bytes become an error (:class:`DecodeError`);
 any bytes either decode or raise it.
 """

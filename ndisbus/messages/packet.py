@@ -14,14 +14,14 @@ __all__ = ["packets"]
 _SMALL: Final = 32
 
 
-def packets(pack: Packer, batch: Sequence[tuple[Message, Sequence[Any]]]) -> Iterator[list[Any]]:
-    """The frames of each packet that carries ``batch``, in order.
+def packets(pack: Packer, messages: Sequence[tuple[Message, Sequence[Any]]]) -> Iterator[list[Any]]:
+    """The frames of each packet that carries ``messages``, in order.
 
     Payload frames are passed through as they are (bytes, or zmq.Frame). Raises
     :class:`LocalProtocolError` for a single message that is too large for any packet.
     """
-    if len(batch) == 1:
-        message, payload = batch[0]
+    if len(messages) == 1:
+        message, payload = messages[0]
         head = pack((message,))
         frames = [head, *payload]
         if len(head) > MAX_PACKET - _SMALL or payload:
@@ -30,14 +30,14 @@ def packets(pack: Packer, batch: Sequence[tuple[Message, Sequence[Any]]]) -> Ite
                 raise LocalProtocolError(f"{message[0]}: {size} bytes; a packet holds at most {MAX_PACKET}")
         yield frames
         return
-    if len(batch) <= MAX_MESSAGES:
-        frames = [pack([message for message, _ in batch])]
-        for _, payload in batch:
+    if len(messages) <= MAX_MESSAGES:
+        frames = [pack([message for message, _ in messages])]
+        for _, payload in messages:
             if payload:
                 frames += payload
         if sum(map(len, frames)) <= MAX_PACKET:
             yield frames
             return
-    middle = min(len(batch) // 2, MAX_MESSAGES)
-    yield from packets(pack, batch[:middle])
-    yield from packets(pack, batch[middle:])
+    middle = min(len(messages) // 2, MAX_MESSAGES)
+    yield from packets(pack, messages[:middle])
+    yield from packets(pack, messages[middle:])

@@ -1,6 +1,6 @@
 """The bus's process: a ROUTER loop around :class:`ndisbus.core.NdisCore`.
 
-The loop polls once per batch: deaths first, then whatever messages are there, then one packet to each
+One turn of the loop polls once: deaths first, then the messages that are there, then one packet for each
 client that something is to be sent to. Everything NDIS knows is in the core; here are only sockets,
 processes and the clock.
 """
@@ -30,7 +30,7 @@ from ndisbus.runtime.trace_link import TracePublisher
 __all__ = ["Broker", "epoch_base"]
 
 #: Most packets handled between two looks at the clock and at who died.
-BATCH: Final = 256
+TURN: Final = 256
 #: More packets than that are never there at once.
 EVERYTHING: Final = 1 << 30
 #: A timer that is late by so much (seconds) means that this process was stalled.
@@ -132,7 +132,7 @@ class Broker:
         callback()
 
     def stop(self) -> None:
-        """Make :meth:`run` return after the batch in hand."""
+        """Make :meth:`run` return after the turn in hand."""
         self._stopping = True
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class Broker:
                 self._serve_hot()
             # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
             readable = bool(get(zmq.EVENTS) & _READABLE)
-            limit = BATCH if readable else 1
+            limit = TURN if readable else 1
             events = poll(0 if readable else self._timeout())
             core.clock.now = now = time.monotonic()
             for fd, _ in events:
@@ -212,7 +212,7 @@ class Broker:
                     return
                 # Only under load is it worth while to gather what else has come before answering.
                 if several and get(zmq.EVENTS) & _READABLE:
-                    self._receive(now, BATCH)
+                    self._receive(now, TURN)
                     if core.out.outbox:
                         self._flush()
         except zmq.Again:
@@ -284,13 +284,13 @@ class Broker:
                 continue
             by_key: dict[Any, list[Any]] = {}
             for key, message, payload in sends:
-                batch = by_key.get(key)
-                if batch is None:
+                own = by_key.get(key)
+                if own is None:
                     by_key[key] = [(message, payload)]
                 else:
-                    batch.append((message, payload))
-            for key, batch in by_key.items():
-                self._send(key, batch)
+                    own.append((message, payload))
+            for key, own in by_key.items():
+                self._send(key, own)
 
     def _send_one(self, key: bytes, message: Message) -> bool:
         """Send a message without payload, if its packet is certainly small enough; the common case."""
@@ -306,10 +306,10 @@ class Broker:
             self._gone(key, "its connection is gone")
         return True
 
-    def _send(self, key: bytes, batch: Sequence[tuple[Message, Sequence[Any]]]) -> None:
+    def _send(self, key: bytes, messages: Sequence[tuple[Message, Sequence[Any]]]) -> None:
         send = self._router.send
         try:
-            for frames in packets(self._pack, batch):
+            for frames in packets(self._pack, messages):
                 send(key, _MORE)
                 last = frames.pop()
                 for frame in frames:

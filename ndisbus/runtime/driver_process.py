@@ -1,39 +1,37 @@
 """A driver's process: a DEALER loop around :class:`ndisbus.driver.port.DriverPort`.
 
-The loop says hello, moves messages in batches, runs the driver's timers, notices when the bus dies or
+The loop says hello, moves packets of messages, runs the driver's timers, notices when the bus dies or
 closes the driver's epoch, and then comes back with a fresh connection under a new epoch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
-import click
 import zmq
 
 from ndisbus import __version__
-from ndisbus.driver.base import Driver
+from ndisbus.driver.base import Driver, kind_of
 from ndisbus.driver.port import DriverPort
-from ndisbus.errors import ChimneyError, RemoteProtocolError
+from ndisbus.errors import RemoteProtocolError
 from ndisbus.messages.codec import Packer, decode_packet
 from ndisbus.messages.packet import packets
-from ndisbus.rundir import check_endpoint, default_endpoint, write_pid
+from ndisbus.rundir import check_endpoint, default_endpoint
 from ndisbus.runtime.connection import HOT_MS, Connection, Phase
 from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
-from ndisbus.runtime.signals import BugChecked, HasFileno, HelloRefused, StopSignals, kind_of, tune_gc
+from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 
-__all__ = ["BugChecked", "DriverProcess", "HelloRefused", "run_driver"]
+__all__ = ["DriverProcess"]
 
 #: Most packets handled between two looks at the clock.
-BATCH: Final = 256
+TURN: Final = 256
 #: How long a bus may take from our hello to its ready (seconds).
 HELLO_LIMIT: Final = 5.0
 #: Delay before the first attempt to come back, and the longest one (seconds).
@@ -50,9 +48,14 @@ PATIENCE: Final = 2.0
 HOT: Final = HOT_MS / 1000
 #: A packet below this size (bytes) is certainly within every limit.
 SMALL: Final = 65536
-#: Exit codes (sysexits.h): the bus would not have us; a rule was broken.
-EX_UNAVAILABLE: Final = 69
-EX_SOFTWARE: Final = 70
+
+
+class HasFileno(Protocol):
+    """A socket, a file."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        ...
 
 
 class DriverProcess:
@@ -124,7 +127,7 @@ class DriverProcess:
     def run_until(self, predicate: Callable[[], Any], timeout: float) -> bool:
         """Move messages until ``predicate()`` holds or ``timeout`` seconds are over; whether it holds.
 
-        The predicate is asked after each batch, and may make calls.
+        The predicate is asked after each turn, and may make calls.
         """
         until = time.monotonic() + timeout
         rounds = 0
@@ -145,7 +148,7 @@ class DriverProcess:
             self._round(math.inf)
 
     def stop(self) -> None:
-        """Make the running call return after the batch in hand."""
+        """Make the running call return after the turn in hand."""
         self._stopping = True
 
     def close(self) -> None:
@@ -186,7 +189,7 @@ class DriverProcess:
             connection = self._connection
         # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
         readable = connection is not None and connection.readable()
-        limit = BATCH if readable else 1
+        limit = TURN if readable else 1
         events = self._poll.poll(0 if readable else self._timeout(until))
         self.port.now = now = time.monotonic()
         for fd, _ in events:
@@ -253,7 +256,7 @@ class DriverProcess:
                 return False
             # Only under load is it worth while to gather what else has come before answering.
             if len(messages) > 1 and connection.readable():
-                self._receive(connection, now, BATCH)
+                self._receive(connection, now, TURN)
                 if self._connection is not connection:
                     return False
                 if predicate is not None and predicate():
@@ -297,13 +300,13 @@ class DriverProcess:
         connection = self._connection
         if self.port.outbox and connection is not None:
             send = connection.socket.send
-            batch = self.port.drain()
-            if len(batch) == 1 and not batch[0][1]:
-                head = self._pack((batch[0][0],))
+            sends = self.port.drain()
+            if len(sends) == 1 and not sends[0][1]:
+                head = self._pack((sends[0][0],))
                 if len(head) < SMALL:
                     send(head)
                     return
-            for frames in packets(self._pack, batch):
+            for frames in packets(self._pack, sends):
                 last = frames.pop()
                 for frame in frames:
                     send(frame, zmq.SNDMORE)
@@ -397,49 +400,3 @@ class DriverProcess:
                 return
             for message, payload in decode_packet(connection.socket.recv_multipart()):
                 self.port.receive(message, payload, time.monotonic())
-
-
-def run_driver(
-    driver: Driver,
-    *,
-    name: str,
-    endpoint: str | None = None,
-    readers: Mapping[int, Callable[[float], object]] | None = None,
-) -> int:
-    """Run a driver as a whole process until SIGTERM or SIGINT; returns the exit code.
-
-    ``readers``: what to call with the time when a descriptor of the driver's own is readable. Takes the pid
-    file ``name``. 0 after an orderly stop, 69 if the bus would not have it, 70 after a bug check, 1 if it
-    could not start; the reason is on stderr. What a handler raises is not caught.
-    """
-    with StopSignals() as signals, contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(write_pid(name))
-            process = stack.enter_context(DriverProcess(driver, name=name, endpoint=endpoint))
-        except ChimneyError as e:
-            click.echo(f"{name}: {e}", err=True)
-            return 1
-        process.add_reader(
-            signals.receiver, lambda _: process.stop() if signals.arrived() else None, urgent=False
-        )
-        for descriptor, callback in (readers or {}).items():
-            process.add_reader(descriptor, callback)
-        process.on_change = lambda what, why: _announce(process, what, why)
-        tune_gc()
-        try:
-            process.run_forever()
-        except (BugChecked, HelloRefused) as e:
-            click.echo(f"{name}: {e}", err=True)
-            return EX_SOFTWARE if isinstance(e, BugChecked) else EX_UNAVAILABLE
-    return 0
-
-
-def _announce(process: DriverProcess, what: str, why: str) -> None:
-    name = process.name
-    if what == "ready":
-        pid, epoch = process.port.identity["Pid"], process.port.epoch
-        click.echo(f"{name}: pid {pid}, epoch {epoch}, bus {process.endpoint}")
-    elif what == "lost":
-        click.echo(f"{name}: lost the bus ({why}); coming back", err=True)
-    else:
-        click.echo(f"{name}: {why}", err=True)

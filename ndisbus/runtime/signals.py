@@ -1,56 +1,35 @@
-"""What the processes of the bus and of the drivers are built with: signals, the collector, outcomes."""
+"""Signals as something to poll for: the one way from a signal to a loop."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import signal
 import socket
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 
-from ndisbus.driver.base import Driver, MiniportDriver, ProtocolDriver
-from ndisbus.errors import ChimneyError
+__all__ = ["STOP", "SignalPipe"]
 
-__all__ = ["BugChecked", "HasFileno", "HelloRefused", "StopSignals", "kind_of", "tune_gc"]
-
-_STOP: Final = (signal.SIGTERM, signal.SIGINT)
+#: What asks a process to stop.
+STOP: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class HasFileno(Protocol):
-    """A socket, a file."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-        ...
-
-
-class BugChecked(ChimneyError):
-    """The bus cut this driver off: it broke a rule. ``report`` says where (BugCheck.to_wire)."""
-
-    def __init__(self, report: dict[str, Any], text: str) -> None:
-        super().__init__(text)
-        self.report = report
-
-
-class HelloRefused(ChimneyError):
-    """The bus did not let this driver in: its name is taken, or the versions differ."""
-
-
-class StopSignals:
-    """SIGTERM and SIGINT as something to poll for; a context manager, for the main thread.
+class SignalPipe:
+    """Receives the signals ``wanted``; a context manager, for the main thread.
 
     A loop that polls :attr:`receiver` cannot miss a signal that arrives just before it waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *wanted: signal.Signals) -> None:
+        self._wanted = wanted or STOP
         self.receiver, self._sender = socket.socketpair()
         self.receiver.setblocking(False)
         self._sender.setblocking(False)
 
     def __enter__(self) -> Self:
+        # A full socket wakes the loop as well, so there is nothing to warn of.
         self._fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
-        self._before = {s: signal.signal(s, lambda *_: None) for s in _STOP}
+        self._before = {s: signal.signal(s, lambda *_: None) for s in self._wanted}
         return self
 
     def __exit__(
@@ -62,27 +41,8 @@ class StopSignals:
         self.receiver.close()
         self._sender.close()
 
-    def arrived(self) -> bool:
-        """Whether a stop signal came since the last time."""
+    def arrived(self) -> list[signal.Signals]:
+        """The wanted signals that came since the last time, in order."""
         with contextlib.suppress(BlockingIOError):
-            return any(number in _STOP for number in self.receiver.recv(4096))
-        return False
-
-
-def tune_gc() -> None:
-    """Make the collector of cycles rare, and keep what is loaded by now out of its way.
-
-    Messages are trees: reference counts free them, and a list of 100,000 blocks is not walked again
-    and again while it is being built.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
-
-
-def kind_of(driver: Driver) -> str:
-    """Which edges a driver has, in the word that its hello and ``ndisbus ps`` use."""
-    edges = isinstance(driver, MiniportDriver), isinstance(driver, ProtocolDriver)
-    return {(True, True): "intermediate", (True, False): "miniport", (False, True): "protocol"}.get(
-        edges, "none"
-    )
+            return [s for n in self.receiver.recv(4096) if (s := signal.Signals(n)) in self._wanted]
+        return []

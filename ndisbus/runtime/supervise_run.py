@@ -11,21 +11,21 @@ import ctypes
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
 from ndisbus.errors import ChimneyError
 from ndisbus.rundir import write_pid
+from ndisbus.runtime.signals import STOP, SignalPipe
 from ndisbus.runtime.supervise import Action, Exit, Log, Policy, Restart, Signal, Spawn, Supervisor
 
 __all__ = ["supervise", "supervise_command"]
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS = (*STOP, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -35,8 +35,8 @@ def supervise(name: str, command: Sequence[str], policy: Policy) -> int:
     Only in a main thread and in a process of its own: it takes the signals and reaps every child.
     Raises AlreadyRunning if ``name`` is supervised already.
     """
-    with write_pid(f"supervise-{name}"), _signals() as arrived:
-        return _Runner(name, command, policy).run(arrived)
+    with write_pid(f"supervise-{name}"), SignalPipe(*_wanted()) as signals:
+        return _Runner(name, command, policy).run(signals)
 
 
 class _Runner:
@@ -47,17 +47,17 @@ class _Runner:
         self._code: int | None = None
         self._environ = {**os.environ, "NDISBUS_NAME": name, "PYTHONUNBUFFERED": "1"}
 
-    def run(self, arrived: socket.socket) -> int:
+    def run(self, signals: SignalPipe) -> int:
         core = self._core
         try:
             with selectors.DefaultSelector() as selector:
-                selector.register(arrived, selectors.EVENT_READ)
+                selector.register(signals.receiver, selectors.EVENT_READ)
                 self._apply(core.start(time.monotonic()))
                 while self._code is None:
                     due = core.deadline
                     selector.select(None if due is None else max(0.0, due - time.monotonic()))
                     # Stops first: a child that ended because all were asked to is not restarted.
-                    for signum in _drain(arrived):
+                    for signum in signals.arrived():
                         if signum in _STOP_SIGNALS:
                             self._apply(core.stop(signum, time.monotonic()))
                     self._reap()
@@ -123,34 +123,10 @@ class _Runner:
             self._child = None
 
 
-@contextlib.contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket that holds one byte, its number, for each signal that arrived."""
-    receiver, sender = socket.socketpair()
-    with receiver, sender:
-        receiver.setblocking(False)
-        sender.setblocking(False)
-        # nohup's wish is kept.
-        wanted = [
-            s
-            for s in (*_STOP_SIGNALS, signal.SIGCHLD)
-            if s is not signal.SIGHUP or signal.getsignal(s) is not signal.SIG_IGN
-        ]
-        before = {s: signal.signal(s, lambda _signum, _frame: None) for s in wanted}
-        # A full socket already wakes us, so nothing is lost by not warning of it.
-        former = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        try:
-            yield receiver
-        finally:
-            signal.set_wakeup_fd(former)
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-
-def _drain(arrived: socket.socket) -> list[signal.Signals]:
-    with contextlib.suppress(BlockingIOError):
-        return [signal.Signals(number) for number in arrived.recv(4096)]
-    return []
+def _wanted() -> list[signal.Signals]:
+    """SIGCHLD and the signals that ask for a stop; not SIGHUP if nohup made us ignore it."""
+    hangup_counts = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [s for s in (*_STOP_SIGNALS, signal.SIGCHLD) if s is not signal.SIGHUP or hangup_counts]
 
 
 def _die_with_parent() -> Callable[[], None] | None:

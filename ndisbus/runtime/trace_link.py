@@ -18,7 +18,7 @@ from ndisbus.runtime.endpoint import bind
 
 __all__ = ["TracePublisher", "TraceSubscriber"]
 
-#: Messages kept for a slow listener; each carries the events of one batch.
+#: Messages kept for a slow listener; each carries the events of one turn of the bus.
 HIGH_WATER: Final = 20_000
 #: Events in one message at most.
 _CHUNK: Final = 1000

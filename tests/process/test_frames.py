@@ -30,7 +30,7 @@ FRAMES = [bytes([n % 251]) * (60 + n) for n in range(500)]
 #: what it is indicated.
 CHILD = """
 import sys
-from ndisbus.runtime.driver_process import run_driver
+from ndisbus.runtime.run_driver import run_driver
 from tests.support.packet_drivers import PacketHost, PacketNic
 
 class Echo(PacketNic):

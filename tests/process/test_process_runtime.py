@@ -19,9 +19,10 @@ import pytest
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import MiniportDriver
 from ndisbus.errors import BusUnavailable
-from ndisbus.runtime import driver_process as runtime
+from ndisbus.runtime import run_driver
 from ndisbus.runtime.control_client import ControlClient
-from ndisbus.runtime.driver_process import BugChecked, DriverProcess
+from ndisbus.runtime.driver_process import DriverProcess
+from ndisbus.runtime.outcomes import BugChecked
 from ndisbus.runtime.trace_link import TraceSubscriber
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Tiny(MiniportDriver):
 CHILD = """
 import sys
 sys.path.insert(0, "tests/process")
-from ndisbus.runtime.driver_process import run_driver
+from ndisbus.runtime.run_driver import run_driver
 from ndisbus.driver.base import MiniportDriver
 from ndisbus.ddi.status import NdisStatus
 
@@ -316,7 +317,7 @@ def test_stalled_bus_does_not_take_its_drivers_for_hung(idle_bus: Bus) -> None:
 def test_bug_check_ends_the_driver_with_70_and_the_report(bus: Bus) -> None:
     child = spawn(bus, "forger", "forge")
     output, _ = child.communicate(timeout=DEADLINE)
-    assert child.returncode == runtime.EX_SOFTWARE
+    assert child.returncode == run_driver.EX_SOFTWARE
     assert "bug check: forger" in output and "NdisMSetMiniportAttributes(NdisMiniportHandle)" in output
     [report] = bus.ps()["BugChecks"]
     assert (report["Driver"], report["Pid"]) == ("forger", child.pid)
@@ -337,7 +338,7 @@ def test_taken_name_is_a_clear_error(bus: Bus, tiny: tuple[Tiny, DriverProcess])
     # The bus asks the holder of the name whether it is there; it has to run for that.
     assert first.run_until(lambda: child.poll() is not None, DEADLINE)
     output, _ = child.communicate()
-    assert child.returncode == runtime.EX_UNAVAILABLE
+    assert child.returncode == run_driver.EX_UNAVAILABLE
     assert f"a driver called 'tiny' is here already (pid {os.getpid()})" in output
     assert first.ready
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import select
 import sys
 
-from ndisbus.runtime.signals import StopSignals
+from ndisbus.runtime.signals import SignalPipe
 from ndisbus.wire.cable import CableLink
 
 
 def main(directory: str, name: str, address: str) -> None:
     own = bytes.fromhex(address)
     link = CableLink(directory, name)
-    with StopSignals() as signals:
+    with SignalPipe() as signals:
         link.send(b"\xff" * 6 + own + b"\x88\xb5" + b"here", 0.0)
         fd = link.fileno()
         assert fd is not None

@@ -30,9 +30,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise BusUnavailable("no bus at nowhere; start one with 'ndisbus serve'")
         return 3
 
-    runtime = ModuleType("ndisbus.runtime.driver_process")
+    runtime = ModuleType("ndisbus.runtime.run_driver")
     runtime.run_driver = run_driver  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ndisbus.runtime.driver_process", runtime)
+    monkeypatch.setitem(sys.modules, "ndisbus.runtime.run_driver", runtime)
     monkeypatch.delenv("NDISBUS_ENDPOINT", raising=False)
     return calls
 

@@ -267,9 +267,9 @@ def test_the_command_line_runs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None
         started.append((driver, options))
         return 3
 
-    module = types.ModuleType("ndisbus.runtime.driver_process")
+    module = types.ModuleType("ndisbus.runtime.run_driver")
     module.run_driver = run_driver  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ndisbus.runtime.driver_process", module)
+    monkeypatch.setitem(sys.modules, "ndisbus.runtime.run_driver", module)
     arguments = [
         "--name",
         "t2",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 from ndisbus.lists.blocklist import BlockList
-from ndisbus.runtime.driver_process import run_driver
+from ndisbus.runtime.run_driver import run_driver
 from target import TargetConfig, TargetDriver, open_wires
 
 

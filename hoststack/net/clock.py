@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from ndisbus.tcp.owner import ticks_of
 
 __all__ = ["Clock"]
-
-#: Part of a tick by which a deadline in seconds may be short of the tick it stands for (rounding).
-_ROUNDING: Final = 1e-3
 
 
 class Clock:
@@ -22,7 +19,7 @@ class Clock:
 
     def at(self, now: float) -> int:
         """``now`` in ticks."""
-        return int(now * self.ticks_per_second + _ROUNDING)
+        return ticks_of(now, self.ticks_per_second)
 
     def advance(self, now: float) -> None:
         """Move to ``now``; an earlier time changes nothing."""

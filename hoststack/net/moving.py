@@ -38,12 +38,12 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
         raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
     tick = transport.clock.at(now)
     # Nothing that happened is to be forgotten with the machine.
-    socket.settle(now, tick)
+    socket.take_turn(tick, now)
     if machine is not socket.machine or machine.state not in OFFLOADABLE_TCP_STATES:
         raise LocalProtocolError(f"{socket!r} cannot be offloaded in this state", rule="R-STATE-06")
     given = machine.hand_over(tick)
     if given.last:
-        socket.output(given.last, now)
+        socket.send_segments(given.last, tcb.delegated.snd_max, now)
     socket.machine = socket.builder = None
     tcb.send_queue = list(given.send_data) or None
     received = b"".join(given.received)
@@ -69,7 +69,6 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine = machine
-    socket.high = tcb.delegated.snd_max
     if machine.state in _PEER_CLOSED:
         tcb.peer_closed = True
     # What the application did while it was on its way, when nobody could be told.

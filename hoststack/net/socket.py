@@ -20,6 +20,7 @@ from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.segment import RST
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.owner import MachineOwner
 from ndisbus.tcp.statistics import resent
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class SocketOwner(Protocol):
     def frame_builder(self, socket: Socket) -> FrameBuilder: ...
 
 
-class Socket(Timed):
+class Socket(Timed, MachineOwner):
     """One connection.
 
     ``tcb`` is the object that can be offloaded; its three structures are what ``machine`` works on. While
@@ -78,7 +79,6 @@ class Socket(Timed):
         "connected",
         "context",
         "error",
-        "high",
         "key",
         "listener",
         "machine",
@@ -109,8 +109,6 @@ class Socket(Timed):
         self.tcb = tcb
         self.path_entry = path_entry
         self.machine: TcpMachine | None = machine
-        #: One beyond the highest sequence number that was sent, to tell retransmissions in the statistics.
-        self.high = tcb.delegated.snd_una
         self.options = options
         self.builder: FrameBuilder | None = None
         self.listener: AcceptQueue | None = None
@@ -270,39 +268,17 @@ class Socket(Timed):
     # -- what drives it ------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
-        machine = self.machine
-        if machine is None:
-            return None
-        due = machine.next_deadline()
-        return None if due is None else due / self.owner.clock.ticks_per_second
+        return self.machine_deadline()
 
     def on_timer(self, now: float) -> None:
         assert self.machine is not None
         self.machine.on_timer(self.owner.clock.tick)
         self.owner.touch(self)
 
-    def settle(self, now: float, tick: int) -> None:
-        """After anything happened: tell the application, then send what is owed."""
-        machine = self.machine
-        if machine is None:
-            return
-        events = machine.events
-        over = False
-        while events:
-            over = self._event(events.popleft(), now) or over
-            if self.machine is not machine:
-                return  # the application had it offloaded
-        segments = machine.transmit(tick)
-        if segments:
-            self.output(segments, now)
-        if over:
-            self.owner.forget(self)
-            self.emit(SocketEvent.CLOSED)
-        elif events:
-            self.owner.touch(self)
+    def settled(self, now: float) -> None:
         self.owner.timers.refresh(self)
 
-    def output(self, segments: list[Segment], now: float) -> None:
+    def send_segments(self, segments: list[Segment], high: int, now: float) -> None:
         """Put segments into frames and send them, or keep them until the neighbor is found."""
         builder = self.builder
         if builder is None:
@@ -314,7 +290,7 @@ class Socket(Timed):
         header = 14 if frames[0][12:14] != _TAGGED else 18
         count = self.path_entry.tally.segment_out
         for segment, frame in zip(segments, frames, strict=True):
-            again, self.high = resent(segment, self.high)
+            again, high = resent(segment, high)
             count(len(frame) - header, again, segment.length, bool(segment.flags & RST))
         if hop.ready(now):
             hop.interface.out += frames
@@ -323,8 +299,8 @@ class Socket(Timed):
             for frame in frames:
                 hop.hold(frame, source, now)
 
-    def _event(self, event: TcpEvent, now: float) -> bool:
-        """Handle one event of the machine; whether the machine is done."""
+    def tell(self, event: TcpEvent, now: float) -> None:
+        """Tell the application what happened."""
         kind = event.kind
         if kind is EventKind.PROGRESS:
             self.path_entry.hop.confirm(now)
@@ -353,13 +329,13 @@ class Socket(Timed):
             if event.text and self.error is None and not self.closed:
                 # FIN_WAIT_2 ran out (R-TMR-08), while somebody still waits for the peer's data.
                 self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {event.text}"))
-            return True
+            self.owner.forget(self)
+            self.emit(SocketEvent.CLOSED)
         else:
             self.tcb.reset = self.tcb.reset or kind is EventKind.RESET
             error = error_of(kind, event.text, self._ends(), self.soft_error)
             if error is not None:
                 self.fail(error)
-        return False
 
     def relieved(self) -> None:
         """Bytes were acknowledged: WRITABLE for an application that waits for room, if there is enough."""

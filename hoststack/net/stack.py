@@ -247,16 +247,12 @@ class NetStack:
                 if info.protocol == TCP and not info.fragment and not info.options:
                     socket = sockets.get(info.key)
                     if socket is not None and socket.listener is None and socket.machine is not None:
-                        machine = socket.machine
                         segment = parse_frame(frame, info)
                         if not segment.flags & SYN:
                             if tally is not None:
                                 tally.ip.in_delivers += 1
                                 tally.tcp.in_segments += 1
-                            if machine.ack_clock.owed and machine.gaps is not None:
-                                # Out of order: an ACK for each, as the peer counts them (RFC 5681 3.2).
-                                socket.output(machine.transmit(tick), now)
-                            machine.receive(segment, tick)
+                            socket.deliver(segment, tick, now)
                             if not socket.touched:
                                 socket.touched = True
                                 touched.append(socket)

@@ -120,7 +120,7 @@ class Transport:
         while touched:
             socket = touched.popleft()
             socket.touched = False
-            socket.settle(now, tick)
+            socket.take_turn(tick, now)
 
     # -- segments ------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Transport:
             return
         if socket.listener is not None and self._no_room(socket, segment):
             return
-        machine.receive(segment, self.clock.tick)
+        socket.deliver(segment, self.clock.tick, now)
         self.touch(socket)
 
     def _no_room(self, socket: Socket, segment: Segment) -> bool:

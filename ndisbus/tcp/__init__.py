@@ -7,7 +7,7 @@ than the structures, buffers, data out of order, and the parts below.
 
 Files in reading order:
 
-- machine: the table of contents. connection: what a connection consists of.
+- owner: the loop around a machine. machine: the table of contents. connection: what a connection consists of.
 - The parts, each with its invariants beside its fields: timer (retransmission, persist, FIN_WAIT_2, two MSL),
   rtt (round trip and RTO), recovery (what is lost), ack_clock (delayed ACKs), keepalive, timestamps,
   challenge_limit.

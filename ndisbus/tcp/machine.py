@@ -42,7 +42,7 @@ class TcpMachine(TcpConnection):
 
     Give it segments (:meth:`receive`), expiries (:meth:`on_timer`) and the user's calls; after any of them
     take what it owes the remote end (:meth:`transmit`), what it has to say (``events``) and the time at which
-    it wants to be called again (:meth:`next_deadline`).
+    it wants to be called again (:meth:`next_deadline`). :class:`ndisbus.tcp.owner.MachineOwner` does that.
     """
 
     __slots__ = ()

@@ -1,8 +1,9 @@
 """A running connection: its TCP machine, between the wire and the host's requests.
 
 The machine works on the structures of the connection's context. After everything that happens to it (a
-segment, a request, a timer) :meth:`TcpFlow.pump` runs: segments that are owed are sent, events of the machine
-become completions, events and indications, and the connection is woken when its next timer expires.
+segment, a request, a timer) it has a turn (:mod:`ndisbus.tcp.owner`): segments that are owed are sent, events
+of the machine become completions, events and indications, and the connection is woken when its next timer
+expires.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ndisbus.net.segment import PSH, RST, SYN, URG, Segment
 from ndisbus.state.images import TcpOffloadStateCached
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.owner import MachineOwner, ticks_of
 from ndisbus.tcp.sequence import ge, gt, lt, seq_add
 from ndisbus.tcp.statistics import resent
 from target.data import delivery, remote_end, sending
@@ -33,11 +35,9 @@ __all__ = ["TcpFlow"]
 _ESTABLISHED: Final = TcpOffloadConnectionState.TcpConnectionEstablished
 _CLOSE_WAIT: Final = TcpOffloadConnectionState.TcpConnectionCloseWait
 _CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
-#: Events that are told after every segment that is owed has been sent.
-_LAST: Final = (EventKind.UPLOAD, EventKind.RESET, EventKind.CLOSED)
 
 
-class TcpFlow:
+class TcpFlow(MachineOwner):
     """One connection with its machine (a :class:`target.model.flow.Flow`). ``io`` is what is posted on it."""
 
     __slots__ = (
@@ -54,6 +54,8 @@ class TcpFlow:
         "silent",
         "tcp",
     )
+
+    machine: TcpMachine
 
     def __init__(self, adapter: Adapter, tcp: TcpContext) -> None:
         """Start the machine as of the time at which the connection was taken over (R-TS-04, R-TMR-05)."""
@@ -97,8 +99,8 @@ class TcpFlow:
         self._push_at: int | None = None
 
     def ticks(self, now: float) -> int:
-        """A time on the machine's clock. The small addend keeps rounding from hiding an expiry."""
-        return int(now * self.per_second + 1e-4)
+        """A time on the machine's clock."""
+        return ticks_of(now, self.per_second)
 
     # -- the wire ------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ class TcpFlow:
                     self._push_at = end
         before = delegated.state
         self._active = now
-        machine.receive(segment, self.ticks(now))
+        self.deliver(segment, self.ticks(now), now)
         if self._push_at is not None and ge(delegated.rcv_nxt, self._push_at):
             self._push_at = None
             self.io.pushed = machine.available > 0
@@ -134,33 +136,24 @@ class TcpFlow:
         return 4 if len(self.tcp.path.source) == 4 else 6
 
     def pump(self, now: float) -> None:
-        """Tell the machine's events, send the segments that are owed, and set the next wake-up.
+        """Give the connection its turn: tell the machine's events and send the segments that are owed."""
+        self.take_turn(self.ticks(now), now)
 
-        Data is delivered first, so that the ACK advertises the room that is left. Events that end the
-        connection are told last, because nothing is sent after them.
-        """
-        machine, tcp = self.machine, self.tcp
-        events = machine.events
-        while True:
-            while events and events[0].kind not in _LAST:
-                self._tell(events.popleft(), now)
-            if tcp.serving:
-                before = machine.delegated.snd_max
-                segments = machine.transmit(self.ticks(now))
-                if segments:
-                    self._send(segments, before, now)
-            if not events:
-                break
-            self._tell(events.popleft(), now)
+    @property
+    def may_send(self) -> bool:
+        """Nothing is sent any more once the connection is invalid, or on its way up."""
+        return self.tcp.serving
+
+    def settled(self, now: float) -> None:
         if self.io.disconnects:
-            sending.fin_acknowledged(self.adapter, tcp)
+            sending.fin_acknowledged(self.adapter, self.tcp)
         heuristics = self._heuristics
         if heuristics.sent >= self._sample or heuristics.received >= self._sample:
-            heuristics.rates(adapter=self.adapter, tcp=tcp)
+            heuristics.rates(adapter=self.adapter, tcp=self.tcp)
         self._schedule()
 
-    def _send(self, segments: list[Segment], high: int, now: float) -> None:
-        """Send segments as frames. ``high`` is SndMax from before they were made."""
+    def send_segments(self, segments: list[Segment], high: int, now: float) -> None:
+        """Send segments as frames."""
         adapter, builder = self.adapter, self._builder
         if builder is None:
             try:
@@ -196,7 +189,7 @@ class TcpFlow:
 
     # -- events of the machine -----------------------------------------------------------------
 
-    def _tell(self, event: TcpEvent, now: float) -> None:
+    def tell(self, event: TcpEvent, now: float) -> None:
         kind, adapter, tcp = event.kind, self.adapter, self.tcp
         if kind is EventKind.SENT:
             sending.acknowledged(adapter, tcp, event.value)
@@ -222,8 +215,7 @@ class TcpFlow:
     def _schedule(self) -> None:
         if not self.tcp.serving:
             return
-        due = self.machine.next_deadline()
-        at = due / self.per_second if due is not None else None
+        at = self.machine_deadline()
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and (at is None or self._active + limit < at):
             at = self._active + limit
@@ -262,7 +254,7 @@ class TcpFlow:
             self.adapter.stats.of(self.version).tcp.reset_established += 1
         self.machine.abort()
         segments = self.machine.transmit(self.ticks(now))
-        self._send(segments, self.machine.delegated.snd_max, now)
+        self.send_segments(segments, self.machine.delegated.snd_max, now)
 
     def hand_over(self, now: float) -> None:
         """Upload the connection: send pending ACKs (R-TERM-15, R-TMR-06), keep undelivered data in ``io``.
@@ -273,7 +265,7 @@ class TcpFlow:
         may_send = not (tcp.invalid or tcp.aborted or tcp.corrupt or self.silent)
         given = self.machine.hand_over(self.ticks(now))
         if may_send and given.last:
-            self._send(given.last, self.machine.delegated.snd_max, now)
+            self.send_segments(given.last, self.machine.delegated.snd_max, now)
         self.io.buffered[:] = b"".join(given.received)
         tcp.flow, tcp.since = None, now
 

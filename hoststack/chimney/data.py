@@ -1,7 +1,7 @@
-"""Data on offloaded connections: send, receive, disconnect, forward, and what is indicated.
+"""Data on offloaded connections: send, receive, disconnect, forward, and indications.
 
-A connection in the host keeps its data in ``send_queue``; while it is offloaded the same calls post net
-buffer lists. Nothing is posted while it is on its way down or up (R-CONC-01, R-TERM-04, R-FWD-03).
+Data for a connection in the host is queued in ``send_queue``; for an offloaded connection it is posted in
+net buffer lists. Nothing is posted while the connection moves (R-CONC-01, R-TERM-04, R-FWD-03).
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
 __all__ = ["completed", "deliver", "disconnect", "flush", "indicated", "posted_send", "receive", "send"]
 
-#: Most segments that are held back for one connection.
+#: Most segments that are held back for a connection while it moves.
 MAX_HELD: Final = 1024
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
-#: The host does the sending itself (R-TERM-12, R-IM-14).
+#: Statuses of posted lists whose data the host is to send or process itself (R-TERM-12, R-IM-14).
 _COMES_BACK: Final = frozenset(
     int(s) for s in (NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_UPLOAD, NdisStatus.UPLOAD_REQUESTED)
 )
 
 
 def posted_send(tcb: Tcb, nbl: NetBufferList) -> Posted:
-    """The record of send data that went down."""
+    """The record of a list of send data in the hands of the driver below."""
     return Posted(tcb, "send", nbl)
 
 
 def send(host: Engine, tcb: Tcb, data: bytes) -> None:
-    """Send, or queue where the connection cannot be reached at the moment. See :meth:`HostDriver.send`."""
+    """Post data for sending, or queue it if nothing may be posted. See :meth:`HostDriver.send`."""
     if not data:
         return
     if not tcb.may_post:
@@ -68,7 +68,9 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
 def receive(host: Engine, tcb: Tcb, size: int) -> None:
     """Post a receive buffer. See :meth:`HostDriver.receive`."""
     if not tcb.may_post or tcb.handle is None:
-        raise LocalProtocolError(f"no receive can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
+        raise LocalProtocolError(
+            f"{tcb!r} is {tcb.state}: a receive can be posted only while it is offloaded", rule="R-TERM-04"
+        )
     heap = host.ndis.heap
     mdl = Mdl(heap.address(max(size, 1)), byte_count=size)
     nbl = NetBufferList(heap.address())
@@ -80,7 +82,9 @@ def receive(host: Engine, tcb: Tcb, size: int) -> None:
 def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
     """Close the sending side, or reset the connection (R-DISC-01). See :meth:`HostDriver.disconnect`."""
     if not tcb.may_post or tcb.handle is None:
-        raise LocalProtocolError(f"no disconnect can be posted: {tcb!r} is {tcb.state}", rule="R-TERM-04")
+        raise LocalProtocolError(
+            f"{tcb!r} is {tcb.state}: a disconnect can be posted only while it is offloaded", rule="R-TERM-04"
+        )
     if abortive and data:
         raise LocalProtocolError("an abortive disconnect carries no data", rule="R-DISC-01")
     flags = TcpDisconnectFlags.TCP_DISCONNECT_GRACEFUL_CLOSE
@@ -92,7 +96,7 @@ def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
 
 
 def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
-    """TCP segments that the host received for a connection. See :meth:`HostDriver.deliver`."""
+    """Forward or hold back TCP segments that reached the host. See :meth:`HostDriver.deliver`."""
     if tcb.may_post:
         _forward(host, tcb, segments)
         return True
@@ -103,7 +107,7 @@ def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
 
 
 def _hold(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
-    """Keep segments while the connection moves; what is too much is dropped, and the peer sends it again."""
+    """Keep segments while the connection moves, at most ``MAX_HELD``; the remote end resends the others."""
     held = tcb.held
     if held is None:
         held = tcb.held = []
@@ -115,7 +119,7 @@ def _hold(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
 
 
 def _forward(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
-    """One segment per net buffer, one net buffer per list (R-FWD-02)."""
+    """Post segments: one per net buffer, one net buffer per list (R-FWD-02)."""
     assert tcb.handle is not None
     lists = [make_net_buffer_list(host.ndis.heap.address, [s]) for s in segments]
     first = chain(lists)
@@ -125,7 +129,7 @@ def _forward(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
 
 
 def flush(host: Engine, tcb: Tcb) -> None:
-    """The connection is offloaded now: forward what was held back (R-CONC-05), post what was written."""
+    """Forward the segments and post the data that were kept while the connection went down (R-CONC-05)."""
     held, tcb.held = tcb.held, None
     if held:
         _forward(host, tcb, held)
@@ -152,13 +156,13 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
             # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
             _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
         elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
-            # What the peer has of its data lies before SndUna (R-DISC-10).
+            # The bytes of it that the remote end has acknowledged lie before SndUna (R-DISC-10).
             left = _data(posted.nbl)[_transferred(attached.get(address)) :]
             tcb.returned = [*(tcb.returned or ()), (address, left)]
 
 
 def _transferred(nbl: NetBufferList | None) -> int:
-    """TcpOffloadBytesTransferred of a list that was completed; 0 if it says nothing."""
+    """TcpOffloadBytesTransferred of a completed list; 0 if it is not set."""
     return 0 if nbl is None else nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
 
 
@@ -209,10 +213,10 @@ def _append(host: Engine, tcb: Tcb, data: bytes) -> None:
 
 
 def indicated(host: Engine, offload_context: int, nbls: NblChain) -> tuple[int, int]:
-    """ProtocolTcpOffloadReceiveIndicate: takes all of it, gives the lists back soon (R-IND-03)."""
+    """ProtocolTcpOffloadReceiveIndicate: copy all data, return the lists soon (R-IND-03)."""
     tcb = host.connection_of(offload_context)
     if tcb is None:
-        host.violation("R-HND-06", f"data for {offload_context:#x}, which is no connection here")
+        host.violation("R-HND-06", f"data for {offload_context:#x}, which is not a connection of this host")
         return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
     data = b"".join([_data(nbl) for nbl in nbls.lists()])
     _append(host, tcb, data)

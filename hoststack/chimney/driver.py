@@ -1,8 +1,9 @@
-"""The host stack as a protocol driver: sans-I/O, to be run by a process, a simulation or a test.
+"""The host as a protocol driver, without I/O: a process, a simulation or a test runs it.
 
 :class:`HostDriver` binds to one adapter, opens its chimney, and offers the five state operations and the
-four kinds of I/O as methods. What comes back is an :class:`~hoststack.model.operation.Operation` each, and a
-queue of :mod:`hoststack.model.events`. The blocking API on top is :class:`hoststack.api.host.Host`.
+four kinds of I/O as methods. A state operation returns an :class:`~hoststack.model.operation.Operation`;
+everything else that happens is an event (:mod:`hoststack.model.events`). The blocking API above it is
+:class:`hoststack.api.host.Host`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hoststack.chimney import data as data_io
-from hoststack.chimney import frames as frame_io
 from hoststack.chimney import (
+    binding,
+    failover,
     initiate,
     invalidate,
     power,
@@ -23,17 +24,16 @@ from hoststack.chimney import (
     update,
     upload,
 )
-from hoststack.chimney.engine import Binding, Engine, Script
-from hoststack.model.events import Bound, BusLost, HostEvent, RegistrationFailed, Unbound
+from hoststack.chimney import data as data_io
+from hoststack.chimney.engine import Engine
+from hoststack.model.events import BusLost, HostEvent, RegistrationFailed
 from hoststack.model.life import State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.model.operation import Operation
-from ndisbus.ddi.enums import Layer
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
-    NdisTcpConnectionOffload,
     NdisTcpConnectionOffloadParameters,
 )
 from ndisbus.driver.base import Steps
@@ -43,16 +43,11 @@ from ndisbus.lists.blocklist import BlockList
 if TYPE_CHECKING:
     from ndisbus.lists.nbl_chain import NblChain
 
-__all__ = ["HostDriver", "decline"]
-
-
-def decline(tcb: Tcb, reason: int) -> bool:
-    """The default answer to an upload request that may be declined (R-EVT-06)."""
-    return False
+__all__ = ["HostDriver"]
 
 
 class HostDriver(Engine):
-    """A host stack.
+    """A host's protocol driver. The methods of the first section are for callers, the others for NDIS.
 
     ``bind``: the name of an adapter, or ``"auto"``. ``upload_policy(tcb, reason)`` decides about the
     upload requests that a host may decline (R-EVT-06). ``parameters`` are set when the chimney is opened.
@@ -63,35 +58,31 @@ class HostDriver(Engine):
         name: str = "host",
         *,
         bind: str = "auto",
-        upload_policy: Callable[[Tcb, int], bool] = decline,
+        upload_policy: Callable[[Tcb, int], bool] = upload.decline,
         parameters: NdisTcpConnectionOffloadParameters | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(parameters or NdisTcpConnectionOffloadParameters(), upload_policy)
         self.name = name
         self.bind = bind
-        self.upload_policy = upload_policy
-        self.parameters = parameters or NdisTcpConnectionOffloadParameters()
-        #: Called with the frames that come beside the chimney, once per indication.
-        self.on_frames: Callable[[list[bytes]], None] | None = None
-        self.packets = frame_io.PacketBooks()
         self._protocol: int | None = None
 
-    # -- what a host does ----------------------------------------------------------------------
+    # -- for callers ---------------------------------------------------------------------------
 
     def offload(self, objects: Sequence[StateObject]) -> Operation:
         """Offload connections, with the paths and neighbors they need; or neighbors and paths alone.
 
-        What is offloaded already is linked to. An object that can be seen not to be offloadable stays
-        behind with a status and a reason. Waits where a path or neighbor is just on its way down or up.
-        Raises :class:`IllegalTransition` for an object that is offloaded or on its way (R-INIT-02), and
-        what packing a state raises; then nothing has changed.
+        Paths and neighbors that are offloaded already are linked to. An object that cannot be offloaded
+        stays in the host, with a status and a reason. The operation waits while a path or neighbor that it
+        needs is moving. Raises :class:`IllegalTransition` for an object that is offloaded or moving
+        (R-INIT-02), and what packing a state raises; then nothing has changed.
         """
         return initiate.offload(self, objects)
 
     def query(self, objects: Sequence[StateObject], classes: str = "delegated") -> Operation:
-        """Read ``"const"``, ``"cached"``, ``"delegated"`` or ``"whole"`` state; see ``result_of``.
+        """Read ``"const"``, ``"cached"``, ``"delegated"`` or ``"whole"`` state.
 
-        Queries of one object may overlap (R-QRY-01). Objects that fail are terminated (R-QRY-05).
+        ``Operation.result_of`` has the structures. Queries of one object may overlap (R-QRY-01). Objects
+        whose query fails are terminated (R-QRY-05).
         Raises :class:`IllegalTransition` for an object that the driver below does not hold.
         """
         return query.query(self, objects, classes)
@@ -112,26 +103,8 @@ class HostDriver(Engine):
         return update.relink(self, paths, neighbor)
 
     def failover(self, old: Neighbor, new: Neighbor, *, invalidate: bool = True) -> Operation:
-        """A changed next hop, in the order of R-UPD-06: invalidate, offload, relink, terminate."""
-        return self.compose("failover", self._failover(old, new, invalidate))
-
-    def _failover(self, old: Neighbor, new: Neighbor, invalidated: bool) -> Script:
-        if invalidated:
-            yield self.invalidate([old])
-        if not new.is_offloaded:
-            part = yield self.offload([new])
-            if not part.succeeded:
-                return f"{new!r} was not offloaded: {part.refused or part.counts()}"
-        paths = [p for p in self.held(Layer.PATH) if isinstance(p, Path) and p.neighbor is old]
-        if paths:
-            part = yield self.relink(paths, new)
-            if not part.succeeded:
-                return f"the paths were not moved: {part.counts()}"
-        if old.is_offloaded and old.waiting is None:
-            part = yield self.terminate([old])
-            if not part.succeeded:
-                return f"{old!r} was not terminated: {part.counts()}"
-        return None
+        """Move all paths to another next hop: invalidate, offload, relink, terminate (R-UPD-06)."""
+        return self.compose("failover", failover.failover(self, old, new, invalidated=invalidate))
 
     def invalidate(self, objects: Sequence[StateObject]) -> Operation:
         """Stop transmission on everything that depends on the objects (R-INV-01).
@@ -141,9 +114,9 @@ class HostDriver(Engine):
         return invalidate.invalidate(self, objects)
 
     def terminate(self, objects: Sequence[StateObject], *, idle: bool = False) -> Operation:
-        """Upload objects. Waits until queries, updates and invalidates of them are through (R-TERM-03).
+        """Upload objects. Waits until queries, updates and invalidates of them have completed (R-TERM-03).
 
-        ``idle``: also the paths and neighbors on which nothing depends any more after that. Raises
+        ``idle``: upload also the paths and neighbors on which nothing depends after that. Raises
         :class:`LocalProtocolError` if something offloaded depends on an object and is not in the list
         (R-TERM-02), :class:`IllegalTransition` for an object that the driver below does not hold.
         """
@@ -152,19 +125,19 @@ class HostDriver(Engine):
         return terminate.terminate(self, objects)
 
     def upload_everything(self, name: str = "upload everything") -> Operation:
-        """Terminate all connections, then all paths and neighbors; nothing is offloaded meanwhile."""
-        return self.compose(name, upload.everything(self))
+        """Terminate all connections, then all paths and neighbors; offload nothing until that is done."""
+        return upload.everything(self, name)
 
     def disable_chimney(self) -> Operation:
         """Upload everything, then switch the chimney off (R-OID-06)."""
         return self.compose("disable", switch.disable(self))
 
     def enable_chimney(self) -> Operation:
-        """Ask for the capabilities and switch the chimney on; the host does this itself when it binds."""
+        """Ask for the capabilities and switch the chimney on. The host does this itself when it binds."""
         return self.compose("enable", switch.start(self))
 
     def power_down(self, state: power.DeviceState = power.DeviceState.NdisDeviceStateD3) -> Operation:
-        """Upload everything, then set OID_PNP_SET_POWER (R-PWR-01); nothing is offloaded before power_up."""
+        """Upload everything, then set OID_PNP_SET_POWER (R-PWR-01). Offload again after :meth:`power_up`."""
         return self.compose("power down", power.down(self, state))
 
     def power_up(self) -> Operation:
@@ -187,20 +160,25 @@ class HostDriver(Engine):
         data_io.disconnect(self, tcb, abortive=abortive, data=data)
 
     def deliver(self, tcb: Tcb, segments: Sequence[bytes]) -> bool:
-        """TCP segments that reached the host for a connection: forwarded, or held back while it moves.
+        """Forward TCP segments that reached the host, or hold them back while the connection moves.
 
-        False: the connection is the host's own, which is to process them itself.
+        Returns False for a connection that the host serves: the host must process them itself.
         """
         return data_io.deliver(self, tcb, segments)
 
     def transmit_frames(self, frames: list[bytes]) -> int:
-        """Send whole Ethernet frames beside the chimney; returns how many went down, the rest is dropped."""
-        return frame_io.transmit(self, frames)
+        """Send whole Ethernet frames beside the chimney; returns how many went down, the rest is dropped.
+
+        ``frames.on_frames`` is called with the frames that are received.
+        """
+        return self.frames.transmit(self.binding, frames)
 
     def forget(self, tcb: Tcb) -> None:
-        """Drop a closed connection from :attr:`tcbs`. ``LocalProtocolError`` while it is not in the host."""
+        """Drop a connection from :attr:`tcbs`. Raises ``LocalProtocolError`` unless the host serves it."""
         if tcb.handle is not None or tcb.waiting is not None:
-            raise LocalProtocolError(f"{tcb!r} is {tcb.connection_state.value} and cannot be forgotten")
+            raise LocalProtocolError(
+                f"{tcb!r} cannot be forgotten: it is {tcb.connection_state.value}; upload it first"
+            )
         self.tcbs.pop(tcb, None)
 
     def next_event(self) -> HostEvent | None:
@@ -220,7 +198,7 @@ class HostDriver(Engine):
         """Why the raw operations of an application must leave an object alone; empty if they may have it."""
         return ""
 
-    # -- life ----------------------------------------------------------------------------------
+    # -- registration and binding --------------------------------------------------------------
 
     def driver_entry(self) -> Steps:
         bind = "auto" if self.bind == "auto" else [self.bind]
@@ -245,95 +223,28 @@ class HostDriver(Engine):
     def protocol_bind_adapter_ex(
         self, protocol_driver_context: int | None, bind_context: int, parameters: dict[str, Any]
     ) -> Steps:
-        """Open the adapter and start on its chimney (R-OID-01). One binding at a time."""
-        if self.binding is not None:
-            return NdisStatus.NOT_ACCEPTED
-        found = parameters.get("TcpConnectionOffloadCapabilities")
-        capabilities = None
-        if found is not None:
-            capabilities = NdisTcpConnectionOffload.from_wire(
-                found, "ProtocolBindAdapterEx.BindParameters.TcpConnectionOffloadCapabilities"
-            )
-        adapter = str(parameters["AdapterName"])
-        binding = Binding(0, 0, adapter, capabilities, int(parameters.get("Epoch") or 0))
-        binding.mac = parameters.get("CurrentMacAddress")
-        binding.mtu = parameters.get("MtuSize")
-        binding.link_speed = parameters.get("XmitLinkSpeed")
-        binding.context = self.ndis.heap.allocate(binding)
-        status, handle = yield self.ndis.open_adapter_ex(
-            self._protocol, binding.context, {"AdapterName": adapter}
-        )
-        if status != NdisStatus.SUCCESS:
-            self.ndis.heap.free(binding.context)
-            return status
-        binding.handle = handle
-        self.binding = binding
-        self.emit(Bound(self.ndis.now(), adapter, capabilities))
-        self.compose("start", switch.start(self))
-        return NdisStatus.SUCCESS
+        return binding.bind(self, self._protocol, parameters)
 
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Any:
-        """Terminate what is offloaded, then close. PENDING while that lasts."""
-        binding = self.binding
-        if binding is None or binding.unbinding:
-            return NdisStatus.SUCCESS
-        binding.unbinding = True
-
-        def close(_: Operation) -> None:
-            if self.binding is binding:
-                upload.give_back(self)  # an adapter is not closed over buffers it misses (R-REG-12)
-                self.ndis.close_adapter_ex(binding.handle)
-
-        done = self.upload_everything("unbind")
-        done.when_done(close)
-        return NdisStatus.SUCCESS if done.done else NdisStatus.PENDING
+        return binding.unbind(self)
 
     def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
-        """The binding is gone; what is still offloaded through it was lost with it."""
+        """The adapter is closed; objects that are still offloaded through it are lost."""
         if self.binding is not None and self.binding.context == protocol_binding_context:
-            self._release(self.binding)
+            binding.release(self, self.binding)
 
     def detached(self, reason: str) -> None:
-        """The bus is gone: connections are the host's again; ``driver_entry`` follows when it is back."""
+        """The bus is gone. ``driver_entry`` is called again when it is back."""
         if self.binding is not None:
-            self._release(self.binding)
+            binding.release(self, self.binding)
         self._protocol = None
         self.emit(BusLost(self.ndis.now(), reason))
-
-    def _release(self, binding: Binding) -> None:
-        """Free everything that was borrowed for a binding."""
-        self.binding = None
-        gone = int(NdisStatus.ADAPTER_REMOVED)
-        reason = f"the binding to {binding.adapter} is gone"
-        lost = 0
-        held = self.held()
-        for obj in held:
-            # A failed terminate was counted when it failed; what is still here was lost without one.
-            self.lose(obj)
-            lost += isinstance(obj, Tcb) and obj.lost
-        self.cancel_waiting("", gone, reason)
-        pending, self.pending = list(self.pending.values()), {}
-        oids, self.chimney.oids = list(self.chimney.oids.values()), {}
-        for operation in (*pending, *oids):
-            self.refuse(operation, gone, reason)
-        for obj in held:
-            obj.dependents = obj.leaving = 0
-        self.posted.clear()
-        frame_io.unbound(self)
-        self.returns.clear()
-        self.uploads.clear()
-        self.limbo.clear()
-        self.due = None
-        self.chimney.state, self.chimney.reason = "unbound", ""
-        self.chimney.retry_at, self.chimney.retry_delay = None, 0.0
-        self.ndis.heap.objects.pop(binding.context, None)
-        self.emit(Unbound(self.ndis.now(), binding.adapter, lost))
 
     def next_deadline(self) -> float | None:
         times = [self.due] if self.due is not None else []
         if self.chimney.retry_at is not None:
             times.append(self.chimney.retry_at)
-        # One that is being terminated again is not waited for by the clock: its completion ends it.
+        # An object that is being terminated again leaves limbo with its completion, not by the clock.
         times += [until for o, until in self.limbo.items() if o.state is State.FAILED]
         return min(times, default=None)
 
@@ -350,24 +261,24 @@ class HostDriver(Engine):
             "operations": len(self.pending) + len(self.waiting) + len(self.chimney.oids),
             "posted": len(self.posted),
             "returns": len(self.returns),
-            "sends": len(self.packets.sends),
-            "frames out": self.packets.sent,
-            "frames": self.packets.received,
+            "sends": len(self.frames.sends),
+            "frames out": self.frames.sent,
+            "frames": self.frames.received,
             "segments dropped": self.segments_dropped,
-            "frames dropped": self.packets.dropped + self.packets.failed.total(),
+            "frames dropped": self.frames.dropped + self.frames.failed.total(),
             "violations": self.violations,
             "events dropped": self.events.dropped,
         }
 
-    # -- what NDIS reports ---------------------------------------------------------------------
+    # -- completions and indications -----------------------------------------------------------
 
     def _complete(
         self, block_list: BlockList, completed: Callable[[Engine, Operation, BlockList], None]
     ) -> None:
-        """A list came back. One that is not outstanding is harmless to the host, and reported."""
+        """Complete the operation of a block list; report a list that is not outstanding."""
         operation = self.pending.pop(block_list.address, None)
         if operation is None:
-            self.violation("R-BLK-10", f"{block_list!r} was completed and is not outstanding")
+            self.violation("R-BLK-10", f"{block_list!r} was completed, but it is not outstanding")
         else:
             completed(self, operation, block_list)
 
@@ -432,9 +343,9 @@ class HostDriver(Engine):
     def protocol_send_net_buffer_lists_complete(
         self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
     ) -> None:
-        frame_io.completed(self, chain)
+        self.frames.completed(chain)
 
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
-        frame_io.received(self, protocol_binding_context, chain, receive_flags)
+        self.frames.indicated(protocol_binding_context, chain, receive_flags)

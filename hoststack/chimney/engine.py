@@ -1,17 +1,18 @@
-"""The part of a host driver that every conversation needs: operations, handles, events, waiting.
+"""What every conversation of the driver needs: operations, handles, events, and waiting.
 
-The conversations (:mod:`hoststack.chimney.initiate`, ``query``, ``update``, ``invalidate``, ``terminate``,
-``upload``, ``chimney``, ``io``) are modules of functions that take the engine; they keep their state here
-and in the objects, and know one another only through it.
+A conversation (``initiate``, ``query``, ``update``, ``data``, ``switch``, ...) is a module of functions that
+take the engine. Their common state is here and in the state objects. The engine imports none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from hoststack.chimney.adapter import Binding, Chimney
 from hoststack.chimney.event_channel import EventChannel
+from hoststack.chimney.frame_path import FramePath
 from hoststack.chimney.send_data import settle_loss
 from hoststack.model.events import HostEvent, OperationDone, Violation
 from hoststack.model.life import LIFE, Event, State
@@ -25,33 +26,15 @@ from ndisbus.lists.heap import NdisOffloadHandle
 
 if TYPE_CHECKING:
     from hoststack.chimney.trees import Tree
-    from ndisbus.ddi.structures import NdisTcpConnectionOffload
+    from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
     from ndisbus.lists.blocklist import BlockList
     from ndisbus.lists.nbl import NetBufferList
 
-__all__ = ["Binding", "Chimney", "ChimneyState", "Engine", "Posted", "Script"]
+__all__ = ["Engine", "Posted", "Script"]
 
-#: A composite operation: yields the operations it is made of, one after the other, and returns the
-#: reason why it could not do what it should, or None.
+#: A composite operation: yields its operations one after the other, gets each back when it is done, and
+#: returns the reason why it failed, or None.
 Script = Generator[Operation, Operation, str | None]
-
-
-@dataclass(slots=True, eq=False)
-class Binding:
-    """The binding to one adapter. ``context`` is what NDIS gives back as ProtocolBindingContext.
-
-    ``mac``, ``mtu`` and ``link_speed`` (bits per second) are what the adapter says of itself, or None.
-    """
-
-    context: int
-    handle: int
-    adapter: str
-    capabilities: NdisTcpConnectionOffload | None
-    epoch: int
-    unbinding: bool = False
-    mac: bytes | None = None
-    mtu: int | None = None
-    link_speed: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -65,54 +48,48 @@ class Posted:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An operation that cannot begin yet; ``start`` says whether it has begun."""
+    """An operation that cannot begin yet. ``start`` tries to begin it, and returns whether it has begun."""
 
     operation: Operation
     start: Callable[[Operation], bool]
     cancelled: Callable[[Operation], None]
 
 
-ChimneyState = Literal["unbound", "asking", "enabled", "paused", "refused", "disabled"]
-
-
-@dataclass(slots=True)
-class Chimney:
-    """The switch, what is behind it, and why it stands where it does."""
-
-    state: ChimneyState = "unbound"
-    status: int = int(NdisStatus.SUCCESS)
-    reason: str = ""
-    capacity: int = 0
-    #: When to ask again after somebody else had it, and how long to wait the next time (seconds).
-    retry_at: float | None = None
-    retry_delay: float = 0.0
-    #: Operations that upload everything at the moment; nothing new is offloaded meanwhile.
-    draining: int = 0
-    oids: dict[int, Operation] = field(default_factory=dict)
-
-
 class Engine(ProtocolDriver):
-    """Operations and what they need. Not a driver by itself: ``HostDriver`` is."""
+    """The state of a host driver, and what its conversations share. ``HostDriver`` is the driver.
 
-    def __init__(self) -> None:
+    ``parameters`` are set when the chimney is opened. ``upload_policy(tcb, reason)`` decides about the
+    upload requests that a host may decline (R-EVT-06).
+    """
+
+    def __init__(
+        self,
+        parameters: NdisTcpConnectionOffloadParameters,
+        upload_policy: Callable[[Tcb, int], bool],
+    ) -> None:
+        self.parameters = parameters
+        self.upload_policy = upload_policy
         self.binding: Binding | None = None
         self.chimney = Chimney()
-        #: Every connection that was offered and not forgotten.
+        self.frames = FramePath(self, self.violation)
+        #: Every connection that was offloaded once and not forgotten since.
         self.tcbs: dict[Tcb, None] = {}
-        #: Lists in the hands of the driver below: address of the root -> operation.
+        #: Block lists in the hands of the driver below, by the address of the root.
         self.pending: dict[int, Operation] = {}
         self.waiting: list[_Waiting] = []
+        #: Net buffer lists in the hands of the driver below, by their address.
         self.posted: dict[int, Posted] = {}
-        #: Lists of indications and uploads that go back by NdisOffloadTcpReceiveReturn.
+        #: Lists of indications and uploads that are to be returned by NdisOffloadTcpReceiveReturn.
         self.returns: list[int] = []
         #: Objects to be terminated as soon as possible.
         self.uploads: dict[StateObject, None] = {}
-        #: Objects whose terminate failed: until when a second one is expected (R-DIS-43), seconds.
+        #: Objects whose terminate failed, with the time until which a second one is expected (R-DIS-43).
         self.limbo: dict[StateObject, float] = {}
+        #: When :meth:`soon` wants on_timer to be called.
         self.due: float | None = None
         self.events = EventChannel()
         self.violations = 0
-        #: Segments for connections on their way that were too many to be held back.
+        #: Segments that were dropped because too many were held back for a moving connection.
         self.segments_dropped = 0
         self._next_id = 0
         self._retrying = False
@@ -124,18 +101,18 @@ class Engine(ProtocolDriver):
         self.events.emit(event)
 
     def violation(self, rule: str, text: str) -> None:
-        """The driver below broke a rule that is seen here only."""
+        """Count and report a rule that the driver below broke and that only this side can see."""
         self.violations += 1
         self.emit(Violation(self.ndis.now(), rule, text))
 
     def soon(self) -> None:
-        """Have on_timer called as soon as the messages at hand are handled."""
+        """Have on_timer called as soon as the messages that have arrived are handled."""
         self.due = self.ndis.now()
 
     # -- operations ----------------------------------------------------------------------------
 
     def new_operation(self, op: str, objects: Sequence[StateObject] = ()) -> Operation:
-        """An operation with a number of its own."""
+        """Make an operation with the next number."""
         self._next_id += 1
         return Operation(self._next_id, op, objects)
 
@@ -148,7 +125,7 @@ class Engine(ProtocolDriver):
         function(self.binding.handle, tree.block_list)
 
     def finish(self, operation: Operation) -> None:
-        """An operation is over: tell whoever waits, then begin what waited for its objects."""
+        """Finish an operation: report it, then begin the operations that waited for its objects."""
         operation.finish()
         self.emit(OperationDone(self.ndis.now(), operation))
         operation.call_back()
@@ -157,7 +134,7 @@ class Engine(ProtocolDriver):
         self.retry()
 
     def refuse(self, operation: Operation, status: int, reason: str) -> Operation:
-        """Nothing goes down; the outcome carries the reason."""
+        """Finish an operation that is not passed down; its outcome carries the reason."""
         operation.refused = reason
         operation.statuses = [int(status)] * (len(operation.objects) or 1)
         self.finish(operation)
@@ -170,9 +147,9 @@ class Engine(ProtocolDriver):
         start: Callable[[Operation], bool],
         cancelled: Callable[[Operation], None] = lambda _: None,
     ) -> Operation:
-        """Begin an operation, or let it wait until what stands in its way has completed.
+        """Begin an operation, or let it wait until the operations in its way have completed.
 
-        The objects of a waiting operation are spoken for: nothing else may begin on them.
+        The objects of a waiting operation are claimed: no other operation may begin on them.
         """
         if not start(operation):
             for obj in operation.objects:
@@ -191,11 +168,11 @@ class Engine(ProtocolDriver):
                 again = False
                 for entry in list(self.waiting):
                     if entry not in self.waiting:
-                        continue  # cancelled by one that was begun just now
+                        continue  # cancelled by an operation that began in this loop
                     try:
                         started = entry.start(entry.operation)
                     except ChimneyError as e:
-                        # Its caller is long gone: the error becomes the outcome.
+                        # The call that started it has returned: the error becomes the outcome.
                         self.cancel(entry, int(NdisStatus.FAILURE), str(e))
                         again = True
                         continue
@@ -206,7 +183,7 @@ class Engine(ProtocolDriver):
             self._retrying = False
 
     def cancel(self, entry: _Waiting, status: int, reason: str) -> None:
-        """A waiting operation will not begin any more."""
+        """Refuse a waiting operation."""
         self.waiting.remove(entry)
         for obj in entry.operation.objects:
             obj.waiting = None
@@ -220,9 +197,9 @@ class Engine(ProtocolDriver):
                 self.cancel(entry, status, reason)
 
     def compose(self, op: str, script: Script) -> Operation:
-        """Run a script as one operation; a reason that the script returns is its refusal.
+        """Run a script as one operation. If the script returns a reason, the operation is refused with it.
 
-        Raises what the script raises at its beginning.
+        Raises what the script raises before its first operation.
         """
         whole = self.new_operation(op)
 
@@ -234,7 +211,7 @@ class Engine(ProtocolDriver):
                 self.finish(whole)
             except ChimneyError as e:
                 if part is None:
-                    raise  # the caller is still there to hear of it
+                    raise  # the caller is still waiting for this call to return
                 whole.refused = str(e)
                 self.finish(whole)
             else:
@@ -252,13 +229,13 @@ class Engine(ProtocolDriver):
         return owner if isinstance(owner, Tcb) else None
 
     def unclaimed(self, objects: Iterable[StateObject], event: Event) -> None:
-        """Raise :class:`IllegalTransition` if a waiting operation has spoken for one of the objects."""
+        """Raise :class:`IllegalTransition` if a waiting operation has claimed one of the objects."""
         for obj in objects:
             if obj.waiting is not None:
                 raise IllegalTransition(repr(obj), f"{obj.state}, waiting to {obj.waiting}", event)
 
     def drop_handle(self, obj: StateObject) -> None:
-        """The object is offloaded no longer: its NDIS_OFFLOAD_HANDLE is freed."""
+        """Free the NDIS_OFFLOAD_HANDLE of an object that is not offloaded any more."""
         if obj.handle is not None:
             self.ndis.heap.free(obj.handle.address)
             obj.handle = None
@@ -269,7 +246,7 @@ class Engine(ProtocolDriver):
         return [o for o in owners if isinstance(o, StateObject) and (layer is None or layer is o.LAYER)]
 
     def lose(self, obj: StateObject) -> None:
-        """The driver below is gone, and what it knew with it: the object is the host's again."""
+        """Take an object back whose delegated state was lost with the driver below."""
         if obj.state not in (State.NEW, State.GONE):
             obj.lost = obj.lost or obj.state is not State.OFFLOADING
             LIFE.advance(obj, Event.LOST)

@@ -1,7 +1,7 @@
-"""How events leave the driver: callbacks for code that must know each one, a short queue for code that polls.
+"""How events leave the driver: callbacks for code that needs every event, a short queue for code that polls.
 
-The host itself, the tour and the scenarios subscribe. The queue is for users of the API, who may leave it
-unread: it keeps the last :data:`MAX_EVENTS` events, and counts those that it dropped.
+The live host, the tour and the scenarios subscribe. The queue is for users of the API, who may leave it
+unread: it keeps the last :data:`MAX_EVENTS` events and counts the older ones that it dropped.
 """
 
 from __future__ import annotations

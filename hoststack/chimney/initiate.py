@@ -1,7 +1,7 @@
-"""Offloading: NdisInitiateOffload and its completion.
+"""Offloading: NdisInitiateOffload and its completion. DDI page initiate-offload-call-sequence.
 
-Page "initiate-offload-call-sequence.md". What can be seen here to be impossible stays in the host as an
-ordinary outcome with a reason; what goes down goes down in one tree.
+Objects that cannot be offloaded stay in the host; that is an ordinary outcome with a status and a reason.
+All others go down in one tree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _INITIABLE: Final = LIFE.legal_in(Event.INITIATE)
 
 
 def offload(host: Engine, objects: Sequence[StateObject]) -> Operation:
-    """Offload connections (and neighbors or paths for themselves). See :meth:`HostDriver.offload`."""
+    """Offload connections, or neighbors and paths alone. See :meth:`HostDriver.offload`."""
     objects = list(dict.fromkeys(objects))
     for obj in objects:
         if obj.waiting is not None or obj.state not in _INITIABLE:
@@ -46,7 +46,7 @@ def offload(host: Engine, objects: Sequence[StateObject]) -> Operation:
 
 
 def why_not(host: Engine) -> tuple[int, str]:
-    """(status, reason) why nothing is offloaded now; the reason is empty if it is."""
+    """(status, reason) why nothing can be offloaded now; the reason is empty if it can."""
     binding, chimney = host.binding, host.chimney
     if binding is None:
         return int(NdisStatus.ADAPTER_REMOVED), "the host is not bound to an adapter"
@@ -63,7 +63,7 @@ def why_not(host: Engine) -> tuple[int, str]:
 
 
 def _objection(tcb: Tcb) -> tuple[int, str] | None:
-    """Why one connection is not offered at all."""
+    """(status, reason) why a connection is not passed down; None if it can be."""
     if tcb.needs_ip_options:
         return int(NdisStatus.OFFLOAD_POLICY), "it needs IPv4 option processing [R-INIT-01]"
     if tcb.delegated.state not in OFFLOADABLE_TCP_STATES:
@@ -78,7 +78,7 @@ _INVALID: Final = frozenset((State.INVALID, State.INVALID_QUERYING, State.INVALI
 
 
 def _lower(lower: StateObject) -> str:
-    """Whether a path or neighbor must be offered, can be linked to, is in the way, or is of no use."""
+    """What to do with a path or neighbor that is needed: "offer", "link" or "wait"; or it is "invalid"."""
     if lower.waiting is not None or lower.state in (State.OFFLOADING, State.TERMINATING, State.FAILED):
         return "wait"
     if lower.state in _INVALID:
@@ -135,7 +135,7 @@ def _unclaim(operation: Operation) -> None:
 
 
 def _image(obj: StateObject) -> bytes | None:
-    """The state of a new object; a linker has none (R-TREE-03, R-TREE-06)."""
+    """The packed state of a new object; None for a linker (R-TREE-03, R-TREE-06)."""
     if obj.state is not State.OFFLOADING:
         return None
     const, cached, delegated = obj.whole()
@@ -150,7 +150,7 @@ def _send(
     groups: dict[Path, list[Tcb]],
     rejected: dict[StateObject, tuple[int, str]],
 ) -> None:
-    """Write the tree and pass it down. Raises what packing a state raises; then nothing has changed."""
+    """Write the tree and pass it down. If packing a state raises, nothing has changed."""
     heap = host.ndis.heap
     # A linker's dependents are new objects (R-TREE-03), so a neighbor is linked to for a new path only.
     fresh_paths = [p for p, kind in kinds.items() if kind == "offer"]
@@ -202,7 +202,7 @@ def _send(
 
 
 def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
-    """ProtocolInitiateOffloadComplete: who is offloaded now, and who stays."""
+    """ProtocolInitiateOffloadComplete: some objects are offloaded now, the others stay in the host."""
     n = len(block_list)
     busy: list[Tcb] = []
     statuses: list[int | None] = []
@@ -219,15 +219,16 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
                 busy.append(obj)
             continue
         if status in _TAKEN:
-            host.violation("R-HND-02", f"{obj!r} is reported offloaded, but its cell holds NULL")
-            operation.reasons[len(statuses) - 1] = "reported offloaded, but the cell holds NULL [R-HND-02]"
+            text = "reported as offloaded, but its MiniportOffloadContext is NULL"
+            host.violation("R-HND-02", f"{obj!r}: {text}")
+            operation.reasons[len(statuses) - 1] = f"{text} [R-HND-02]"
             statuses[-1] = int(NdisStatus.FAILURE)
         obj.state = _REFUSED
         host.drop_handle(obj)
         if obj.lower is not None:
             obj.lower.dependents -= 1
         if type(obj) is Tcb and (obj.lent or obj.receive_buffer):
-            # Nothing was taken over: the data never left (R-PART-03).
+            # The driver below took nothing over, so the data is still the host's (R-PART-03).
             unlend(obj)
             reclaim(obj, None)
     operation.statuses[: len(statuses)] = statuses

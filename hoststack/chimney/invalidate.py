@@ -1,6 +1,6 @@
-"""Stopping transmission quickly: NdisInvalidateOffload and its completion.
+"""Stopping transmission at once: NdisInvalidateOffload and its completion.
 
-Page "invalidate-offload-sequence.md".
+DDI page invalidate-offload-sequence.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["completed", "invalidate"]
 
 
 def invalidate(host: Engine, objects: Sequence[StateObject]) -> Operation:
-    """Invalidate objects: a tree of blocks without state (R-INV-02). See :meth:`HostDriver.invalidate`."""
+    """Pass down a tree of blocks without state (R-INV-02). See :meth:`HostDriver.invalidate`."""
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.INVALIDATE)
     LIFE.advance_all(objects, Event.INVALIDATE)
@@ -39,7 +39,7 @@ def invalidate(host: Engine, objects: Sequence[StateObject]) -> Operation:
 
 
 def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
-    """ProtocolInvalidateOffloadComplete. FAILURE means corrupt hardware: the object is uploaded."""
+    """ProtocolInvalidateOffloadComplete. An object that failed is uploaded: its hardware is corrupt."""
     named = operation.aligned
     at = 0
     for obj, status in zip(named, values(block_list.columns[Key.STATUS], len(named)), strict=True):

@@ -1,6 +1,6 @@
-"""Power management: nothing is offloaded when an adapter goes to sleep (R-PWR-01).
+"""Power management: everything is uploaded before an adapter goes to sleep (R-PWR-01).
 
-Page "power-management-for-offload-targets.md".
+DDI page power-management-for-offload-targets.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from hoststack.chimney import switch
+from hoststack.chimney import switch, upload
 from hoststack.model.events import ChimneyDisabled
 from ndisbus.ddi.enums import Oid
 
 if TYPE_CHECKING:
-    from hoststack.chimney.driver import HostDriver
-    from hoststack.chimney.engine import Script
+    from hoststack.chimney.engine import Engine, Script
 
 __all__ = ["DeviceState", "down", "up"]
 
@@ -32,9 +31,9 @@ class DeviceState(IntEnum):
         return int(self).to_bytes(4, "little")
 
 
-def down(host: HostDriver, state: DeviceState) -> Script:
-    """Terminate all that is offloaded, then set the power; in this order (R-PWR-01)."""
-    yield host.upload_everything("upload for power down")
+def down(host: Engine, state: DeviceState) -> Script:
+    """Terminate everything that is offloaded, then set the power state (R-PWR-01)."""
+    yield upload.everything(host, "upload for power down")
     host.chimney.state, host.chimney.reason = "disabled", f"the adapter is in {state.name}"
     part = yield switch.oid(host, Oid.OID_PNP_SET_POWER, state.to_bytes_le())
     if not part.succeeded:
@@ -45,7 +44,7 @@ def down(host: HostDriver, state: DeviceState) -> Script:
     return None
 
 
-def up(host: HostDriver) -> Script:
+def up(host: Engine) -> Script:
     """Set full power, then ask for the capabilities and switch the chimney on again."""
     part = yield switch.oid(host, Oid.OID_PNP_SET_POWER, DeviceState.NdisDeviceStateD0.to_bytes_le())
     if not part.succeeded:

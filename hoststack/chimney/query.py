@@ -1,4 +1,4 @@
-"""Reading offloaded state: NdisQueryOffloadState and its completion. Page "query-offload-sequence.md"."""
+"""Reading offloaded state: NdisQueryOffloadState and its completion. DDI page query-offload-sequence."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSES", "completed", "query"]
 
-#: What a query may ask for: one class of state, or all three.
+#: The classes of state that a query can ask for; "whole" stands for all three.
 CLASSES: Final = ("const", "cached", "delegated", "whole")
 
 
 def query(host: Engine, objects: Sequence[StateObject], classes: str) -> Operation:
     """Read state from the driver below. See :meth:`HostDriver.query`."""
     if classes not in CLASSES:
-        raise LocalProtocolError(f"{classes!r} is no class of state; one of {', '.join(CLASSES)} is")
+        raise LocalProtocolError(f"{classes!r} is not a class of state; use one of: {', '.join(CLASSES)}")
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.QUERY)
     LIFE.advance_all(objects, Event.QUERY)
@@ -46,7 +46,7 @@ def query(host: Engine, objects: Sequence[StateObject], classes: str) -> Operati
 
 
 def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
-    """ProtocolQueryOffloadComplete: the structures, object by object; who failed is uploaded (R-QRY-05)."""
+    """ProtocolQueryOffloadComplete: note the structures; upload objects that failed (R-QRY-05)."""
     n = len(block_list)
     columns = block_list.columns
     assert operation.results is not None

@@ -1,9 +1,9 @@
-"""The data that goes down and comes up with a connection: outstanding send data, buffered receive data.
+"""The data that moves with a connection: outstanding send data and buffered receive data.
 
-Lending builds net buffer lists over the connection's own bytes, one list with one net buffer per piece
-(R-BLK-14), and points the delegated state at them. The bytes are the host's until the driver below
-reports them sent, so a refused offload, a terminate or a death of that driver finds them here again.
-Page "mapping-snduna--sndnxt--and-sndmax-to-the-mdls.md".
+Lending makes net buffer lists of the connection's own bytes, one list with one net buffer per piece
+(R-BLK-14), and points the delegated state at them. The host keeps the bytes until the driver below reports
+them as sent, so that it still has them if the offload is refused, the connection is uploaded, or that
+driver dies. DDI page mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 _MASK = 0xFFFFFFFF
 
-#: A rule that the driver below broke, and how.
+#: The id of a rule that the driver below broke, and how it broke it.
 Problem = tuple[str, str]
 
 
@@ -61,10 +61,10 @@ def why_not_sendable(tcb: Tcb) -> str:
 
 
 def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:
-    """Put the connection's bytes into net buffer lists for an initiate; returns the first of each chain.
+    """Make net buffer lists of the connection's bytes for an initiate; returns the first of each chain.
 
     SendDataHead, SendDataTail (R-OSD-02) and BufferedData (R-BRD-01) of the delegated state point to
-    them until :func:`unlend`.
+    them until :func:`unlend` is called.
     """
     chains: list[NetBufferList] = []
     d = tcb.delegated
@@ -86,7 +86,7 @@ def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:
 
 
 def unlend(tcb: Tcb) -> None:
-    """The pointers in the delegated state mean nothing outside an initiate or a terminate (R-STATE-12)."""
+    """Clear the pointers in the delegated state, which only an initiate or a terminate uses (R-STATE-12)."""
     d = tcb.delegated
     d.send_data_head = d.send_data_tail = d.buffered_data = None
 
@@ -96,11 +96,11 @@ def _own(nbl: NetBufferList) -> bytes:
 
 
 def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Problem | None]:
-    """Take send data back after an upload; returns the addresses of the lists that are home again.
+    """Take send data back after an upload. Returns the addresses of its lists, and what was wrong or None.
 
-    ``handed_back`` is the chain from NetBufferListChain. Its lists are ours; how much of each is still
-    to be sent follows from DataLength, as a driver takes acknowledged bytes off the front. The second
-    value says what was wrong; the data is home in any case.
+    ``handed_back`` is the chain from NetBufferListChain. DataLength of each list says how many bytes are
+    still to be sent: the driver below takes acknowledged bytes off the front. The host has all its data back
+    whether or not something was wrong.
     """
     lent = tcb.lent or {}
     parts = tcb.returned or []
@@ -109,15 +109,18 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
     for nbl in iter_chain(handed_back):
         own = lent.pop(nbl.address, None)
         if own is None:
-            text = f"list {nbl.address:#x} was handed back and is not this connection's"
+            text = f"list {nbl.address:#x} was handed back, but it does not belong to this connection"
             problem = problem or ("R-OSD-12", text)
             continue
         if home and nbl.address < home[-1]:
-            problem = problem or ("R-OSD-12", "send data was handed back in another order than it went down")
+            problem = problem or (
+                "R-OSD-12",
+                "send data was not handed back in the order in which it was lent",
+            )
         home.append(nbl.address)
         data, left = _own(own), size_of(nbl)
         if left > len(data):
-            text = f"list {nbl.address:#x} came back with {left} bytes, it had {len(data)}"
+            text = f"list {nbl.address:#x} was lent with {len(data)} bytes and came back with {left}"
             problem = problem or ("R-OSD-12", text)
         parts.append((nbl.address, data[len(data) - left :] if left <= len(data) else data))
     for address, own in lent.items():
@@ -133,10 +136,10 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
 
 
 def settle_loss(tcb: Tcb) -> list[int]:
-    """The driver below is gone with the connection's state: keep what this side knows.
+    """Take send data back after the driver below died with the delegated state.
 
-    Lists that it reported as sent are acknowledged, so SndUna moves behind them; all others are home
-    again, those that were aborted on its behalf too. Returns the addresses of those it still had.
+    The lists that it reported as sent are acknowledged, so SndUna moves behind them. All others are the
+    host's again, also those that NDIS aborted for it. Returns the addresses of the lists that it still had.
     """
     acknowledged = tcb.acknowledged
     home = list(tcb.lent or ())

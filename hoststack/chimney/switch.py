@@ -1,12 +1,13 @@
-"""The chimney switch: OIDs at start (R-OID-01), refusal, pause and resume, switching off.
+"""Switching the chimney on and off: the OIDs at start (R-OID-01), refusal, pause and resume.
 
-Pages "oid-tcp-task-offload.md", "oid-tcp-connection-offload-parameters.md", "ndis-status-offload-resume.md".
+DDI pages oid-tcp-task-offload, oid-tcp-connection-offload-parameters, ndis-status-offload-resume.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from hoststack.chimney import upload
 from hoststack.model.events import ChimneyDisabled, ChimneyEnabled, ChimneyRefused, StatusIndicated
 from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus, status_symbol
@@ -14,11 +15,10 @@ from ndisbus.ddi.structures import NdisOidRequest, NdisTaskOffload, NdisTaskOffl
 from ndisbus.errors import DecodeError
 
 if TYPE_CHECKING:
-    from hoststack.chimney.driver import HostDriver
-    from hoststack.chimney.engine import Script
+    from hoststack.chimney.engine import Engine, Script
     from hoststack.model.operation import Operation
 
-#: How long to wait before asking for a chimney that another protocol has: doubled up to the limit.
+#: Seconds to wait before asking again for a chimney that another protocol has; doubled up to the limit.
 RETRY_FIRST: Final = 0.25
 RETRY_LIMIT: Final = 4.0
 
@@ -28,8 +28,8 @@ __all__ = ["disable", "oid", "oid_completed", "retry", "start", "status_indicate
 _ASKED: Final = ("asking", "refused")
 
 
-def oid(host: HostDriver, number: Oid, value: Struct | bytes | None = None) -> Operation:
-    """One OID request as an operation: a query, or a set if there is a value; ``target`` is the answer."""
+def oid(host: Engine, number: Oid, value: Struct | bytes | None = None) -> Operation:
+    """Make an OID request: a set if there is a value, else a query. ``target`` is the answer then."""
     operation = host.new_operation("oid")
     operation.statuses = [None]
     if host.binding is None:
@@ -47,12 +47,13 @@ def oid(host: HostDriver, number: Oid, value: Struct | bytes | None = None) -> O
     return operation
 
 
-def oid_completed(host: HostDriver, request: dict[str, Any], status: int, reason: str) -> None:
+def oid_completed(host: Engine, request: dict[str, Any], status: int, reason: str) -> None:
     """ProtocolOidRequestComplete."""
     operation = host.chimney.oids.pop(request.get("RequestId") or 0, None)
     if operation is None:
         host.violation(
-            "R-OID-01", f"an OID request was completed that nobody made: {request.get('RequestId')}"
+            "R-OID-01",
+            f"the OID request with RequestId {request.get('RequestId')} was completed and is not outstanding",
         )
         return
     operation.statuses = [status]
@@ -62,10 +63,10 @@ def oid_completed(host: HostDriver, request: dict[str, Any], status: int, reason
     host.finish(operation)
 
 
-def start(host: HostDriver) -> Script:
-    """Ask for the capabilities, enable the chimney, set its parameters; in this order (R-OID-01)."""
+def start(host: Engine) -> Script:
+    """Ask for the capabilities, enable the chimney, then set its parameters (R-OID-01)."""
     binding, chimney = host.binding, host.chimney
-    if chimney.state != "refused":  # asking again changes nothing until the answer is another one
+    if chimney.state != "refused":  # a retry leaves the state as it is until the answer differs
         chimney.state, chimney.reason = "asking", ""
     chimney.retry_at = None
     asked = yield oid(host, Oid.OID_TCP_TASK_OFFLOAD)
@@ -92,7 +93,7 @@ def start(host: HostDriver) -> Script:
     if not tuned.succeeded:
         return _refused(host, tuned)
     if host.binding is not binding or chimney.state not in _ASKED:
-        return "the binding changed meanwhile"
+        return "the binding changed while the chimney was being opened"
     chimney.state, chimney.status, chimney.reason = "enabled", int(NdisStatus.SUCCESS), ""
     chimney.retry_delay = 0.0
     chimney.capacity = found.tcp_connection_offload_capacity
@@ -100,26 +101,26 @@ def start(host: HostDriver) -> Script:
     return None
 
 
-def _refused(host: HostDriver, part: Operation) -> str:
-    """The chimney stays closed; the reason is kept and shown (R-OID-08)."""
+def _refused(host: Engine, part: Operation) -> str:
+    """Leave the chimney closed; keep the reason for users (R-OID-08)."""
     chimney = host.chimney
     reason = part.refused or "no reason was given"
     status = int(NdisStatus.FAILURE if part.statuses[0] is None else part.statuses[0])
     if chimney.state in _ASKED:
-        news = chimney.state != "refused" or chimney.reason != reason
+        changed = chimney.state != "refused" or chimney.reason != reason
         chimney.state = "refused" if host.binding is not None else "unbound"
         chimney.status, chimney.reason = status, reason
-        if news:
+        if changed:
             host.emit(ChimneyRefused(host.ndis.now(), status, reason))
         if status == NdisStatus.OFFLOAD_POLICY and host.binding is not None:
-            # Whoever has it may give it back, or die.
+            # The protocol that has the chimney may switch it off, or die.
             chimney.retry_delay = min(chimney.retry_delay * 2 or RETRY_FIRST, RETRY_LIMIT)
             chimney.retry_at = host.ndis.now() + chimney.retry_delay
     return reason
 
 
-def retry(host: HostDriver) -> None:
-    """Ask again for a chimney that another protocol had."""
+def retry(host: Engine) -> None:
+    """Ask again for a chimney that another protocol had, once it is time."""
     at = host.chimney.retry_at
     if at is not None and at <= host.ndis.now():
         host.chimney.retry_at = None
@@ -127,9 +128,9 @@ def retry(host: HostDriver) -> None:
             host.compose("enable", start(host))
 
 
-def disable(host: HostDriver) -> Script:
+def disable(host: Engine) -> Script:
     """Upload everything, then set OID_TCP_TASK_OFFLOAD with nothing in it (R-OID-06, R-OID-07)."""
-    yield host.upload_everything("upload for disable")
+    yield upload.everything(host, "upload for disable")
     part = yield oid(host, Oid.OID_TCP_TASK_OFFLOAD, NdisTaskOffloadHeader.of([]))
     if not part.succeeded:
         return part.refused
@@ -138,8 +139,8 @@ def disable(host: HostDriver) -> Script:
     return None
 
 
-def status_indicated(host: HostDriver, code: int) -> None:
-    """NDIS_STATUS_OFFLOAD_PAUSE, _RESUME and UPLOAD_ALL; others are only passed on."""
+def status_indicated(host: Engine, code: int) -> None:
+    """Act on NDIS_STATUS_OFFLOAD_PAUSE, _RESUME and UPLOAD_ALL; other codes are only reported."""
     chimney = host.chimney
     host.emit(StatusIndicated(host.ndis.now(), code))
     if code == NdisStatus.OFFLOAD_PAUSE and chimney.state == "enabled":
@@ -147,7 +148,7 @@ def status_indicated(host: HostDriver, code: int) -> None:
     elif code == NdisStatus.UPLOAD_ALL:
         if chimney.state == "enabled":
             chimney.state = "paused"
-        host.upload_everything("upload all")
+        upload.everything(host, "upload all")
     elif code == NdisStatus.OFFLOAD_RESUME and chimney.state == "paused":
-        # What the adapter can do may have changed: ask again (R-PAUSE-04).
+        # The adapter's capabilities may have changed: ask again (R-PAUSE-04).
         host.compose("resume", start(host))

@@ -1,4 +1,4 @@
-"""Uploading: NdisTerminateOffload and its completion. Page "terminate-offload-sequence.md"."""
+"""Uploading: NdisTerminateOffload and its completion. DDI page terminate-offload-sequence."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMBO_SECONDS", "completed", "idle_below", "terminate"]
 
-#: How long after a failed terminate the driver below may still ask for another one (R-DIS-43).
+#: Seconds after a failed terminate in which the driver below may ask for a second one (R-DIS-43).
 LIMBO_SECONDS: Final = 1.0
 
 _CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
 _TERMINABLE: Final = LIFE.legal_in(Event.TERMINATE)
-#: A terminate waits in these states for what is in flight (R-TERM-03, R-CONC-01).
+#: States with an operation in flight, for which a terminate waits (R-TERM-03, R-CONC-01).
 _BUSY: Final = frozenset(
     (
         State.OFFLOADING,
@@ -54,7 +54,7 @@ def terminate(host: Engine, objects: Sequence[StateObject]) -> Operation:
         left = obj.dependents - obj.leaving - taken[obj] if obj.dependents else 0
         if left > 0:
             raise LocalProtocolError(
-                f"{left} offloaded objects that are not terminated with it depend on {obj!r}",
+                f"{obj!r} cannot be terminated: {left} offloaded objects that are not in the list need it",
                 rule="R-TERM-02",
             )
     for lower, count in taken.items():
@@ -69,7 +69,7 @@ def terminate(host: Engine, objects: Sequence[StateObject]) -> Operation:
 
 
 def idle_below(objects: Iterable[StateObject]) -> list[StateObject]:
-    """The offloaded paths and neighbors that nothing depends on once ``objects`` are terminated."""
+    """The offloaded paths and neighbors on which nothing depends once ``objects`` are terminated."""
     chosen = dict.fromkeys(objects)
     layer: Iterable[StateObject] = list(chosen)
     found: list[StateObject] = []
@@ -102,11 +102,11 @@ def _begin(host: Engine, operation: Operation) -> bool:
     operation.cursor = at
     if at < len(objects):
         return False
-    # An initiate that this waited for may have refused an object: then there is nothing to terminate.
+    # The initiate that this waited for may have failed for an object, which is then not offloaded.
     there = [o for o in objects if o.state in _TERMINABLE]
     taken = Counter([o.lower for o in there if o.lower is not None])
     if any(o.dependents > taken[o] for o in there if o.dependents):
-        return False  # dependents that another operation is just terminating
+        return False  # another operation is terminating dependents
     for obj in objects:
         obj.waiting = None
         host.uploads.pop(obj, None)
@@ -126,7 +126,7 @@ def _begin(host: Engine, operation: Operation) -> bool:
 
 
 def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
-    """ProtocolTerminateOffloadComplete: delegated state is the host's again, or lost."""
+    """ProtocolTerminateOffloadComplete: the delegated state is the host's again, or it is lost."""
     n = len(block_list)
     columns = block_list.columns
     attached = block_list.attachments.read() if block_list.attachments is not None else {}
@@ -162,7 +162,7 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
 
 
 def _failed(host: Engine, obj: StateObject, retried: bool) -> None:
-    """The object was lost in a catastrophe (R-TERM-17); one more terminate may be asked for (R-DIS-43)."""
+    """The terminate of an object failed (R-TERM-17); a second one may be asked for once (R-DIS-43)."""
     _settle(host, obj)
     if retried:
         host.limbo.pop(obj, None)
@@ -174,7 +174,7 @@ def _failed(host: Engine, obj: StateObject, retried: bool) -> None:
 
 
 def _settle(host: Engine, obj: StateObject) -> None:
-    """The delegated state did not come back: the host goes on with what it knows itself."""
+    """The delegated state did not come back: keep what the host knows itself."""
     obj.lost = True
     if isinstance(obj, Tcb):
         for address in settle_loss(obj):
@@ -189,7 +189,7 @@ def _take_back(
     chain: int | None,
     attached: dict[int, NetBufferList],
 ) -> str:
-    """Delegated values, send data and buffered data come home; returns what was wrong, if anything."""
+    """Take delegated state, send data and buffered data back; returns what was wrong, or ``""``."""
     try:
         if state is None:
             raise DecodeError("State", "is missing although the terminate succeeded", rule="R-TERM-17")
@@ -215,7 +215,7 @@ def _take_back(
         for address in home:
             host.posted.pop(address, None)
     unlend(obj)
-    # A connection that is CLOSED never sends again, and a FIN may lie among what was not acknowledged.
+    # A CLOSED connection never sends again, so its sequence numbers need not fit its send data.
     if problem is None and d.state is not _CLOSED and not d.snd_una == d.snd_nxt == d.snd_max:
         wrong = check_sequence(d, obj.in_flight, obj.queued)
         if wrong:
@@ -231,7 +231,7 @@ def _take_back(
 def _buffered(
     host: Engine, tcb: Tcb, d: TcpOffloadStateDelegated, attached: dict[int, NetBufferList]
 ) -> Problem | None:
-    """Copy uploaded receive data and give the lists back (R-BRD-08, R-BRD-09)."""
+    """Copy uploaded receive data and return its lists (R-BRD-08, R-BRD-09)."""
     first = attached.get(d.buffered_data or 0)
     if first is None:
         return "R-BRD-07", f"BufferedData {d.buffered_data:#x} did not travel with the list"

@@ -1,8 +1,8 @@
-"""Offload state trees, as the host builds them: protocol-form block lists, written column by column.
+"""Offload state trees: block lists in protocol form, written column by column.
 
-A tree names objects of one, two or three layers. Its root layer is the lowest one of which something is
-named. Where a block is needed only to hang others from, there is a placeholder (R-TREE-01). Blocks stand
-in traversal order: a block, its dependents, its next (R-TREE-08).
+A tree names objects of one, two or three layers. Its root layer is the lowest layer of the named objects. A
+block that is needed only as the parent of others is a placeholder (R-TREE-01). Blocks stand in traversal
+order: a block, its dependents, its next (R-TREE-08).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PATH_PLACEHOLDER: Final = int(OffloadStateType.Ip4OffloadState)
 
 
 class Tree:
-    """A block list together with the object each of its blocks names (None for a placeholder)."""
+    """A block list, and the object that each of its blocks names (None for a placeholder)."""
 
     __slots__ = ("block_list", "named")
 
@@ -35,7 +35,7 @@ class Tree:
 
 
 def by_layer(objects: Iterable[StateObject]) -> tuple[list[Neighbor], list[Path], dict[Path, list[Tcb]]]:
-    """Objects sorted by their layer, connections by their path; the order within each is kept."""
+    """Objects sorted by layer, and connections by path; the order within each is kept."""
     neighbors: list[Neighbor] = []
     paths: list[Path] = []
     groups: dict[Path, list[Tcb]] = {}
@@ -52,7 +52,7 @@ def by_layer(objects: Iterable[StateObject]) -> tuple[list[Neighbor], list[Path]
         elif isinstance(obj, Neighbor):
             neighbors.append(obj)
         else:
-            raise TypeError(f"{obj!r} is no neighbor, path or connection")
+            raise TypeError(f"{obj!r} is not a neighbor, path or connection")
     return neighbors, paths, groups
 
 
@@ -63,9 +63,9 @@ def arrange(
     *,
     nested: Callable[[Path], bool] = lambda path: True,
 ) -> Layers:
-    """Named objects as layers: each below the object it depends on if that is named, else a placeholder.
+    """Named objects as layers: each below the object that it depends on, or below a placeholder.
 
-    ``nested(path)`` False keeps a path from standing below its neighbor although that is named.
+    A path for which ``nested`` returns False stands below a placeholder although its neighbor is named.
     """
     top: Layers = {n: {} for n in neighbors}
     named: set[Path] = set()
@@ -81,7 +81,7 @@ def arrange(
 
 
 class _Columns:
-    """The columns of a tree while it is being written; links are indexes."""
+    """The columns of a tree while it is being written. Links between blocks are indexes."""
 
     __slots__ = ("chains", "dependents", "following", "handles", "named", "states", "types")
 
@@ -95,7 +95,7 @@ class _Columns:
         self.chains: list[int | None] | None = None
 
     def block(self, obj: StateObject | None, type_: int, state: bytes | None) -> int:
-        """One block; returns its index."""
+        """Add a block; returns its index."""
         index = len(self.types)
         self.named.append(obj)
         self.types.append(int(type_))
@@ -106,7 +106,7 @@ class _Columns:
         return index
 
     def leaves(self, tcbs: Sequence[Tcb], type_: int, state_of: Callable[[Any], bytes | None] | None) -> int:
-        """A run of connections, each the next of the one before it; returns the index of the first."""
+        """Add connections, each linked to the one before it; returns the index of the first."""
         index, n = len(self.types), len(tcbs)
         self.named += tcbs
         self.types += [int(type_)] * n
@@ -128,8 +128,8 @@ def write_tree(
 ) -> Tree:
     """Write a tree. Every named object must have its handle.
 
-    ``type_of`` gives Header.Type; it is asked once per run of connections. ``state_of`` gives the images
-    that follow a block, None for a tree of blocks only; ``chain_of`` gives NetBufferListChain.
+    ``type_of`` gives Header.Type, once for all connections of a path. ``state_of`` gives the packed state
+    behind a block; None makes a tree without state. ``chain_of`` gives NetBufferListChain.
     """
     cols = _Columns()
     with_neighbors = any(n is not None for n in layers)

@@ -1,6 +1,6 @@
 """Changing cached state and relinking paths: NdisUpdateOffload and its completion.
 
-Pages "update-offload-sequence.md" and "linking-path-state-objects-to-a-new-neighbor-state-object.md".
+DDI pages update-offload-sequence and linking-path-state-objects-to-a-new-neighbor-state-object.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ def relink(host: Engine, paths: Sequence[Path], neighbor: Neighbor) -> Operation
     paths = list(dict.fromkeys(paths))
     for path in paths:
         if not isinstance(path, Path):
-            raise LocalProtocolError(f"{path!r} is no path: only paths are relinked", rule="R-UPD-01")
+            raise LocalProtocolError(f"{path!r} is not a path: only paths can be relinked", rule="R-UPD-01")
     if not neighbor.is_offloaded:
         raise LocalProtocolError(
-            f"{neighbor!r} is not offloaded, no path can be moved to it", rule="R-UPD-06"
+            f"{neighbor!r} is not offloaded: offload it before moving paths to it", rule="R-UPD-06"
         )
     if not paths:
-        raise LocalProtocolError("a relink moves at least one path", rule="R-UPD-04")
+        raise LocalProtocolError(
+            "the list of paths is empty: a relink moves at least one path", rule="R-UPD-04"
+        )
     layers: Layers = {neighbor: {path: [] for path in paths}}
     return _send(host, [neighbor, *paths], layers, neighbor)
 
@@ -67,14 +69,14 @@ def _send(host: Engine, objects: list[Any], layers: Layers, target: Neighbor | N
     operation.objects = [o for o in tree.named if o is not None]
     operation.target = target
     if target is not None:
-        # Until it is done a path counts for both neighbors, so that neither is terminated (R-TERM-02).
+        # Until the relink is done a path counts for both neighbors: neither is terminated (R-TERM-02).
         target.dependents += sum(1 for p in objects[1:] if p.neighbor is not target)
     host.pass_down(operation, host.ndis.update_offload, tree)
     return operation
 
 
 def completed(host: Engine, operation: Operation, block_list: BlockList) -> None:
-    """ProtocolUpdateOffloadComplete: moved paths belong to their new neighbor; failures are uploaded."""
+    """ProtocolUpdateOffloadComplete: link moved paths to the new neighbor; upload objects that failed."""
     named = operation.aligned
     target: Neighbor | None = operation.target
     at = 0
@@ -92,6 +94,6 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
             else:
                 target.dependents -= 1
         if not succeeded:
-            # The driver below goes on with the old values until the object is terminated (R-UPD-10).
+            # The driver below keeps using the old values until the object is terminated (R-UPD-10).
             upload.request(host, obj)
     host.finish(operation)

@@ -1,7 +1,7 @@
-"""When the driver below wants something back: events, failures, upload all, and emptying a binding.
+"""Uploads that the driver below asks for or causes: events, failed requests, "upload all", an unbind.
 
-Requests for an upload are collected and carried out by one terminate as soon as the messages at hand are
-handled, so the death of a target with a hundred thousand connections is one list, not as many.
+Upload requests are collected and carried out by one terminate once the messages that have arrived are
+handled. So the death of a target with 100,000 connections makes one block list and not 100,000.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from hoststack.chimney import terminate
 from hoststack.model.events import AbortIndicated, DisconnectIndicated, UploadIndicated
 from hoststack.model.life import IDLE, LIFE, Event, State
-from hoststack.model.objects import StateObject
+from hoststack.model.objects import StateObject, Tcb
 from ndisbus.ddi.enums import MANDATORY_UPLOAD_REASONS, Layer, TcpOffloadEventType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.nbl_chain import NblChain
 
 if TYPE_CHECKING:
-    from hoststack.chimney.driver import HostDriver
     from hoststack.chimney.engine import Engine, Script
     from hoststack.model.operation import Operation
 
-__all__ = ["everything", "flush", "give_back", "request", "tcp_event"]
+__all__ = ["decline", "everything", "flush", "request", "return_lists", "tcp_event"]
 
 _RETRIEVE: Final = int(TcpOffloadEventType.TcpIndicateRetrieve)
 _ABORT: Final = int(TcpOffloadEventType.TcpIndicateAbort)
@@ -29,20 +29,25 @@ _DISCONNECT: Final = int(TcpOffloadEventType.TcpIndicateDisconnect)
 _BACKLOG: Final = int(TcpOffloadEventType.TcpIndicateSendBacklogChange)
 
 
+def decline(tcb: Tcb, reason: int) -> bool:
+    """The default answer to an upload request that may be declined (R-EVT-06)."""
+    return False
+
+
 def request(host: Engine, obj: StateObject) -> None:
-    """Terminate the object as soon as possible (with all that depends on it)."""
+    """Terminate the object as soon as possible, with everything that depends on it."""
     if obj.state is not State.TERMINATING:
         host.uploads[obj] = None
         host.soon()
 
 
-def tcp_event(host: HostDriver, offload_context: int, event_type: int, information: int) -> None:
-    """ProtocolTcpOffloadEvent. Raises nothing: an event for a stranger is the other side's violation."""
+def tcp_event(host: Engine, offload_context: int, event_type: int, information: int) -> None:
+    """ProtocolTcpOffloadEvent. An event for an unknown connection is a violation of the driver below."""
     tcb = host.connection_of(offload_context)
     now = host.ndis.now()
     if tcb is None:
         host.violation(
-            "R-HND-06", f"event {event_type} for {offload_context:#x}, which is no connection here"
+            "R-HND-06", f"event {event_type} for {offload_context:#x}, which is not a connection of this host"
         )
     elif event_type == _RETRIEVE:
         tcb.upload_reason = information
@@ -55,19 +60,19 @@ def tcp_event(host: HostDriver, offload_context: int, event_type: int, informati
         host.emit(AbortIndicated(now, tcb))
         request(host, tcb)
     elif event_type == _DISCONNECT:
-        tcb.peer_closed = True
+        tcb.remote_closed = True
         host.emit(DisconnectIndicated(now, tcb))
     elif event_type == _BACKLOG:
         tcb.send_backlog = information
     else:
-        host.violation("R-EVT-01", f"{tcb!r}: {event_type} is no TCP_OFFLOAD_EVENT_TYPE")
+        host.violation("R-EVT-01", f"{tcb!r}: {event_type} is not a TCP_OFFLOAD_EVENT_TYPE")
 
 
-def flush(host: HostDriver) -> None:
-    """Carry out what was put off: give lists back, upload what was asked for, let limbo end."""
+def flush(host: Engine) -> None:
+    """Do the work that was collected: return lists, upload objects, give up those in limbo too long."""
     now = host.ndis.now()
     host.due = None
-    give_back(host)
+    return_lists(host)
     for obj in [o for o, until in host.limbo.items() if until <= now and o.state is State.FAILED]:
         del host.limbo[obj]
         LIFE.advance(obj, Event.LOST)
@@ -76,14 +81,14 @@ def flush(host: HostDriver) -> None:
         _upload(host)
 
 
-def give_back(host: Engine) -> None:
-    """NdisOffloadTcpReceiveReturn for everything that was indicated and copied; one call for all."""
+def return_lists(host: Engine) -> None:
+    """NdisOffloadTcpReceiveReturn for all lists that were indicated and copied, in one call."""
     if host.returns and host.binding is not None:
         lists, host.returns = host.returns, []
         host.ndis.offload_tcp_receive_return(host.binding.handle, NblChain(lists))
 
 
-def _upload(host: HostDriver) -> None:
+def _upload(host: Engine) -> None:
     wanted, host.uploads = host.uploads, {}
     if any(o.LAYER is not Layer.TCP for o in wanted):
         above = {o for o in wanted if o.LAYER is not Layer.TCP}
@@ -97,11 +102,11 @@ def _upload(host: HostDriver) -> None:
     again: list[StateObject] = []
     for obj in wanted:
         if obj.waiting is not None or obj.state in (State.NEW, State.GONE, State.TERMINATING):
-            continue  # on its way already, or not there any more
+            continue  # being uploaded already, or not offloaded any more
         if obj.state is State.FAILED:
             again.append(obj)
         elif obj.state is State.OFFLOADING:
-            host.uploads[obj] = None  # finish() of that operation brings it back here
+            host.uploads[obj] = None  # Engine.finish of the initiate brings it back here
         else:
             (ready if obj.state in IDLE else busy).append(obj)
     groups = [ready, busy] if all(o.LAYER is Layer.TCP for o in wanted) else [ready + busy]
@@ -109,13 +114,13 @@ def _upload(host: HostDriver) -> None:
         whole = _complete(group)
         for obj in group:
             if obj.dependents and obj not in whole:
-                host.uploads[obj] = None  # its turn comes when what depends on it is through
+                host.uploads[obj] = None  # it is terminated after the objects that depend on it
         if whole:
-            host.terminate(list(whole))
+            terminate.terminate(host, list(whole))
 
 
 def _complete(group: list[StateObject]) -> dict[StateObject, None]:
-    """Those of a group that may be terminated together: nothing else depends on any of them (R-TERM-02)."""
+    """The objects of a group on which nothing outside the group depends (R-TERM-02)."""
     chosen = dict.fromkeys(group)
     while True:
         taken = Counter([o.lower for o in chosen if o.lower is not None and o.state is not State.FAILED])
@@ -125,8 +130,13 @@ def _complete(group: list[StateObject]) -> dict[StateObject, None]:
         chosen = kept
 
 
-def everything(host: HostDriver) -> Script:
-    """Upload all there is: connections first, then paths and neighbors in one list (R-PAUSE-06)."""
+def everything(host: Engine, name: str) -> Operation:
+    """Upload all objects as one operation; nothing is offloaded until it is done (R-PAUSE-06)."""
+    return host.compose(name, _everything(host))
+
+
+def _everything(host: Engine) -> Script:
+    """Terminate connections first, then paths and neighbors in one list."""
     host.chimney.draining += 1
     try:
         host.cancel_waiting("initiate", int(NdisStatus.PAUSED), "everything is being uploaded")
@@ -134,20 +144,21 @@ def everything(host: HostDriver) -> Script:
             here = [o for o in host.held() if o.waiting is None and o.state in IDLE]
             tcbs = [o for o in here if o.LAYER is Layer.TCP]
             if tcbs:
-                yield host.terminate(tcbs)
+                yield terminate.terminate(host, tcbs)
                 continue
-            flying = _in_flight(host)
-            if flying is not None:
-                yield flying
+            unfinished = _unfinished(host)
+            if unfinished is not None:
+                yield unfinished
                 continue
             if not here:
                 return None
-            yield host.terminate(here)
+            yield terminate.terminate(host, here)
     finally:
         host.chimney.draining -= 1
 
 
-def _in_flight(host: Engine) -> Operation | None:
+def _unfinished(host: Engine) -> Operation | None:
+    """An operation in flight or waiting, if there is one."""
     for operation in host.pending.values():
         return operation
     for entry in host.waiting:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
-from hoststack.chimney import frames as frame_io
-from hoststack.chimney.driver import HostDriver, decline
+from hoststack.chimney.driver import HostDriver
+from hoststack.chimney.upload import decline
 from hoststack.live import statistics
 from hoststack.live.netstat import connections
 from hoststack.live.offloaded_socket import Meanwhile, why_closed
@@ -124,7 +124,7 @@ class NetHost(HostDriver):
         self.doubts = Doubts(self)
         #: Connections that died with a target, and whose peers have not heard of it yet.
         self.orphans: list[Socket] = []
-        self.on_frames = self._frames
+        self.frames.on_frames = self._frames
         self.events.subscribe(Bound, lambda _: self._up())
         self.events.subscribe(Unbound, lambda _: self._down())
         self.events.subscribe(OperationDone, lambda event: self._operation_done(event.operation))
@@ -333,7 +333,7 @@ class NetHost(HostDriver):
         self.soon()
 
     def _transmit(self, frames: list[bytes]) -> None:
-        frame_io.transmit(self, frames)
+        self.transmit_frames(frames)
 
     def _frames(self, frames: list[bytes]) -> None:
         if self.interface is not None:

@@ -28,7 +28,7 @@ def why_closed(socket: Socket, tcb: Tcb) -> SocketError | None:
     """The error of a connection that came back CLOSED; None if that was in order."""
     if tcb.upload_reason == TcpUploadReason.TimeoutExpiration:
         return ConnectionTimedOut(f"{socket!r}: timed out while it was offloaded")
-    if _aborted(socket) or (socket.shut and tcb.peer_closed):
+    if _aborted(socket) or (socket.shut and tcb.remote_closed):
         return None
     return ConnectionReset(f"{socket!r}: was closed while it was offloaded")
 
@@ -83,7 +83,7 @@ class Meanwhile:
 
         For one in TIME_WAIT the target asks itself; of one that is CLOSED it has nothing more to say.
         """
-        if tcb in self.shut and (tcb.peer_closed or _aborted(self.host.away[tcb])):
+        if tcb in self.shut and (tcb.remote_closed or _aborted(self.host.away[tcb])):
             upload.request(self.host, tcb)
 
     # -- reading -------------------------------------------------------------------------------

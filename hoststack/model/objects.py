@@ -199,8 +199,8 @@ class Tcb(StateObject):
         "name",
         "needs_ip_options",
         "path",
-        "peer_closed",
         "receive_buffer",
+        "remote_closed",
         "reset",
         "returned",
         "send_backlog",
@@ -249,7 +249,7 @@ class Tcb(StateObject):
         self.acknowledged = 0
         #: Bytes in ``lent``.
         self.below = 0
-        self.peer_closed = False
+        self.remote_closed = False
         self.reset = False
         self.send_backlog: int | None = None
         #: Why the driver below asked for the upload, if it did (TCP_UPLOAD_REASON).

@@ -5,11 +5,11 @@ Everything follows from a seed and a count, so two runs build the same objects.
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
 from hoststack.model.objects import Neighbor, Path, Tcb
 from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.randomness import Randomness
 from ndisbus.state.images import (
     NeighborOffloadStateCached,
     NeighborOffloadStateConst,
@@ -57,7 +57,7 @@ def connection(
     local_port: int,
     remote_port: int,
     *,
-    rng: random.Random,
+    rng: Randomness,
     state: TcpOffloadConnectionState = TcpOffloadConnectionState.TcpConnectionEstablished,
     name: str = "",
 ) -> Tcb:
@@ -86,7 +86,7 @@ def connection(
 
 
 def connections(
-    over: Path, count: int, *, rng: random.Random, first_port: int = _FIRST_PORT, remote_port: int = 443
+    over: Path, count: int, *, rng: Randomness, first_port: int = _FIRST_PORT, remote_port: int = 443
 ) -> list[Tcb]:
     """``count`` connections over one path, told apart by their ports."""
     found = []

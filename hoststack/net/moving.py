@@ -70,7 +70,7 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine = machine
     if machine.state in _PEER_CLOSED:
-        tcb.peer_closed = True
+        tcb.remote_closed = True
     # What the application did while it was on its way, when nobody could be told.
     if isinstance(socket.error, ConnectionAborted):
         machine.abort()

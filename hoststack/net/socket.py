@@ -152,12 +152,12 @@ class Socket(Timed, MachineOwner):
     @property
     def at_end(self) -> bool:
         """The peer has closed its half, and everything was read."""
-        return self.tcb.peer_closed and not self.available
+        return self.tcb.remote_closed and not self.available
 
     @property
     def readable(self) -> bool:
         """Whether :meth:`recv` returns something other than None, or raises."""
-        return self.error is not None or self.tcb.peer_closed or self.available > 0
+        return self.error is not None or self.tcb.remote_closed or self.available > 0
 
     @property
     def finished(self) -> bool:
@@ -221,7 +221,7 @@ class Socket(Timed, MachineOwner):
             elif not self.touched:
                 self.owner.touch(self)  # the window may be worth an update
             return data
-        if self.tcb.peer_closed or (size == 0 and self.available):
+        if self.tcb.remote_closed or (size == 0 and self.available):
             return b""
         if self.error is not None:
             raise self.error
@@ -319,7 +319,7 @@ class Socket(Timed, MachineOwner):
                 self.listener.established(self)
             self.emit(SocketEvent.CONNECTED)
         elif kind is EventKind.FIN:
-            self.tcb.peer_closed = True
+            self.tcb.remote_closed = True
             self.emit(SocketEvent.PEER_CLOSED)
         elif kind is EventKind.DOUBT:
             self.path_entry.hop.doubt(now)

@@ -201,7 +201,7 @@ def play(world: World) -> Outcomes:
 
     target("indicate", event="retrieve", reason="LowActivity")
     target("indicate", event="disconnect")
-    reach(lambda: all(t.peer_closed for t in (*ours, *theirs)), "disconnects are indicated")
+    reach(lambda: all(t.remote_closed for t in (*ours, *theirs)), "disconnects are indicated")
 
     target("pause")
     reach(lambda: driver.chimney.state == "paused", "the chimney is paused")

@@ -48,7 +48,7 @@ def test_what_is_closed_on_its_way_down_is_closed_when_it_is_there(abort: bool) 
     stack.act(lambda _: socket.abort() if abort else socket.shutdown())
     stack.wait(lambda: operation.done)
     if not abort:
-        stack.wait(lambda: socket.tcb.peer_closed)
+        stack.wait(lambda: socket.tcb.remote_closed)
         assert socket.recv() == b"last words"
         stack.act(lambda _: socket.close())
     nothing_is_left(stack)
@@ -69,7 +69,7 @@ def test_a_reset_on_the_way_up_is_a_reset() -> None:
     assert isinstance(socket.error, ConnectionAborted)
 
 
-def test_a_connection_that_the_peer_closed_first_comes_home_when_it_is_closed_here() -> None:
+def test_a_connection_that_the_remote_closed_first_comes_home_when_it_is_closed_here() -> None:
     """R-DISC-16: the target keeps a closed connection until the host terminates it, so the host does."""
     stack = ready()
     socket = stack.connect("10.77.0.2", 80)
@@ -77,7 +77,7 @@ def test_a_connection_that_the_peer_closed_first_comes_home_when_it_is_closed_he
     socket.on_event = lambda _, event: seen.append(event)
     offload(stack, socket)
     stack.act(lambda _: socket.send(b"GET /bytes/9 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
-    stack.wait(lambda: socket.tcb.peer_closed)
+    stack.wait(lambda: socket.tcb.remote_closed)
     data = socket.recv()
     assert data is not None
     assert data.endswith(bytes(range(9)))

@@ -135,7 +135,7 @@ def test_closing_while_offloaded_ends_in_order() -> None:
     offload(stack, [flow])
     stack.wait(lambda: flow.done)
     stack.act(lambda h: flow.socket.close())
-    stack.wait(lambda: flow.socket.tcb.peer_closed)
+    stack.wait(lambda: flow.socket.tcb.remote_closed)
     stack.wait(lambda: not stack.host.away, limit=300)
     flow.check()
     state = flow.socket.state

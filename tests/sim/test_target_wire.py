@@ -129,7 +129,7 @@ def test_segments_of_a_connection_that_went_up_are_the_hosts() -> None:
     end = FarEnd(tcb.const, tcb.cached, tcb.delegated)
     station.ends.append(end)
     frames: list[bytes] = []
-    stack.host().on_frames = frames.extend
+    stack.host().frames.on_frames = frames.extend
     assert stack.do(lambda host: host.offload([tcb])).succeeded
     assert stack.do(lambda host: host.terminate([tcb], idle=True)).succeeded
     end.machine.send(b"late")

@@ -35,7 +35,7 @@ class End:
         socket.on_event = self.on_event
         if socket.available:
             self.on_event(socket, SocketEvent.READABLE)
-        if socket.tcb.peer_closed:
+        if socket.tcb.remote_closed:
             self.on_event(socket, SocketEvent.PEER_CLOSED)
         self.pump()
 

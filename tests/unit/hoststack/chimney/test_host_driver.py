@@ -405,7 +405,7 @@ def test_a_query_that_succeeds_without_state_is_a_violation() -> None:
 def test_an_unknown_class_is_refused() -> None:
     rig = Rig()
     _, _, tcbs = rig.offloaded(1)
-    with pytest.raises(LocalProtocolError, match="no class of state"):
+    with pytest.raises(LocalProtocolError, match="not a class of state"):
         rig.act(lambda h: h.query(tcbs, "all"))
 
 
@@ -736,7 +736,7 @@ def test_backlog_and_disconnect_are_noted() -> None:
     rig.event(tcb, int(TcpOffloadEventType.TcpIndicateSendBacklogChange), 4096)
     rig.event(tcb, int(TcpOffloadEventType.TcpIndicateDisconnect))
     assert tcb.send_backlog == 4096
-    assert tcb.peer_closed
+    assert tcb.remote_closed
     assert tcb.is_offloaded
 
 

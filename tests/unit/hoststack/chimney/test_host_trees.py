@@ -212,7 +212,7 @@ def test_r_tree_08_blocks_stand_in_traversal_order(objects: list[StateObject]) -
 
 
 def test_strangers_are_no_part_of_a_tree() -> None:
-    with pytest.raises(TypeError, match="no neighbor"):
+    with pytest.raises(TypeError, match="not a neighbor"):
         by_layer([StateObject()])
 
 

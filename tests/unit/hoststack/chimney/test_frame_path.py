@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hoststack.chimney import frames as frame_io
+from hoststack.chimney import frame_path
 from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
@@ -61,16 +61,16 @@ def test_frames_go_out_in_one_call_and_are_accounted(rig: Rig) -> None:
     complete(rig, columns["NetBufferList"][1:])
     complete(rig, columns["NetBufferList"][:1], ABORTED)
     assert counters(rig) == (0, 2, 0, 1)
-    assert rig.host.packets.failed == {"NDIS_STATUS_SEND_ABORTED": 1}
+    assert rig.host.frames.failed == {"NDIS_STATUS_SEND_ABORTED": 1}
     assert rig.violations() == []
 
 
 def test_a_long_burst_is_several_calls(rig: Rig) -> None:
-    assert transmit(rig, [b"frame"] * (2 * frame_io.MAX_BATCH + 1)) == 2 * frame_io.MAX_BATCH + 1
+    assert transmit(rig, [b"frame"] * (2 * frame_path.MAX_BATCH + 1)) == 2 * frame_path.MAX_BATCH + 1
     sizes = []
     while "NdisSendNetBufferLists" in rig.names():
         sizes.append(len(sent(rig)[0]["NetBufferList"]))
-    assert sizes == [frame_io.MAX_BATCH, frame_io.MAX_BATCH, 1]
+    assert sizes == [frame_path.MAX_BATCH, frame_path.MAX_BATCH, 1]
 
 
 def test_nothing_is_called_for_nothing(rig: Rig) -> None:
@@ -79,7 +79,7 @@ def test_nothing_is_called_for_nothing(rig: Rig) -> None:
 
 
 def test_a_full_queue_drops_its_tail(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_io, "MAX_SENDS", 4)
+    monkeypatch.setattr(frame_path, "MAX_SENDS", 4)
     assert [transmit(rig, FRAMES), transmit(rig, FRAMES), transmit(rig, FRAMES)] == [3, 1, 0]
     assert counters(rig) == (4, 0, 0, 5)
     columns, _ = sent(rig)
@@ -102,7 +102,7 @@ def test_an_empty_frame_is_the_callers_mistake(rig: Rig) -> None:
 
 def test_frames_are_handed_over_together_and_their_lists_go_back_at_once(rig: Rig) -> None:
     seen: list[list[bytes]] = []
-    rig.host.on_frames = seen.append
+    rig.host.frames.on_frames = seen.append
     lists = indicate(rig, FRAMES)
     assert seen == [FRAMES]
     back, frames = rig.take("NdisReturnNetBufferLists")
@@ -113,7 +113,7 @@ def test_frames_are_handed_over_together_and_their_lists_go_back_at_once(rig: Ri
 
 def test_lists_go_back_before_the_frames_are_answered(rig: Rig) -> None:
     """What a stack sends in answer comes behind them."""
-    rig.host.on_frames = lambda frames: void(rig.host.transmit_frames(frames))
+    rig.host.frames.on_frames = lambda frames: void(rig.host.transmit_frames(frames))
     indicate(rig, FRAMES)
     assert rig.names() == ["NdisReturnNetBufferLists", "NdisSendNetBufferLists"]
 
@@ -124,7 +124,7 @@ def void(_: object) -> None:
 
 def test_lists_with_resources_do_not_go_back(rig: Rig) -> None:
     seen: list[list[bytes]] = []
-    rig.host.on_frames = seen.append
+    rig.host.frames.on_frames = seen.append
     indicate(rig, FRAMES, NDIS_RECEIVE_FLAGS_RESOURCES)
     assert seen == [FRAMES]
     assert rig.names() == []
@@ -137,7 +137,7 @@ def test_without_a_stack_frames_are_counted(rig: Rig) -> None:
 
 
 def test_malformed_descriptors_are_reported_and_go_back(rig: Rig) -> None:
-    rig.host.on_frames = lambda frames: pytest.fail(f"{frames}")
+    rig.host.frames.on_frames = lambda frames: pytest.fail(f"{frames}")
     columns = {"NetBufferList": [0x90000000010], "SourceHandle": NIC, "NetBufferLists": [["what"]]}
     rig.receive("ProtocolReceiveNetBufferLists", rig.context, columns, 0, 1, 0)
     rig.take("NdisReturnNetBufferLists")
@@ -158,7 +158,7 @@ def test_what_the_adapter_says_of_itself_is_known() -> None:
 def test_sends_in_flight_when_the_bus_dies_are_aborted_once(rig: Rig) -> None:
     transmit(rig, FRAMES)
     rig.port.lost("the bus is gone", rig.now)
-    assert rig.host.packets.failed == {"NDIS_STATUS_SEND_ABORTED": 3}
+    assert rig.host.frames.failed == {"NDIS_STATUS_SEND_ABORTED": 3}
     assert counters(rig) == (0, 0, 0, 3)
     assert rig.port.sent_nbls == {}
     assert rig.violations() == []

@@ -195,7 +195,7 @@ class HostDriver(Engine):
         return not initiate.why_not(self)[1]
 
     def reserved(self, obj: StateObject) -> str:
-        """Why the raw operations of an application must leave an object alone; empty if they may have it."""
+        """Why an application must not pass an object to the raw operations; ``""`` if it may."""
         return ""
 
     # -- registration and binding --------------------------------------------------------------

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from hoststack.live.netstat import table
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.runtime.control_client import ControlClient, Refused
 
-__all__ = ["netstat_command"]
+__all__ = ["netstat_command", "table"]
 
 _ABSENT: Final = 69
 #: How long a target's counters are waited for (seconds); after that they are shown as they were.
@@ -102,3 +103,28 @@ def _of_host(client: ControlClient, name: str, *, fresh: bool) -> Any:
         answer = ask("netstat")
         if not begun["Asked"] or answer["Read"] > begun["Read"] or time.monotonic() > until:
             return answer
+
+
+def _end(address: str, port: int) -> str:
+    shown = f"[{address}]" if ":" in address else address
+    return f"{shown}:{port or '*'}"
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows in the columns of ``netstat -t``, and the queues."""
+    found = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
+    for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
+        found.add_column(heading, no_wrap=True)
+    for heading in ("Recv-Q", "Send-Q"):
+        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    for r in rows:
+        found.add_row(
+            r["Proto"],
+            escape(_end(r["LocalAddress"], r["LocalPort"])),  # brackets are markup to rich
+            escape(_end(r["ForeignAddress"], r["ForeignPort"])),
+            r["State"],
+            r["OffloadState"],
+            str(r["ReceiveQueue"]),
+            str(r["SendQueue"]),
+        )
+    return found

@@ -1,6 +1,6 @@
-"""The connections of a stack as ``netstat -t`` shows them, with who serves each: the offload state.
+"""The answer to the control command ``netstat``: the connections of a stack, and which side serves each.
 
-:func:`connections` is the answer to the control command ``netstat``; :func:`table` is what people see.
+:mod:`hoststack.cli.netstat` draws it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.ddi.enums import TcpOffloadConnectionState as State
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from hoststack.net.stack import NetStack
 
-__all__ = ["STATES", "connections", "table"]
+__all__ = ["STATES", "connections"]
 
-#: TCP states by the names that netstat has for them.
+#: The names of the TCP states in netstat.
 STATES: Final = {
     State.TcpConnectionClosed: "CLOSED",
     State.TcpConnectionListen: "LISTENING",
@@ -34,7 +32,7 @@ STATES: Final = {
 
 
 def connections(stack: NetStack) -> list[dict[str, Any]]:
-    """Listeners, then connections by their ports: plain maps with the keys of the JSON output."""
+    """Listeners, then connections sorted by port, as maps with the keys of the JSON output."""
     rows: list[dict[str, Any]] = []
     for listener in stack.transport.listeners.values():
         address = str(ip_address(listener.address)) if listener.address else "*"
@@ -69,32 +67,3 @@ def connections(stack: NetStack) -> list[dict[str, Any]]:
         )
     found.sort(key=lambda r: (r["LocalPort"], r["LocalAddress"], r["ForeignAddress"], r["ForeignPort"]))
     return rows + found
-
-
-def _end(address: str, port: int) -> str:
-    shown = f"[{address}]" if ":" in address else address
-    return f"{shown}:{port or '*'}"
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows in the columns of ``netstat -t``, and the queues."""
-    # Imported here: a driver answers with rows, and needs nothing to draw them with.
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    found = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
-    for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
-        found.add_column(heading, no_wrap=True)
-    for heading in ("Recv-Q", "Send-Q"):
-        found.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
-    for r in rows:
-        found.add_row(
-            r["Proto"],
-            escape(_end(r["LocalAddress"], r["LocalPort"])),  # brackets are markup to rich
-            escape(_end(r["ForeignAddress"], r["ForeignPort"])),
-            r["State"],
-            r["OffloadState"],
-            str(r["ReceiveQueue"]),
-            str(r["SendQueue"]),
-        )
-    return found

@@ -29,12 +29,12 @@ def ready(seed: int = 1, *, impairments: Impairments | None = None) -> LiveStack
 
 def nothing_is_left(stack: LiveStack) -> None:
     """Neither side has a trace of any connection."""
-    stack.wait(lambda: not stack.host.away, limit=300)
+    stack.wait(lambda: not stack.host.offloaded_sockets.sockets, limit=300)
     stack.wait(lambda: not stack.host.stack.transport.sockets, limit=300)
     stack.wait(lambda: not stack.peer.stack.transport.sockets, limit=300)
     counters = stack.host.inspect()
     assert (counters["tcbs"], counters["offloaded"], counters["posted"]) == (0, 0, 0)
-    assert not (stack.host.meanwhile or stack.host.buffered)
+    assert not stack.host.offloaded_sockets
     assert stack.violations() == []
 
 

@@ -110,7 +110,7 @@ def test_a_neighbor_that_dies_while_it_is_queried_is_invalidated_all_the_same(
     def both(host: NetHost) -> None:
         host.query([neighbor])
         assert neighbor.state is State.QUERYING
-        host.news.lost(neighbor)
+        host.pending_updates.unreachable(neighbor)
 
     stack.act(both)
     stack.wait(lambda: neighbor.state is State.INVALID)

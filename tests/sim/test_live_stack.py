@@ -30,7 +30,7 @@ def upload(stack: LiveStack, flows: list[Flow]) -> None:
     operation = stack.act(lambda h: h.upload_sockets([f.socket for f in flows], idle=True))
     stack.wait(lambda: operation.done)
     assert operation.succeeded, operation.counts()
-    assert not stack.host.away
+    assert not stack.host.offloaded_sockets.sockets
 
 
 def pulling(flow: Flow) -> Callable[[NetHost], None]:
@@ -124,8 +124,22 @@ def test_a_stream_is_whole_or_breaks_off_with_an_error_when_the_target_dies(
     stack.wait(lambda: all(f.done for f in flows), limit=600)
     for f in flows:
         f.check()
-    assert not stack.host.orphans
+    assert not stack.host.offloaded_sockets.lost
     stack.wait(lambda: len(stack.peer.servants.serving) == sum(not f.failed for f in flows), limit=600)
+
+
+@pytest.mark.parametrize("through_im", [False, True], ids=["target", "im"])
+def test_the_error_after_the_death_of_the_target_says_what_was_lost_and_why(through_im: bool) -> None:
+    stack = LiveStack(4, through_im=through_im)
+    stack.ready()
+    flow = Flow(stack, stack.connect("10.77.0.2", 7), 5_000, 3)
+    offload(stack, [flow])
+    stack.sim.kill("target")
+    stack.wait(lambda: flow.failed)
+    (own, port), (other, remote_port) = flow.socket.local, flow.socket.remote
+    assert str(flow.socket.error) == (
+        f"{own}:{port} -> {other}:{remote_port}: connection lost: the offload adapter was removed"
+    )
 
 
 def test_closing_while_offloaded_ends_in_order() -> None:
@@ -136,7 +150,7 @@ def test_closing_while_offloaded_ends_in_order() -> None:
     stack.wait(lambda: flow.done)
     stack.act(lambda h: flow.socket.close())
     stack.wait(lambda: flow.socket.tcb.remote_closed)
-    stack.wait(lambda: not stack.host.away, limit=300)
+    stack.wait(lambda: not stack.host.offloaded_sockets.sockets, limit=300)
     flow.check()
     state = flow.socket.state
     assert state in (
@@ -154,7 +168,7 @@ def test_what_was_offloaded_dies_with_the_target_and_the_peer_hears_of_it() -> N
     stack.wait(lambda: flow.done and other.done)
     stack.sim.kill("target")
     stack.wait(lambda: stack.host.binding is None)
-    assert "died" in str(flow.socket.error)
+    assert "connection lost" in str(flow.socket.error)
     assert other.socket.error is None
     stack.sim.restart("target")
     stack.wait(lambda: stack.host.can_offload)

@@ -7,7 +7,8 @@ import random
 
 from rich.console import Console
 
-from hoststack.live.netstat import connections, table
+from hoststack.cli.netstat import table
+from hoststack.live.netstat import connections
 from hoststack.net import Interface, NetStack
 from ndisbus.tcp.settings import TcpSettings
 

@@ -32,7 +32,7 @@ def test_a_path_mtu_that_is_learned_on_the_way_down_reaches_the_target() -> None
     operation = stack.act(lambda h: h.offload_sockets([socket]))
     assert not operation.done
     stack.act(lambda h: socket.path_entry.learn(1000, h.stack.now))
-    stack.wait(lambda: operation.done and not stack.host.news)
+    stack.wait(lambda: operation.done and not stack.host.pending_updates)
     stack.sim.run_for(0.1)
     assert at_target(stack, socket.tcb.path).path_mtu == 1000
 
@@ -53,7 +53,7 @@ def test_a_change_during_a_query_is_told_as_soon_as_that_is_over() -> None:
     query = stack.act(change)
     stack.wait(lambda: query.done)
     stack.sim.run_for(0.01)
-    assert not stack.host.news
+    assert not stack.host.pending_updates
     assert at_target(stack, socket.tcb.path).path_mtu == 1000
 
 
@@ -120,6 +120,6 @@ def test_a_redirect_to_nobody_is_forgotten_and_nothing_was_moved() -> None:
     stack.wait(lambda: not stack.host.stack.redirects.routes_to, limit=30)
     stack.sim.run_for(0.1)
     assert socket.tcb.path.neighbor.name == "10.77.0.2"
-    assert not stack.host.news.moves
+    assert not stack.host.pending_updates.moves
     stack.act(lambda _: socket.send(b"hello"))
     stack.wait(lambda: socket.available == 5)

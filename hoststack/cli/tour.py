@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hoststack.live.nethost import NetHost
 from hoststack.tour.step import Step
-from hoststack.tour.tour import PEERS, Tour
+from hoststack.tour.tour import REMOTE_ADDRESSES, Tour
 from hoststack.tour.traffic import Round
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.runtime.driver_process import DriverProcess
@@ -31,7 +31,7 @@ ADDRESSES: Final = ("10.77.0.1/24", "fd77::1/64")
 
 
 class _Interrupted(BaseException):
-    """SIGINT or SIGTERM: everything is put back on the way out, and no handler of errors takes it."""
+    """SIGINT or SIGTERM. As a BaseException it is not taken for an error of the tour."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -40,7 +40,7 @@ class _Interrupted(BaseException):
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Both stop signals unwind the tour; a second one does not cut the unwinding short."""
+    """Let SIGINT and SIGTERM unwind the tour. A second signal is ignored, so that the unwinding completes."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def interrupt(number: int, _: FrameType | None) -> None:
@@ -58,14 +58,14 @@ def _interruptible() -> Iterator[None]:
 
 
 def _each(check: Callable[[str], object], what: str) -> Callable[..., tuple[str, ...]]:
-    """A callback that has every value of an option looked at."""
+    """Make a callback that checks every value of an option."""
 
     def callback(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
             try:
                 check(value)
             except ValueError:
-                raise click.BadParameter(f"{value!r}: {what} is meant") from None
+                raise click.BadParameter(f"{value!r} is not {what}") from None
         return values
 
     return callback
@@ -82,15 +82,15 @@ def _each(check: Callable[[str], object], what: str) -> Callable[..., tuple[str,
     type=click.IntRange(1, 10_000),
     default=64,
     show_default=True,
-    help="Connections to open to the peer.",
+    help="Connections to open to the remote host.",
 )
 @click.option(
     "--peer",
-    "peers",
+    "remote_addresses",
     multiple=True,
     metavar="ADDRESS",
     callback=_each(ip_address, "an IP address, such as 10.77.0.2"),
-    help=f"An address of the peer [{', '.join(PEERS)}].",
+    help=f"An address of the remote host, 'hoststack peer' [{', '.join(REMOTE_ADDRESSES)}].",
 )
 @click.option(
     "--address",
@@ -98,9 +98,9 @@ def _each(check: Callable[[str], object], what: str) -> Callable[..., tuple[str,
     multiple=True,
     metavar="ADDRESS/LENGTH",
     callback=_each(ip_interface, "an IP address with its prefix length, such as 10.77.0.1/24"),
-    help=f"An own address [{', '.join(ADDRESSES)}].",
+    help=f"An address of this host [{', '.join(ADDRESSES)}].",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def tour_command(
     *,
@@ -108,21 +108,21 @@ def tour_command(
     bind: str,
     endpoint: str | None,
     connections: int,
-    peers: tuple[str, ...],
+    remote_addresses: tuple[str, ...],
     addresses: tuple[str, ...],
     seed: int,
     as_json: bool,
 ) -> None:
     """Take live connections through everything the chimney does.
 
-    Connects to the peer through the emulated stack, moves data on each connection, offloads them as one
-    tree, queries, updates, relinks and invalidates, kills the target in mid-operation, recovers, uploads
-    everything and moves data again. Exits with 0 only if every completion came, every byte arrived as it
-    was sent and nothing is left over.
+    Connects to the remote host through the emulated stack and moves data on each connection. Offloads the
+    connections as one tree, then queries, updates, relinks and invalidates. Kills the target with requests
+    in flight, recovers, uploads everything and moves data again. Exits with 0 only if every completion came
+    back, every byte arrived as it was sent and nothing is left over.
     """
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
-        # Under honcho: the prefix and the table together, whatever the terminal behind the pipe is.
+        # Under honcho output goes to a pipe: 120 columns hold the table.
         console = Console(stderr=as_json, highlight=False, width=120)
     started = time.monotonic()
     if not as_json:
@@ -139,7 +139,12 @@ def tour_command(
     try:
         with _interruptible(), DriverProcess(driver, name=name, endpoint=endpoint, seed=seed) as process:
             tour = Tour(
-                process, driver, connections=connections, peers=peers or PEERS, seed=seed, report=report
+                process,
+                driver,
+                count=connections,
+                addresses=remote_addresses or REMOTE_ADDRESSES,
+                seed=seed,
+                report=report,
             )
             tour.run()
     except (ChimneyError, BusUnavailable) as e:
@@ -165,34 +170,35 @@ def _result(tour: Tour | None, error: ChimneyError | None, seconds: float, seed:
         "error": str(error) if error else None,
         "seconds": round(seconds, 3),
         "seed": seed,
-        "facts": tour.facts if tour else {},
-        "operations": [s.to_dict() for s in tour.steps.values()] if tour else [],
-        "data": [r.to_dict() for r in tour.rounds] if tour else [],
+        "facts": tour.rig.facts if tour else {},
+        "operations": [s.to_dict() for s in tour.rig.steps.values()] if tour else [],
+        "data": [r.to_dict() for r in tour.connections.rounds] if tour else [],
         "leftovers": tour.leftovers if tour else {},
     }
 
 
 def _print(console: Console, tour: Tour) -> None:
-    if tour.steps:
-        console.print(_operations(list(tour.steps.values())))
-    if tour.rounds:
-        console.print(_data(tour.rounds))
-    alive = tour.facts.get("alive")
+    facts = tour.rig.facts
+    if tour.rig.steps:
+        console.print(_operations(list(tour.rig.steps.values())))
+    if tour.connections.rounds:
+        console.print(_data(tour.connections.rounds))
+    alive = facts.get("alive")
     if alive:
         console.print(
             f"alive in the target: TsTime grew by {alive['ts_time_ticks']} ticks between two queries, "
             f"SRtt is {alive['s_rtt_ms']} ms, CWnd {alive['c_wnd']} bytes, RcvWnd {alive['rcv_wnd']} bytes"
         )
-    kill = tour.facts.get("kill")
+    kill = facts.get("kill")
     if kill:
         console.print(
             f"kill -9 of the target: last completion after {kill['completed_after_ms']} ms, "
             f"host unbound after {kill['unbound_after_ms']} ms, "
             f"chimney back after {kill['back_after_ms']} ms "
             f"(epoch {kill['epoch_before']} to {kill['epoch_after']}); "
-            f"{kill['connections_lost']} connections died with it and were opened again"
+            f"{kill['connections_lost']} connections were lost with it and opened again"
         )
-    for note in tour.facts.get("notes", []):
+    for note in facts.get("notes", []):
         console.print(f"[dim]note: {note}[/dim]")
     if tour.leftovers:
         left = ", ".join(f"{v} {k}" for k, v in tour.leftovers.items())

@@ -1,10 +1,8 @@
-"""What the tour works with: operations that are timed and counted, waits with deadlines, questions."""
+"""What every step of the tour uses: timed and counted operations, waits with deadlines, control requests."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,13 +15,14 @@ if TYPE_CHECKING:
     from hoststack.live.nethost import NetHost
     from hoststack.model.events import HostEvent
     from hoststack.model.operation import Operation
-    from ndisbus.driver.base import Reply
     from ndisbus.runtime.driver_process import DriverProcess
 
-__all__ = ["Report", "Survey", "TourError", "TourRig", "stop"]
+__all__ = ["Report", "TourError", "TourRig"]
 
+#: How long to wait for one condition (seconds).
 _PATIENCE: Final = 15.0
 
+#: Called with a line of text at the beginning of each part of the tour.
 Report = Callable[[str], None]
 
 
@@ -32,20 +31,22 @@ class TourError(ChimneyError):
 
 
 class TourRig:
-    """The process, its driver, and what was counted so far."""
+    """The host's process and driver, and what was counted and measured so far."""
 
     def __init__(self, process: DriverProcess, driver: NetHost, report: Report) -> None:
         self.process = process
         self.driver = driver
         self.report = report
         self.steps: dict[str, Step] = {}
+        #: Measured values, for the summary at the end.
+        self.facts: dict[str, Any] = {}
 
     def step(self, name: str) -> Step:
-        """What is counted of one kind of operation."""
+        """The counters of one kind of operation."""
         return self.steps.setdefault(name, Step(name))
 
     def do(self, name: str, *calls: Callable[[], Operation]) -> list[Operation]:
-        """Start operations, wait for them, take note of what came back; all of them must succeed."""
+        """Start operations, wait for them and count what came back; all of them must succeed."""
         step = self.step(name)
         operations = self.start(step, *calls)
         self.collect(step, operations, allowed=("NDIS_STATUS_SUCCESS",))
@@ -53,7 +54,7 @@ class TourRig:
         return operations
 
     def start(self, step: Step, *calls: Callable[[], Operation]) -> list[Operation]:
-        """Make the calls, one after the other at once; each operation is timed by itself."""
+        """Start operations without waiting between them; each is timed by itself."""
         operations: list[Operation] = []
         for call in calls:
             started = time.monotonic()
@@ -69,7 +70,7 @@ class TourRig:
         step.completed(time.monotonic() - started)
 
     def collect(self, step: Step, operations: list[Operation], *, allowed: Sequence[str]) -> None:
-        """Wait for operations; each status must be among those allowed."""
+        """Wait for operations. Each status must be one of ``allowed``."""
         self.until(lambda: all(o.done for o in operations), f"{step.name}: completions are missing")
         for o in operations:
             step.statuses.update(o.counts())
@@ -78,36 +79,35 @@ class TourRig:
             wrong = [s for s in o.counts() if s not in allowed]
             if wrong:
                 first = next(obj for obj, s in zip(o.objects, o.statuses, strict=True) if s)
-                raise TourError(
-                    f"{step.name}: {', '.join(wrong)}, {first!r} first: {o.reason_of(first) or 'no reason'}"
-                )
+                reason = o.reason_of(first) or "no reason was given"
+                raise TourError(f"{step.name}: {', '.join(wrong)}, first of {first!r}: {reason}")
 
     def until(
         self, condition: Callable[[], bool], otherwise: str, progress: Callable[[], object] | None = None
     ) -> float:
-        """Let the process run until a condition holds; how long that took.
+        """Run the process until a condition holds; returns the seconds that this took.
 
-        Raises :class:`TourError` with the text ``otherwise`` if that takes too long; with ``progress``, if
-        its value has not changed for too long.
+        Raises :class:`TourError` with the text ``otherwise`` if it takes too long, or, with ``progress``, if
+        its value does not change for too long.
         """
         started = time.monotonic()
         before = progress() if progress is not None else None
         while not self.process.run_until(condition, timeout=_PATIENCE):
             now = progress() if progress is not None else None
             if now == before:
-                what = "waited" if progress is None else f"{now}, and no more of it for"
+                what = "waited" if progress is None else f"{now}, unchanged for"
                 raise TourError(f"{otherwise} ({what} {_PATIENCE:g} s)")
             before = now
         return time.monotonic() - started
 
     def pause(self, seconds: float) -> None:
-        """Let the process run for a while."""
+        """Run the process for a while."""
         self.process.run_until(lambda: False, timeout=seconds)
 
     def ask(self, verb: str) -> dict[str, Any]:
-        """A control request over the host's own connection."""
+        """Make a control request over the host's own connection to the bus."""
         reply = self.process.port.control(verb, {})
-        self.until(lambda: reply.answer is not None, f"the bus did not answer {verb!r}")
+        self.until(lambda: reply.answer is not None, f"the bus did not answer the control request {verb!r}")
         assert reply.answer is not None
         if reply.answer[0] != 0:
             raise TourError(f"{verb}: {reply.answer[1]}")
@@ -122,39 +122,3 @@ class TourRig:
             for kind in kinds:
                 subscriptions.callback(self.driver.events.subscribe(kind, found.append))
             yield found
-
-    def find_target(self) -> tuple[str, int, int]:
-        """Name, pid and epoch of the driver of the hardware at the bottom of the stack."""
-        ps = self.ask("ps")
-        names = [a["Driver"] for a in ps["Adapters"] if not a["Virtual"] and a["State"] == "up"]
-        for p in ps["Processes"]:
-            if p["Name"] in names:
-                return p["Name"], p["Pid"], p["Epoch"]
-        raise TourError("no offload target is on the bus")
-
-
-class Survey:
-    """Asks the bus again and again, without waiting for an answer, what the hardware has not completed."""
-
-    def __init__(self, process: DriverProcess) -> None:
-        self._process = process
-        self._reply: Reply = process.port.control("ps", {})
-        self._last = 0
-
-    def outstanding(self) -> int:
-        """Requests that the hardware's adapters had been given and had not completed, by the last answer."""
-        if self._reply.answer is not None:
-            status, ps = self._reply.answer
-            if status != 0:
-                raise TourError(f"ps: {ps}")
-            self._last = sum(a["Outstanding"] for a in ps["Adapters"] if not a["Virtual"])
-            self._reply = self._process.port.control("ps", {})
-        return self._last
-
-
-def stop(pid: int) -> None:
-    """SIGSTOP. Call it inside the ``try`` that ends it: a signal of our own may come as it returns."""
-    try:
-        os.kill(pid, signal.SIGSTOP)
-    except OSError as e:
-        raise TourError(f"the target (pid {pid}) cannot be stopped: {e.strerror}") from e

@@ -1,4 +1,4 @@
-"""What the tour counts of one kind of operation."""
+"""The counters and latencies of one kind of operation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Step"]
 
 
 class Step:
-    """One kind of operation: what went down, what came back, how long it took."""
+    """One kind of operation: how much went down, what came back, and how long it took."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -20,12 +20,12 @@ class Step:
         self.seconds: list[float] = []
 
     def completed(self, seconds: float) -> None:
-        """A completion came, so many seconds after the request was made."""
+        """Count a completion that came ``seconds`` after its request."""
         self.completions += 1
         self.seconds.append(seconds)
 
     def percentile(self, q: float) -> float | None:
-        """Latency in milliseconds, None where nothing was measured."""
+        """The latency in milliseconds at quantile ``q``; None if nothing was measured."""
         if not self.seconds:
             return None
         ordered = sorted(self.seconds)

@@ -1,12 +1,11 @@
-"""Real data on the tour's connections: each message is checked at both ends by its SHA-256.
+"""Data on the tour's connections: each message is checked at both ends by its SHA-256.
 
-A round sends one message of random bytes on every connection to the peer's exchange service, which checks its
-digest and answers with its own message, checked here. All connections at once.
+A round sends one message of random bytes on all connections at once. The exchange service of the remote host
+checks the digest and answers with the message reversed, which is checked here.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -17,23 +16,24 @@ from ndisbus.errors import ChimneyError
 
 if TYPE_CHECKING:
     from hoststack.net.socket import Socket
+    from ndisbus.randomness import Randomness
 
 __all__ = ["EXCHANGE_PORT", "Round", "TrafficError", "exchange"]
 
 EXCHANGE_PORT: Final = 5007
 _CHUNK: Final = 65_536
-#: Bytes that a round sends on all connections together, and on one at least.
+#: Bytes that a round sends on all connections together, and the least on one connection.
 _TOTAL: Final = 3_000_000
 _LEAST: Final = 600
 
 
 class TrafficError(ChimneyError):
-    """Data did not arrive, or not as it was sent; the text says where."""
+    """Data did not arrive, or arrived changed; the text says on which connection."""
 
 
 @dataclass(slots=True)
 class Round:
-    """One message on each connection, and its answer. Bytes are those of the messages themselves."""
+    """One message on each connection, and its answer. Bytes are counted without the messages' headers."""
 
     name: str
     connections: int = 0
@@ -57,7 +57,7 @@ class Round:
 
 
 class _Message:
-    """One message on its way out and its answer on its way back."""
+    """One message to send, and its answer to receive."""
 
     def __init__(self, socket: Socket, message: bytes) -> None:
         self.socket = socket
@@ -75,7 +75,7 @@ class _Message:
             self.pull()
 
     def push(self) -> None:
-        """Send what the connection takes."""
+        """Send as much as the connection takes."""
         while self.left and self.socket.error is None:
             taken = self.socket.send(bytes(self.left[:_CHUNK]))
             self.left = self.left[taken:]
@@ -83,7 +83,7 @@ class _Message:
                 return
 
     def pull(self) -> None:
-        """Read what has arrived."""
+        """Read everything that has arrived."""
         while self.socket.error is None:
             data = self.socket.recv(_CHUNK)
             if not data:
@@ -93,33 +93,37 @@ class _Message:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the exchange has ended, with or without an error."""
         return bool(self.exchange.messages or self.exchange.error or self.socket.error)
 
+    def _ends(self) -> str:
+        (own, own_port), (other, port) = self.socket.local, self.socket.remote
+        return f"{own}:{own_port} -> {other}:{port}"
+
     def problem(self) -> str:
-        """What went wrong, if anything did."""
+        """What went wrong; ``""`` if nothing did."""
         if self.socket.error is not None:
             return str(self.socket.error)
         if self.exchange.error:
-            return f"{self.socket!r}: {self.exchange.error}"
+            return f"{self._ends()}: {self.exchange.error}"
         if not self.exchange.messages:
-            unsent = f", {len(self.left)} bytes of the message are still to be sent" if self.left else ""
-            return f"{self.socket!r}: no answer{unsent}"
+            unsent = f", and {len(self.left)} bytes of the message are not sent yet" if self.left else ""
+            return f"{self._ends()}: no answer{unsent}"
         if self.exchange.last != self.message[::-1]:
-            return f"{self.socket!r}: the answer is not the one to this message"
+            return f"{self._ends()}: the answer does not belong to this message"
         return ""
 
 
 def exchange(
     name: str,
     sockets: Sequence[Socket],
-    rng: random.Random,
+    rng: Randomness,
     wait: Callable[[Callable[[], bool], Callable[[], str]], float],
 ) -> Round:
-    """One round. ``wait(condition, progress)`` serves the stack until the condition holds, and returns the
-    seconds; ``progress()`` says how far the round is.
+    """Do one round. ``wait(condition, progress)`` runs the stack until the condition holds and returns the
+    seconds that this took; ``progress()`` says how far the round is.
 
-    Raises :class:`TrafficError` naming the first connection on which something is wrong.
+    Raises :class:`TrafficError` with the first connection on which something is wrong.
     """
     most = max(_LEAST, 2 * _TOTAL // max(len(sockets), 1))
     messages = [_Message(s, rng.randbytes(rng.randint(_LEAST // 2, most))) for s in sockets]

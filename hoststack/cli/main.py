@@ -16,7 +16,7 @@ __all__ = ["main"]
         "run": ("hoststack.cli.run:run_command", "Run a scenario against the stack on the bus."),
         "tour": (
             "hoststack.cli.tour:tour_command",
-            "Take live connections to the peer through everything the chimney does.",
+            "Take live connections to the remote host through everything the chimney does.",
         ),
         "peer": ("hoststack.cli.peer:peer_command", "Be a remote host on a cable or a TAP device."),
         "netstat": (

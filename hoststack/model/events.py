@@ -1,4 +1,4 @@
-"""What a host driver tells its owner: a queue of small records, read by ``next_event()``."""
+"""Events of a host driver: small records, passed on by :mod:`hoststack.chimney.event_channel`."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = [
 
 @dataclass(slots=True, frozen=True)
 class HostEvent:
-    """Base of the events. ``at``: the driver's time, in seconds."""
+    """Base of all events. ``at``: the driver's time in seconds."""
 
     at: float
 
 
 @dataclass(slots=True, frozen=True)
 class RegistrationFailed(HostEvent):
-    """NDIS did not take the protocol driver."""
+    """NDIS refused to register the protocol driver."""
 
     status: int
 
 
 @dataclass(slots=True, frozen=True)
 class Bound(HostEvent):
-    """Bound to an adapter; ``capabilities`` is None where it has no chimney."""
+    """The host is bound to an adapter. ``capabilities`` is None if the adapter has no chimney."""
 
     adapter: str
     capabilities: NdisTcpConnectionOffload | None
@@ -54,7 +54,7 @@ class Bound(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class Unbound(HostEvent):
-    """The binding is gone; ``lost`` connections came back without their delegated state."""
+    """The binding is gone. ``lost``: how many connections came back without their delegated state."""
 
     adapter: str
     lost: int
@@ -62,21 +62,21 @@ class Unbound(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class BusLost(HostEvent):
-    """The bus is gone or closed this driver's epoch; the driver will register again."""
+    """The bus is gone, or has closed this driver's epoch. The driver registers again when it can."""
 
     reason: str
 
 
 @dataclass(slots=True, frozen=True)
 class ChimneyEnabled(HostEvent):
-    """Offloading is possible from now on."""
+    """Offloading is possible now. ``capacity``: TcpConnectionOffloadCapacity of the adapter."""
 
     capacity: int
 
 
 @dataclass(slots=True, frozen=True)
 class ChimneyRefused(HostEvent):
-    """Offloading is not possible, and why (R-OID-08 among others)."""
+    """Offloading is not possible, for a reason such as R-OID-08."""
 
     status: int
     reason: str
@@ -84,19 +84,19 @@ class ChimneyRefused(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class ChimneyDisabled(HostEvent):
-    """The chimney is switched off; nothing was offloaded any more when that was done."""
+    """The chimney is switched off. Everything was uploaded before."""
 
 
 @dataclass(slots=True, frozen=True)
 class OperationDone(HostEvent):
-    """An operation is over, in one way or another."""
+    """An operation is done: completed, failed or refused."""
 
     operation: Operation
 
 
 @dataclass(slots=True, frozen=True)
 class UploadIndicated(HostEvent):
-    """TcpIndicateRetrieve: the driver below asks for an upload; ``accepted``: it will be done."""
+    """TcpIndicateRetrieve: the driver below asks for an upload. ``accepted``: the host will do it."""
 
     tcb: Tcb
     reason: int
@@ -105,21 +105,21 @@ class UploadIndicated(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class AbortIndicated(HostEvent):
-    """TcpIndicateAbort: the peer reset the connection."""
+    """TcpIndicateAbort: the remote end reset the connection."""
 
     tcb: Tcb
 
 
 @dataclass(slots=True, frozen=True)
 class DisconnectIndicated(HostEvent):
-    """TcpIndicateDisconnect: the peer sent a FIN."""
+    """TcpIndicateDisconnect: the remote end sent a FIN."""
 
     tcb: Tcb
 
 
 @dataclass(slots=True, frozen=True)
 class DataReceived(HostEvent):
-    """``size`` bytes more are in the connection's receive buffer."""
+    """``size`` bytes were added to the connection's receive buffer."""
 
     tcb: Tcb
     size: int
@@ -127,7 +127,7 @@ class DataReceived(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class DataSent(HostEvent):
-    """``size`` bytes that were posted below were sent, and acknowledged by the peer."""
+    """``size`` bytes that were posted below were sent, and acknowledged by the remote end."""
 
     tcb: Tcb
     size: int
@@ -135,14 +135,14 @@ class DataSent(HostEvent):
 
 @dataclass(slots=True, frozen=True)
 class StatusIndicated(HostEvent):
-    """NdisMIndicateStatusEx: pause, resume, upload all, and others."""
+    """NdisMIndicateStatusEx: the driver below indicated a status, such as pause, resume or upload all."""
 
     status_code: int
 
 
 @dataclass(slots=True, frozen=True)
 class Violation(HostEvent):
-    """The driver below broke a rule in a way that this side can see; it was made harmless."""
+    """The driver below broke a rule, and this side noticed. The host goes on without harm."""
 
     rule: str
     text: str

@@ -3,10 +3,10 @@
 A neighbor, a path or a connection is ``NEW`` while only the host knows it, and goes through this table when
 it is offloaded, used and uploaded. Rules in the table:
 
-- nothing but its own completion happens to an object that is being offloaded (R-INIT-02, R-CONC-01);
-- any number of queries may run at a time, counted (R-QRY-01);
+- an object that is being offloaded waits for its own completion only (R-INIT-02, R-CONC-01);
+- any number of queries may run at a time; they are counted (R-QRY-01);
 - at most one update, and none on an invalid object (R-UPD-02);
-- a terminate begins only when queries, updates and invalidates are through (R-TERM-03).
+- a terminate begins only when queries, updates and invalidates have completed (R-TERM-03).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["IDLE", "LIFE", "Event", "State"]
 
 
 class State(LifeEnum):
-    """Where an object is in its life."""
+    """The states of an object's life."""
 
     NEW = "new"
     OFFLOADING = "offloading"
@@ -36,7 +36,7 @@ class State(LifeEnum):
 
 
 class Event(LifeEnum):
-    """What happens to an object: requests are verbs, completions participles."""
+    """What happens to an object. Requests are verbs, completions are participles."""
 
     INITIATE = "initiate"
     INITIATED = "initiated"
@@ -55,7 +55,7 @@ class Event(LifeEnum):
     LOST = "lost"
 
 
-#: GONE is NEW with a past: the object may be offloaded again, with a fresh handle.
+#: An object that is GONE may be offloaded again, with a new handle.
 _ROWS: Final[dict[State, dict[Event, State]]] = {
     State.NEW: {Event.INITIATE: State.OFFLOADING},
     State.OFFLOADING: {

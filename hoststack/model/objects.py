@@ -1,8 +1,8 @@
 """The host's state objects: neighbors, paths over them, connections over those.
 
-Each holds its three offload state structures (:mod:`ndisbus.state.images`) and nothing that repeats what they
-say: offloading an object is lending these structures, uploading it is taking the delegated ones back.
-Lower objects count what depends on them below (R-TERM-02).
+Each holds its three offload state structures (:mod:`ndisbus.state.images`) and nothing that repeats them.
+Offloading an object means lending these structures; uploading it means taking the delegated ones back. A
+neighbor or path counts the offloaded objects that depend on it (R-TERM-02).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FIN_SENT: Final = frozenset(
 
 
 class ConnectionState(enum.Enum):
-    """Who serves a connection, in the words of ``netstat -t`` of the systems that had the chimney."""
+    """Which side serves a connection, in the words of ``netstat -t`` on systems that had the chimney."""
 
     IN_HOST = "InHost"
     OFFLOADING = "Offloading"
@@ -51,13 +51,7 @@ class ConnectionState(enum.Enum):
 
 
 class StateObject:
-    """What the three layers have in common.
-
-    ``handle`` is the NDIS_OFFLOAD_HANDLE while the object is offloaded or on its way; ``queries`` how
-    many queries of it are running; ``waiting`` the event that an operation not yet begun has in store for
-    it; ``lost`` that the driver below died with its delegated state, so the structure here is the one that
-    was last handed over or taken back.
-    """
+    """What the objects of the three layers have in common."""
 
     __slots__ = ("dependents", "handle", "leaving", "lost", "queries", "state", "waiting")
 
@@ -65,9 +59,13 @@ class StateObject:
 
     def __init__(self) -> None:
         self.state = State.NEW
+        #: The NDIS_OFFLOAD_HANDLE while the object is offloaded or moving.
         self.handle: NdisOffloadHandle | None = None
+        #: How many queries of it are running.
         self.queries = 0
+        #: The event with which a waiting operation on it will begin.
         self.waiting: Event | None = None
+        #: Its delegated state was lost below: the structure here is the one last lent or taken back.
         self.lost = False
         #: Objects of the layer above that are offloaded (or about to be) and depend on this one.
         self.dependents = 0
@@ -76,12 +74,12 @@ class StateObject:
 
     @property
     def is_offloaded(self) -> bool:
-        """Whether the driver below holds the object now, whatever is in flight on it."""
+        """Whether the driver below holds the object, also while an operation on it is in flight."""
         return self.state not in (State.NEW, State.OFFLOADING, State.GONE, State.FAILED)
 
     @property
     def is_away(self) -> bool:
-        """Whether the driver below has the object's state, or is just being given it."""
+        """Whether the driver below has the object's state, or is being given it."""
         return self.state is State.OFFLOADING or self.is_offloaded
 
     @property
@@ -90,7 +88,7 @@ class StateObject:
         return None
 
     def whole(self) -> tuple[OffloadState, ...]:
-        """(const, cached, delegated): what follows a block that offloads the object (R-BLK-06)."""
+        """(const, cached, delegated): the structures behind a block that offloads the object (R-BLK-06)."""
         raise NotImplementedError
 
     def state_type(self, cls: str) -> int:
@@ -121,7 +119,7 @@ class Neighbor(StateObject):
         self.cached = cached
         self.delegated = delegated
         self.name = name
-        #: What the host's own neighbor table says; the answer to NeighborReachabilityQuery.
+        #: Whether the host's own neighbor cache has it as reachable: the answer to NeighborReachabilityQuery.
         self.reachable = True
 
     def whole(self) -> tuple[OffloadState, ...]:
@@ -135,7 +133,7 @@ class Neighbor(StateObject):
 
 
 class Path(StateObject):
-    """A pair of IP addresses and what lies between them; it goes through one neighbor (R-STATE-05)."""
+    """A path between a pair of IP addresses, through one neighbor (R-STATE-05)."""
 
     __slots__ = ("cached", "const", "delegated", "name", "neighbor")
 
@@ -181,9 +179,9 @@ class Tcb(StateObject):
     """A transmission control block: one connection over one path.
 
     ``send_queue`` holds the bytes from SndUna on, in pieces: SndMax - SndUna of them are sent and not
-    acknowledged, the rest was never sent (R-OSD-04, R-OSD-05). ``receive_buffer`` is what was received
-    and acknowledged and not yet read, ending just before RcvNxt (R-BRD-02). ``held`` are TCP segments
-    that came while the connection was being offloaded or uploaded (R-CONC-05, R-TERM-05).
+    acknowledged, the rest was never sent (R-OSD-04, R-OSD-05). ``receive_buffer`` holds the bytes that were
+    received and acknowledged and are not read yet, up to RcvNxt (R-BRD-02). ``held`` are TCP segments that
+    arrived while the connection was being offloaded or uploaded (R-CONC-05, R-TERM-05).
     ``needs_ip_options`` keeps the connection in the host (R-INIT-01).
     """
 
@@ -220,7 +218,7 @@ class Tcb(StateObject):
         needs_ip_options: bool = False,
         name: str = "",
     ) -> None:
-        # What the base would do, without the call: there are a hundred thousand of these.
+        # As in the base class, but without a call: there may be 100,000 connections.
         self.state = State.NEW
         self.handle = None
         self.queries = 0
@@ -234,18 +232,18 @@ class Tcb(StateObject):
         self.delegated = delegated
         self.name = name
         self.needs_ip_options = needs_ip_options
-        # None stands for empty: a hundred thousand idle connections own no containers.
+        # None stands for empty, so that an idle connection has no containers.
         self.send_queue: list[bytes] | None = None
         self.receive_buffer: bytearray | None = None
         self.held: list[bytes] | None = None
-        #: Send data in the hands of the driver below, by the address of its NET_BUFFER_LIST, in order.
+        #: Send data in the hands of the driver below, in order, by the address of its NET_BUFFER_LIST.
         self.lent: dict[int, NetBufferList] | None = None
-        #: Lent data that came back unsent before the upload was through: (address, bytes).
+        #: Lent data that came back unsent before the upload was complete: (address, bytes).
         self.returned: list[tuple[int, bytes]] | None = None
-        #: Lent data that was reported aborted: it is dropped with the connection, unless the driver below
-        #: died and aborted only for that.
+        #: Lent data that was reported as aborted. It is dropped with the connection, unless NDIS aborted it
+        #: because the driver below died.
         self.aborted: list[tuple[int, bytes]] | None = None
-        #: Bytes of lent data that were reported sent and acknowledged.
+        #: Bytes of lent data that were reported as sent and acknowledged.
         self.acknowledged = 0
         #: Bytes in ``lent``.
         self.below = 0
@@ -271,7 +269,7 @@ class Tcb(StateObject):
 
     @property
     def connection_state(self) -> ConnectionState:
-        """Who serves the connection at the moment."""
+        """Which side serves the connection now."""
         if self.state is State.OFFLOADING:
             return ConnectionState.OFFLOADING
         if self.state is State.TERMINATING or (self.waiting is Event.TERMINATE and self.is_offloaded):
@@ -293,13 +291,13 @@ class Tcb(StateObject):
 
     @property
     def in_flight(self) -> int:
-        """Data bytes sent and not acknowledged: SndMax - SndUna, less a FIN that is among them."""
+        """Data bytes that are sent and not acknowledged: SndMax - SndUna, without a FIN."""
         d = self.delegated
         span = (d.snd_max - d.snd_una) & 0xFFFFFFFF
         return span - 1 if span and d.state in _FIN_SENT else span
 
     def read(self, size: int | None = None) -> bytes:
-        """Take up to ``size`` bytes (all, if None) of what was received."""
+        """Take up to ``size`` received bytes, all if None."""
         buffer = self.receive_buffer
         if not buffer:
             return b""

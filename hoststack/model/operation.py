@@ -1,4 +1,4 @@
-"""An operation of the host, from the call to the last completion."""
+"""An operation: what a host has asked for, from the call to the last completion."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ __all__ = ["Operation"]
 
 
 class Operation:
-    """What became of one request.
+    """One operation and its outcome.
 
-    ``op`` is ``"initiate"``, ``"query"``, ``"update"``, ``"invalidate"``, ``"terminate"`` or the name of
-    a composite (``"disable"``, ``"failover"``, ...). ``objects`` are those it is about, ``statuses``
-    their NDIS_STATUS in the same order (None until known), ``blocks`` the number of blocks that went
-    down, placeholders and linkers included. ``refused`` is the reason why nothing went down at all; an
-    object that stayed behind alone has its reason in :meth:`reason_of`. A refusal is an outcome, never
-    an exception. Times are the driver's, in seconds.
+    ``op`` is ``"initiate"``, ``"query"``, ``"update"``, ``"invalidate"``, ``"terminate"`` or the name of a
+    composite operation (``"disable"``, ``"failover"``, ...). ``objects`` are the objects it is for,
+    ``statuses`` their NDIS_STATUS in the same order (None until known), ``blocks`` the number of blocks that
+    went down, with placeholders and linkers. ``refused`` is the reason why nothing went down; the reason for
+    a single object is in :meth:`reason_of`. A refusal is an outcome and not an exception.
     """
 
     __slots__ = (
@@ -50,15 +49,17 @@ class Operation:
         self.objects: Sequence[StateObject] = objects
         self.statuses: list[int | None] = [None] * len(objects)
         self.reasons: dict[int, str] = {}
-        #: Query: the structures of each object, None where it failed.
+        #: Of a query: the structures of each object, None where it failed.
         self.results: list[tuple[OffloadState, ...] | None] | None = None
         self.blocks = 0
         self.done = False
         self.refused: str | None = None
-        # The rest is the driver's: what each block is about, where a waiting operation looks first, and
-        # the neighbor that paths are being moved to.
+        # The rest is for the driver.
+        #: The object that each block names, None for placeholders.
         self.aligned: list[Any] = []
+        #: Index of the first object for which a waiting terminate must wait.
         self.cursor = 0
+        #: Of a relink: the new neighbor. Of an OID request: the answer.
         self.target: Any = None
         self._index: dict[int, int] | None = None
         self._on_done: list[Callable[[Operation], None]] = []
@@ -69,22 +70,22 @@ class Operation:
         try:
             return self._index[id(obj)]
         except KeyError:
-            raise LocalProtocolError(f"{obj!r} is no part of {self!r}") from None
+            raise LocalProtocolError(f"{obj!r} is not among the objects of {self!r}") from None
 
     def status_of(self, obj: StateObject) -> int | None:
-        """NDIS_STATUS of one object, None until it is known. ``LocalProtocolError`` for a stranger."""
+        """NDIS_STATUS of one object, None until it is known. ``LocalProtocolError`` for another object."""
         return self.statuses[self._at(obj)]
 
     def reason_of(self, obj: StateObject) -> str:
-        """Why this side kept an object back, or what was wrong with its completion; ``""`` if nothing."""
+        """Why an object was not passed down, or what was wrong with its completion; ``""`` if nothing was."""
         return self.reasons.get(self._at(obj), "") or self.refused or ""
 
     def result_of(self, obj: StateObject) -> tuple[OffloadState, ...] | None:
-        """Query: the structures that were read for an object, None if that failed."""
+        """Of a query: the structures that were read for an object, None if that failed."""
         return self.results[self._at(obj)] if self.results is not None else None
 
     def counts(self) -> dict[str, int]:
-        """How many objects ended with each status, by DDI symbol; ``"pending"`` for those in flight."""
+        """The number of objects for each status, by DDI symbol; ``"pending"`` counts those in flight."""
         counted = Counter(self.statuses)
         return {
             ("pending" if status is None else status_symbol(status)): n for status, n in counted.most_common()
@@ -92,7 +93,7 @@ class Operation:
 
     @property
     def succeeded(self) -> bool:
-        """Whether it is done, was not refused, and every object ended with NT_SUCCESS."""
+        """Whether it is done and not refused, and every status is a success (NT_SUCCESS)."""
         return (
             self.done
             and self.refused is None
@@ -100,21 +101,21 @@ class Operation:
         )
 
     def when_done(self, callback: Callable[[Operation], None]) -> None:
-        """Call back once the operation is done; at once if it is."""
+        """Call back when the operation is done, or at once if it is done already."""
         if self.done:
             callback(self)
         else:
             self._on_done.append(callback)
 
     def finish(self) -> None:
-        """The driver's: it is over. Raises :class:`LocalProtocolError` if it was over before."""
+        """Mark it as done. For the driver. Raises :class:`LocalProtocolError` if it is done already."""
         if self.done:
             raise LocalProtocolError(f"{self!r} was completed twice")
         self.done = True
         self.aligned = []
 
     def call_back(self) -> None:
-        """The driver's: tell whoever asked to be told."""
+        """Call the callbacks of :meth:`when_done`. For the driver."""
         callbacks, self._on_done = self._on_done, []
         for callback in callbacks:
             callback(self)

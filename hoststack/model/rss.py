@@ -1,7 +1,7 @@
 """The hash of receive side scaling: Toeplitz over a connection's addresses and ports (R-RSS-01).
 
-The input is that of a *received* segment: source is the remote end. The key is the one of the
-verification suite that Microsoft's RSS pages publish; a host may use any other 40 bytes.
+The input is that of a *received* segment, whose source is the remote end. The default key is the one of the
+verification suite in Microsoft's RSS documentation; a host may use any 40 bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def toeplitz(data: bytes, key: bytes = VERIFICATION_KEY) -> int:
     """The 32-bit hash. Raises :class:`LocalProtocolError` if the key is not 4 bytes longer than the data."""
     if len(key) < len(data) + 4:
         raise LocalProtocolError(
-            f"RSS key of {len(key)} bytes: {len(data)} bytes need at least {len(data) + 4}"
+            f"RSS key of {len(key)} bytes is too short: {len(data)} bytes of input need {len(data) + 4}"
         )
     bits = len(data) * 8
     window = int.from_bytes(key[: len(data) + 4], "big")

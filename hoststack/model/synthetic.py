@@ -1,6 +1,6 @@
-"""Connections that never had a wire: state objects for scenarios, tests and examples.
+"""State objects of connections that never had a wire, for scenarios, tests and examples.
 
-Everything follows from a seed and a count, so two runs build the same objects.
+They depend only on the arguments and the seed of ``rng``, so two runs make the same objects.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PORTS: Final = 65536 - _FIRST_PORT
 def neighbor(
     mac: bytes, *, vlan_id: int = 0, source: bytes = b"", confirmed: int = 0, name: str = ""
 ) -> Neighbor:
-    """A next hop. ``mac``, ``source``: link addresses; ``confirmed``: ticks since the last confirmation."""
+    """Make a next hop. ``mac``, ``source``: link addresses. ``confirmed``: ticks since it was confirmed."""
     return Neighbor(
         NeighborOffloadStateConst(dl_source_address=source, vlan_id=vlan_id),
         NeighborOffloadStateCached(dl_destination_address=mac, host_reachability_delta=confirmed),
@@ -42,7 +42,7 @@ def neighbor(
 
 
 def path(through: Neighbor, source: bytes, destination: bytes, *, mtu: int = 1500, name: str = "") -> Path:
-    """A path between two addresses of 4 or 16 bytes in network order; ``mtu``: bytes."""
+    """Make a path between two addresses of 4 or 16 bytes in network order. ``mtu``: bytes."""
     return Path(
         through,
         PathOffloadStateConst(source_address=source, destination_address=destination),
@@ -61,7 +61,7 @@ def connection(
     state: TcpOffloadConnectionState = TcpOffloadConnectionState.TcpConnectionEstablished,
     name: str = "",
 ) -> Tcb:
-    """A connection with nothing in flight; its sequence numbers are drawn from ``rng``."""
+    """Make a connection with nothing in flight. Its sequence numbers are drawn from ``rng``."""
     snd, rcv = rng.getrandbits(32), rng.getrandbits(32)
     mss = max(over.cached.path_mtu - 40, 536)
     return Tcb(
@@ -88,7 +88,7 @@ def connection(
 def connections(
     over: Path, count: int, *, rng: Randomness, first_port: int = _FIRST_PORT, remote_port: int = 443
 ) -> list[Tcb]:
-    """``count`` connections over one path, told apart by their ports."""
+    """Make ``count`` connections over one path, with different ports."""
     found = []
     for i in range(count):
         local = first_port + i % _PORTS

@@ -1,8 +1,8 @@
-"""Scenarios: YAML files with objects, steps, expectations and faults. This module reads and checks them.
+"""Reading and checking scenarios: YAML files with objects, steps, expectations and faults.
 
-A file is checked completely before anything runs. Every complaint is a :class:`ScenarioError` that names
-file, line and path; an unknown key is one. The verbs and their keys are the table :data:`VERBS`; the
-scenarios in ``scenarios/`` show them at work, :mod:`hoststack.scenario.run` carries them out.
+A file is checked completely before anything runs. Every mistake in it, such as an unknown key, is a
+:class:`ScenarioError` that names file, line and path. The table :data:`VERBS` has the steps and their keys;
+the files in ``scenarios/`` show how they are used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_DEPTH: Final = 16
 
 @dataclass(slots=True, frozen=True)
 class Step:
-    """One step: a verb of :data:`VERBS` and its arguments, checked, defaults filled in."""
+    """One step: a verb of :data:`VERBS` and its arguments, checked and with defaults filled in."""
 
     verb: str
     arguments: dict[str, Any]
@@ -52,9 +52,9 @@ class Step:
 
 @dataclass(slots=True, frozen=True)
 class Scenario:
-    """A checked scenario. The three lists are the arguments of ``define``, in the file's order.
+    """A checked scenario. The three tuples are the entries of ``define``, in the order of the file.
 
-    ``inventory``: real connections of the machine are to be read; :data:`INVENTORY_NAMES` are their names.
+    ``inventory``: how to read real connections of this machine, whose names are :data:`INVENTORY_NAMES`.
     """
 
     name: str
@@ -137,14 +137,12 @@ VERBS: Final[dict[str, dict[str, Key]]] = {
 _PROCESS: Final = frozenset(("kill", "stall", "resume", "restart"))
 
 _CHECKS: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
-    "terminate": lambda a: "" if (a["objects"] is None) is a["all"] else "either objects or all is expected",
+    "terminate": lambda a: "" if (a["objects"] is None) is a["all"] else "give either objects or all",
     "fault": lambda a: (
-        ""
-        if sum((a["add"] is not None, a["reset"], a["fired"])) == 1
-        else "one of add, reset, fired is expected"
+        "" if sum((a["add"] is not None, a["reset"], a["fired"])) == 1 else "give one of add, reset and fired"
     ),
     "expect": lambda a: (
-        "" if any(v is not None for k, v in a.items() if k != "timeout") else "nothing is expected here"
+        "" if any(v is not None for k, v in a.items() if k != "timeout") else "give a key besides timeout"
     ),
 }
 
@@ -187,7 +185,7 @@ def _step(r: Reader, node: yaml.Node, path: str, depth: int) -> Step:
         raise r.error(node, path, "a step is a map with one key, its verb")
     verb, key, value = items[0]
     if verb not in VERBS:
-        raise r.error(key, path, f"unknown step {verb!r}; known are {', '.join(sorted(VERBS))}")
+        raise r.error(key, path, f"unknown step {verb!r}; known steps: {', '.join(sorted(VERBS))}")
     where = f"{r.file}:{node.start_mark.line + 1}: {path}.{verb}"
     if verb == "parallel":
         return Step(verb, {"steps": _steps(r, value, f"{path}.{verb}", depth + 1)}, where)
@@ -213,7 +211,7 @@ def _list_of(known: dict[str, Key]) -> Read:
     return read
 
 
-#: The names of what ``inventory`` defines, with their kinds.
+#: The names that ``inventory`` defines, with their kinds.
 INVENTORY_NAMES: Final = {f"inventory.{kind}": kind for kind in ("neighbors", "paths", "connections")}
 _INVENTORY: Final[dict[str, Key]] = {
     "connections": Key(read_count(1, 10_000), 64),
@@ -237,22 +235,22 @@ _TOP: Final[dict[str, Key]] = {
 
 
 def _check_names(r: Reader, define: dict[str, Any], steps: tuple[Step, ...]) -> None:
-    """Names are defined once, and only defined ones of the right kind are used."""
+    """Check that each name is defined once, and that steps use defined names of the right kind."""
     kinds: dict[str, str] = dict(INVENTORY_NAMES) if define["inventory"] is not None else {}
     for kind in ("neighbors", "paths", "connections"):
         for entry in define[kind]:
             node, path = entry.pop("where")
             if entry["name"] in kinds:
-                raise r.error(node, path, f"the name {entry['name']!r} is taken")
+                raise r.error(node, path, f"the name {entry['name']!r} is already defined")
             lower = {"paths": ("neighbor", "neighbors"), "connections": ("path", "paths")}.get(kind)
             if lower is not None and kinds.get(entry[lower[0]]) != lower[1]:
-                raise r.error(node, path, f"{entry[lower[0]]!r} is none of the {lower[1]}")
+                raise r.error(node, path, f"{entry[lower[0]]!r} is not one of the {lower[1]}")
             kinds[entry["name"]] = kind
 
     def need(step: Step, names: tuple[str, ...], *allowed: str) -> None:
         for name in names:
             if kinds.get(name) not in allowed:
-                raise ScenarioError(f"{step.where}: {name!r} is none of the defined {' or '.join(allowed)}")
+                raise ScenarioError(f"{step.where}: {name!r} is not among the {' or '.join(allowed)}")
 
     def walk(todo: tuple[Step, ...]) -> None:
         for step in todo:

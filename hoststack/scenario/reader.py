@@ -1,6 +1,6 @@
-"""Reading YAML strictly: values by their place, complaints that name file, line and path.
+"""Reading YAML values strictly, with errors that name file, line and path.
 
-A reader goes over the nodes rather than over loaded values, because only nodes know their lines.
+A reader goes over YAML nodes instead of loaded values, because only nodes know their lines.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAX_CONNECTIONS: Final = 1_000_000
 
 
 class ScenarioError(LocalProtocolError):
-    """A scenario file says something that makes no sense; the text begins with file, line and path."""
+    """A scenario file has a mistake; the text begins with file, line and path."""
 
 
 Read = Callable[["Reader", yaml.Node, str], Any]
@@ -52,14 +52,14 @@ Read = Callable[["Reader", yaml.Node, str], Any]
 
 @dataclass(slots=True, frozen=True)
 class Key:
-    """How the value of a key is read; without a default the key is required."""
+    """How to read the value of a key. A key without a default is required."""
 
     read: Read
     default: Any = ...
 
 
 class Reader:
-    """Nodes into values. The path of a value is given along; the line comes from the node."""
+    """Converts nodes to values. Callers pass the path of a value; the line comes from the node."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -68,28 +68,28 @@ class Reader:
         return ScenarioError(f"{self.file}:{node.start_mark.line + 1}: {path or 'scenario'}: {text}")
 
     def items(self, node: yaml.Node, path: str) -> list[tuple[str, yaml.Node, yaml.Node]]:
-        """(key, its node, value) of a mapping whose keys are strings, each once."""
+        """(key, node of the key, node of the value) for a mapping with different strings as keys."""
         if not isinstance(node, yaml.MappingNode):
             raise self.error(node, path, "a map is expected")
         found: dict[str, None] = {}
         out: list[tuple[str, yaml.Node, yaml.Node]] = []
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise self.error(key, path, "keys are plain strings")
+                raise self.error(key, path, "a key must be a plain string")
             if key.value in found:
-                raise self.error(key, path, f"key {key.value!r} stands twice")
+                raise self.error(key, path, f"key {key.value!r} is given twice")
             found[key.value] = None
             out.append((str(key.value), key, value))
         return out
 
     def keys(self, node: yaml.Node, path: str, known: dict[str, Key]) -> dict[str, Any]:
-        """A mapping with these keys and no others."""
+        """The values of a mapping with the keys ``known`` and no others."""
         if is_empty(node):
             node = yaml.MappingNode("tag:yaml.org,2002:map", [], node.start_mark, node.end_mark)
         values: dict[str, Any] = {}
         for name, key, value in self.items(node, path):
             if name not in known:
-                raise self.error(key, path, f"unknown key {name!r}; known are {', '.join(sorted(known))}")
+                raise self.error(key, path, f"unknown key {name!r}; known keys: {', '.join(sorted(known))}")
             values[name] = known[name].read(self, value, f"{path}.{name}" if path else name)
         for name, k in known.items():
             if name not in values:
@@ -128,7 +128,7 @@ def read_bool(r: Reader, node: yaml.Node, path: str) -> bool:
 def read_seconds(r: Reader, node: yaml.Node, path: str) -> float:
     value = float(r.scalar(node, path, (int, float), "a number of seconds"))
     if not 0 <= value <= 3600:
-        raise r.error(node, path, f"{value:g} is no number of seconds from 0 to 3600")
+        raise r.error(node, path, f"{value:g} s is not in the range 0 to 3600 s")
     return value
 
 
@@ -136,7 +136,7 @@ def read_count(low: int, high: int) -> Read:
     def read(r: Reader, node: yaml.Node, path: str) -> int:
         value = int(r.scalar(node, path, int, "a whole number"))
         if not low <= value <= high:
-            raise r.error(node, path, f"{value} is not from {low} to {high}")
+            raise r.error(node, path, f"{value} is not in the range {low} to {high}")
         return value
 
     return read
@@ -164,7 +164,7 @@ def read_address(r: Reader, node: yaml.Node, path: str) -> bytes:
     try:
         return ip_address(text).packed
     except ValueError:
-        raise r.error(node, path, f"{text!r} is no IP address") from None
+        raise r.error(node, path, f"{text!r} is not an IP address") from None
 
 
 def read_tcp_state(r: Reader, node: yaml.Node, path: str) -> TcpOffloadConnectionState:
@@ -174,15 +174,15 @@ def read_tcp_state(r: Reader, node: yaml.Node, path: str) -> TcpOffloadConnectio
         return TcpOffloadConnectionState[name]
     except KeyError:
         known = ", ".join(s.name.removeprefix("TcpConnection") for s in sorted(OFFLOADABLE_TCP_STATES))
-        raise r.error(node, path, f"{text!r} is no TCP state (offloadable are {known})") from None
+        raise r.error(node, path, f"{text!r} is not a TCP state; offloadable are: {known}") from None
 
 
 def _symbol(r: Reader, node: yaml.Node, path: str, text: str) -> str:
-    """A status by its DDI symbol, with or without the prefix; the symbol."""
+    """The DDI symbol of a status that is given with or without its prefix."""
     for status in NdisStatus:
         if text in (status.name, status.symbol):
             return status.symbol
-    raise r.error(node, path, f"{text!r} is no status of the interface")
+    raise r.error(node, path, f"{text!r} is not a status of the interface")
 
 
 def read_expectation(r: Reader, node: yaml.Node, path: str) -> str | dict[str, int]:
@@ -190,7 +190,7 @@ def read_expectation(r: Reader, node: yaml.Node, path: str) -> str | dict[str, i
     if isinstance(node, yaml.ScalarNode):
         text = read_text(r, node, path)
         if text not in ("success", "any"):
-            raise r.error(node, path, f"{text!r}: success, any, or a map of statuses is expected")
+            raise r.error(node, path, f"success, any, or a map of statuses is expected, not {text!r}")
         return text
     read = read_count(0, MAX_CONNECTIONS * 3)
     return {
@@ -203,7 +203,7 @@ def read_choice(*known: str) -> Read:
     def read(r: Reader, node: yaml.Node, path: str) -> str:
         text = read_text(r, node, path)
         if text not in known:
-            raise r.error(node, path, f"{text!r} is none of {', '.join(known)}")
+            raise r.error(node, path, f"{text!r} is not one of: {', '.join(known)}")
         return text
 
     return read
@@ -214,13 +214,13 @@ def read_events(r: Reader, node: yaml.Node, path: str) -> dict[str, int]:
     found = {}
     for name, key, value in r.items(node, path):
         if name not in events.__all__ or name == "HostEvent":
-            raise r.error(key, path, f"{name!r} is no event")
+            raise r.error(key, path, f"{name!r} is not an event of hoststack.model.events")
         found[name] = int(read(r, value, f"{path}.{name}"))
     return found
 
 
 def read_plain(r: Reader, node: yaml.Node, path: str) -> dict[str, Any]:
-    """A flat map of plain values, passed on as it is (the bus checks the keys of a fault)."""
+    """A map of plain values, which is passed on unchanged: the bus checks the keys of a fault."""
     return {
         name: r.scalar(v, f"{path}.{name}", object, "a plain value") for name, _, v in r.items(node, path)
     }

@@ -1,4 +1,4 @@
-"""Carrying out a scenario: one step after the other, until one of them does not end as expected."""
+"""Carrying out a scenario: one step after the other, until a step does not end as expected."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ndisbus.errors import ChimneyError
 
 __all__ = ["ScenarioResult", "ScenarioRun", "StepResult"]
 
-#: How long an ``expect`` without a timeout waits for what it says to become true (seconds).
+#: How long an ``expect`` without a timeout waits for its conditions (seconds).
 _SETTLE: Final = 2.0
 _CONTROLLED: Final = frozenset(("kill", "stall", "resume", "restart"))
 
 
 @dataclass(slots=True, frozen=True)
 class StepResult:
-    """How a step ended. ``seconds``: on the runner's clock."""
+    """How a step ended. ``seconds``: its duration on the runner's clock."""
 
     where: str
     verb: str
@@ -48,7 +48,7 @@ class StepResult:
 
 @dataclass(slots=True, frozen=True)
 class ScenarioResult:
-    """How a scenario ended; a failed step is the last one."""
+    """How a scenario ended. If it failed, the last step is the one that failed."""
 
     name: str
     seed: int
@@ -66,11 +66,11 @@ class ScenarioResult:
 
 
 class _Unexpected(Exception):
-    """A step ended in another way than the scenario says."""
+    """A step did not end as the scenario says."""
 
 
 class ScenarioRun:
-    """One run of a scenario on a host. ``progress`` is told of each step as it ends."""
+    """One run of a scenario on a host. ``progress`` is called with the result of each step."""
 
     def __init__(
         self, host: Host, scenario: Scenario, progress: Callable[[StepResult], None] = lambda _: None
@@ -86,7 +86,7 @@ class ScenarioRun:
         self._define()
 
     def _define(self) -> None:
-        """Make the objects; everything drawn is drawn from the scenario's seed."""
+        """Make the objects. Random values are drawn from the scenario's seed."""
         rng = random.Random(self.scenario.seed)
         for n in self.scenario.neighbors:
             self.objects[n["name"]] = [
@@ -114,12 +114,12 @@ class ScenarioRun:
             self.objects[c["name"]] = list(made)
 
     def run(self) -> ScenarioResult:
-        """Carry out all steps, or those up to the first that fails. Faults it armed are taken away.
+        """Carry out the steps up to the first that fails. Removes the faults that the scenario added.
 
-        Raises what reading the machine's connections raises, where the scenario asks for them.
+        If the scenario uses the inventory, raises what reading this machine's connections raises.
         """
         with ExitStack() as opened:
-            for event in self.host.events():  # those from before the run, such as Bound
+            for event in self.host.events():  # events from before the run, such as Bound
                 self._count_event(event)
             opened.callback(self.host.driver.events.subscribe(HostEvent, self._count_event))
             opened.callback(self._disarm)
@@ -133,11 +133,11 @@ class ScenarioRun:
         self.seen[type(event).__name__] += 1
 
     def _take_inventory(self, opened: ExitStack) -> None:
-        """Open connections over loopback and read what the kernel knows; they close with the scenario."""
+        """Open connections over loopback, until the scenario ends, and read them from the kernel."""
         wanted = self.scenario.inventory
         if wanted is None:
             return
-        # Imported here: only Linux says what these modules ask for.
+        # Imported here, because these modules work on Linux only.
         from hoststack.inventory.loopback import LoopbackConnections  # noqa: PLC0415
         from hoststack.inventory.objects import inventory_objects  # noqa: PLC0415
 
@@ -207,7 +207,7 @@ class ScenarioRun:
         return [obj for name in names for obj in self.objects[name]]
 
     def _start(self, step: Step) -> Operation:
-        """Begin the operation of a step."""
+        """Start the operation of a step."""
         a, host = step.arguments, self.host
         match step.verb:
             case "offload":
@@ -237,10 +237,10 @@ class ScenarioRun:
                 return host.disable_chimney(wait=False)
             case "enable":
                 return host.enable_chimney(wait=False)
-        raise AssertionError(f"{step.verb} is no operation")
+        raise AssertionError(f"{step.verb} is not an operation")
 
     def _finish(self, step: Step, operation: Operation) -> str:
-        """Wait for an operation and compare it with what the step expects."""
+        """Wait for an operation and compare its outcome with what the step expects."""
         a = step.arguments
         timeout = self.scenario.timeout if a["timeout"] is None else a["timeout"]
         self.host.wait(operation, timeout)
@@ -250,18 +250,18 @@ class ScenarioRun:
             text = f"refused: {operation.refused}"
         if a["refused"] is not None:
             if operation.refused is None or a["refused"] not in operation.refused:
-                raise _Unexpected(f"{text}; a refusal with {a['refused']!r} was expected")
+                raise _Unexpected(f"{text}; expected a refusal with {a['refused']!r}")
         elif a["expect"] == "success":
             if not operation.succeeded:
-                raise _Unexpected(f"{text}; success was expected")
+                raise _Unexpected(f"{text}; expected success")
         elif isinstance(a["expect"], dict):
             wanted = {symbol: n for symbol, n in a["expect"].items() if n}
             if counts != wanted:
-                raise _Unexpected(f"{text}; expected was {wanted}")
+                raise _Unexpected(f"{text}; expected {wanted}")
         return text
 
     def _join(self, timeout: float | None) -> str:
-        """Wait for the operations that steps with ``wait: false`` or ``parallel`` began."""
+        """Wait for the operations that were started by ``parallel`` or with ``wait: false``."""
         running, self.running = self.running, []
         texts = []
         for step, operation in running:
@@ -281,7 +281,7 @@ class ScenarioRun:
         return f"{step.arguments['times']} times"
 
     def _parallel(self, step: Step) -> str:
-        """Begin all inner steps in their order without waiting for any, then wait for all."""
+        """Start all inner steps in their order without waiting between them, then wait for all."""
         for inner in step.arguments["steps"]:
             if "wait" in inner.arguments:
                 self.running.append((inner, self._start(inner)))
@@ -296,13 +296,13 @@ class ScenarioRun:
             chimney = driver.chimney
             reason = f" ({chimney.reason})" if chimney.reason else ""
             raise _Unexpected(
-                f"the chimney is {chimney.state}{reason} after {timeout:g} s, {a['chimney']} was expected"
+                f"after {timeout:g} s the chimney is {chimney.state}{reason}; expected {a['chimney']}"
             )
         binding = self.host.driver.binding
         return f"{a['chimney']} on {binding.adapter if binding else 'no adapter'}"
 
     def _expect(self, a: dict[str, Any]) -> str:
-        """Wait until everything the step says is true, or fail with what is not."""
+        """Wait until every condition of the step holds, or fail with those that do not."""
         timeout = _SETTLE if a["timeout"] is None else a["timeout"]
         wanted = {k: v for k, v in a.items() if v is not None and k not in ("timeout", "events")}
 
@@ -346,9 +346,9 @@ class ScenarioRun:
             return f"fault {fault}: {a['add']}"
         if a["reset"]:
             self._disarm()
-            return "the scenario's faults are taken away"
+            return "the scenario's faults are removed"
         hits = {f["Id"]: f["Hits"] for f in self.host.control("fault.list", {})["Faults"]}
         idle = [f for f in self.faults if not hits.get(f)]
         if idle or not self.faults:
-            raise _Unexpected(f"faults that never fired: {idle or 'none is armed'}")
+            raise _Unexpected(f"faults {idle} never fired" if idle else "no fault is armed")
         return f"{len(self.faults)} faults fired"

@@ -77,7 +77,7 @@ def test_statuses_are_known_with_and_without_their_prefix() -> None:
         ("steps:\n  - ofload: {objects: c}\n", ["s.yaml:2: steps[0]", "unknown step 'ofload'"]),
         ("steps:\n  - offload:\n", ["s.yaml:2: steps[0].offload", "'objects' is missing"]),
         ("steps:\n  - {query: {objects: c}, update: {objects: c}}\n", ["s.yaml:2:", "one key"]),
-        ("steps: []\nsteps: []\n", ["s.yaml:2:", "stands twice"]),
+        ("steps: []\nsteps: []\n", ["s.yaml:2:", "given twice"]),
         ("steps: 5\n", ["s.yaml:1: steps", "a list is expected"]),
         ("name: x\n", ["s.yaml:1:", "'steps' is missing"]),
         ("[]\n", ["s.yaml:1:", "a map is expected"]),
@@ -88,19 +88,19 @@ def test_statuses_are_known_with_and_without_their_prefix() -> None:
         ("seed: true\nsteps: []\n", ["s.yaml:1: seed", "whole number"]),
         (
             "steps:\n  - repeat: {times: 0, steps: []}\n",
-            ["s.yaml:2: steps[0].repeat.times", "0 is not from 1"],
+            ["s.yaml:2: steps[0].repeat.times", "0 is not in the range 1"],
         ),
         (
             "steps:\n  - parallel:\n      - sleep: {second: 1}\n",
             ["s.yaml:3: steps[0].parallel[0].sleep", "'second'"],
         ),
         ("steps:\n  - repeat: {times: 2, steps: [{kil: x}]}\n", ["steps[0].repeat.steps[0]", "'kil'"]),
-        ("steps:\n  - expect: {}\n", ["s.yaml:2:", "nothing is expected"]),
+        ("steps:\n  - expect: {}\n", ["s.yaml:2:", "give a key besides timeout"]),
         ("steps:\n  - expect: {events: {Boundd: 1}}\n", ["events", "'Boundd'"]),
-        ("steps:\n  - expect: {chimney: open}\n", ["chimney", "'open' is none of"]),
-        ("steps:\n  - fault: {reset: true, fired: true}\n", ["one of add, reset, fired"]),
+        ("steps:\n  - expect: {chimney: open}\n", ["chimney", "'open' is not one of"]),
+        ("steps:\n  - fault: {reset: true, fired: true}\n", ["one of add, reset and fired"]),
         ("steps:\n  - terminate: {idle: true}\n", ["either objects or all"]),
-        ("? [a]\n: 1\nsteps: []\n", ["s.yaml:1:", "plain strings"]),
+        ("? [a]\n: 1\nsteps: []\n", ["s.yaml:1:", "a plain string"]),
     ],
 )
 def test_complaints_name_file_line_and_path(text: str, parts: list[str]) -> None:
@@ -114,20 +114,20 @@ def test_complaints_name_file_line_and_path(text: str, parts: list[str]) -> None
     ("text", "part"),
     [
         ("steps:\n  - offload: {objects: nobody}\n", "'nobody'"),
-        ("steps:\n  - relink: {paths: c, neighbor: gw}\n", "'c' is none of the defined paths"),
-        ("steps:\n  - relink: {paths: p, neighbor: p}\n", "'p' is none of the defined neighbors"),
-        ("steps:\n  - failover: {old: gw, new: c}\n", "'c' is none"),
+        ("steps:\n  - relink: {paths: c, neighbor: gw}\n", "'c' is not among the paths"),
+        ("steps:\n  - relink: {paths: p, neighbor: p}\n", "'p' is not among the neighbors"),
+        ("steps:\n  - failover: {old: gw, new: c}\n", "'c' is not among"),
         (
             "steps:\n  - update: {objects: p, mac: '02:00:00:00:00:02'}\n",
-            "'p' is none of the defined neighbors",
+            "'p' is not among the neighbors",
         ),
-        ("steps:\n  - update: {objects: gw, mtu: 1400}\n", "'gw' is none of the defined paths"),
-        ("steps:\n  - send: {objects: gw, bytes: 1}\n", "'gw' is none of the defined connections"),
+        ("steps:\n  - update: {objects: gw, mtu: 1400}\n", "'gw' is not among the paths"),
+        ("steps:\n  - send: {objects: gw, bytes: 1}\n", "'gw' is not among the connections"),
         ("steps:\n  - parallel: [{offload: {objects: x}}]\n", "'x'"),
         ("steps:\n  - offload: {objects: []}\n", "at least one"),
         ("steps:\n  - offload: {objects: c, expect: fine}\n", "'fine'"),
-        ("steps:\n  - offload: {objects: c, expect: {SUCESS: 1}}\n", "'SUCESS' is no status"),
-        ("steps:\n  - query: {objects: c, classes: all}\n", "'all' is none of"),
+        ("steps:\n  - offload: {objects: c, expect: {SUCESS: 1}}\n", "'SUCESS' is not a status"),
+        ("steps:\n  - query: {objects: c, classes: all}\n", "'all' is not one of"),
     ],
 )
 def test_only_defined_names_and_known_words_are_used(text: str, part: str) -> None:
@@ -143,11 +143,14 @@ def test_only_defined_names_and_known_words_are_used(text: str, part: str) -> No
         ("neighbors: [{name: n, mac: '02:00:00:00:00:01', color: red}]", "unknown key 'color'"),
         (
             "paths: [{name: p, neighbor: n, source: 1.2.3.4, destination: 1.2.3.5}]",
-            "'n' is none of the neighbors",
+            "'n' is not one of the neighbors",
         ),
-        ("paths: [{name: p, neighbor: n, source: 1.2.3, destination: 1.2.3.5}]", "'1.2.3' is no IP address"),
-        ("connections: [{name: c, path: p, state: Open}]", "'Open' is no TCP state"),
-        ("connections: [{name: c, path: p}]", "'p' is none of the paths"),
+        (
+            "paths: [{name: p, neighbor: n, source: 1.2.3, destination: 1.2.3.5}]",
+            "'1.2.3' is not an IP address",
+        ),
+        ("connections: [{name: c, path: p, state: Open}]", "'Open' is not a TCP state"),
+        ("connections: [{name: c, path: p}]", "'p' is not one of the paths"),
     ],
 )
 def test_definitions_are_checked(define: str, part: str) -> None:
@@ -160,7 +163,7 @@ def test_the_inventory_s_names_exist_only_where_it_is_asked_for() -> None:
     assert found.inventory == {"connections": 64, "others": False}
     assert "inventory.connections" in complaint(DEFINE + step)
     relink = "steps:\n  - relink: {paths: inventory.paths, neighbor: inventory.paths}\n"
-    assert "'inventory.paths' is none of" in complaint("define: {inventory: {}}\n" + relink)
+    assert "'inventory.paths' is not among" in complaint("define: {inventory: {}}\n" + relink)
     assert "unknown" in complaint("define: {inventory: {count: 3}}\n" + step)
 
 
@@ -168,7 +171,7 @@ def test_a_name_is_taken_once() -> None:
     text = "define:\n  neighbors:\n" + "    - {name: n, mac: '02:00:00:00:00:01'}\n" * 2 + "steps: []\n"
     found = complaint(text)
     assert found.startswith("s.yaml:4: define.neighbors[1]")
-    assert "'n' is taken" in found
+    assert "'n' is already defined" in found
 
 
 def test_nesting_has_a_limit() -> None:

@@ -116,8 +116,8 @@ def test_a_refused_object_is_an_outcome_and_not_an_error() -> None:
         "  - offload: {objects: [c, o], expect: {SUCCESS: 5, OFFLOAD_POLICY: 1}}\n"
     )
     assert play(text).passed
-    assert "success was expected" in failure(text.replace("{SUCCESS: 5, OFFLOAD_POLICY: 1}", "success"))
-    assert "expected was" in failure(text.replace("POLICY: 1", "POLICY: 2"))
+    assert "expected success" in failure(text.replace("{SUCCESS: 5, OFFLOAD_POLICY: 1}", "success"))
+    assert "expected {" in failure(text.replace("POLICY: 1", "POLICY: 2"))
 
 
 def test_refusals_can_be_expected() -> None:
@@ -171,7 +171,7 @@ def test_faults_are_armed_counted_and_taken_away() -> None:
     host = stack()
     ScenarioRun(host, parse(DEFINE + text)).run()
     assert host.control("fault.list")["Faults"] == []
-    assert "never fired" in failure("steps:\n  - fault: {fired: true}\n")
+    assert "no fault is armed" in failure("steps:\n  - fault: {fired: true}\n")
     assert play(text + "  - fault: {reset: true}\n  - query: {objects: c}\n").passed
 
 
@@ -231,7 +231,7 @@ def test_an_operation_knows_only_its_own_objects() -> None:
     host = stack()
     stranger = synthetic.neighbor(b"\2\0\0\0\0\1")
     operation = host.offload([], wait=False)
-    with pytest.raises(LocalProtocolError, match="no part"):
+    with pytest.raises(LocalProtocolError, match="not among the objects"):
         operation.status_of(stranger)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCS, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "changelog.d/README.md"]
 
 
 def _slugs(text: str) -> set[str]:
@@ -43,3 +44,29 @@ def test_fences_are_closed_and_diagrams_named(page: Path) -> None:
         assert kind in ("flowchart", "sequenceDiagram", "stateDiagram-v2")
     for diagram in re.findall(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         assert ";" not in diagram, "Mermaid takes it for the end of a line"
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = set(
+        re.findall(r"^\| \[([\w.]+)\]", (ROOT / "docs/index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert listed == {p.name for p in DOCS} - {"index.md"}
+
+
+def test_rules_that_pages_cite_exist() -> None:
+    known = set(
+        re.findall(
+            r"^- \*\*(R-[A-Z]+-\d\d)\*\*", (ROOT / "docs/rules.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
+    for page in PAGES:
+        cited = set(re.findall(r"\bR-[A-Z]{2,6}-\d\d\b", page.read_text(encoding="utf-8")))
+        assert cited - known == set(), page.name
+
+
+def test_the_glossary_explains_a_word_once() -> None:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    words = [
+        w.strip() for group in re.findall(r"^- \*\*(.+?)\*\*", text, re.MULTILINE) for w in group.split(",")
+    ]
+    assert len(words) == len(set(words)) > 50

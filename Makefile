@@ -8,7 +8,7 @@ PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools tests examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage changelog changelog-draft clean
+.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage docs changelog changelog-draft clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak      the long tests"
 	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
 	@echo "make coverage  the tests, with coverage"
+	@echo "make docs      pages and the reference of the API as a site in build/site"
 	@echo "make changelog move changelog.d to CHANGELOG.md for a release (changelog-draft prints it)"
 	@echo "make clean     remove what make and the tests made"
 
@@ -86,6 +87,9 @@ interop-long: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term
+
+docs: $(VENV)/.installed-dev
+	@$(BIN)/python tools/build_docs.py
 
 changelog: $(VENV)/.installed-dev
 	@$(BIN)/towncrier build --yes --version "$$($(BIN)/python -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')"

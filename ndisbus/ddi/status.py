@@ -161,6 +161,7 @@ ALLOWED_STATUS: Final[dict[str, frozenset[NdisStatus]]] = {
         }
     ),
     "disconnect": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
+    # The page on the completion of forwards lost its list of statuses (R-DIS-33).
     "forward": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
     "packet send": frozenset(
         {

@@ -180,6 +180,7 @@ ALLOWED = {
 
 
 def test_allowed_outcomes_of_each_operation() -> None:
+    """R-DIS-33: a forward has three."""
     assert {op: {s.name for s in statuses} for op, statuses in ALLOWED_STATUS.items()} == ALLOWED
 
 

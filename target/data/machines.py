@@ -8,6 +8,7 @@ when the connection will have something to do by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from struct import Struct
 from typing import Final
@@ -80,11 +81,10 @@ def adopt(adapter: Adapter, taken: Iterable[Context], now: float) -> None:
         if type(obj) is TcpContext:
             obj.since = now
             after = 0 if obj.io is not None and obj.io.sends else wake_after(obj.image())
-            at = None if after is None else now + after / per_second
-            if limit is not None and (at is None or now + limit < at):
-                at = now + limit
-            if at is not None:
-                adapter.wake(obj, at)
+            if after is None and limit is None:
+                continue
+            at = math.inf if after is None else now + after / per_second
+            adapter.wake(obj, at if limit is None else min(at, now + limit))
         elif type(obj) is NeighborContext:
             obj.since = now
     expire(adapter, now)
@@ -124,7 +124,9 @@ def current_image(adapter: Adapter, obj: Context) -> bytes:
         if obj.flow is not None:
             obj.flow.write_back(now)
             return obj.image()
-        elapsed = adapter.ticks_since(obj.since, now)
+        since, asked, elapsed = adapter.elapsed
+        if since != obj.since or asked != now:
+            elapsed = adapter.ticks_since(obj.since, now)
         return _later(obj.image(), elapsed) if elapsed else obj.image()
     if isinstance(obj, NeighborContext):
         obj.delegated.nic_reachability_delta = reachability.current_nrd(adapter, obj, adapter.ticks(now))

@@ -98,7 +98,7 @@ class Adapter:
         #: The answer to a MiniportHaltEx that waits for lent net buffer lists.
         self.halting: Reply | None = None
         #: (since, now, ticks between them): the last answer of :meth:`ticks_since`.
-        self._elapsed = (0.0, 0.0, 0)
+        self.elapsed = (0.0, 0.0, 0)
 
     @property
     def config(self) -> TargetConfig:
@@ -123,22 +123,20 @@ class Adapter:
         return int(seconds * self.parameters.ticks_per_second + 1e-4)
 
     def ticks_since(self, since: float, now: float) -> int:
-        """The ticks between two times. The last answer is kept: trees come and are queried as a whole."""
-        since_before, now_before, elapsed = self._elapsed
-        if since != since_before or now != now_before:
-            elapsed = self.ticks(now) - self.ticks(since)
-            self._elapsed = (since, now, elapsed)
-        return elapsed
+        """The ticks between two times. ``elapsed`` keeps the answer, as trees are queried as a whole."""
+        ticks = self.ticks(now) - self.ticks(since)
+        self.elapsed = (since, now, ticks)
+        return ticks
 
     # -- objects -------------------------------------------------------------------------------
 
     def find(self, pointer: int | None) -> Context | None:
-        """The object that an OffloadContext of the layers above designates (R-HND-02), or None."""
-        return self.hardware.objects.get(pointer) if pointer is not None else None
+        """The object that an OffloadContext of the layers above designates, or None."""
+        return self.hardware.find(pointer) if pointer is not None else None
 
     def connection(self, pointer: int) -> TcpContext | None:
         """The connection that an OffloadContext designates; None if it is not one of a connection."""
-        obj = self.find(pointer)
+        obj = self.hardware.find(pointer)
         return obj if isinstance(obj, TcpContext) else None
 
     def connections(self) -> list[TcpContext]:
@@ -171,7 +169,8 @@ class Adapter:
             if obj.io is not None:
                 self.busy.pop(obj.address, None)
             obj.flow = None
-            self.wake(obj, None)
+            if obj.timer is not None:
+                self.wakes.cancel(obj.timer)
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None

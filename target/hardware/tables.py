@@ -7,7 +7,7 @@ all zeros.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from target.hardware.config import TargetConfig
 from target.hardware.demux import Demux
@@ -25,6 +25,8 @@ class Hardware:
         self.config = config
         #: Every context of the adapter by its address, which is the OffloadContext of the layers above.
         self.objects: dict[int, Context] = {}
+        #: The context that an OffloadContext designates (R-HND-02), or None: the one lookup there is.
+        self.find: Final = self.objects.get
         #: The connections by addresses and ports.
         self.demux = Demux()
         self.neighbors = 0

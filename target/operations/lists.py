@@ -63,6 +63,7 @@ def slice_of(obj: Context, state_type: int) -> slice | None:
 def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None], list[int]]:
     """The object that each block names (None: placeholder, or failed), and the initial Status of each."""
     columns, n = block_list.columns, len(block_list)
+    find = adapter.hardware.find
     found: list[Context | None] = []
     statuses: list[int] = []
     for cell, pointer, kind in zip(
@@ -74,7 +75,7 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
         obj = None
         status = SUCCESS
         if cell is not None:
-            obj = adapter.find(pointer)
+            obj = find(pointer)
             if obj is None or _LAYER.get(kind) is not obj.layer:
                 adapter.refuse(
                     "block does not name an offloaded object"

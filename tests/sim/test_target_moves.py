@@ -11,7 +11,7 @@ from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from target import TargetConfig
 from tests.support.moving import Mover
-from tests.unit.target.conftest import Wired
+from tests.support.target_wired import Wired
 
 
 def play(seed: int, *, loss: float = 0.0, move: float = 0.05) -> Mover:

@@ -13,7 +13,7 @@ from ndisbus.lists.nbl import NetBuffer, NetBufferList, chain, make_net_buffer_l
 from ndisbus.lists.nbl_chain import NblChain
 from target import TargetConfig
 from target.data import frames as frame_io
-from tests.unit.target.conftest import Harness
+from tests.support.target_harness import Harness
 
 SOURCE = 0x10000000AB0
 FRAMES = [bytes([n]) * (60 + n) for n in range(3)]

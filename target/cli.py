@@ -27,7 +27,7 @@ _EX_CONFIG: Final = 78
 @click.option("--tcp-entries", type=click.IntRange(0), help="Number of connections, per adapter.")
 @click.option("--path-entries", type=click.IntRange(0), help="Number of paths, per adapter.")
 @click.option("--neighbor-entries", type=click.IntRange(0), help="Number of neighbors, per adapter.")
-@click.option("--hw-address-entries", type=click.IntRange(0), help="Number of source MAC addresses.")
+@click.option("--hw-address-entries", type=click.IntRange(0), help="Source MAC addresses besides its own.")
 @click.option("--ip-address-entries", type=click.IntRange(0), help="Number of source IP addresses.")
 @click.option("--vlan-entries", type=click.IntRange(1), help="Number of VLAN identifiers in use.")
 @click.option(
@@ -35,24 +35,28 @@ _EX_CONFIG: Final = 78
     "vlans",
     type=click.IntRange(1, 4095),
     multiple=True,
-    help="A VLAN of the interface.",
+    help="A VLAN of it; repeat for more.",
 )
 @click.option("--max-rcv-window", type=click.IntRange(0), help="Largest InitialRcvWnd, bytes.")
 @click.option("--max-path-mtu", type=click.IntRange(0), help="Largest path MTU, bytes.")
-@click.option("--xmit-buffer-bytes", type=click.IntRange(0), help="Transmit buffers of all connections.")
-@click.option("--rcv-buffer-bytes", type=click.IntRange(0), help="Receive buffers of all connections.")
+@click.option(
+    "--xmit-buffer-bytes", type=click.IntRange(0), help="Transmit buffer of all connections together, bytes."
+)
+@click.option(
+    "--rcv-buffer-bytes", type=click.IntRange(0), help="Receive buffer of all connections together, bytes."
+)
 @click.option(
     "--unwelcome-port",
     "ports",
     type=click.IntRange(0, 65535),
     multiple=True,
-    help="Refuse this port.",
+    help="Refuse connections with this port; repeat for more.",
 )
-@click.option("--ipv4/--no-ipv4", default=True, help="Whether IPv4 can be offloaded.")
-@click.option("--ipv6/--no-ipv6", default=True, help="Whether IPv6 can be offloaded.")
-@click.option("--sack/--no-sack", default=True, help="Whether SACK is supported.")
+@click.option("--ipv4/--no-ipv4", default=True, help="Offload IPv4 connections, or not.")
+@click.option("--ipv6/--no-ipv6", default=True, help="Offload IPv6 connections, or not.")
+@click.option("--sack/--no-sack", default=True, help="Support SACK, or not.")
 @click.option("--latency", type=click.FloatRange(0), help="Seconds that each state operation takes.")
-@click.option("--mac", callback=lambda _c, _p, value: _mac(value), help="Address of the first adapter.")
+@click.option("--mac", callback=lambda _c, _p, value: _mac(value), help="MAC address of the first adapter.")
 @click.option(
     "--wire",
     "wires",
@@ -61,7 +65,7 @@ _EX_CONFIG: Final = 78
     help="The wire of an adapter: cable:NAME, tap:NAME or none, with options "
     "(cable:lan?loss=1%&capture=lan.pcapng). Repeat for each adapter, in the order of --adapter.",
 )
-@click.option("--drop-corrupt", is_flag=True, help="Drop and count corrupt frames.")
+@click.option("--drop-corrupt", is_flag=True, help="Drop corrupt frames and count them.")
 def main(
     name: str,
     endpoint: str | None,

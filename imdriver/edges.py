@@ -1,7 +1,7 @@
 """Both edges: registration, the binding below, the virtual adapters above, and how they come and go.
 
-Pages "initializing-a-tcp-chimney-capable-intermediate-driver.md" and
-"registering-an-intermediate-driver-s-protocolxxx-chimney-functions.md".
+DDI pages initializing-a-tcp-chimney-capable-intermediate-driver and
+registering-an-intermediate-driver-s-protocolxxx-chimney-functions.
 """
 
 from __future__ import annotations

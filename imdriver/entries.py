@@ -2,8 +2,8 @@
 
 Entries live at addresses of the driver's heap, and the address is the reference: ImReserved leads to the
 call entry, the upper driver's cell holds the offload entry's, NET_BUFFER_LIST.Context the I/O entry's.
-Pages "reusing-an-ndis-miniport-offload-block-list-structure.md" and
-"referencing-offloaded-state-through-an-intermediate-driver.md".
+DDI pages reusing-an-ndis-miniport-offload-block-list-structure and
+referencing-offloaded-state-through-an-intermediate-driver.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A request goes down with this driver's own NDIS_OFFLOAD_HANDLE and the unchanged chain (R-IM-10); the
 completion goes up with the miniport handle of the adapter it came from (R-IM-11, R-IM-16). Chains may come
-back in other portions than they went down in, even mixed: each list finds its own way. Pages
-"propagating-an-i-o-operation.md", "propagating-the-completion-of-an-i-o-operation.md".
+back in other portions than they went down in, even mixed: each list finds its own way. DDI pages
+propagating-an-i-o-operation, propagating-the-completion-of-an-i-o-operation.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Several hosts may stand above one adapter, and a set of OID_TCP_TASK_OFFLOAD enables what it names and
 switches off everything else (R-OID-05). So what goes down is the union of what the latest sets of all
-virtual adapters want: one host that switches off does not switch off another. Pages
-"querying-and-setting-an-intermediate-driver-s-tcp-chimney-offload-capa.md", "oid-tcp-task-offload.md".
+virtual adapters want: one host that switches off does not switch off another. DDI pages
+querying-and-setting-an-intermediate-driver-s-tcp-chimney-offload-capa, oid-tcp-task-offload.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 Down: a call entry is made, the objects are found (an initiate makes new ones), the PROTOCOL form is laid
 over the list and the request of the same name goes down (R-IM-01). Up: the call entry is found through
-ImReserved, the list gets back what was borrowed, and the completion of the same name goes up. Pages
-"propagating-a-state-manipulation-operation.md",
-"propagating-the-completion-of-a-state-manipulation-operation.md",
-"referencing-offloaded-state-through-an-intermediate-driver.md".
+ImReserved, the list gets back what was borrowed, and the completion of the same name goes up. DDI pages
+propagating-a-state-manipulation-operation,
+propagating-the-completion-of-a-state-manipulation-operation,
+referencing-offloaded-state-through-an-intermediate-driver.
 """
 
 from __future__ import annotations

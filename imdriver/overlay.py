@@ -1,9 +1,9 @@
 """The two overlays: one list, used in the MINIPORT form above this driver and in the PROTOCOL form below.
 
 Every block carries its own SourceHandle and ImReserved, so both are saved and restored for every block of
-the tree (R-DIS-40); as columns that is a handful of references, whatever the number of blocks. Pages
-"reusing-an-ndis-miniport-offload-block-list-structure.md" and
-"reusing-an-ndis-protocol-offload-block-list-structure.md".
+the tree (R-DIS-40); as columns that is a handful of references, whatever the number of blocks. DDI pages
+reusing-an-ndis-miniport-offload-block-list-structure and
+reusing-an-ndis-protocol-offload-block-list-structure.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A send goes down with the unchanged chain; SourceHandle becomes this driver's own binding and is put back
 before the completion goes up. A frame from below goes up on every virtual adapter, and its list back down
-once all of them have returned it. Pages "nf-ndis-ndissendnetbufferlists.md",
-"nf-ndis-ndismindicatereceivenetbufferlists.md".
+once all of them have returned it. DDI pages nf-ndis-ndissendnetbufferlists,
+nf-ndis-ndismindicatereceivenetbufferlists.
 """
 
 from __future__ import annotations

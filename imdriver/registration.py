@@ -1,8 +1,8 @@
 """The tables of entry points: the four that this driver registers, and the one it gets.
 
-Pages "initializing-a-tcp-chimney-capable-intermediate-driver.md",
-"registering-an-intermediate-driver-s-protocolxxx-chimney-functions.md",
-"nf-ndischimney-ndismgetoffloadhandlers.md".
+DDI pages initializing-a-tcp-chimney-capable-intermediate-driver,
+registering-an-intermediate-driver-s-protocolxxx-chimney-functions,
+nf-ndischimney-ndismgetoffloadhandlers.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def render() -> str:
                 f"        {n}: {_TYPES[p.carries]},\n" for n, p in zip(names, call.params, strict=True)
             )
             signature = f"    def {ddi.python_name(call.name)}(\n        self,\n{body}    ) -> {returns}:"
-        doc = f"{call.name} ({call.source})"
+        doc = f"{call.name} (DDI page {call.source.removesuffix('.md')})"
         if call.leads_to:
             doc += f"; leads to {call.leads_to}"
         if call.outs:

@@ -74,7 +74,7 @@ __all__ = [
 class OffloadStateType(IntEnum):
     """OFFLOAD_STATE_TYPE, carried in Header.Type (a UCHAR) of every block of an offload state tree.
 
-    Page "ns-ndischimney-_ndis_miniport_offload_block_list.md".
+    DDI page ns-ndischimney-_ndis_miniport_offload_block_list.
     """
 
     NeighborOffloadConstState = 1
@@ -155,7 +155,7 @@ def classes_of(state_type: int) -> tuple[str, ...]:
 
 
 class TcpOffloadConnectionState(IntEnum):
-    """TCP_OFFLOAD_CONNECTION_STATE. Page "ns-ndischimney-_tcp_offload_state_delegated.md"; RFC 9293 3.3.2."""
+    """TCP_OFFLOAD_CONNECTION_STATE. DDI page ns-ndischimney-_tcp_offload_state_delegated; RFC 9293 3.3.2."""
 
     TcpConnectionClosed = 0
     TcpConnectionListen = 1
@@ -187,7 +187,7 @@ OFFLOADABLE_TCP_STATES: Final[frozenset[TcpOffloadConnectionState]] = frozenset(
 class TcpUploadReason(IntEnum):
     """TCP_UPLOAD_REASON, EventSpecificInformation of TcpIndicateRetrieve.
 
-    Page "nc-ndischimney-ndis_tcp_offload_event_indicate.md". NoBufferProposting is an old misprint that
+    DDI page nc-ndischimney-ndis_tcp_offload_event_indicate. NoBufferProposting is an old misprint that
     headers keep as an alias (R-DIS-32).
     """
 
@@ -231,7 +231,7 @@ OPTIONAL_UPLOAD_REASONS: Final[frozenset[TcpUploadReason]] = frozenset(
 
 
 class TcpOffloadEventType(IntEnum):
-    """TCP_OFFLOAD_EVENT_TYPE. Page "nc-ndischimney-ndis_tcp_offload_event_indicate.md"."""
+    """TCP_OFFLOAD_EVENT_TYPE. DDI page nc-ndischimney-ndis_tcp_offload_event_indicate."""
 
     TcpIndicateSendBacklogChange = 1
     TcpIndicateDisconnect = 2
@@ -240,7 +240,7 @@ class TcpOffloadEventType(IntEnum):
 
 
 class IndicateOffloadEvent(IntEnum):
-    """INDICATE_OFFLOAD_EVENT. Page "nf-ndischimney-ndismoffloadeventindicate.md"."""
+    """INDICATE_OFFLOAD_EVENT. DDI page nf-ndischimney-ndismoffloadeventindicate."""
 
     NeighborReachabilityInDoubt = 1  # reserved
     NeighborReachabilityQuery = 2
@@ -250,7 +250,7 @@ class IndicateOffloadEvent(IntEnum):
 class NdisChimneyOffloadType(IntEnum):
     """NDIS_CHIMNEY_OFFLOAD_TYPE; only the first is usable.
 
-    Page "nf-ndischimney-ndismgetoffloadhandlers.md".
+    DDI page nf-ndischimney-ndismgetoffloadhandlers.
     """
 
     NdisTcpChimneyOffload = 1
@@ -284,7 +284,7 @@ class NetBufferListInfo(IntEnum):
 
 
 class Oid(IntEnum):
-    """NDIS_OID values the chimney uses. Pages "oid-tcp-task-offload.md" and so on."""
+    """NDIS_OID values the chimney uses. DDI pages are named as oid-tcp-task-offload is."""
 
     OID_GEN_RECEIVE_SCALE_PARAMETERS = 0x00010204
     OID_TCP_TASK_OFFLOAD = 0xFC010201
@@ -306,7 +306,7 @@ class NdisRequestType(IntEnum):
 
 
 class TcpConstFlags(IntFlag):
-    """TCP_OFFLOAD_STATE_CONST.Flags. Page "ns-ndischimney-_tcp_offload_state_const.md"."""
+    """TCP_OFFLOAD_STATE_CONST.Flags. DDI page ns-ndischimney-_tcp_offload_state_const."""
 
     TCP_FLAG_TIMESTAMP_ENABLED = 1
     TCP_FLAG_SACK_ENABLED = 2
@@ -314,7 +314,7 @@ class TcpConstFlags(IntFlag):
 
 
 class TcpCachedFlags(IntFlag):
-    """TCP_OFFLOAD_STATE_CACHED.Flags. Page "ns-ndischimney-_tcp_offload_state_cached.md"."""
+    """TCP_OFFLOAD_STATE_CACHED.Flags. DDI page ns-ndischimney-_tcp_offload_state_cached."""
 
     TCP_FLAG_KEEP_ALIVE_ENABLED = 1
     TCP_FLAG_NAGLING_ENABLED = 2
@@ -324,21 +324,21 @@ class TcpCachedFlags(IntFlag):
 
 
 class TcpDisconnectFlags(IntFlag):
-    """Flags of MiniportTcpOffloadDisconnect. Page "nc-ndischimney-w_tcp_offload_disconnect_handler.md"."""
+    """Flags of MiniportTcpOffloadDisconnect. DDI page nc-ndischimney-w_tcp_offload_disconnect_handler."""
 
     TCP_DISCONNECT_GRACEFUL_CLOSE = 1
     TCP_DISCONNECT_ABORTIVE_CLOSE = 2
 
 
 class NdisSendFlags(IntFlag):
-    """SendFlags of NdisSendNetBufferLists. Page "nf-ndis-ndissendnetbufferlists.md"."""
+    """SendFlags of NdisSendNetBufferLists. DDI page nf-ndis-ndissendnetbufferlists."""
 
     NDIS_SEND_FLAGS_DISPATCH_LEVEL = 1
     NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK = 2
 
 
 class NdisSendCompleteFlags(IntFlag):
-    """SendCompleteFlags. Page "nf-ndis-ndismsendnetbufferlistscomplete.md"."""
+    """SendCompleteFlags. DDI page nf-ndis-ndismsendnetbufferlistscomplete."""
 
     NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL = 1
 
@@ -346,7 +346,7 @@ class NdisSendCompleteFlags(IntFlag):
 class NdisReceiveFlags(IntFlag):
     """ReceiveFlags; the two of them that say who owns a list, and when.
 
-    Page "nf-ndis-ndismindicatereceivenetbufferlists.md".
+    DDI page nf-ndis-ndismindicatereceivenetbufferlists.
     """
 
     NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL = 1
@@ -354,7 +354,7 @@ class NdisReceiveFlags(IntFlag):
 
 
 class NdisReturnFlags(IntFlag):
-    """ReturnFlags. Page "nf-ndis-ndisreturnnetbufferlists.md"."""
+    """ReturnFlags. DDI page nf-ndis-ndisreturnnetbufferlists."""
 
     NDIS_RETURN_FLAGS_DISPATCH_LEVEL = 1
 
@@ -407,7 +407,7 @@ NDIS_TCP_CONNECTION_OFFLOAD_REVISION_2: Final = 2
 NDIS_OFFLOAD_NOT_SUPPORTED: Final = 0
 NDIS_OFFLOAD_SUPPORTED: Final = 1
 
-# Flags of the ordinary data path. Pages "nf-ndis-ndissendnetbufferlists.md" and so on.
+# Flags of the ordinary data path. DDI page nf-ndis-ndissendnetbufferlists and its neighbours.
 NDIS_SEND_FLAGS_DISPATCH_LEVEL: Final = 1
 NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK: Final = 2
 NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL: Final = 1
@@ -426,7 +426,7 @@ MAX_RT_NO_LIMIT: Final = 0xFFFFFFFF
 """MaxRT: retransmit for ever."""
 
 # Identification values that belong to the target: the upper half of either space. The page
-# "sending-data-from-an-offload-target.md" prints the IPv6 bound with a digit too few (R-DIS-23).
+# DDI page sending-data-from-an-offload-target prints the IPv6 bound with a digit too few (R-DIS-23).
 IPV4_ID_FIRST: Final = 0x8000
 IPV4_ID_LAST: Final = 0xFFFF
 IPV6_FRAGMENT_ID_FIRST: Final = 0x80000000

@@ -1,7 +1,7 @@
 """NDIS status codes of the chimney interface and where each of them may appear.
 
 Numbers: the WDK-derived headers of mingw-w64 (``ndis.h``, ``ntstatus.h``). Meanings: the pages of the
-completion functions, for example "nf-ndischimney-ndisminitiateoffloadcomplete.md".
+completion functions, for example DDI page nf-ndischimney-ndisminitiateoffloadcomplete.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ MISPRINTED_STATUS: Final[dict[str, NdisStatus]] = {
 """Names that pages print and no header has, and what they stand for (R-DIS-01, R-DIS-04, R-DIS-05)."""
 
 INITIATE_PLACEHOLDER: Final[frozenset[NdisStatus]] = frozenset({NdisStatus.SUCCESS})
-"""What a placeholder of an initiate may complete with ("placeholders--linkers--and-new-offloads.md")."""
+"""What a placeholder of an initiate may complete with (DDI page placeholders--linkers--and-new-offloads)."""
 
 INITIATE_LINKER: Final[frozenset[NdisStatus]] = frozenset(
     {NdisStatus.SUCCESS, NdisStatus.OFFLOAD_PARTIAL_SUCCESS, NdisStatus.FAILURE}

@@ -104,7 +104,7 @@ class NdisTcpConnectionOffload(Struct):
     """NDIS_TCP_CONNECTION_OFFLOAD: chimney capabilities, revision 1 (no CongestionAlgorithm).
 
     ``encapsulation``: NdisEncapsulation bits; ``tcp_connection_offload_capacity``: connections of both
-    families together (R-OID-10). Page "ns-ntddndis-_ndis_tcp_connection_offload.md".
+    families together (R-OID-10). DDI page ns-ntddndis-_ndis_tcp_connection_offload.
     """
 
     NAME: ClassVar[str] = "NDIS_TCP_CONNECTION_OFFLOAD"
@@ -143,11 +143,11 @@ class NdisTcpConnectionOffloadParameters(Struct):
     """NDIS_TCP_CONNECTION_OFFLOAD_PARAMETERS, revision 1: 0x38 bytes, no CongestionAlgorithm.
 
     Times are ticks of 1/TicksPerSecond s. The page gives two defaults: 1000 ticks per second, and (on
-    "push-timer.md") 500 ms for the push timer. The others are ours: an ACK for every second segment after
+    DDI page push-timer) 500 ms for the push timer. The others are ours: an ACK for every second segment after
     at most 200 ms (RFC 9293 3.8.6.3), 3 duplicate ACKs (RFC 5681 3.2), doubt after 3 retransmissions (R1
     of RFC 9293 3.8.3), 5 retransmissions (the usual limit of Windows), silly window override after 500 ms
     (RFC 9293 3.8.6.2.1), neighbors stale after 30 s (REACHABLE_TIME, RFC 4861 section 10).
-    Page "ns-ndischimney-_ndis_tcp_connection_offload_parameters.md".
+    DDI page ns-ndischimney-_ndis_tcp_connection_offload_parameters.
     """
 
     NAME: ClassVar[str] = "NDIS_TCP_CONNECTION_OFFLOAD_PARAMETERS"
@@ -180,7 +180,7 @@ class NdisTcpConnectionOffloadParameters(Struct):
 
 @dataclass(kw_only=True, slots=True)
 class TcpOffloadStats(Struct):
-    """TCP_OFFLOAD_STATS: counters of offloaded connections. Page "ns-ndischimney-_tcp_offload_stats.md"."""
+    """TCP_OFFLOAD_STATS: counters of offloaded connections. DDI page ns-ndischimney-_tcp_offload_stats."""
 
     NAME: ClassVar[str] = "TCP_OFFLOAD_STATS"
     SIZE: ClassVar[int] = 0x28
@@ -196,7 +196,7 @@ class TcpOffloadStats(Struct):
 
 @dataclass(kw_only=True, slots=True)
 class IpOffloadStats(Struct):
-    """IP_OFFLOAD_STATS: counters of one IP version. Page "ns-ndischimney-_ip_offload_stats.md"."""
+    """IP_OFFLOAD_STATS: counters of one IP version. DDI page ns-ndischimney-_ip_offload_stats."""
 
     NAME: ClassVar[str] = "IP_OFFLOAD_STATS"
     SIZE: ClassVar[int] = 0x40

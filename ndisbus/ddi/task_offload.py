@@ -2,7 +2,7 @@
 
 Layouts of NDIS_TASK_OFFLOAD_HEADER, NDIS_ENCAPSULATION_FORMAT and NDIS_TASK_OFFLOAD: the NDIS 5 headers.
 Neither the number of the chimney's task nor the layout of NDIS_TASK_TCP_CONNECTION_OFFLOAD was found in
-any header. The pages use it to discover and enable the chimney ("oid-tcp-task-offload.md", R-DIS-25), so
+any header. The pages use it to discover and enable the chimney (DDI page oid-tcp-task-offload, R-DIS-25), so
 here it holds what NDIS_TCP_CONNECTION_OFFLOAD does, without a header, under a task number of our own.
 """
 

@@ -89,7 +89,7 @@ class MiniportDriver(Driver):
     """A miniport edge that supports nothing: requests fail, OIDs are not supported."""
 
     def miniport_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Any:
-        """MiniportSetOptions (nc-ndis-set_options.md): register optional handlers here."""
+        """MiniportSetOptions (DDI page nc-ndis-set_options): register optional handlers here."""
         return NdisStatus.SUCCESS
 
     def miniport_initialize_ex(
@@ -126,23 +126,23 @@ class MiniportDriver(Driver):
         raise LocalProtocolError(f"{type(self).__name__} has no adapter {miniport_adapter_context:#x}")
 
     def miniport_initiate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportInitiateOffload (nc-ndischimney-w_initiate_offload_handler.md)."""
+        """MiniportInitiateOffload (DDI page nc-ndischimney-w_initiate_offload_handler)."""
         self._refuse("NdisMInitiateOffloadComplete", miniport_adapter_context, block_list)
 
     def miniport_query_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportQueryOffload (nc-ndischimney-w_query_offload_handler.md)."""
+        """MiniportQueryOffload (DDI page nc-ndischimney-w_query_offload_handler)."""
         self._refuse("NdisMQueryOffloadStateComplete", miniport_adapter_context, block_list)
 
     def miniport_update_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportUpdateOffload (nc-ndischimney-w_update_offload_handler.md)."""
+        """MiniportUpdateOffload (DDI page nc-ndischimney-w_update_offload_handler)."""
         self._refuse("NdisMUpdateOffloadComplete", miniport_adapter_context, block_list)
 
     def miniport_invalidate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportInvalidateOffload (nc-ndischimney-w_invalidate_offload_handler.md)."""
+        """MiniportInvalidateOffload (DDI page nc-ndischimney-w_invalidate_offload_handler)."""
         self._refuse("NdisMInvalidateOffloadComplete", miniport_adapter_context, block_list)
 
     def miniport_terminate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportTerminateOffload (nc-ndischimney-w_terminate_offload_handler.md)."""
+        """MiniportTerminateOffload (DDI page nc-ndischimney-w_terminate_offload_handler)."""
         self._refuse("NdisMTerminateOffloadComplete", miniport_adapter_context, block_list)
 
     def _return_nbl(self, completion: str, miniport_adapter_context: int, chain: NblChain) -> None:
@@ -191,7 +191,7 @@ class ProtocolDriver(Driver):
     """A protocol edge that binds to nothing and takes note of nothing."""
 
     def protocol_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Any:
-        """ProtocolSetOptions (nc-ndis-set_options.md): register optional handlers here."""
+        """ProtocolSetOptions (DDI page nc-ndis-set_options): register optional handlers here."""
         return NdisStatus.SUCCESS
 
     def protocol_bind_adapter_ex(
@@ -227,23 +227,23 @@ class ProtocolDriver(Driver):
     def protocol_initiate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        """ProtocolInitiateOffloadComplete (nc-ndischimney-initiate_offload_complete_handler.md)."""
+        """ProtocolInitiateOffloadComplete (DDI page nc-ndischimney-initiate_offload_complete_handler)."""
 
     def protocol_query_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
-        """ProtocolQueryOffloadComplete (nc-ndischimney-query_offload_complete_handler.md)."""
+        """ProtocolQueryOffloadComplete (DDI page nc-ndischimney-query_offload_complete_handler)."""
 
     def protocol_update_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
-        """ProtocolUpdateOffloadComplete (nc-ndischimney-update_offload_complete_handler.md)."""
+        """ProtocolUpdateOffloadComplete (DDI page nc-ndischimney-update_offload_complete_handler)."""
 
     def protocol_invalidate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        """ProtocolInvalidateOffloadComplete (nc-ndischimney-invalidate_offload_complete_handler.md)."""
+        """ProtocolInvalidateOffloadComplete (DDI page nc-ndischimney-invalidate_offload_complete_handler)."""
 
     def protocol_terminate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        """ProtocolTerminateOffloadComplete (nc-ndischimney-terminate_offload_complete_handler.md)."""
+        """ProtocolTerminateOffloadComplete (DDI page nc-ndischimney-terminate_offload_complete_handler)."""
 
     def protocol_tcp_offload_send_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
         """ProtocolTcpOffloadSendComplete."""

@@ -33,17 +33,21 @@ class NdisCalls:
         raise NotImplementedError
 
     def initiate_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisInitiateOffload (nf-ndischimney-ndisinitiateoffload.md); leads to MiniportInitiateOffload."""
+        """NdisInitiateOffload (DDI page nf-ndischimney-ndisinitiateoffload); leads to
+        MiniportInitiateOffload.
+        """
         self.call("NdisInitiateOffload", binding_handle, offload_block_list)
 
     def m_initiate_offload_complete(self, miniport_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisMInitiateOffloadComplete (nf-ndischimney-ndisminitiateoffloadcomplete.md); leads to
+        """NdisMInitiateOffloadComplete (DDI page nf-ndischimney-ndisminitiateoffloadcomplete); leads to
         ProtocolInitiateOffloadComplete.
         """
         self.call("NdisMInitiateOffloadComplete", miniport_handle, offload_block_list)
 
     def query_offload_state(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisQueryOffloadState (nf-ndischimney-ndisqueryoffloadstate.md); leads to MiniportQueryOffload."""
+        """NdisQueryOffloadState (DDI page nf-ndischimney-ndisqueryoffloadstate); leads to
+        MiniportQueryOffload.
+        """
         self.call("NdisQueryOffloadState", binding_handle, offload_block_list)
 
     def m_query_offload_state_complete(
@@ -51,23 +55,23 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMQueryOffloadStateComplete (nf-ndischimney-ndismqueryoffloadstatecomplete.md); leads to
-        ProtocolQueryOffloadComplete.
+        """NdisMQueryOffloadStateComplete (DDI page nf-ndischimney-ndismqueryoffloadstatecomplete); leads
+        to ProtocolQueryOffloadComplete.
         """
         self.call("NdisMQueryOffloadStateComplete", miniport_handle, offload_block_list)
 
     def update_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisUpdateOffload (nf-ndischimney-ndisupdateoffload.md); leads to MiniportUpdateOffload."""
+        """NdisUpdateOffload (DDI page nf-ndischimney-ndisupdateoffload); leads to MiniportUpdateOffload."""
         self.call("NdisUpdateOffload", binding_handle, offload_block_list)
 
     def m_update_offload_complete(self, miniport_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisMUpdateOffloadComplete (nf-ndischimney-ndismupdateoffloadcomplete.md); leads to
+        """NdisMUpdateOffloadComplete (DDI page nf-ndischimney-ndismupdateoffloadcomplete); leads to
         ProtocolUpdateOffloadComplete.
         """
         self.call("NdisMUpdateOffloadComplete", miniport_handle, offload_block_list)
 
     def invalidate_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisInvalidateOffload (nf-ndischimney-ndisinvalidateoffload.md); leads to
+        """NdisInvalidateOffload (DDI page nf-ndischimney-ndisinvalidateoffload); leads to
         MiniportInvalidateOffload.
         """
         self.call("NdisInvalidateOffload", binding_handle, offload_block_list)
@@ -77,13 +81,13 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMInvalidateOffloadComplete (nf-ndischimney-ndisminvalidateoffloadcomplete.md); leads to
-        ProtocolInvalidateOffloadComplete.
+        """NdisMInvalidateOffloadComplete (DDI page nf-ndischimney-ndisminvalidateoffloadcomplete); leads
+        to ProtocolInvalidateOffloadComplete.
         """
         self.call("NdisMInvalidateOffloadComplete", miniport_handle, offload_block_list)
 
     def terminate_offload(self, binding_handle: int | None, offload_block_list: BlockList) -> None:
-        """NdisTerminateOffload (nf-ndischimney-ndisterminateoffload.md); leads to
+        """NdisTerminateOffload (DDI page nf-ndischimney-ndisterminateoffload); leads to
         MiniportTerminateOffload.
         """
         self.call("NdisTerminateOffload", binding_handle, offload_block_list)
@@ -93,30 +97,32 @@ class NdisCalls:
         miniport_handle: int | None,
         offload_block_list: BlockList,
     ) -> None:
-        """NdisMTerminateOffloadComplete (nf-ndischimney-ndismterminateoffloadcomplete.md); leads to
+        """NdisMTerminateOffloadComplete (DDI page nf-ndischimney-ndismterminateoffloadcomplete); leads to
         ProtocolTerminateOffloadComplete.
         """
         self.call("NdisMTerminateOffloadComplete", miniport_handle, offload_block_list)
 
     def offload_tcp_send(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpSend (nf-ndischimney-ndisoffloadtcpsend.md); leads to MiniportTcpOffloadSend."""
+        """NdisOffloadTcpSend (DDI page nf-ndischimney-ndisoffloadtcpsend); leads to
+        MiniportTcpOffloadSend.
+        """
         self.call("NdisOffloadTcpSend", offload_handle, net_buffer_list)
 
     def tcp_offload_send_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadSendComplete (nc-ndischimney-ndis_tcp_offload_send_complete.md); leads to
+        """NdisTcpOffloadSendComplete (DDI page nc-ndischimney-ndis_tcp_offload_send_complete); leads to
         ProtocolTcpOffloadSendComplete.
         """
         self.call("NdisTcpOffloadSendComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_receive(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpReceive (nf-ndischimney-ndisoffloadtcpreceive.md); leads to
+        """NdisOffloadTcpReceive (DDI page nf-ndischimney-ndisoffloadtcpreceive); leads to
         MiniportTcpOffloadReceive.
         """
         self.call("NdisOffloadTcpReceive", offload_handle, net_buffer_list)
 
     def tcp_offload_receive_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadReceiveComplete (nc-ndischimney-ndis_tcp_offload_receive_complete.md); leads to
-        ProtocolTcpOffloadReceiveComplete.
+        """NdisTcpOffloadReceiveComplete (DDI page nc-ndischimney-ndis_tcp_offload_receive_complete); leads
+        to ProtocolTcpOffloadReceiveComplete.
         """
         self.call("NdisTcpOffloadReceiveComplete", miniport_handle, net_buffer_list)
 
@@ -126,31 +132,31 @@ class NdisCalls:
         net_buffer_list: NblChain,
         flags: int,
     ) -> None:
-        """NdisOffloadTcpDisconnect (nf-ndischimney-ndisoffloadtcpdisconnect.md); leads to
+        """NdisOffloadTcpDisconnect (DDI page nf-ndischimney-ndisoffloadtcpdisconnect); leads to
         MiniportTcpOffloadDisconnect.
         """
         self.call("NdisOffloadTcpDisconnect", offload_handle, net_buffer_list, flags)
 
     def tcp_offload_disconnect_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadDisconnectComplete (nc-ndischimney-ndis_tcp_offload_disconnect_complete.md); leads
-        to ProtocolTcpOffloadDisconnectComplete.
+        """NdisTcpOffloadDisconnectComplete (DDI page nc-ndischimney-ndis_tcp_offload_disconnect_complete);
+        leads to ProtocolTcpOffloadDisconnectComplete.
         """
         self.call("NdisTcpOffloadDisconnectComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_forward(self, offload_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpForward (nf-ndischimney-ndisoffloadtcpforward.md); leads to
+        """NdisOffloadTcpForward (DDI page nf-ndischimney-ndisoffloadtcpforward); leads to
         MiniportTcpOffloadForward.
         """
         self.call("NdisOffloadTcpForward", offload_handle, net_buffer_list)
 
     def tcp_offload_forward_complete(self, miniport_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisTcpOffloadForwardComplete (nc-ndischimney-ndis_tcp_offload_forward_complete.md); leads to
-        ProtocolTcpOffloadForwardComplete.
+        """NdisTcpOffloadForwardComplete (DDI page nc-ndischimney-ndis_tcp_offload_forward_complete); leads
+        to ProtocolTcpOffloadForwardComplete.
         """
         self.call("NdisTcpOffloadForwardComplete", miniport_handle, net_buffer_list)
 
     def offload_tcp_receive_return(self, binding_handle: int | None, net_buffer_list: NblChain) -> None:
-        """NdisOffloadTcpReceiveReturn (nf-ndischimney-ndisoffloadtcpreceivereturn.md); leads to
+        """NdisOffloadTcpReceiveReturn (DDI page nf-ndischimney-ndisoffloadtcpreceivereturn); leads to
         MiniportTcpOffloadReceiveReturn.
         """
         self.call("NdisOffloadTcpReceiveReturn", binding_handle, net_buffer_list)
@@ -162,7 +168,9 @@ class NdisCalls:
         port_number: int,
         send_flags: int,
     ) -> None:
-        """NdisSendNetBufferLists (nf-ndis-ndissendnetbufferlists.md); leads to MiniportSendNetBufferLists."""
+        """NdisSendNetBufferLists (DDI page nf-ndis-ndissendnetbufferlists); leads to
+        MiniportSendNetBufferLists.
+        """
         self.call("NdisSendNetBufferLists", binding_handle, net_buffer_lists, port_number, send_flags)
 
     def m_send_net_buffer_lists_complete(
@@ -171,7 +179,7 @@ class NdisCalls:
         net_buffer_list: NblChain,
         send_complete_flags: int,
     ) -> None:
-        """NdisMSendNetBufferListsComplete (nf-ndis-ndismsendnetbufferlistscomplete.md); leads to
+        """NdisMSendNetBufferListsComplete (DDI page nf-ndis-ndismsendnetbufferlistscomplete); leads to
         ProtocolSendNetBufferListsComplete.
         """
         self.call(
@@ -184,7 +192,7 @@ class NdisCalls:
         net_buffer_lists: NblChain,
         return_flags: int,
     ) -> None:
-        """NdisReturnNetBufferLists (nf-ndis-ndisreturnnetbufferlists.md); leads to
+        """NdisReturnNetBufferLists (DDI page nf-ndis-ndisreturnnetbufferlists); leads to
         MiniportReturnNetBufferLists.
         """
         self.call("NdisReturnNetBufferLists", binding_handle, net_buffer_lists, return_flags)
@@ -195,8 +203,8 @@ class NdisCalls:
         offload_block_list: BlockList,
         indication_code: int,
     ) -> Reply:
-        """NdisMOffloadEventIndicate (propagating-an-indication.md); leads to ProtocolIndicateOffloadEvent;
-        the answer carries OffloadBlockList.
+        """NdisMOffloadEventIndicate (DDI page propagating-an-indication); leads to
+        ProtocolIndicateOffloadEvent; the answer carries OffloadBlockList.
         """
         reply: Reply = self.call(
             "NdisMOffloadEventIndicate", miniport_handle, offload_block_list, indication_code
@@ -209,7 +217,9 @@ class NdisCalls:
         event_type: int,
         event_specific_information: int,
     ) -> None:
-        """NdisTcpOffloadEventHandler (propagating-an-indication.md); leads to ProtocolTcpOffloadEvent."""
+        """NdisTcpOffloadEventHandler (DDI page propagating-an-indication); leads to
+        ProtocolTcpOffloadEvent.
+        """
         self.call("NdisTcpOffloadEventHandler", offload_handle, event_type, event_specific_information)
 
     def tcp_offload_receive_handler(
@@ -218,14 +228,14 @@ class NdisCalls:
         net_buffer_list: NblChain,
         status: int,
     ) -> Reply:
-        """NdisTcpOffloadReceiveHandler (propagating-an-indication.md); leads to
+        """NdisTcpOffloadReceiveHandler (DDI page propagating-an-indication); leads to
         ProtocolTcpOffloadReceiveIndicate; the answer carries BytesConsumed.
         """
         reply: Reply = self.call("NdisTcpOffloadReceiveHandler", offload_handle, net_buffer_list, status)
         return reply
 
     def m_indicate_status_ex(self, miniport_adapter_handle: int | None, status_indication: Wire) -> None:
-        """NdisMIndicateStatusEx (propagating-an-indication.md); leads to ProtocolStatusEx."""
+        """NdisMIndicateStatusEx (DDI page propagating-an-indication); leads to ProtocolStatusEx."""
         self.call("NdisMIndicateStatusEx", miniport_adapter_handle, status_indication)
 
     def m_indicate_receive_net_buffer_lists(
@@ -236,7 +246,7 @@ class NdisCalls:
         number_of_net_buffer_lists: int,
         receive_flags: int,
     ) -> None:
-        """NdisMIndicateReceiveNetBufferLists (propagating-an-indication.md); leads to
+        """NdisMIndicateReceiveNetBufferLists (DDI page propagating-an-indication); leads to
         ProtocolReceiveNetBufferLists.
         """
         self.call(
@@ -249,31 +259,31 @@ class NdisCalls:
         )
 
     def m_register_miniport_driver(self, miniport_driver_context: int | None, registry_path: Wire) -> Reply:
-        """NdisMRegisterMiniportDriver (nf-ndis-ndismregisterminiportdriver.md); the answer carries
+        """NdisMRegisterMiniportDriver (DDI page nf-ndis-ndismregisterminiportdriver); the answer carries
         NdisMiniportDriverHandle.
         """
         reply: Reply = self.call("NdisMRegisterMiniportDriver", miniport_driver_context, registry_path)
         return reply
 
     def register_protocol_driver(self, protocol_driver_context: int | None, registry_path: Wire) -> Reply:
-        """NdisRegisterProtocolDriver (nf-ndis-ndisregisterprotocoldriver.md); the answer carries
+        """NdisRegisterProtocolDriver (DDI page nf-ndis-ndisregisterprotocoldriver); the answer carries
         NdisProtocolHandle.
         """
         reply: Reply = self.call("NdisRegisterProtocolDriver", protocol_driver_context, registry_path)
         return reply
 
     def set_optional_handlers(self, handle: int | None, optional_handlers: Wire) -> Reply:
-        """NdisSetOptionalHandlers (nf-ndis-ndissetoptionalhandlers.md)."""
+        """NdisSetOptionalHandlers (DDI page nf-ndis-ndissetoptionalhandlers)."""
         reply: Reply = self.call("NdisSetOptionalHandlers", handle, optional_handlers)
         return reply
 
     def m_set_miniport_attributes(self, miniport_handle: int | None, miniport_attributes: Wire) -> Reply:
-        """NdisMSetMiniportAttributes (nf-ndis-ndismsetminiportattributes.md)."""
+        """NdisMSetMiniportAttributes (DDI page nf-ndis-ndismsetminiportattributes)."""
         reply: Reply = self.call("NdisMSetMiniportAttributes", miniport_handle, miniport_attributes)
         return reply
 
     def m_get_offload_handlers(self, miniport_handle: int | None, chimney_type: int) -> Reply:
-        """NdisMGetOffloadHandlers (nf-ndis-ndismgetoffloadhandlers.md); the answer carries
+        """NdisMGetOffloadHandlers (DDI page nf-ndis-ndismgetoffloadhandlers); the answer carries
         OffloadHandlers.
         """
         reply: Reply = self.call("NdisMGetOffloadHandlers", miniport_handle, chimney_type)
@@ -285,7 +295,7 @@ class NdisCalls:
         driver_instance: str,
         device_context: int | None,
     ) -> Reply:
-        """NdisIMInitializeDeviceInstanceEx (nf-ndis-ndisiminitializedeviceinstanceex.md); leads to
+        """NdisIMInitializeDeviceInstanceEx (DDI page nf-ndis-ndisiminitializedeviceinstanceex); leads to
         MiniportInitializeEx; the answer carries NdisMiniportHandle.
         """
         reply: Reply = self.call(
@@ -294,7 +304,7 @@ class NdisCalls:
         return reply
 
     def im_de_initialize_device_instance(self, miniport_handle: int | None) -> Reply:
-        """NdisIMDeInitializeDeviceInstance (nf-ndis-ndisimdeinitializedeviceinstance.md); leads to
+        """NdisIMDeInitializeDeviceInstance (DDI page nf-ndis-ndisimdeinitializedeviceinstance); leads to
         MiniportHaltEx.
         """
         reply: Reply = self.call("NdisIMDeInitializeDeviceInstance", miniport_handle)
@@ -306,19 +316,21 @@ class NdisCalls:
         protocol_binding_context: int | None,
         open_parameters: Wire,
     ) -> Reply:
-        """NdisOpenAdapterEx (nf-ndis-ndisopenadapterex.md); the answer carries NdisBindingHandle."""
+        """NdisOpenAdapterEx (DDI page nf-ndis-ndisopenadapterex); the answer carries NdisBindingHandle."""
         reply: Reply = self.call(
             "NdisOpenAdapterEx", protocol_handle, protocol_binding_context, open_parameters
         )
         return reply
 
     def close_adapter_ex(self, binding_handle: int | None) -> Reply:
-        """NdisCloseAdapterEx (nf-ndis-ndiscloseadapterex.md); leads to ProtocolCloseAdapterCompleteEx."""
+        """NdisCloseAdapterEx (DDI page nf-ndis-ndiscloseadapterex); leads to
+        ProtocolCloseAdapterCompleteEx.
+        """
         reply: Reply = self.call("NdisCloseAdapterEx", binding_handle)
         return reply
 
     def oid_request(self, binding_handle: int | None, oid_request: Wire) -> None:
-        """NdisOidRequest (nf-ndis-ndisoidrequest.md); leads to MiniportOidRequest."""
+        """NdisOidRequest (DDI page nf-ndis-ndisoidrequest); leads to MiniportOidRequest."""
         self.call("NdisOidRequest", binding_handle, oid_request)
 
     def m_oid_request_complete(
@@ -327,7 +339,7 @@ class NdisCalls:
         oid_request: Wire,
         status: int,
     ) -> None:
-        """NdisMOidRequestComplete (nf-ndis-ndismoidrequestcomplete.md); leads to
+        """NdisMOidRequestComplete (DDI page nf-ndis-ndismoidrequestcomplete); leads to
         ProtocolOidRequestComplete.
         """
         self.call("NdisMOidRequestComplete", miniport_adapter_handle, oid_request, status)

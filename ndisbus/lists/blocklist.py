@@ -11,9 +11,9 @@ Columns with C notation in their names stand for memory a block points to rather
 ``*MiniportOffloadContext`` is the PVOID in the cell, ``OffloadHandle->MiniportOffloadContext`` the
 pointer to that cell, ``State`` the images of the state structures that lie behind the block.
 
-Sources: ns-ndischimney-_ndis_miniport_offload_block_list.md,
-ns-ndischimney-_ndis_protocol_offload_block_list.md, comparison-of-offload-block-list-types.md,
-reusing-an-ndis-miniport-offload-block-list-structure.md.
+DDI pages ns-ndischimney-_ndis_miniport_offload_block_list,
+ns-ndischimney-_ndis_protocol_offload_block_list, comparison-of-offload-block-list-types,
+reusing-an-ndis-miniport-offload-block-list-structure.
 """
 
 from __future__ import annotations

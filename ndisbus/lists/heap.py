@@ -30,7 +30,7 @@ def space_of_epoch(epoch: int) -> int:
 
 
 class NdisOffloadHandle:
-    """NDIS_OFFLOAD_HANDLE (ns-ndischimney-_ndis_offload_handle.md): a driver's anchor for one object.
+    """NDIS_OFFLOAD_HANDLE (DDI page ns-ndischimney-_ndis_offload_handle): a driver's anchor for one object.
 
     ``address`` is what travels as OffloadHandle. ``miniport_offload_context`` points to the cell in
     which the driver below stores its PVOID; ``context`` is the content of that cell (``None`` until

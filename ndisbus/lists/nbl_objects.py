@@ -3,7 +3,7 @@
 A list holds net buffers, a net buffer is a window on a chain of MDLs, an MDL describes a run of memory.
 Members are those the chimney uses; pointers to other objects are references here and addresses on the
 wire (:mod:`ndisbus.lists.nbl_wire`). :mod:`ndisbus.lists.nbl` exports both.
-Page "mapping-snduna--sndnxt--and-sndmax-to-the-mdls.md".
+DDI page mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
 """
 
 from __future__ import annotations

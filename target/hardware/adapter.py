@@ -18,6 +18,7 @@ from ndisbus.ddi.structures import (
 from ndisbus.driver.base import Reply
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.net.identification import IpIdentification
+from ndisbus.tcp.owner import ticks_of
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.timer_queue import TimerQueue
 from target.hardware.config import TargetConfig
@@ -120,7 +121,7 @@ class Adapter:
     def ticks(self, at: float | None = None) -> int:
         """A time (seconds; now unless given) in ticks of TicksPerSecond; they do not wrap (R-TMR-03)."""
         seconds = self.ndis.now() if at is None else at
-        return int(seconds * self.parameters.ticks_per_second + 1e-4)
+        return ticks_of(seconds, self.parameters.ticks_per_second)
 
     def ticks_since(self, since: float, now: float) -> int:
         """The ticks between two times. ``elapsed`` keeps the answer, as trees are queried as a whole."""

@@ -21,6 +21,7 @@ from ndisbus.net.segment import Segment
 from ndisbus.net.tcp import build, parse_frame
 from ndisbus.state.images import pack_state
 from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.owner import ticks_of
 from ndisbus.tcp.settings import TcpSettings
 from tests.support.lists import first_of
 from tests.support.wired import NIC_MAC, FarEnd
@@ -285,7 +286,7 @@ class Mover:
     # -- the run -------------------------------------------------------------------------------
 
     def ticks(self) -> int:
-        return int(self.w.now * self.settings.parameters.ticks_per_second + 1e-4)
+        return ticks_of(self.w.now, self.settings.parameters.ticks_per_second)
 
     @property
     def over(self) -> bool:

@@ -26,6 +26,7 @@ from ndisbus.state.images import (
 )
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
+from ndisbus.tcp.owner import ticks_of
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.memory import MemoryLink
 
@@ -156,7 +157,7 @@ class FarEnd:
         self.events: list[TcpEvent] = []
 
     def ticks(self, now: float) -> int:
-        return int(now * self.settings.parameters.ticks_per_second + 1e-4)
+        return ticks_of(now, self.settings.parameters.ticks_per_second)
 
     def hear(self, heard: list[tuple[bytes, FrameInfo, Segment | None]], now: float) -> None:
         """Take what is for this end."""

@@ -234,9 +234,10 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
     operation.statuses[: len(statuses)] = statuses
     for tcb in busy:
         if tcb.lent or tcb.receive_buffer:
+            if tcb.delegated.buffered_data is not None:
+                tcb.receive_buffer = None  # the driver below has copied it (R-BRD-04)
             unlend(tcb)
             for nbl in (tcb.lent or {}).values():
                 host.posted[nbl.address] = data_io.posted_send(tcb, nbl)
-            tcb.receive_buffer = None  # the driver below has copied it (R-BRD-04)
         data_io.flush(host, tcb)
     host.finish(operation)

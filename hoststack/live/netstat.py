@@ -62,7 +62,7 @@ def connections(stack: NetStack) -> list[dict[str, Any]]:
                 "State": STATES[socket.state],
                 "OffloadState": socket.tcb.connection_state.value,
                 "SendQueue": socket.unacknowledged,
-                "ReceiveQueue": socket.available,
+                "ReceiveQueue": socket.unread,
             }
         )
     found.sort(key=lambda r: (r["LocalPort"], r["LocalAddress"], r["ForeignAddress"], r["ForeignPort"]))

@@ -179,7 +179,7 @@ class OffloadedSockets:
         """Ask for refused data once the application has read half of the receive buffer (R-IND-06)."""
         if tcb in self._refused and tcb.may_post:
             socket = self.sockets[tcb]
-            room = socket.options.rcvbuf - socket.available
+            room = socket.options.rcvbuf - socket.unread
             if 2 * room >= socket.options.rcvbuf:
                 self._refused.discard(tcb)
                 self._driver.receive(tcb, room)
@@ -192,7 +192,7 @@ class OffloadedSockets:
         The data stays below until :meth:`read` asks for it, and closes the window that the target advertises.
         """
         socket = self.sockets.get(tcb)
-        if socket is None or socket.available < socket.options.rcvbuf:
+        if socket is None or socket.unread < socket.options.rcvbuf:
             return False
         self._refused.add(tcb)
         return True
@@ -206,6 +206,7 @@ class OffloadedSockets:
         if socket is None:
             return
         if not socket.closed:
+            socket.lent = False
             socket.emit(SocketEvent.READABLE)
             return
         tcb.receive_buffer = None

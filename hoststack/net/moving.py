@@ -48,6 +48,7 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
     tcb.send_queue = list(given.send_data) or None
     received = b"".join(given.received)
     tcb.receive_buffer = bytearray(received) if received else None
+    socket.lent = bool(received)
     pseudo = _pseudo(tcb)
     tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
     transport.timers.drop(socket)
@@ -68,7 +69,7 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     machine = transport.opening.resume(tcb, transport.clock.at(now), tcb.send_queue or (), received)
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
-    socket.machine = machine
+    socket.machine, socket.lent = machine, False
     if machine.state in _PEER_CLOSED:
         tcb.remote_closed = True
     # What the application did while it was on its way, when nobody could be told.

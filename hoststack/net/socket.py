@@ -80,6 +80,7 @@ class Socket(Timed, MachineOwner):
         "context",
         "error",
         "key",
+        "lent",
         "listener",
         "machine",
         "on_event",
@@ -118,6 +119,8 @@ class Socket(Timed, MachineOwner):
         self.on_event: Callable[[Socket, SocketEvent], object] | None = None
         self.context: object = None
         self.connected = False
+        #: What was received and not read is on its way with the connection: it can be read once it is there.
+        self.lent = False
         #: The application has closed it.
         self.closed = False
         #: The sending side is closed.
@@ -145,6 +148,11 @@ class Socket(Timed, MachineOwner):
     @property
     def available(self) -> int:
         """Bytes that can be read at once."""
+        return 0 if self.lent else self.unread
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were received and not read, also while they cannot be."""
         if self.machine is not None:
             return self.machine.available
         return len(self.tcb.receive_buffer or b"")
@@ -152,12 +160,12 @@ class Socket(Timed, MachineOwner):
     @property
     def at_end(self) -> bool:
         """The peer has closed its half, and everything was read."""
-        return self.tcb.remote_closed and not self.available
+        return self.tcb.remote_closed and not self.lent and not self.available
 
     @property
     def readable(self) -> bool:
         """Whether :meth:`recv` returns something other than None, or raises."""
-        return self.error is not None or self.tcb.remote_closed or self.available > 0
+        return self.error is not None or (not self.lent and (self.tcb.remote_closed or self.available > 0))
 
     @property
     def finished(self) -> bool:
@@ -213,6 +221,8 @@ class Socket(Timed, MachineOwner):
 
         Raises the connection's error, once what arrived before it was read.
         """
+        if self.lent and self.error is None:
+            return None
         machine = self.machine
         data = self.tcb.read(size) if machine is None else machine.read(size)
         if data:
@@ -246,7 +256,7 @@ class Socket(Timed, MachineOwner):
             return
         self.shutdown()
         self.closed = True
-        if self.available:
+        if self.unread:
             self.abort()
 
     def abort(self) -> None:

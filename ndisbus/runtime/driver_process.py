@@ -28,7 +28,7 @@ from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 
-__all__ = ["DriverProcess"]
+__all__ = ["DriverProcess", "Poller"]
 
 #: Most packets handled between two looks at the clock.
 TURN: Final = 256
@@ -58,14 +58,37 @@ class HasFileno(Protocol):
         ...
 
 
+class Poller(Protocol):
+    """What waits for descriptors: ``select.poll``, or the event loop of the owner."""
+
+    def register(self, fd: int, eventmask: int, /) -> None:
+        """Watch a descriptor."""
+
+    def unregister(self, fd: int, /) -> None:
+        """Watch it no more."""
+
+    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
+        """The descriptors that are ready, and for what, after ``timeout`` milliseconds at most."""
+
+
 class DriverProcess:
     """Runs ``driver`` as ``name`` on the bus at ``endpoint`` (default: the user's own bus).
 
-    ``seed`` is for the jitter of reconnecting only. The calls that move messages raise
-    :class:`BugChecked` and :class:`HelloRefused`, and whatever a handler of the driver raises.
+    ``seed`` is for the jitter of reconnecting only. With a ``poller`` of the owner's, :meth:`run_until` with
+    a timeout of 0 never waits; the owner calls it when a descriptor is readable and after
+    :meth:`idle_seconds`. The calls that move messages raise :class:`BugChecked` and :class:`HelloRefused`,
+    and what a handler of the driver raises.
     """
 
-    def __init__(self, driver: Driver, *, name: str, endpoint: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        name: str,
+        endpoint: str | None = None,
+        seed: int = 0,
+        poller: Poller | None = None,
+    ) -> None:
         endpoint = endpoint or default_endpoint()
         self._keys = ClientKeys.from_environment(endpoint)
         self.endpoint = check_endpoint(endpoint, self._keys is not None)
@@ -81,7 +104,8 @@ class DriverProcess:
         self._rng = random.Random(f"{seed}/{name}")
         self._pack = Packer()
         # Not zmq.Poller, which costs several system calls more for each round.
-        self._poll = select.poll()
+        self._poll: Poller = select.poll() if poller is None else poller
+        self._may_wait = poller is None
         self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
         self._readers: dict[int, Callable[[float], object]] = {}
         self._urgent: set[int] = set()
@@ -147,6 +171,14 @@ class DriverProcess:
             self._flush()
             self._round(math.inf)
 
+    def idle_seconds(self) -> float | None:
+        """How long an owner with its own loop may wait for descriptors only; None: as long as it likes."""
+        connection = self._connection
+        if self.port.outbox or (connection is not None and connection.readable()):
+            return 0.0
+        milliseconds = self._timeout(math.inf)
+        return None if milliseconds is None else milliseconds / 1000
+
     def stop(self) -> None:
         """Make the running call return after the turn in hand."""
         self._stopping = True
@@ -182,7 +214,7 @@ class DriverProcess:
         if self.phase is Phase.AWAY and time.monotonic() >= self._due:
             self._connect()
         connection = self._connection
-        hot = self._hot and not self._urgent and not self._watch.polled
+        hot = self._hot and self._may_wait and not self._urgent and not self._watch.polled
         if hot and connection is not None and self.phase is Phase.READY:
             if self._serve_hot(connection, until, predicate):
                 return

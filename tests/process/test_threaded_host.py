@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from hoststack import (
+    SHUT_WR,
     BugChecked,
     BusUnavailable,
+    Connection,
     ConnectionRefused,
     ConnectionState,
     HelloRefused,
@@ -24,9 +26,11 @@ from hoststack import (
     HostClosed,
     LiveHost,
     LocalProtocolError,
+    Server,
     SocketTimeout,
 )
 from hoststack.net import SocketEvent
+from tests.support.cable_host import CableHost
 from tools.torture_stack import RealStack, leftovers, three_layers, with_peer
 
 pytestmark = pytest.mark.process
@@ -148,6 +152,37 @@ def test_a_program_that_sleeps_for_half_a_minute_is_served(stack: RealStack, hos
                 seen.append(stack.run("-m", "hoststack", "netstat", "--json", "threaded").stdout)
             assert all(f'"{PEER}"' in s for s in seen)
             assert connection.recv_exactly(6) == b"before"
+
+
+def test_a_server_thread_and_a_thread_for_each_connection(stack: RealStack, host: LiveHost) -> None:
+    """As people write echo servers with ``socket``; the remote host connects from a thread of its own."""
+    own = str(host.driver.addresses[0].ip)
+
+    def serve(connection: Connection) -> None:
+        with connection, connection.makefile("rwb") as file:
+            connection.offload()
+            for line in file:
+                file.write(line.upper())
+                file.flush()
+
+    def listen(server: Server, pool: ThreadPoolExecutor) -> None:
+        for _ in range(5):
+            connection, (address, _port) = server.accept()
+            assert address == "10.77.0.9"
+            pool.submit(serve, connection)
+
+    with host.listen((own, 4000), timeout=20) as server, ThreadPoolExecutor(6) as pool:
+        assert server.getsockname() == (own, 4000)
+        listening = pool.submit(listen, server, pool)
+        with CableHost(stack) as remote:
+            connections = [remote.network.connect((own, 4000)) for _ in range(5)]
+            for i, connection in enumerate(connections):
+                connection.sendall(b"line %d\n" % i)
+            for i, connection in enumerate(connections):
+                assert connection.recv_exactly(7) == b"LINE %d\n" % i
+                connection.shutdown(SHUT_WR)
+                assert connection.recv_all() == b""
+        listening.result(20)
 
 
 def test_connections_have_the_methods_of_the_chimney(host: LiveHost) -> None:

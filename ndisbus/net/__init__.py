@@ -1,12 +1,16 @@
 """Headers: bytes to values and back, for Ethernet, ARP, IPv4, IPv6, ICMP, UDP and TCP.
 
-Nothing here keeps connection state, reads a clock or does input or output. Parsers take ``bytes`` and raise
-:class:`ndisbus.errors.DecodeError` for malformed bytes. Its text is one of finitely many (see
-:mod:`ndisbus.net.malformed`), so ``str(error)`` serves as the name of a counter. Builders raise
-:class:`ndisbus.errors.LocalProtocolError` for values that no packet can carry.
+Owns what stands in a frame. Must not know connections, clocks, or where frames come from and go to. Parsers
+take ``bytes`` and raise :class:`ndisbus.errors.DecodeError` for malformed bytes; its text is one of a finite
+number (see :mod:`ndisbus.net.malformed`), so ``str(error)`` serves as the name of a counter. Builders raise
+:class:`ndisbus.errors.LocalProtocolError` for values that a packet cannot carry.
 
-- hot path: :func:`ndisbus.net.peek.peek`, :func:`ndisbus.net.tcp.parse_frame` and
-  :class:`ndisbus.net.frames.FrameBuilder`
-- whole headers: ``ethernet``, ``arp``, ``ipv4``, ``ipv6``, ``icmp``, ``icmpv6``, ``nd``, ``udp``, ``tcp``
-- ``fragments`` and ``reassembly``; ``identification``; ``checksum``
+Files in reading order:
+
+- segment: a TCP segment as values.
+- The hot path: peek (which connection a frame belongs to), tcp (:func:`~ndisbus.net.tcp.parse_frame`), frames
+  (:class:`~ndisbus.net.frames.FrameBuilder`); checksum and tcp_options, which they use.
+- Whole headers: ethernet, arp, ipv4, ipv6, icmp, icmpv6, nd (neighbor discovery), udp, tcp.
+- fragments (cutting), reassembly (putting together), identification (of IPv4 packets and IPv6 fragments).
+- malformed: the words for what can be wrong.
 """

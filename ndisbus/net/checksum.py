@@ -73,7 +73,7 @@ def checksum(data: Buffer, initial: int = 0) -> int:
 
 
 def pseudo_header(source: bytes, destination: bytes, protocol: int) -> int:
-    """Partial sum of the pseudo header *without its length*, which whoever parses or builds adds.
+    """Partial sum of the pseudo header *without its length*, which the parser or builder adds.
 
     The same sum serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): zero bytes add nothing.
     """

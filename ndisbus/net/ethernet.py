@@ -62,7 +62,7 @@ def parse_mac(text: str) -> bytes:
     except ValueError:
         mac = b""
     if len(mac) != 6:
-        raise LocalProtocolError(f"{text!r} is no MAC address: six bytes are, such as 02:00:00:00:00:01")
+        raise LocalProtocolError(f"{text!r} is not a MAC address: write six bytes, such as 02:00:00:00:00:01")
     return mac
 
 

@@ -19,7 +19,7 @@ def fragment(packet: bytes, mtu: int, identification: int = 0) -> list[bytes]:
 
     ``identification`` is for IPv6 (:meth:`ndisbus.net.identification.IpIdentification.next_v6`); an IPv4
     packet has its own. Raises LocalProtocolError for an IPv4 packet with DF (an ICMP error is due instead)
-    and for an ``mtu`` that leaves no room; DecodeError for bytes that are no IP packet.
+    and for an ``mtu`` that leaves no room; DecodeError for bytes that are not an IP packet.
     """
     if len(packet) <= mtu:
         return [packet]

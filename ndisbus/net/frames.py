@@ -38,8 +38,8 @@ class FrameBuilder:
     state, whatever the segment says. ``source_mac``: the interface's address, used when DlSourceAddress of
     the neighbor is empty.
 
-    What changes in the cached structures takes effect with the next frame. A structure that another one
-    replaces (an update, a relink) is made known by :meth:`refresh`.
+    What changes in the cached structures takes effect with the next frame. When a structure is
+    replaced by another (an update, a relink), call :meth:`refresh`.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class FrameBuilder:
         source_mac: bytes,
         next_id: Callable[[], int],
     ) -> None:
-        # path_cached holds the MTU, which whoever cut the segments has obeyed.
+        # path_cached holds the MTU, which the TCP machine has obeyed when it cut the segments.
         self._tcp_const = tcp_const
         self._tcp_cached = tcp_cached
         self._path_const = path_const

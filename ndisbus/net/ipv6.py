@@ -90,11 +90,11 @@ class Problem(NamedTuple):
 class UpperLayer(NamedTuple):
     """What stands behind the extension headers; offsets count from the start of the IPv6 header.
 
-    ``protocol``: the first next-header value that is no extension header this module knows. ``offset``: where
-    that header begins. ``named_at``: where the byte lies that says ``protocol`` (the pointer of a parameter
-    problem with code 1). ``fragment``: the fragment header, with ``unfragmentable`` bytes before it, whose
-    last next-header byte lies at ``fragment_named_at``; the walk ends at a fragment header of a fragment that
-    is not the first. ``extensions``: the kinds that were passed, in order.
+    ``protocol``: the first next-header value that is not an extension header this module knows. ``offset``:
+    where that header begins. ``named_at``: where the byte lies that says ``protocol`` (the pointer of a
+    parameter problem with code 1). ``fragment``: the fragment header, with ``unfragmentable`` bytes before
+    it, whose last next-header byte lies at ``fragment_named_at``; the walk ends at a fragment header of a
+    fragment that is not the first. ``extensions``: the kinds that were passed, in order.
     """
 
     protocol: int
@@ -140,7 +140,7 @@ def walk(packet: bytes) -> UpperLayer:
         if at + size > end:
             raise malformed("ipv6", INCOMPLETE_CHAIN if part is not None and part.more else TRUNCATED)
         if (kind == HOP_BY_HOP and passed) or (kind == FRAGMENT and part is not None):
-            # Only in the first place, and only once; elsewhere they are headers nobody knows.
+            # Hop-by-hop options count in the first place only; elsewhere they are an unknown header.
             problem = Problem(1, named_at, True, False)
             break
         if kind == FRAGMENT:
@@ -148,7 +148,7 @@ def walk(packet: bytes) -> UpperLayer:
             part = Fragment(word & 0xFFF8, bool(word & 1), int.from_bytes(packet[at + 4 : at + 8], "big"))
             unfragmentable, fragment_named_at = at, named_at
         elif kind == ROUTING:
-            if packet[at + 3]:  # segments left, and no type that is known
+            if packet[at + 3]:  # segments left, and the type is not known
                 problem = Problem(0, at + 2, True, False)
         else:
             problem = _options(packet, at + 2, at + size)

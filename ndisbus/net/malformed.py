@@ -45,7 +45,7 @@ BAD_OPTION: Final = "bad option"
 BAD_VALUE: Final = "bad value"
 #: The first fragment does not hold all headers up to the transport's (RFC 8200 section 5, RFC 7112).
 INCOMPLETE_CHAIN: Final = "incomplete header chain"
-#: A fragment other than the last whose length is no multiple of 8.
+#: A fragment other than the last whose length is not a multiple of 8.
 FRAGMENT_ALIGNMENT: Final = "fragment length"
 #: Fragments that would make up more than 65,535 bytes.
 FRAGMENT_TOO_LONG: Final = "datagram too long"

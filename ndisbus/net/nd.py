@@ -165,7 +165,7 @@ class _Options:
             at = end
 
     def _take(self, kind: int, option: bytes) -> None:
-        # Options of another length than their kind has are passed over, like those that are not known.
+        # Options of another length than their kind has are skipped, like unknown ones.
         length = len(option)
         if kind == _SOURCE_MAC and length == 8:
             self.source_mac = option[2:]
@@ -197,7 +197,7 @@ def parse(kind: int, code: int, body: bytes, source: bytes, destination: bytes, 
     if kind == _NEIGHBOR_SOLICITATION:
         if target[0] == 0xFF:
             raise malformed("nd", BAD_ADDRESS)
-        # Duplicate address detection: to the solicited-node address, by one who has no address yet.
+        # Duplicate address detection: to the solicited-node address, from a host that has no address yet.
         probe = options.source_mac is None and destination.startswith(_SOLICITED_NODE)
         if source == UNSPECIFIED and not probe:
             raise malformed("nd", BAD_ADDRESS)

@@ -93,8 +93,8 @@ class Reassembler:
     def add(self, packet: bytes, now: float) -> bytes | None:
         """Take an IP packet that is a fragment; the whole packet if it was the last piece missing.
 
-        A packet that is no fragment comes back as it is; an IPv6 packet that is the only fragment of itself
-        comes back without its fragment header (RFC 6946).
+        A packet that is not a fragment is returned as it is; an IPv6 packet that is the only fragment of
+        itself is returned without its fragment header (RFC 6946).
 
         Raises DecodeError for a fragment that is dropped. Overlapping or contradicting fragments have the
         whole datagram dropped, and what still comes of it (RFC 5722); exact duplicates are ignored. If

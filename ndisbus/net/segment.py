@@ -1,4 +1,4 @@
-"""One TCP segment as values: what the machine takes and gives. Bytes on the wire are ndisbus.net's."""
+"""One TCP segment as values: what the machine takes and gives. Its bytes: :mod:`ndisbus.net.tcp`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """TCP headers (RFC 9293 section 3.1) to :class:`ndisbus.net.segment.Segment` and back.
 
 Options of a segment that arrives: MSS, window scale and SACK-permitted are taken from a SYN only (RFC 7323
-section 2.2, RFC 2018 section 2). An option that is not known, or has not the length of its kind, is skipped
+section 2.2, RFC 2018 section 2). An option that is unknown, or has the wrong length for its kind, is skipped
 (RFC 9293 section 3.1, R-RFC-04). An illegal length (less than 2, or beyond the header) ends the list: the
 options before it count, and the segment is good.
 """

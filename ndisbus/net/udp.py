@@ -1,4 +1,4 @@
-"""UDP (RFC 768): just enough to refuse datagrams for ports that nobody listens on."""
+"""UDP (RFC 768): as much as is needed to refuse datagrams for closed ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEGMENT ARRIVES, in the order of RFC 9293 3.10.7.4, and the short way for what comes nearly always."""
+"""SEGMENT ARRIVES, in the order of RFC 9293 3.10.7.4, and a short path for the usual segment."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
 
 
 def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
-    """SYN_RCVD and later: check by check, any of which may end the segment's life."""
+    """SYN_RCVD and later: the checks in the order of the RFC. Each of them may drop the segment."""
     d = m.delegated
     flags = segment.flags
     if m.stamped and not flags & (RST | SYN) and not _timestamp_passes(m, segment, now):
@@ -190,6 +190,6 @@ def _acceptable(m: TcpConnection, now: int) -> None:
 
 
 def _urgent_upload(m: TcpConnection, segment: Segment) -> None:
-    """Urgent data is the host's: check the ACK, take nothing of the segment, ask for the upload (R-IP-07)."""
+    """Leave urgent data to the host: check the ACK, ignore the rest, ask for the upload (R-IP-07)."""
     if acks.is_valid(m, segment.ack):
         upload(m, TcpUploadReason.ReceivedUrgentData, "urgent data arrived")

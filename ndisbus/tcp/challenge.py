@@ -29,7 +29,7 @@ def challenge_ack(m: TcpConnection, now: int) -> None:
 
 
 def acknowledge_again(m: TcpConnection, length: int, now: int) -> None:
-    """The ACK for an unacceptable segment. Ends that disagree must not go on for ever over empty ones."""
+    """Owe the ACK for an unacceptable segment, limited if it is empty: two ends could go on for ever."""
     if length > 0:
         m.ack_clock.owe()
     else:

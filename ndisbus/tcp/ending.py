@@ -1,6 +1,6 @@
-"""How a connection ends, and what its owner hears of it: closed, reset, given up, or to be uploaded.
+"""How a connection ends, and what its owner is told: closed, reset, given up, or to be uploaded.
 
-Also the answers of RFC 9293 3.10.7.1 and 3.10.7.2 to segments for which there is no machine.
+Also the answers of RFC 9293 3.10.7.1 and 3.10.7.2 to segments that have no machine.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def time_wait(m: TcpConnection, now: int) -> None:
 
 
 def timed_out(m: TcpConnection, why: str) -> None:
-    """Nothing came back: a host gives the connection up, a target hands it to the host (R-EVT-10)."""
+    """The remote end did not answer: a host gives up, a target asks for the upload (R-EVT-10)."""
     if m.settings.offloaded:
         upload(m, TcpUploadReason.TimeoutExpiration, why)
     else:

@@ -15,21 +15,21 @@ class EventKind(Enum):
     DATA = "data"
     """``value`` more bytes can be read."""
     SENT = "sent"
-    """``value`` more bytes given to send() were acknowledged by the peer."""
+    """``value`` more bytes given to send() were acknowledged by the remote end."""
     FIN = "fin"
-    """The peer sends no more; data before its FIN may still be unread."""
+    """The remote end sends no more; data before its FIN may still be unread."""
     RESET = "reset"
     """An acceptable RST ended the connection."""
     REFUSED = "refused"
     """The SYN was answered by an RST."""
     TIMED_OUT = "timed-out"
-    """Retransmissions, window probes or keepalive probes were in vain; ``text`` says which."""
+    """Retransmissions, window probes or keepalive probes were not answered; ``text`` says which."""
     CLOSED = "closed"
     """The machine has nothing left to do and may be dropped."""
     URGENT = "urgent"
     """Urgent data is announced; ``value`` is the number of bytes up to and with its last one."""
     PROGRESS = "progress"
-    """Forward progress was confirmed: the peer acknowledged something new (R-NUD-04)."""
+    """Forward progress was confirmed: the remote end acknowledged something new (R-NUD-04)."""
     DOUBT = "doubt"
     """TcpDoubtReachabilityRetransmissions were sent for one segment: is the neighbor still there?"""
     UPLOAD = "upload"
@@ -60,7 +60,7 @@ class TcpEvent:
 
 
 class EventQueue(list[TcpEvent]):
-    """Events in the order in which they came. A deque would cost an idle connection 700 bytes more."""
+    """Events, oldest first. A list, because a deque would cost an idle connection 700 bytes more."""
 
     __slots__ = ()
 

@@ -1,6 +1,6 @@
 """Taking a connection over and giving it away: between the structures and the running fields.
 
-RFC 9293 knows nothing of this; R-TMR-05, R-TMR-06, R-TMR-09, R-TMR-12, R-TMR-19, R-TMR-25, R-TS-04, R-TS-05.
+The rules: R-TMR-05, R-TMR-06, R-TMR-09, R-TMR-12, R-TMR-19, R-TMR-25, R-TS-04, R-TS-05.
 What a part takes over from the structures, and what a successor does without, is written in the part.
 """
 

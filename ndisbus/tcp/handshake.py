@@ -1,4 +1,4 @@
-"""Opening a connection: SYNs out, SYN_SENT and SYN_RCVD (RFC 9293 3.5, 3.10.7.3), what SYNs settle."""
+"""Opening a connection: SYNs, SYN_SENT and SYN_RCVD (RFC 9293 3.5, 3.10.7.3), the options agreed on."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _again(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _piece(m: TcpConnection, offset: int, size: int, now: int) -> Segment:
-    """The segment of ``size`` sequence numbers, ``offset`` beyond SND.UNA; behind the data comes the FIN."""
+    """The segment of ``size`` sequence numbers, ``offset`` beyond SND.UNA; the FIN follows the data."""
     sending = m.sending
     flags = ACK
     data = min(size, len(sending) - offset)

@@ -8,7 +8,7 @@ from typing import Final
 __all__ = ["MAX_PIECES", "OutOfOrder"]
 
 MAX_PIECES: Final = 1024
-"""More separate payloads are not kept, however small: the peer sends them again."""
+"""More separate payloads are not kept, however small: the remote end sends them again."""
 
 _RECENT: Final = 8
 """So many of the latest arrivals are remembered for the order of SACK blocks."""
@@ -29,7 +29,7 @@ class OutOfOrder:
         self._right: list[int] = []
         self._payloads: list[list[bytes]] = []
         self._count = 0  # payloads in all runs
-        self._fin: int | None = None  # unrolled sequence number of the peer's FIN
+        self._fin: int | None = None  # unrolled sequence number of the remote end's FIN
         self._recent: list[int] = []  # a byte of each of the latest arrivals, the latest first
 
     def __bool__(self) -> bool:

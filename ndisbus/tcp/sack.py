@@ -1,4 +1,4 @@
-"""The sender's scoreboard: what the peer holds beyond SndUna, RFC 2018, and loss recovery by it, RFC 6675."""
+"""The sender's scoreboard: what the remote end holds beyond SndUna (RFC 2018), for recovery (RFC 6675)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_RANGES: Final = 256
 
 
 class Scoreboard:
-    """Ranges that the peer has reported, and how far this recovery has retransmitted.
+    """Ranges that the remote end has reported, and how far this recovery has retransmitted.
 
     Arguments and results are 32-bit sequence numbers. Inside, numbers are unrolled: they count on from
     SndUna without wrapping, so that ranges can be kept sorted.
@@ -34,11 +34,11 @@ class Scoreboard:
         return bool(self._left)
 
     def ranges(self) -> list[tuple[int, int]]:
-        """What the peer holds, (left, right), ascending from SndUna."""
+        """What the remote end holds, (left, right), ascending from SndUna."""
         return [(a & 0xFFFFFFFF, b & 0xFFFFFFFF) for a, b in zip(self._left, self._right, strict=True)]
 
     def clear(self) -> None:
-        """Forget all: the peer may have reneged (RFC 2018 8: after a retransmission timeout)."""
+        """Forget all: the remote end may have reneged (RFC 2018 8: after a retransmission timeout)."""
         self._left.clear()
         self._right.clear()
         self.sacked = 0
@@ -48,19 +48,19 @@ class Scoreboard:
     def update(self, blocks: Iterable[tuple[int, int]], snd_una: int, snd_max: int) -> int:
         """Take in an ACK: SndUna as it is now, and the blocks of its SACK option.
 
-        Returns the number of bytes that are news. Blocks that are empty, not within SndUna..SndMax (a
-        D-SACK, RFC 2883, reports bytes below), or reversed, are passed over.
+        Returns the number of bytes that are new. Blocks that are empty, reversed, or not within
+        SndUna..SndMax (a D-SACK, RFC 2883, reports bytes below) are ignored.
         """
         una = self._advance(snd_una)
         limit = una + ((snd_max - una) & 0xFFFFFFFF)
-        news = 0
+        new = 0
         for left, right in blocks:
             a = una + ((left - una) & 0xFFFFFFFF)
             b = a + ((right - left) & 0xFFFFFFFF)
             if a < b <= limit:
-                news += self._insert(a, b)
-        self.sacked += news
-        return news
+                new += self._insert(a, b)
+        self.sacked += new
+        return new
 
     def enter_recovery(self, snd_una: int) -> None:
         """A recovery begins: nothing was retransmitted in it yet."""
@@ -68,7 +68,7 @@ class Scoreboard:
         self._rescued = False
 
     def is_lost(self, seq: int, mss: int, threshold: int) -> bool:
-        """IsLost: whether enough beyond ``seq``, which the peer does not hold, arrived to give it up."""
+        """IsLost: whether enough arrived beyond ``seq``, which the remote end lacks, to give it up."""
         return self._unrolled(seq) < self._lost_edge(mss, threshold)
 
     def set_pipe(self, snd_una: int, snd_max: int, mss: int, threshold: int) -> int:
@@ -124,7 +124,7 @@ class Scoreboard:
                 self._high_rxt = end
 
     def hole(self, seq: int, snd_max: int) -> tuple[int, int]:
-        """The first bytes from ``seq`` on that the peer does not hold: (sequence number, size)."""
+        """The first bytes from ``seq`` on that the remote end does not hold: (sequence number, size)."""
         start = self._unrolled(seq)
         start, end = self._hole(start, start + ((snd_max - start) & 0xFFFFFFFF))
         return start & 0xFFFFFFFF, end - start

@@ -1,4 +1,4 @@
-"""What all connections of one host, or of one target, have in common: timer lengths and limits."""
+"""What all connections of one host, or of one target, have in common: how long timers run, and limits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ class TcpSettings:
 
     ``offloaded``: the machine is a target's, which asks for an upload where a host's machine aborts, and
     leaves urgent data and an in-order SYN to the host (R-EVT-09, R-BRA-03).
-    ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5); the lower bound is ours, 1 s is the RFC's wish.
+    ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5); the RFC asks for a lower bound of 1 s; ours is shorter.
     ``syn_rto_ms``: RTO when data begins after a SYN was lost, RFC 6298 (5.7).
     ``msl_ms``: TIME_WAIT lasts twice this. ``fin_wait_2_ms``: R-TMR-07.
-    ``connect_retries``: SYNs (or SYN-ACKs) sent again before the attempt is given up; by default after three
-    minutes (RFC 9293 MUST-23). 7 make it last for 183 s,
-    and three minutes are the least (RFC 9293 3.8.3).
+    ``connect_retries``: how often a SYN (or SYN-ACK) is repeated before the attempt is given up. 7 make it
+    last for 183 s; three minutes are the least (RFC 9293 3.8.3, MUST-23).
     ``challenge_ms``, ``syn_challenge_ms``: blind reset protection, R-BRA-04 and R-BRA-03.
     """
 

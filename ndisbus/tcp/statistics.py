@@ -1,8 +1,8 @@
 """The counters of one IP version, as a host and a target keep them alike (RFC 4293, RFC 4022).
 
-They are the structures in which a target reports its own, so that both sides' can be added (R-STAT-09).
-The numbers in them only grow; they wrap when they are read (R-STAT-03). Pages
-"ns-ndischimney-_ip_offload_stats.md", "ns-ndischimney-_tcp_offload_stats.md".
+They are the structures in which a target reports its own (DDI pages IP_OFFLOAD_STATS, TCP_OFFLOAD_STATS), so
+that those of both sides can be added (R-STAT-09). The numbers in them only grow; they wrap when they are read
+(R-STAT-03).
 """
 
 from __future__ import annotations

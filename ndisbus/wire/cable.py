@@ -2,11 +2,11 @@
 
 A segment is a directory with a datagram socket in it for each station. A station sends to the others by
 itself: to the one behind the frame's destination where that is known, to all of them otherwise. Stations
-come and go in any order; nobody serves the segment.
+come and go in any order; there is no process that serves the segment.
 
-Each station has a socket of its own for every other one it sends to. Linux charges a datagram that nobody
-has read to the socket that sent it, so with one socket for all a station that is stopped would use up what
-the others need. What a station does not take at once waits for it, up to :data:`BACKLOG` frames; the rest
+Each station has a socket of its own for every other one it sends to. Linux charges a datagram that is
+not read yet to the socket that sent it. With one socket for all, a station that is stopped would use up the
+room of the others. What a station does not take at once waits for it, up to :data:`BACKLOG` frames; the rest
 is dropped and counted. Nothing here waits.
 """
 
@@ -44,7 +44,7 @@ _COARSE: Final = 50_000_000
 _ATTEMPTS: Final = 100
 _SUFFIX: Final = ".station"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-#: The station is gone: nobody has its socket open, or there is no file of it.
+#: The station is gone: its socket is not open, or its file is missing.
 _GONE: Final = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE})
 #: The station, or the system, has no room for more.
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
@@ -72,7 +72,7 @@ class CableLink(Medium):
 
     A frame to several stations counts as sent once, and as dropped for each that lacks it. Reasons: ``full``
     (the station does not take them), ``gone``, ``alone``, ``refused`` (by the system), ``too long``,
-    ``too short``, ``malformed`` (no datagram of a station).
+    ``too short``, ``malformed`` (not a datagram of a station).
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class CableLink(Medium):
     ) -> None:
         if not _NAME.fullmatch(name):
             raise LinkError(
-                f"{name!r} is no name for a station: up to 40 letters, digits, '.', '_' and '-', "
+                f"{name!r} cannot be the name of a station: use up to 40 letters, digits, '.', '_' and '-', "
                 "the first one a letter or a digit"
             )
         self._directory = Path(directory).absolute()
@@ -165,7 +165,7 @@ class CableLink(Medium):
         return self._socket.fileno() if self._epoll is None else self._epoll.fileno()
 
     def close(self) -> None:
-        """Leave: the socket's file goes, and with the last station the directory."""
+        """Leave: remove the socket's file, and with the last station the directory."""
         if self._closed:
             return
         self._closed = True
@@ -176,17 +176,17 @@ class CableLink(Medium):
             station.socket.close()
         self._stations.clear()
         self._by_fd.clear()
-        # Without waiting: one that was stopped with the directory in its hands would stop us, too. Then the
-        # next one to leave tidies up what the dead have left.
+        # Without waiting: a stopped process that holds the lock would stop us, too. The next station that
+        # leaves removes what the dead have left.
         with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
-            # While the socket is open nobody else can have taken the name, but the directory may be new.
+            # While the socket is open no other station can have taken the name, but the directory may be new.
             if _identity(self._path) == self._made:
                 self._path.unlink()
             if held:
                 for path in filter(_is_stale, self._directory.glob("*" + _SUFFIX)):
                     path.unlink(missing_ok=True)
-            # Held or not, since two may leave at once. Not empty: the last one to leave does it; whoever
-            # enters just now makes the directory anew.
+            # With or without the lock, since two may leave at once. It fails unless this is the last station,
+            # and one that enters now makes the directory anew.
             with contextlib.suppress(OSError):
                 self._directory.rmdir()
         self._socket.close()
@@ -213,7 +213,7 @@ class CableLink(Medium):
                 continue
             except OSError as error:
                 raise LinkError(f"cable {self._directory}: {error.strerror}") from error
-        raise LinkError(f"cable {self._directory}: the directory vanishes again and again")
+        raise LinkError(f"cable {self._directory}: the directory was removed {_ATTEMPTS} times; try again")
 
     def _clear_name(self) -> None:
         if _is_stale(self._path):
@@ -224,7 +224,7 @@ class CableLink(Medium):
                 "give this one another name (station=NAME)"
             )
         elif self._path.exists():
-            raise LinkError(f"{self._path} is there and no socket; move it away")
+            raise LinkError(f"{self._path} exists and is not a socket; move it away")
 
     def _look(self) -> None:
         """Learn which stations there are, if the directory has changed."""
@@ -253,7 +253,7 @@ class CableLink(Medium):
         except OSError as error:
             connected.close()
             if error.errno not in _GONE:
-                # Something that is no station of ours; the others are still to be reached.
+                # Not a station of ours; the others are still to be reached.
                 self._counters.drop("refused")
                 return
             with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
@@ -347,7 +347,7 @@ class CableLink(Medium):
             key, source = datagram[1:start], frame[6:12]
             if behind.get(source) != key and not source[0] & 1:
                 if len(behind) >= _ADDRESSES:
-                    # The oldest one is forgotten: frames to it are flooded again, no more.
+                    # The oldest one is forgotten: frames to it are flooded again.
                     del behind[next(iter(behind))]
                 behind[source] = key
             c.received += 1
@@ -371,12 +371,12 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether a path leads to a socket that no process has open. What is no socket is somebody's."""
+    """Whether a path leads to a socket that no process has open. A file of another kind is not touched."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            # Says whether somebody has it open, and disturbs nobody, not even one that is stopped.
+            # Says whether a process has it open, without disturbing that process, even if it is stopped.
             probe.connect(str(path))
     except ConnectionRefusedError:
         return True

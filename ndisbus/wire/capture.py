@@ -92,7 +92,7 @@ class CaptureLink(LinkWrapper):
     Each frame is in the file once it was sent or handed on, even if the process is killed then. What
     impairments below did to a frame stands in its comment: a frame that is sent is shown as it was given,
     one that is received as it is handed on, and one that was lost on the way in is there, too. ``origin`` as
-    for :class:`PcapngWriter`. Should the file become unwritable, the link goes on without it, and
+    for :class:`PcapngWriter`. If the file cannot be written any more, the link goes on without it, and
     ``error`` says why. Raises LinkError if it cannot be made.
     """
 
@@ -106,7 +106,7 @@ class CaptureLink(LinkWrapper):
         #: What the impairments said since the last frame: direction, frame, what.
         self._notes: list[tuple[str, bytes, str]] = []
         try:
-            # Unbuffered, for the sake of those who look at the file of a process that was killed.
+            # Unbuffered, so that the file of a process that was killed is complete.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self._file: BinaryIO | None = os.fdopen(handle, "wb", buffering=0)
             self._writer = PcapngWriter(self._file, name=inner.name, mtu=inner.mtu, origin=origin)

@@ -2,7 +2,7 @@
 
 Sans-I/O. What happens to a frame of one direction, in this order: loss (bursts, then uniform),
 corruption, duplication, the rate limit, delay and jitter, reordering. Every kind in each direction
-draws from a generator of its own: one kind switched on changes nothing of what the others do.
+draws from its own generator: to switch one kind on does not change what the others do.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Impairments:
     ``jitter`` adds up to so much to ``delay`` without changing the order. A reordered frame is held until
     1 to ``reorder_gap`` later ones have passed it, at most for ``reorder_hold``. A corrupted frame has one
     bit flipped behind its Ethernet header. ``rate`` is in bits a second, with ``rate_burst`` bytes at once;
-    ``limit`` is how many frames are kept at most. Raises LocalProtocolError for what makes no sense.
+    ``limit`` is how many frames are kept at most. Raises LocalProtocolError for values out of range.
     """
 
     loss: float = 0.0
@@ -61,7 +61,7 @@ class Impairments:
             if not 0.0 <= chance <= 1.0:
                 raise LocalProtocolError(f"{name}: {chance!r} is not between 0 and 1")
         for name in ("delay", "jitter", "reorder_hold"):
-            # Not «value < 0»: a NaN is no time either.
+            # Written so that NaN, which is not a time, is refused too.
             if not 0.0 <= getattr(self, name) <= 3600.0:
                 raise LocalProtocolError(f"{name}: {getattr(self, name)!r} is not between 0 and 3600 seconds")
         for name in ("rate_burst", "reorder_gap", "limit"):
@@ -158,7 +158,7 @@ class _Direction:
         first = self._schedule(i, frame, what, now)
         if double:
             c.duplicated += 1
-            # An object of its own: whoever notes what happened to frames tells them apart by identity.
+            # A new object: a capture tells frames apart by identity.
             again = self._schedule(i, bytes(bytearray(frame)), f"{what}; duplicate".lstrip("; "), now)
             return "; ".join(w for w in (first[0], "duplicated") if w), first[1] or again[1]
         return first
@@ -228,7 +228,7 @@ class _Direction:
         return what, True
 
     def _pass_held(self, ready: float) -> None:
-        """One more frame goes before those that are held; who has been passed by enough follows it."""
+        """One more frame passes those that are held; those that enough frames have passed follow it."""
         still = []
         for h in self._held:
             if h.left > 1:

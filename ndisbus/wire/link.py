@@ -1,8 +1,7 @@
 """A link: what carries Ethernet frames, and what wrappers of it have in common.
 
 Times are seconds on the caller's clock, real or virtual. A wrapper (impairments, capture, tracing) is a
-link around another one, its ``inner``; the order in which they are stacked is the order in which a frame
-that is sent passes them.
+link around an ``inner`` link; a frame that is sent passes the wrappers from the outermost to the innermost.
 """
 
 from __future__ import annotations
@@ -201,7 +200,7 @@ class Medium:
 
 
 class NoLink(Medium):
-    """The cable that is not plugged in: frames that are sent are dropped as ``unplugged``, none arrives."""
+    """A cable that is not plugged in: frames that are sent are dropped as ``unplugged``, none arrives."""
 
     __slots__ = ()
 
@@ -221,7 +220,7 @@ class NoLink(Medium):
         return None
 
     def fileno(self) -> int | None:
-        """There is no descriptor."""
+        """Return None: there is no descriptor."""
         return None
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A segment in memory, for the simulation: stations on it hear one another at once.
 
 Sans-I/O. A segment is a switch: it learns which station an address is behind, and floods what is for a
-group or for an address that nobody has sent from yet.
+group, or for an address that was not a source yet.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MemorySegment:
         destination, source = frame[:6], frame[6:12]
         if not source[0] & 1 and self._behind.get(source) is not sender:
             if len(self._behind) >= _ADDRESSES:
-                # The oldest one is forgotten, which only means that frames to it are flooded again.
+                # The oldest one is forgotten: frames to it are flooded again.
                 del self._behind[next(iter(self._behind))]
             self._behind[source] = sender
         only = None if destination[0] & 1 else self._behind.get(destination)
@@ -111,7 +111,7 @@ class MemoryLink(Medium):
         return self._since if self._waiting else None
 
     def fileno(self) -> int | None:
-        """There is no descriptor."""
+        """Return None: there is no descriptor."""
         return None
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def open_link(
     station = spec.station or station
     with contextlib.ExitStack() as undo:
         link = _medium(spec, station)
-        # What was opened is closed again if a later wrapper cannot be.
+        # What was opened is closed again if a later wrapper cannot be opened.
         undo.callback(link.close)
         if spec.ingress != UNIMPAIRED or spec.egress != UNIMPAIRED:
             rng = random.Random(f"{spec.seed}/{spec.name}/{station}")
@@ -82,7 +82,7 @@ class _Lines:
     def __init__(self, path: str) -> None:
         self._start: float | None = None
         try:
-            # Line by line, for the sake of those who look at the file of a process that was killed.
+            # Line by line, so that the file of a process that was killed is complete.
             self._file: TextIO = sys.stderr if path == "-" else Path(path).open("w", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise LinkError(f"trace {path}: {error.strerror}") from error

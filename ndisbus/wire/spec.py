@@ -54,18 +54,16 @@ def parse_link(text: str) -> LinkSpec:
     medium, mark, query = text.partition("?")
     kind, colon, name = medium.partition(":")
     if kind not in _KINDS or (kind == "none") is bool(colon):
-        raise LinkError(
-            f"link {text!r}: a link is cable:NAME, tap:NAME or none, with ?KEY=VALUE&... behind it"
-        )
+        raise LinkError(f"link {text!r}: write cable:NAME, tap:NAME or none, with ?KEY=VALUE&... behind it")
     if kind != "none" and not name:
         raise LinkError(f"link {text!r}: {kind}: needs a name, such as {kind}:{kind}0")
     if kind == "cable" and not _NAME.fullmatch(name):
         raise LinkError(
-            f"link {text!r}: {name!r} is no name for a cable: up to 40 letters, digits, '.', '_' and '-', "
-            "the first one a letter or a digit"
+            f"link {text!r}: {name!r} cannot be the name of a cable: use up to 40 letters, digits, "
+            "'.', '_' and '-', the first one a letter or a digit"
         )
     if mark and not query:
-        raise LinkError(f"link {text!r}: nothing behind the question mark")
+        raise LinkError(f"link {text!r}: nothing follows the question mark")
     given: dict[str, Any] = {}
     both: dict[str, Any] = {}
     one_way: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
@@ -103,8 +101,9 @@ def _unknown(text: str, kind: str, key: str) -> NoReturn:
     close = difflib.get_close_matches(key, known + directed, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise LinkError(
-        f"link {text!r}: {key!r} is no option of a link{hint}; it has {', '.join(known)} "
-        "(those behind rate, too, with in. or out. before them)"
+        f"link {text!r}: {key!r} is not an option of a link{hint}; the options are "
+        f"{', '.join(known)} "
+        "(rate and those after it also with in. or out. in front)"
     )
 
 

@@ -1,7 +1,7 @@
 """A TAP device of Linux: the other end of the wire is the kernel's own network stack.
 
 The device may be there already (``ip tuntap add dev NAME mode tap``), or it is made and lives as long as
-the link. Either way it has to be up, and its addresses are the administrator's affair. Needs root
+the link. Either way it has to be up, and the administrator gives it its addresses. Needs root
 (CAP_NET_ADMIN), or a device that belongs to this user. Linux documents the interface in
 Documentation/networking/tuntap.rst.
 """
@@ -48,9 +48,14 @@ class TapLink(Medium):
 
     def __init__(self, name: str, netns: str | None = None) -> None:
         if not sys.platform.startswith("linux"):
-            raise LinkError(f"tap:{name}: TAP devices are Linux's; this is {sys.platform}. Use a cable")
+            raise LinkError(
+                f"tap:{name}: TAP devices exist on Linux only (this is {sys.platform}); use a cable"
+            )
         if not _NAME.fullmatch(name) or name in (".", ".."):
-            raise LinkError(f"tap: {name!r} is no name for a network device (1 to 15 characters)")
+            raise LinkError(
+                f"tap: {name!r} cannot be the name of a network device: use 1 to 15 characters, "
+                "without spaces, '/', ':' and '%'"
+            )
         shown = f"tap:{name}"
         with inside(netns, shown):
             self._fd = _attach(name, shown)
@@ -109,7 +114,7 @@ class TapLink(Medium):
         return None if self._fd < 0 else self._fd
 
     def close(self) -> None:
-        """Let go of the device; one that was made by opening it vanishes."""
+        """Close the device. A device that was made by opening it is removed."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -145,7 +150,7 @@ def _hint(error: OSError) -> str:
     if error.errno == errno.EBUSY:
         return "another process has the device"
     if error.errno == errno.EINVAL:
-        return "there is a device of this name that is no TAP"
+        return "a device of this name exists and is not a TAP device; choose another name"
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return "the kernel has no TUN/TAP here (modprobe tun)"
     return "see ip-tuntap(8)"
@@ -160,7 +165,7 @@ def _mtu_of(name: str) -> int:
 
 @contextlib.contextmanager
 def inside(netns: str | None, what: str) -> Iterator[None]:
-    """This thread in a named network namespace, for as long as it takes to open a device there."""
+    """Move this thread to a named network namespace, for as long as it takes to open a device there."""
     if netns is None:
         yield
         return
@@ -182,7 +187,7 @@ def inside(netns: str | None, what: str) -> Iterator[None]:
             yield
         finally:
             if libc.setns(here, _CLONE_NEWNET):
-                raise LinkError(f"{what}: no way back from network namespace {netns!r}")
+                raise LinkError(f"{what}: cannot leave network namespace {netns!r}; restart the process")
     finally:
         os.close(here)
         os.close(there)

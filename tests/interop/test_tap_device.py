@@ -112,7 +112,7 @@ def test_device_in_use_or_of_another_kind_is_refused(lab: Lab) -> None:
         TapLink("tap0", lab.name)
     link.close()
     with pytest.raises(
-        LinkError, match="tap:lo: Invalid argument; there is a device of this name that is no TAP"
+        LinkError, match="tap:lo: Invalid argument; a device of this name exists and is not a TAP device"
     ):
         TapLink("lo", lab.name)
 

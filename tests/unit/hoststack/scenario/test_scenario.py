@@ -137,8 +137,8 @@ def test_only_defined_names_and_known_words_are_used(text: str, part: str) -> No
 @pytest.mark.parametrize(
     ("define", "part"),
     [
-        ("neighbors: [{name: n, mac: '02:00'}]", "'02:00' is no MAC address"),
-        ("neighbors: [{name: n, mac: 'zz:00:00:00:00:00'}]", "is no MAC address"),
+        ("neighbors: [{name: n, mac: '02:00'}]", "'02:00' is not a MAC address"),
+        ("neighbors: [{name: n, mac: 'zz:00:00:00:00:00'}]", "is not a MAC address"),
         ("neighbors: [{name: n, mac: '02:00:00:00:00:01', vlan: 5000}]", "5000"),
         ("neighbors: [{name: n, mac: '02:00:00:00:00:01', color: red}]", "unknown key 'color'"),
         (

@@ -364,7 +364,7 @@ def test_what_is_no_socket_is_left_alone(plug: Plug, directory: Path) -> None:
     other.write_text("mine")
     a = plug("a")
     a.send(frame(None, "a"), 0.0)
-    with pytest.raises(LinkError, match="is there and no socket; move it away"):
+    with pytest.raises(LinkError, match="exists and is not a socket; move it away"):
         plug("b")
     assert other.read_text() == "mine"
     a.close()
@@ -419,7 +419,7 @@ def test_directory_is_this_users_only(plug: Plug, directory: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "a/b", "-x", "ü", "a" * 41])
 def test_bad_names_are_refused(directory: Path, name: str) -> None:
-    with pytest.raises(LinkError, match="is no name for a station"):
+    with pytest.raises(LinkError, match="cannot be the name of a station"):
         CableLink(directory, name)
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="TA
 
 @pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "..", "tap%d"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(LinkError, match="is no name for a network device"):
+    with pytest.raises(LinkError, match="cannot be the name of a network device"):
         TapLink(name)
 
 
@@ -45,7 +45,7 @@ def test_kernel_without_tap_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
     [
         (errno.EPERM, "run as root"),
         (errno.EBUSY, "another process has the device"),
-        (errno.EINVAL, "there is a device of this name that is no TAP"),
+        (errno.EINVAL, "a device of this name exists and is not a TAP device; choose another name"),
         (errno.E2BIG, "see ip-tuntap"),
     ],
 )

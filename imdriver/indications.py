@@ -30,9 +30,7 @@ _CHIMNEY_STATUS: Final = frozenset(
         NdisStatus.TCP_CONNECTION_OFFLOAD_HARDWARE_CAPABILITIES,
     )
 )
-_DELTA_OFFSET: Final = next(
-    m.offset for m in NeighborOffloadStateCached.MEMBERS if m.ddi == "HostReachabilityDelta"
-)
+_DELTA_OFFSET: Final = NeighborOffloadStateCached.offset_of("HostReachabilityDelta")
 #: Where HostReachabilityDelta lies behind a block, by its type; constant, cached and delegated state follow
 #: one another (R-DIS-26).
 _DELTA_AT: Final = {

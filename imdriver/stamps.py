@@ -21,7 +21,7 @@ _VLAN_BITS: Final = 0xFFF
 _PRIORITY_BITS: Final = 0x7
 
 #: Where VlanId lies behind a block, by its type: the constant state comes first (R-BLK-06).
-_VLAN_ID_AT: Final = next(m.offset for m in NeighborOffloadStateConst.MEMBERS if m.ddi == "VlanId")
+_VLAN_ID_AT: Final = NeighborOffloadStateConst.offset_of("VlanId")
 _VLAN_AT: Final = {
     int(OffloadStateType.NeighborOffloadState): _VLAN_ID_AT,
     int(OffloadStateType.NeighborOffloadConstState): _VLAN_ID_AT,

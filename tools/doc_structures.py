@@ -8,7 +8,7 @@ from typing import Final
 
 from ndisbus.ddi import structures as ns
 from ndisbus.ddi.characteristics import Characteristics
-from ndisbus.ddi.cstruct import CMember, Struct, members_of
+from ndisbus.ddi.cstruct import CMember, Struct
 from ndisbus.ddi.enums import (
     IndicateOffloadEvent,
     Layer,
@@ -123,7 +123,7 @@ def state_layouts() -> str:
         start = 0
         for structure, size in zip(structures_of(whole), _sizes(whole), strict=True):
             out += ["", f"#### {structure.NAME}", "", _caption(structure, whole, start, size), ""]
-            rows = [_row(structure, m.ddi, start) for m in structure.MEMBERS]
+            rows = [_row(m, start) for m in structure.MEMBERS]
             out += _table(("member", "offset", "bytes", f"offset in `{whole.name}`", "note"), rows)
             start += size
     return "\n".join(out)
@@ -144,19 +144,22 @@ def _caption(structure: type[OffloadState], whole: OffloadStateType, start: int,
     return text
 
 
-def _row(structure: type[OffloadState], ddi: str, start: int) -> tuple[object, ...]:
-    m = next(m for m in structure.MEMBERS if m.ddi == ddi)
+def _row(m: CMember, start: int) -> tuple[object, ...]:
+    assert m.offset is not None
+    assert m.size is not None
     notes = []
     if m.bits:
         low = m.bit_position
         notes.append(f"bits {low} to {low + m.bits - 1}")
-    if m.kind == "pointer":
+    if m.c_type == "PVOID":
         notes.append("pointer, 0 is NULL")
-    if m.kind == "bytes":
-        notes.append("bytes" if m.size > 8 else "distance to the address")
-    if ddi in ("SendBacklogSize", "ReceiveBacklogSize"):
+    if m.c_type.startswith("UCHAR["):
+        notes.append("bytes")
+    if m.c_type == "PUCHAR":
+        notes.append("distance to the address")
+    if m.shares:
         notes.append("same storage, in a query")
-    return f"`{ddi}`", f"{m.offset:#04x}", m.size, f"{start + m.offset:#04x}", ", ".join(notes)
+    return f"`{m.name}`", f"{m.offset:#04x}", m.size, f"{start + m.offset:#04x}", ", ".join(notes)
 
 
 # --- structures that travel as maps ------------------------------------------------------------
@@ -167,7 +170,7 @@ def structures() -> str:
     out: list[str] = []
     for s in STRUCTURES:
         out += ["", f"#### {s.NAME}", ""]
-        rows = [(f"`{m.name}`", _type(m), _default(s, attr, m)) for attr, m in members_of(s)]
+        rows = [(f"`{m.name}`", _type(m), _default(s, m)) for m in s.MEMBERS]
         out += _table(("member", "holds", "usual value"), rows)
     return "\n".join(out)
 
@@ -196,13 +199,13 @@ def _type(m: CMember) -> str:
 _COMPUTED: Final = frozenset(("OffsetFirstTask", "OffsetNextTask", "TaskBufferLength", "StatusBufferSize"))
 
 
-def _default(s: type[Struct], attr: str, m: CMember) -> str:
+def _default(s: type[Struct], m: CMember) -> str:
     if m.name in _COMPUTED:
         return ""
     if m.c_type == "HANDLER":
         assert issubclass(s, Characteristics)
         return f'`"{s.entry_points()[m.name]}"`'
-    field = s.__dataclass_fields__[attr]
+    field = s.__dataclass_fields__[m.attr]
     if m.name == "Header":
         make = field.default_factory
         assert callable(make)

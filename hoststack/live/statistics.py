@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import switch
-from ndisbus.ddi.cstruct import members_of
 from ndisbus.ddi.enums import Oid, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import OID_STRUCTURES, NdisOidRequest, Struct
@@ -82,5 +81,5 @@ class OffloadStatistics:
                 own = tally.tcp
             theirs = self.target.get(number) or OID_STRUCTURES[number]()
             whole = added(own, theirs)
-            found[title] = {m.name: getattr(whole, name) for name, m in members_of(type(whole))}
+            found[title] = {m.name: getattr(whole, m.attr) for m in whole.MEMBERS}
         return found

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from ndisbus.ddi.cstruct import NdisObjectHeader, Struct, header, member, members_of
+from ndisbus.ddi.cstruct import NdisObjectHeader, Struct, header, member
 from ndisbus.ddi.enums import (
     NDIS_CLIENT_CHIMNEY_OFFLOAD_GENERIC_CHARACTERISTICS_REVISION_1,
     NDIS_CLIENT_CHIMNEY_OFFLOAD_TCP_CHARACTERISTICS_REVISION_1,
@@ -47,7 +47,7 @@ class Characteristics(Struct):
         """The name of the entry point that belongs into each handler member, by DDI member name."""
         return {
             m.name: cls.PREFIX + m.name.removesuffix("Handler") if cls.PREFIX else m.name
-            for _, m in members_of(cls)
+            for m in cls.MEMBERS
             if m.c_type == "HANDLER"
         }
 
@@ -65,17 +65,17 @@ class Characteristics(Struct):
         names = frozenset(implemented)
         table = cls()
         entries = cls.entry_points()
-        for attr, m in members_of(cls):
+        for m in cls.MEMBERS:
             if entries.get(m.name) in names:
-                setattr(table, attr, entries[m.name])
+                setattr(table, m.attr, entries[m.name])
         return table
 
     def handlers(self) -> frozenset[str]:
         """The entry points the table names."""
         return frozenset(
-            getattr(self, attr)
-            for attr, m in members_of(type(self))
-            if m.c_type == "HANDLER" and getattr(self, attr) is not None
+            getattr(self, m.attr)
+            for m in self.MEMBERS
+            if m.c_type == "HANDLER" and getattr(self, m.attr) is not None
         )
 
     @classmethod

@@ -1,20 +1,23 @@
-"""Declarative C structures that travel as maps: members under their DDI names, checked when read.
+"""C structures, described once: each member with its DDI name, C type and x64 offset.
 
-A subclass is a keyword-only dataclass whose fields are made by :func:`member`; each knows its DDI name,
-C type and x64 offset. The memory image is not on the wire, the offsets document the layout and are tested.
+A structure is a dataclass whose fields are made by :func:`member`. Everything else is derived from them:
+``MEMBERS``, the map that travels in a message (:class:`Struct`), the x64 memory image
+(:class:`ndisbus.state.base.OffloadState`), the checks of both, and the tables in docs/protocol.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
 from ndisbus.errors import DecodeError
 
-__all__ = ["CMember", "NdisObjectHeader", "Struct", "header", "member", "members_of"]
+__all__ = ["CMember", "CStructure", "NdisObjectHeader", "SharedStorage", "Struct", "header", "member"]
 
 _UNSIGNED: Final = {"UCHAR": 1, "USHORT": 2, "ULONG": 4, "ULONG64": 8}
+_POINTERS: Final = ("PVOID", "PUCHAR", "HANDLER")
 _MAX_NAME: Final = 128
 
 
@@ -22,10 +25,19 @@ _MAX_NAME: Final = 128
 class CMember:
     """One member of a C structure.
 
-    ``c_type``: UCHAR, USHORT, ULONG, ULONG64 (with ``bits`` for a bit field), BOOLEAN, PVOID, PVOID[n],
-    UCHAR[n], HANDLER (an entry point, by name, or NULL), STRUCT, STRUCT[] (an array of ``nested``) or
-    ANY (read by :meth:`Struct.read_member` of the class). ``offset``, ``size``: bytes on x64; None for
-    what exists on the wire only.
+    ``name`` is its DDI name, ``attr`` our attribute; a member of a nested structure that is flat here has a
+    name like ``KeepAlive.ProbeCount``. ``c_type`` is one of
+
+    - UCHAR, USHORT, ULONG, ULONG64 (with ``bits`` for a bit field), BOOLEAN,
+    - the name of an enumeration, given as ``enum``, whose last member counts the others,
+    - PVOID, PVOID[n], UCHAR[n],
+    - PUCHAR: a pointer to bytes; the attribute holds the bytes,
+    - HANDLER: an entry point, by name, or NULL,
+    - STRUCT, or STRUCT[] for an array of ``nested``,
+    - ANY: read by :meth:`Struct.read_member` of the class.
+
+    ``offset``, ``size``: bytes on x64; None for what exists on the wire only. ``shares``: the attribute of
+    the member whose storage this one uses, as in a C union.
     """
 
     name: str
@@ -35,11 +47,33 @@ class CMember:
     bits: int = 0
     bit_position: int = 0
     nested: type[Struct] | None = None
+    enum: type[enum.IntEnum] | None = None
+    shares: str = ""
+    attr: str = ""
 
     @property
     def array_length(self) -> int:
         """n of PVOID[n] and UCHAR[n]."""
         return int(self.c_type[self.c_type.index("[") + 1 : -1])
+
+    @property
+    def maximum(self) -> int:
+        """The largest number that the member holds."""
+        return int((1 << (self.bits or 8 * (self.size or 0))) - 1)
+
+    def complaint(self, value: object) -> str | None:
+        """What is wrong with a value for this member in a memory image; None if it fits."""
+        if self.c_type == "PUCHAR" or self.c_type.startswith("UCHAR["):
+            if isinstance(value, bytes) and len(value) <= (self.size or 0):
+                return None
+            return f"must be at most {self.size} bytes"
+        if value is None and self.c_type == "PVOID":
+            return None
+        if self.enum is not None and isinstance(value, int) and value >= len(self.enum) - 1:
+            return f"is not a {self.c_type}"
+        if isinstance(value, int) and 0 <= value <= self.maximum:
+            return None
+        return f"must be an integer from 0 to {self.maximum:#x}"
 
 
 def member(
@@ -53,31 +87,75 @@ def member(
     bits: int = 0,
     bit_position: int = 0,
     nested: type[Struct] | None = None,
+    enum: type[enum.IntEnum] | None = None,
 ) -> Any:
     """A dataclass field that is the C member ``name``; see :class:`CMember` for the arguments."""
     if size is None:
         if c_type in _UNSIGNED:
             size = _UNSIGNED[c_type]
-        elif c_type in ("PVOID", "HANDLER"):
+        elif c_type in _POINTERS:
             size = 8
+        elif enum is not None:
+            size = 4
         elif c_type == "STRUCT" and nested is not None:
             size = nested.SIZE
-    metadata = {"member": CMember(name, c_type, offset, size, bits, bit_position, nested)}
+        elif c_type.startswith("UCHAR["):
+            size = int(c_type[6:-1])
+    metadata = {"member": CMember(name, c_type, offset, size, bits, bit_position, nested, enum)}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata) if default is not MISSING else field(metadata=metadata)
 
 
-@dataclass(kw_only=True, slots=True)
-class Struct:
-    """Base of the structures. ``NAME``: DDI name; ``SIZE``: sizeof on x64 in bytes."""
+class SharedStorage:
+    """Base of descriptors for a member that uses the storage of a field; it is not a field of its own."""
+
+    def __init__(self, described: CMember) -> None:
+        self.described: Final = described
+
+
+class CStructure:
+    """Base of all structures.
+
+    ``NAME``: DDI name; ``SIZE``: sizeof on x64 in bytes; ``MEMBERS``: in the order of the C declaration.
+    """
+
+    __slots__ = ()
 
     NAME: ClassVar[str] = ""
     SIZE: ClassVar[int] = 0
+    MEMBERS: ClassVar[tuple[CMember, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # A dataclass with slots makes the class a second time, without the fields and with what was derived.
+        if "MEMBERS" not in vars(cls):
+            own = sorted(_described(vars(cls)), key=lambda m: not m.name.startswith("Header."))
+            cls.MEMBERS = (*cls.MEMBERS, *own)
+
+    @classmethod
+    def offset_of(cls, name: str) -> int:
+        """FIELD_OFFSET of a member on x64, in bytes."""
+        (offset,) = (m.offset for m in cls.MEMBERS if m.name == name)
+        assert offset is not None
+        return offset
+
+
+def _described(namespace: Any) -> Iterator[CMember]:
+    for attr, value in namespace.items():
+        if isinstance(value, Field) and "member" in value.metadata:
+            yield replace(value.metadata["member"], attr=attr)
+        elif isinstance(value, SharedStorage):
+            yield replace(value.described, attr=attr)
+
+
+@dataclass(kw_only=True, slots=True)
+class Struct(CStructure):
+    """Base of the structures that travel as maps: members under their DDI names, checked when read."""
 
     def to_wire(self) -> dict[str, object]:
         """The structure as a map: exact DDI member names, None for NULL."""
-        return {m.name: _outgoing(getattr(self, attr)) for attr, m in members_of(type(self))}
+        return {m.name: _outgoing(getattr(self, m.attr)) for m in self.MEMBERS}
 
     @classmethod
     def from_wire(cls, obj: object, where: str) -> Self:
@@ -88,15 +166,14 @@ class Struct:
         """
         if type(obj) is not dict:
             raise DecodeError(where, f"a map with the members of {cls.NAME} is expected")
-        known = members_of(cls)
         values: dict[str, Any] = {}
-        for attr, m in known:
+        for m in cls.MEMBERS:
             if m.name not in obj:
                 raise DecodeError(f"{where}.{m.name}", f"is missing in this {cls.NAME}")
-            values[attr] = cls.read_member(m, obj[m.name], obj, f"{where}.{m.name}")
-        if len(obj) != len(known):
-            unknown = min(str(k) for k in obj.keys() - {m.name for _, m in known})
-            raise DecodeError(f"{where}.{unknown}", f"is no member of {cls.NAME}")
+            values[m.attr] = cls.read_member(m, obj[m.name], obj, f"{where}.{m.name}")
+        if len(obj) != len(cls.MEMBERS):
+            unknown = min(str(k) for k in obj.keys() - {m.name for m in cls.MEMBERS})
+            raise DecodeError(f"{where}.{unknown}", f"is not a member of {cls.NAME}")
         result = cls(**values)
         result.check(where)
         return result
@@ -108,23 +185,6 @@ class Struct:
 
     def check(self, where: str) -> None:
         """Raise DecodeError if members that belong together do not agree; the base has no such rule."""
-
-
-_known: Final[dict[type, tuple[tuple[str, CMember], ...]]] = {}
-
-
-def members_of(cls: type[Struct]) -> tuple[tuple[str, CMember], ...]:
-    """(attribute, member) in the order of the C declaration."""
-    known = _known.get(cls)
-    if known is None:
-        known = _known[cls] = tuple((f.name, _c_member(f)) for f in fields(cls))
-    return known
-
-
-def _c_member(f: Field[Any]) -> CMember:
-    m = f.metadata["member"]
-    assert isinstance(m, CMember)
-    return m
 
 
 def _outgoing(value: object) -> object:

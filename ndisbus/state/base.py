@@ -1,70 +1,46 @@
-"""What the nine offload state structures have in common: a table of members, and errors that name them."""
+"""What the nine offload state structures have in common: memory images, and errors that name members.
+
+A structure describes its members (:mod:`ndisbus.ddi.cstruct`); :mod:`ndisbus.state.image_code` makes ``pack``
+and ``unpack_from`` from the description. The two members of OFFLOAD_STATE_HEADER are the first of every
+structure; they are declared last, because they are the last arguments of a constructor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Any, Self
 
+from ndisbus.ddi.cstruct import CStructure, member
 from ndisbus.errors import DecodeError, LocalProtocolError
+from ndisbus.state import image_code
 
-__all__ = ["Buffer", "Member", "OffloadState", "header"]
+__all__ = ["Buffer", "OffloadState", "header_length", "header_options"]
 
 Buffer = bytes | bytearray | memoryview
 
 
-class Member(NamedTuple):
-    """One member of a structure: its DDI name, our attribute, and its place in the x64 layout (bytes)."""
-
-    ddi: str
-    attr: str
-    offset: int
-    size: int
-    kind: Literal["int", "pointer", "bytes"] = "int"
-    bits: int = 0
-    """Width of a bit field, 0 for an ordinary member."""
-    bit_position: int = 0
-
-    @property
-    def maximum(self) -> int:
-        """The largest number the member holds."""
-        return int((1 << (self.bits or 8 * self.size)) - 1)
-
-    def complaint(self, value: object) -> str | None:
-        """What is wrong with ``value`` for this member, or None."""
-        if self.kind == "bytes":
-            if isinstance(value, bytes) and len(value) <= self.size:
-                return None
-            return f"must be at most {self.size} bytes"
-        if value is None and self.kind == "pointer":
-            return None
-        if isinstance(value, int) and 0 <= value <= self.maximum:
-            return None
-        return f"must be an integer from 0 to {self.maximum:#x}"
+def header_length(size: int) -> Any:
+    """Header.Length of a structure of ``size`` bytes."""
+    return member("Header.Length", "ULONG", 0x0, default=size)
 
 
-def header() -> tuple[Member, ...]:
-    """The members of OFFLOAD_STATE_HEADER, which begins every state structure."""
-    return (
-        Member("Header.Length", "length", 0, 4),
-        Member("Header.RecognizedOptions", "recognized_options", 4, 4),
-    )
+def header_options() -> Any:
+    """Header.RecognizedOptions."""
+    return member("Header.RecognizedOptions", "ULONG", 0x4, default=0)
 
 
-class OffloadState:
+class OffloadState(CStructure):
     """Base of the state structures.
 
-    Each mirrors one C structure: members in DDI order, then those of its OFFLOAD_STATE_HEADER
-    (``length``, ``recognized_options``). :meth:`pack` always writes the structure's own size to
-    Header.Length, as NDIS does (R-STATE-16, "ns-ndischimney-_offload_state_header.md").
+    Each mirrors one C structure. :meth:`pack` always writes the structure's own size to Header.Length, as
+    NDIS does (R-STATE-16, DDI page OFFLOAD_STATE_HEADER).
     """
 
     __slots__ = ()
 
-    NAME: ClassVar[str]
-    """DDI name of the structure."""
-    SIZE: ClassVar[int]
-    """sizeof the structure on x64, in bytes."""
-    MEMBERS: ClassVar[tuple[Member, ...]]
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        image_code.compile_into(cls)
 
     def pack(self) -> bytes:
         """The x64 memory image. Raises LocalProtocolError naming the structure and the member."""
@@ -72,7 +48,11 @@ class OffloadState:
 
     @classmethod
     def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``. Raises DecodeError; ``where`` prefixes the place it names."""
+        """Read an image at ``offset``.
+
+        Raises DecodeError, in which ``where`` prefixes the place: the image is cut short, Header.Length is
+        wrong, or an enumeration does not have the number.
+        """
         raise NotImplementedError
 
     def packed_size(self) -> int:
@@ -81,8 +61,8 @@ class OffloadState:
 
     def members(self) -> Iterator[tuple[str, object]]:
         """(DDI member name, value), header first; nested members as ``KeepAlive.ProbeCount``."""
-        for member in self.MEMBERS:
-            yield member.ddi, getattr(self, member.attr)
+        for m in self.MEMBERS:
+            yield m.name, getattr(self, m.attr)
 
     def as_dict(self) -> dict[str, object]:
         """The members by DDI name, nested structures as nested dictionaries."""
@@ -99,15 +79,15 @@ class OffloadState:
 
     def _pack_error(self) -> LocalProtocolError:
         """Name the member that made packing fail; for the slow path only."""
-        for member in self.MEMBERS:
-            value = getattr(self, member.attr)
-            complaint = member.complaint(value)
+        for m in self.MEMBERS:
+            value = getattr(self, m.attr)
+            complaint = m.complaint(value)
             if complaint is not None:
-                return self._range_error(member.ddi, value, complaint)
+                return self._range_error(m.name, value, complaint)
         return LocalProtocolError(f"{self.NAME}: members cannot be packed")
 
-    def _range_error(self, ddi: str, value: object, complaint: str) -> LocalProtocolError:
-        return LocalProtocolError(f"{self.NAME}.{ddi} = {value!r}: {complaint}")
+    def _range_error(self, name: str, value: object, complaint: str) -> LocalProtocolError:
+        return LocalProtocolError(f"{self.NAME}.{name} = {value!r}: {complaint}")
 
     @classmethod
     def _decode_error(cls, where: str, member: str, reason: str, *, rule: str = "") -> DecodeError:

@@ -4,7 +4,7 @@ A block of an offload state tree is followed by the structures its type selects,
 constant, cached, delegated (R-BLK-06, "ns-ndischimney-_ndis_miniport_offload_block_list.md"). Here they
 follow one another without gaps; each image has the offsets of the C structure on x64, little endian.
 :func:`pack_state` and :func:`unpack_state` convert such a run. The nine structures live in a module per
-layer (:mod:`ndisbus.state.neighbor`, ``state_path``, ``state_tcp``) and are exported here.
+layer (:mod:`ndisbus.state.neighbor`, ``path``, ``tcp``) and are exported here.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _offsets() -> dict[str, int]:
     start = 0
     for name, structure in _STRUCTURES[Layer.TCP].items():
         for member in structure.MEMBERS:
-            result[f"{name}.{member.ddi}"] = start + member.offset
+            result[f"{name}.{member.name}"] = start + structure.offset_of(member.name)
         start += structure.SIZE
     return result
 

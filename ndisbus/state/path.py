@@ -1,4 +1,4 @@
-"""The three path state structures. Pages "ns-ndischimney-_path_offload_state_const.md" and so on."""
+"""The three state structures of a path. DDI pages PATH_OFFLOAD_STATE_CONST, _CACHED, _DELEGATED."""
 
 from __future__ import annotations
 
@@ -7,40 +7,35 @@ from struct import Struct
 from struct import error as struct_error
 from typing import ClassVar, Final, Self
 
-from ndisbus.state.base import Buffer, Member, OffloadState, header
+from ndisbus.ddi.cstruct import member
+from ndisbus.state.base import Buffer, OffloadState, header_length, header_options
 
 __all__ = ["PathOffloadStateCached", "PathOffloadStateConst", "PathOffloadStateDelegated"]
 
-_HEADER: Final = Struct("<II")
-_ULONG: Final = Struct("<III")  # header and one ULONG
-_PATH_CONST: Final = Struct("<IIQQ")
-_PATH_CONST_4: Final = Struct("<IIQQ4s4s")
-_PATH_CONST_6: Final = Struct("<IIQQ16s16s")
+_CONST: Final = Struct("<IIQQ")
+_CONST_4: Final = Struct("<IIQQ4s4s")
+_CONST_6: Final = Struct("<IIQQ16s16s")
 
 
 @dataclass(slots=True)
 class PathOffloadStateConst(OffloadState):
-    """PATH_OFFLOAD_STATE_CONST, 0x18 bytes. Page "ns-ndischimney-_path_offload_state_const.md".
+    """PATH_OFFLOAD_STATE_CONST, 0x18 bytes, and the addresses behind it.
 
-    The addresses are 4 bytes (IPv4) or 16 (IPv6), both alike, in network order (R-STATE-07). The C
-    structure points to them. In an image there is nothing to point to but the image itself: the two
-    pointer members hold the distance in bytes from the start of the structure to each address, and the
-    addresses follow it: SourceAddress at 0x18, DestinationAddress right behind it. That makes 0x20
-    bytes for IPv4 and 0x38 for IPv6, both whole numbers of 8-byte words. Header.Length stays 0x18.
+    Both addresses are 4 bytes (IPv4) or 16 (IPv6), in network order (R-STATE-07). The C structure points to
+    them. In an image, each pointer member holds the distance in bytes from the start of the structure to its
+    address: SourceAddress lies at 0x18, DestinationAddress directly behind it. That makes 0x20 bytes for IPv4
+    and 0x38 for IPv6, both whole numbers of 8-byte words. Header.Length stays 0x18.
+
+    The image is more than its C structure, so this class has its own ``pack`` and ``unpack_from``.
     """
 
-    source_address: bytes
-    destination_address: bytes
-    length: int = 0x18
-    recognized_options: int = 0
-
     NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_CONST"
-    SIZE: ClassVar[int] = _PATH_CONST.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = (
-        *header(),
-        Member("SourceAddress", "source_address", 0x08, 8, "bytes"),
-        Member("DestinationAddress", "destination_address", 0x10, 8, "bytes"),
-    )
+    SIZE: ClassVar[int] = 0x18
+
+    source_address: bytes = member("SourceAddress", "PUCHAR", 0x08)
+    destination_address: bytes = member("DestinationAddress", "PUCHAR", 0x10)
+    length: int = header_length(0x18)
+    recognized_options: int = header_options()
 
     def packed_size(self) -> int:
         """0x20 for IPv4, 0x38 for IPv6."""
@@ -53,13 +48,13 @@ class PathOffloadStateConst(OffloadState):
         try:
             if size == len(destination):
                 if size == 4:
-                    return _PATH_CONST_4.pack(0x18, self.recognized_options, 0x18, 0x1C, source, destination)
+                    return _CONST_4.pack(0x18, self.recognized_options, 0x18, 0x1C, source, destination)
                 if size == 16:
-                    return _PATH_CONST_6.pack(0x18, self.recognized_options, 0x18, 0x28, source, destination)
+                    return _CONST_6.pack(0x18, self.recognized_options, 0x18, 0x28, source, destination)
         except struct_error as exc:
             complaint = self.MEMBERS[1].complaint(self.recognized_options)
             if complaint is not None:
-                options = self.MEMBERS[1].ddi
+                options = self.MEMBERS[1].name
                 raise self._range_error(options, self.recognized_options, complaint) from exc
             raise self._range_error("SourceAddress or DestinationAddress", source, "must be bytes") from exc
         name, value = ("DestinationAddress", destination) if size in (4, 16) else ("SourceAddress", source)
@@ -73,7 +68,7 @@ class PathOffloadStateConst(OffloadState):
         those of an IPv4 or IPv6 image.
         """
         try:
-            length, options, source, destination = _PATH_CONST.unpack_from(buf, offset)
+            length, options, source, destination = _CONST.unpack_from(buf, offset)
         except struct_error:
             raise cls._short(where, len(buf) - offset) from None
         if length != 0x18:
@@ -94,66 +89,22 @@ class PathOffloadStateConst(OffloadState):
 
 @dataclass(slots=True)
 class PathOffloadStateCached(OffloadState):
-    """PATH_OFFLOAD_STATE_CACHED, 0x0C bytes. Page "ns-ndischimney-_path_offload_state_cached.md".
-
-    ``path_mtu``: bytes.
-    """
-
-    path_mtu: int = 0
-    length: int = 0x0C
-    recognized_options: int = 0
+    """PATH_OFFLOAD_STATE_CACHED, 0x0C bytes. ``path_mtu``: bytes."""
 
     NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_CACHED"
-    SIZE: ClassVar[int] = _ULONG.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = (*header(), Member("PathMtu", "path_mtu", 0x08, 4))
+    SIZE: ClassVar[int] = 0x0C
 
-    def pack(self) -> bytes:
-        """The 0x0C byte image. Raises LocalProtocolError naming the member that does not fit."""
-        try:
-            return _ULONG.pack(0x0C, self.recognized_options, self.path_mtu)
-        except struct_error as exc:
-            raise self._pack_error() from exc
-
-    @classmethod
-    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
-        try:
-            length, options, mtu = _ULONG.unpack_from(buf, offset)
-        except struct_error:
-            raise cls._short(where, len(buf) - offset) from None
-        if length != 0x0C:
-            raise cls._wrong_length(where, length)
-        return cls(mtu, length, options)
+    path_mtu: int = member("PathMtu", "ULONG", 0x08, default=0)
+    length: int = header_length(0x0C)
+    recognized_options: int = header_options()
 
 
 @dataclass(slots=True)
 class PathOffloadStateDelegated(OffloadState):
-    """PATH_OFFLOAD_STATE_DELEGATED, 8 bytes: a header and nothing else (R-DIS-24).
-
-    Page "ns-ndischimney-_path_offload_state_delegated.md".
-    """
-
-    length: int = 0x08
-    recognized_options: int = 0
+    """PATH_OFFLOAD_STATE_DELEGATED, 8 bytes: a header and nothing else (R-DIS-24)."""
 
     NAME: ClassVar[str] = "PATH_OFFLOAD_STATE_DELEGATED"
-    SIZE: ClassVar[int] = _HEADER.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = header()
+    SIZE: ClassVar[int] = 0x08
 
-    def pack(self) -> bytes:
-        """The 8 byte image. Raises LocalProtocolError naming the member that does not fit."""
-        try:
-            return _HEADER.pack(0x08, self.recognized_options)
-        except struct_error as exc:
-            raise self._pack_error() from exc
-
-    @classmethod
-    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
-        try:
-            length, options = _HEADER.unpack_from(buf, offset)
-        except struct_error:
-            raise cls._short(where, len(buf) - offset) from None
-        if length != 0x08:
-            raise cls._wrong_length(where, length)
-        return cls(length, options)
+    length: int = header_length(0x08)
+    recognized_options: int = header_options()

@@ -1,18 +1,20 @@
-"""The three TCP state structures, in the form of NDIS 6.0 (no DWnd).
+"""The three state structures of a connection, in the form of NDIS 6.0 (no DWnd).
 
-Pages "ns-ndischimney-_tcp_offload_state_const.md", "..._cached.md", "..._delegated.md".
-Ports are numbers (80 is 80); sequence numbers and windows are unsigned 32-bit; times are clock ticks.
+DDI pages TCP_OFFLOAD_STATE_CONST, _CACHED, _DELEGATED. Ports are numbers (80 is 80); sequence numbers and
+windows are unsigned 32-bit; times are clock ticks.
 """
+
+# ruff: noqa: RUF009 - member() makes a dataclass field, as field() does.
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct
-from struct import error as struct_error
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, overload
 
+from ndisbus.ddi.cstruct import CMember, SharedStorage, member
 from ndisbus.ddi.enums import TIMER_NOT_RUNNING, TcpOffloadConnectionState
-from ndisbus.state.base import Buffer, Member, OffloadState, header
+from ndisbus.errors import LocalProtocolError
+from ndisbus.state.base import OffloadState, header_length, header_options
 
 __all__ = [
     "TcpOffloadStateCached",
@@ -24,14 +26,32 @@ __all__ = [
     "srtt_to_ticks",
 ]
 
-_CONST: Final = Struct("<IIHHHBxHxxI")
-_CACHED: Final = Struct("<IIHxxIIBxxxIIIIBBBx")
-_DELEGATED: Final = Struct("<IIIHxx10IHHIIIIBBxxBxxxIBxxxIQQQ")
-
-# TcpConnectionMaxState counts the states and is none of them.
-_STATES: Final = tuple(TcpOffloadConnectionState)[:-1]
+_CLOSED: Final = TcpOffloadConnectionState.TcpConnectionClosed
 _LOW: Final = 0xFFFFFFFF
 _HIGH: Final = 0xFFFFFFFF00000000
+
+
+class _SharedUlong(SharedStorage):
+    """A ULONG in the low half of a pointer's storage, as in a C union. The other half stays what it was."""
+
+    def __init__(self, name: str, offset: int, *, shares: str) -> None:
+        super().__init__(CMember(name, "ULONG", offset, 4, shares=shares))
+
+    @overload
+    def __get__(self, state: None, owner: type) -> _SharedUlong: ...
+    @overload
+    def __get__(self, state: OffloadState, owner: type) -> int: ...
+    def __get__(self, state: OffloadState | None, owner: type) -> int | _SharedUlong:
+        if state is None:
+            return self
+        return (getattr(state, self.described.shares) or 0) & _LOW
+
+    def __set__(self, state: OffloadState, value: int) -> None:
+        complaint = self.described.complaint(value)
+        if complaint is not None:
+            raise LocalProtocolError(f"{state.NAME}.{self.described.name} = {value!r}: {complaint}")
+        rest = (getattr(state, self.described.shares) or 0) & _HIGH
+        setattr(state, self.described.shares, rest | value or None)
 
 
 @dataclass(slots=True)
@@ -41,58 +61,18 @@ class TcpOffloadStateConst(OffloadState):
     ``flags``: TcpConstFlags. ``snd_wind_scale``, ``rcv_wind_scale``: shift counts, 0..15 fit.
     """
 
-    flags: int = 0
-    remote_port: int = 0
-    local_port: int = 0
-    snd_wind_scale: int = 0
-    rcv_wind_scale: int = 0
-    remote_mss: int = 0
-    hash_value: int = 0
-    length: int = 0x18
-    recognized_options: int = 0
-
     NAME: ClassVar[str] = "TCP_OFFLOAD_STATE_CONST"
-    SIZE: ClassVar[int] = _CONST.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = (
-        *header(),
-        Member("Flags", "flags", 0x08, 2),
-        Member("RemotePort", "remote_port", 0x0A, 2),
-        Member("LocalPort", "local_port", 0x0C, 2),
-        Member("SndWindScale", "snd_wind_scale", 0x0E, 1, bits=4),
-        Member("RcvWindScale", "rcv_wind_scale", 0x0E, 1, bits=4, bit_position=4),
-        Member("RemoteMss", "remote_mss", 0x10, 2),
-        Member("HashValue", "hash_value", 0x14, 4),
-    )
+    SIZE: ClassVar[int] = 0x18
 
-    def pack(self) -> bytes:
-        """The 0x18 byte image. Raises LocalProtocolError naming the member that does not fit."""
-        try:
-            snd = self.snd_wind_scale
-            if snd >> 4 or self.rcv_wind_scale >> 4:
-                raise self._pack_error()
-            return _CONST.pack(
-                0x18,
-                self.recognized_options,
-                self.flags,
-                self.remote_port,
-                self.local_port,
-                snd | self.rcv_wind_scale << 4,
-                self.remote_mss,
-                self.hash_value,
-            )
-        except (struct_error, TypeError) as exc:
-            raise self._pack_error() from exc
-
-    @classmethod
-    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
-        try:
-            length, options, flags, remote, local, scales, mss, rss = _CONST.unpack_from(buf, offset)
-        except struct_error:
-            raise cls._short(where, len(buf) - offset) from None
-        if length != 0x18:
-            raise cls._wrong_length(where, length)
-        return cls(flags, remote, local, scales & 15, scales >> 4, mss, rss, length, options)
+    flags: int = member("Flags", "USHORT", 0x08, default=0)
+    remote_port: int = member("RemotePort", "USHORT", 0x0A, default=0)
+    local_port: int = member("LocalPort", "USHORT", 0x0C, default=0)
+    snd_wind_scale: int = member("SndWindScale", "UCHAR", 0x0E, default=0, bits=4)
+    rcv_wind_scale: int = member("RcvWindScale", "UCHAR", 0x0E, default=0, bits=4, bit_position=4)
+    remote_mss: int = member("RemoteMss", "USHORT", 0x10, default=0)
+    hash_value: int = member("HashValue", "ULONG", 0x14, default=0)
+    length: int = header_length(0x18)
+    recognized_options: int = header_options()
 
 
 @dataclass(slots=True)
@@ -103,99 +83,22 @@ class TcpOffloadStateCached(OffloadState):
     ``ka_interval``, ``max_rt``: ticks (``max_rt``: see MAX_RT_USE_LIMIT, MAX_RT_NO_LIMIT).
     """
 
-    flags: int = 0
-    initial_rcv_wnd: int = 0
-    rcv_indication_size: int = 0
-    ka_probe_count: int = 0
-    ka_timeout: int = 0
-    ka_interval: int = 0
-    max_rt: int = 0
-    flow_label: int = 0
-    ttl_or_hop_limit: int = 0
-    tos_or_traffic_class: int = 0
-    user_priority: int = 0
-    length: int = 0x2C
-    recognized_options: int = 0
-
     NAME: ClassVar[str] = "TCP_OFFLOAD_STATE_CACHED"
-    SIZE: ClassVar[int] = _CACHED.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = (
-        *header(),
-        Member("Flags", "flags", 0x08, 2),
-        Member("InitialRcvWnd", "initial_rcv_wnd", 0x0C, 4),
-        Member("RcvIndicationSize", "rcv_indication_size", 0x10, 4),
-        Member("KaProbeCount", "ka_probe_count", 0x14, 1),
-        Member("KaTimeout", "ka_timeout", 0x18, 4),
-        Member("KaInterval", "ka_interval", 0x1C, 4),
-        Member("MaxRT", "max_rt", 0x20, 4),
-        Member("FlowLabel", "flow_label", 0x24, 4, bits=20),
-        Member("TtlOrHopLimit", "ttl_or_hop_limit", 0x28, 1),
-        Member("TosOrTrafficClass", "tos_or_traffic_class", 0x29, 1),
-        Member("UserPriority", "user_priority", 0x2A, 1, bits=3),
-    )
+    SIZE: ClassVar[int] = 0x2C
 
-    def pack(self) -> bytes:
-        """The 0x2C byte image. Raises LocalProtocolError naming the member that does not fit."""
-        try:
-            if self.flow_label >> 20 or self.user_priority >> 3:
-                raise self._pack_error()
-            return _CACHED.pack(
-                0x2C,
-                self.recognized_options,
-                self.flags,
-                self.initial_rcv_wnd,
-                self.rcv_indication_size,
-                self.ka_probe_count,
-                self.ka_timeout,
-                self.ka_interval,
-                self.max_rt,
-                self.flow_label,
-                self.ttl_or_hop_limit,
-                self.tos_or_traffic_class,
-                self.user_priority,
-            )
-        except (struct_error, TypeError) as exc:
-            raise self._pack_error() from exc
-
-    @classmethod
-    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``. Raises DecodeError if it is cut short or Header.Length is wrong."""
-        try:
-            (
-                length,
-                options,
-                flags,
-                wnd,
-                indication,
-                probes,
-                timeout,
-                interval,
-                max_rt,
-                flow,
-                ttl,
-                tos,
-                prio,
-            ) = _CACHED.unpack_from(buf, offset)
-        except struct_error:
-            raise cls._short(where, len(buf) - offset) from None
-        if length != 0x2C:
-            raise cls._wrong_length(where, length)
-        # The bits beside a bit field have no name and no meaning: they are dropped.
-        return cls(
-            flags,
-            wnd,
-            indication,
-            probes,
-            timeout,
-            interval,
-            max_rt,
-            flow & 0xFFFFF,
-            ttl,
-            tos,
-            prio & 7,
-            length,
-            options,
-        )
+    flags: int = member("Flags", "USHORT", 0x08, default=0)
+    initial_rcv_wnd: int = member("InitialRcvWnd", "ULONG", 0x0C, default=0)
+    rcv_indication_size: int = member("RcvIndicationSize", "ULONG", 0x10, default=0)
+    ka_probe_count: int = member("KaProbeCount", "UCHAR", 0x14, default=0)
+    ka_timeout: int = member("KaTimeout", "ULONG", 0x18, default=0)
+    ka_interval: int = member("KaInterval", "ULONG", 0x1C, default=0)
+    max_rt: int = member("MaxRT", "ULONG", 0x20, default=0)
+    flow_label: int = member("FlowLabel", "ULONG", 0x24, default=0, bits=20)
+    ttl_or_hop_limit: int = member("TtlOrHopLimit", "UCHAR", 0x28, default=0)
+    tos_or_traffic_class: int = member("TosOrTrafficClass", "UCHAR", 0x29, default=0)
+    user_priority: int = member("UserPriority", "UCHAR", 0x2A, default=0, bits=3)
+    length: int = header_length(0x2C)
+    recognized_options: int = header_options()
 
 
 @dataclass(slots=True)
@@ -204,160 +107,52 @@ class TcpOffloadStateDelegated(OffloadState):
 
     ``s_rtt`` is carried times 8 and ``rtt_var`` times 4 (R-STATE-08): see :func:`srtt_from_ticks`.
     The nested structures KeepAlive and Retransmit are flat here. ``send_data_head``, ``send_data_tail``
-    and ``buffered_data`` are pointers (None is NULL) with a meaning in an initiate or a terminate only;
+    and ``buffered_data`` are pointers (None is NULL) that have a meaning in an initiate or a terminate only;
     a query uses the *same storage* for ``send_backlog_size`` and ``receive_backlog_size`` (R-STATE-12).
     """
 
-    state: TcpOffloadConnectionState = TcpOffloadConnectionState.TcpConnectionClosed
-    flags: int = 0
-    rcv_nxt: int = 0
-    rcv_wnd: int = 0
-    snd_una: int = 0
-    snd_nxt: int = 0
-    snd_max: int = 0
-    snd_wnd: int = 0
-    max_snd_wnd: int = 0
-    send_wl1: int = 0
-    c_wnd: int = 0
-    ss_thresh: int = 0
-    s_rtt: int = 0
-    rtt_var: int = 0
-    ts_recent: int = 0
-    ts_recent_age: int = 0
-    ts_time: int = 0
-    total_rt: int = 0
-    dup_ack_count: int = 0
-    snd_wnd_probe_count: int = 0
-    keep_alive_probe_count: int = 0
-    keep_alive_timeout_delta: int = TIMER_NOT_RUNNING
-    retransmit_count: int = 0
-    retransmit_timeout_delta: int = TIMER_NOT_RUNNING
-    send_data_head: int | None = None
-    send_data_tail: int | None = None
-    buffered_data: int | None = None
-    length: int = 0x78
-    recognized_options: int = 0
-
     NAME: ClassVar[str] = "TCP_OFFLOAD_STATE_DELEGATED"
-    SIZE: ClassVar[int] = _DELEGATED.size
-    MEMBERS: ClassVar[tuple[Member, ...]] = (
-        *header(),
-        Member("State", "state", 0x08, 4),
-        Member("Flags", "flags", 0x0C, 2),
-        Member("RcvNxt", "rcv_nxt", 0x10, 4),
-        Member("RcvWnd", "rcv_wnd", 0x14, 4),
-        Member("SndUna", "snd_una", 0x18, 4),
-        Member("SndNxt", "snd_nxt", 0x1C, 4),
-        Member("SndMax", "snd_max", 0x20, 4),
-        Member("SndWnd", "snd_wnd", 0x24, 4),
-        Member("MaxSndWnd", "max_snd_wnd", 0x28, 4),
-        Member("SendWL1", "send_wl1", 0x2C, 4),
-        Member("CWnd", "c_wnd", 0x30, 4),
-        Member("SsThresh", "ss_thresh", 0x34, 4),
-        Member("SRtt", "s_rtt", 0x38, 2),
-        Member("RttVar", "rtt_var", 0x3A, 2),
-        Member("TsRecent", "ts_recent", 0x3C, 4),
-        Member("TsRecentAge", "ts_recent_age", 0x40, 4),
-        Member("TsTime", "ts_time", 0x44, 4),
-        Member("TotalRT", "total_rt", 0x48, 4),
-        Member("DupAckCount", "dup_ack_count", 0x4C, 1),
-        Member("SndWndProbeCount", "snd_wnd_probe_count", 0x4D, 1),
-        Member("KeepAlive.ProbeCount", "keep_alive_probe_count", 0x50, 1),
-        Member("KeepAlive.TimeoutDelta", "keep_alive_timeout_delta", 0x54, 4),
-        Member("Retransmit.Count", "retransmit_count", 0x58, 1),
-        Member("Retransmit.TimeoutDelta", "retransmit_timeout_delta", 0x5C, 4),
-        Member("SendDataHead", "send_data_head", 0x60, 8, "pointer"),
-        Member("SendDataTail", "send_data_tail", 0x68, 8, "pointer"),
-        Member("SendBacklogSize", "send_backlog_size", 0x60, 4),
-        Member("BufferedData", "buffered_data", 0x70, 8, "pointer"),
-        Member("ReceiveBacklogSize", "receive_backlog_size", 0x70, 4),
+    SIZE: ClassVar[int] = 0x78
+
+    state: TcpOffloadConnectionState = member(
+        "State",
+        "TCP_OFFLOAD_CONNECTION_STATE",
+        0x08,
+        default=_CLOSED,
+        enum=TcpOffloadConnectionState,
     )
-
-    @property
-    def send_backlog_size(self) -> int:
-        """SendBacklogSize, bytes: the low half of the storage of SendDataHead (0x60)."""
-        return (self.send_data_head or 0) & _LOW
-
-    @send_backlog_size.setter
-    def send_backlog_size(self, size: int) -> None:
-        # Like a C union: the other half of the eight bytes stays what it was.
-        self.send_data_head = (self.send_data_head or 0) & _HIGH | self._ulong(
-            "SendBacklogSize", size
-        ) or None
-
-    @property
-    def receive_backlog_size(self) -> int:
-        """ReceiveBacklogSize, bytes: the low half of the storage of BufferedData (0x70)."""
-        return (self.buffered_data or 0) & _LOW
-
-    @receive_backlog_size.setter
-    def receive_backlog_size(self, size: int) -> None:
-        self.buffered_data = (self.buffered_data or 0) & _HIGH | self._ulong(
-            "ReceiveBacklogSize", size
-        ) or None
-
-    def _ulong(self, ddi: str, value: object) -> int:
-        if not isinstance(value, int) or value >> 32:
-            raise self._range_error(ddi, value, "must be an integer from 0 to 0xffffffff")
-        return value
-
-    def pack(self) -> bytes:
-        """The 0x78 byte image. Raises LocalProtocolError naming the member that does not fit."""
-        try:
-            if self.state >= TcpOffloadConnectionState.TcpConnectionMaxState:
-                raise self._range_error("State", self.state, "is not a TCP connection state")
-            return _DELEGATED.pack(
-                0x78,
-                self.recognized_options,
-                self.state,
-                self.flags,
-                self.rcv_nxt,
-                self.rcv_wnd,
-                self.snd_una,
-                self.snd_nxt,
-                self.snd_max,
-                self.snd_wnd,
-                self.max_snd_wnd,
-                self.send_wl1,
-                self.c_wnd,
-                self.ss_thresh,
-                self.s_rtt,
-                self.rtt_var,
-                self.ts_recent,
-                self.ts_recent_age,
-                self.ts_time,
-                self.total_rt,
-                self.dup_ack_count,
-                self.snd_wnd_probe_count,
-                self.keep_alive_probe_count,
-                self.keep_alive_timeout_delta,
-                self.retransmit_count,
-                self.retransmit_timeout_delta,
-                self.send_data_head or 0,
-                self.send_data_tail or 0,
-                self.buffered_data or 0,
-            )
-        except (struct_error, TypeError) as exc:
-            raise self._pack_error() from exc
-
-    @classmethod
-    def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``.
-
-        Raises DecodeError if it is cut short, Header.Length is wrong, or State is no connection state.
-        """
-        try:
-            length, options, state, *rest, head, tail, buffered = _DELEGATED.unpack_from(buf, offset)
-        except struct_error:
-            raise cls._short(where, len(buf) - offset) from None
-        if length != 0x78:
-            raise cls._wrong_length(where, length)
-        try:
-            state = _STATES[state]
-        except IndexError:
-            raise cls._decode_error(where, "State", f"{state} is not a TCP connection state") from None
-        members = (state, *rest, head or None, tail or None, buffered or None, length, options)
-        return cls(*members)
+    flags: int = member("Flags", "USHORT", 0x0C, default=0)
+    rcv_nxt: int = member("RcvNxt", "ULONG", 0x10, default=0)
+    rcv_wnd: int = member("RcvWnd", "ULONG", 0x14, default=0)
+    snd_una: int = member("SndUna", "ULONG", 0x18, default=0)
+    snd_nxt: int = member("SndNxt", "ULONG", 0x1C, default=0)
+    snd_max: int = member("SndMax", "ULONG", 0x20, default=0)
+    snd_wnd: int = member("SndWnd", "ULONG", 0x24, default=0)
+    max_snd_wnd: int = member("MaxSndWnd", "ULONG", 0x28, default=0)
+    send_wl1: int = member("SendWL1", "ULONG", 0x2C, default=0)
+    c_wnd: int = member("CWnd", "ULONG", 0x30, default=0)
+    ss_thresh: int = member("SsThresh", "ULONG", 0x34, default=0)
+    s_rtt: int = member("SRtt", "USHORT", 0x38, default=0)
+    rtt_var: int = member("RttVar", "USHORT", 0x3A, default=0)
+    ts_recent: int = member("TsRecent", "ULONG", 0x3C, default=0)
+    ts_recent_age: int = member("TsRecentAge", "ULONG", 0x40, default=0)
+    ts_time: int = member("TsTime", "ULONG", 0x44, default=0)
+    total_rt: int = member("TotalRT", "ULONG", 0x48, default=0)
+    dup_ack_count: int = member("DupAckCount", "UCHAR", 0x4C, default=0)
+    snd_wnd_probe_count: int = member("SndWndProbeCount", "UCHAR", 0x4D, default=0)
+    keep_alive_probe_count: int = member("KeepAlive.ProbeCount", "UCHAR", 0x50, default=0)
+    keep_alive_timeout_delta: int = member("KeepAlive.TimeoutDelta", "ULONG", 0x54, default=TIMER_NOT_RUNNING)
+    retransmit_count: int = member("Retransmit.Count", "UCHAR", 0x58, default=0)
+    retransmit_timeout_delta: int = member(
+        "Retransmit.TimeoutDelta", "ULONG", 0x5C, default=TIMER_NOT_RUNNING
+    )
+    send_data_head: int | None = member("SendDataHead", "PVOID", 0x60, default=None)
+    send_data_tail: int | None = member("SendDataTail", "PVOID", 0x68, default=None)
+    send_backlog_size = _SharedUlong("SendBacklogSize", 0x60, shares="send_data_head")
+    buffered_data: int | None = member("BufferedData", "PVOID", 0x70, default=None)
+    receive_backlog_size = _SharedUlong("ReceiveBacklogSize", 0x70, shares="buffered_data")
+    length: int = header_length(0x78)
+    recognized_options: int = header_options()
 
 
 def srtt_from_ticks(ticks: float) -> int:

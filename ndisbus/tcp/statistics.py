@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ndisbus.ddi.cstruct import members_of
 from ndisbus.ddi.structures import IpOffloadStats, Struct, TcpOffloadStats
 from ndisbus.net.segment import Segment
 from ndisbus.tcp.sequence import gt, lt, seq_add, seq_diff
@@ -65,10 +64,7 @@ def resent(segment: Segment, high: int) -> tuple[int, int]:
 
 def added(own: S, theirs: S) -> S:
     """The sums of the counters of two structures, wrapped to the width of each (R-STAT-03, R-STAT-09)."""
-    counters = {
-        name: (getattr(own, name) + getattr(theirs, name)) & (1 << (64 if m.c_type == "ULONG64" else 32)) - 1
-        for name, m in members_of(type(own))
-    }
+    counters = {m.attr: (getattr(own, m.attr) + getattr(theirs, m.attr)) & m.maximum for m in own.MEMBERS}
     return type(own)(**counters)
 
 

@@ -276,9 +276,9 @@ def test_offsets_of_the_page_are_where_members_are_read(whole: OffloadStateType)
     unpack_state(whole, zero)
     for i, structure in enumerate(structures_of(whole)):
         rows = layout(structure.NAME)
-        assert [names(r["member"])[0] for r in rows] == [m.ddi for m in structure.MEMBERS]
+        assert [names(r["member"])[0] for r in rows] == [m.name for m in structure.MEMBERS]
         for row, m in zip(rows, structure.MEMBERS, strict=True):
-            if m.ddi == "Header.Length" or row["note"].startswith("distance"):
+            if m.name == "Header.Length" or row["note"].startswith("distance"):
                 continue
             at, size = int(row[f"offset in `{whole.name}`"], 16), int(row["bytes"])
             bits = re.match(r"bits (\d+) to (\d+)", row["note"])
@@ -286,7 +286,7 @@ def test_offsets_of_the_page_are_where_members_are_read(whole: OffloadStateType)
             image = bytearray(zero)
             image[at : at + size] = (1 << low).to_bytes(size, "little")
             value = getattr(unpack_state(whole, bytes(image))[i], m.attr)
-            assert int.from_bytes(value, "little") == 1 if isinstance(value, bytes) else value == 1, m.ddi
+            assert int.from_bytes(value, "little") == 1 if isinstance(value, bytes) else value == 1, m.name
             assert int(row["offset"], 16) == m.offset
 
 

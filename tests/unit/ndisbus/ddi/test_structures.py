@@ -12,7 +12,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndisbus.ddi.cstruct import members_of
 from ndisbus.ddi.enums import NdisEncapsulation, NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import (
@@ -116,13 +115,13 @@ LAYOUT: dict[type[Struct], tuple[int, list[int]]] = {
 def test_size_and_offsets(cls: type[Struct]) -> None:
     size, offsets = LAYOUT[cls]
     assert size == cls.SIZE
-    assert [m.offset for _, m in members_of(cls)] == offsets
+    assert [m.offset for m in cls.MEMBERS] == offsets
 
 
 @pytest.mark.parametrize("cls", LAYOUT, ids=lambda c: c.NAME)
 def test_members_do_not_overlap_and_end_before_the_size(cls: type[Struct]) -> None:
     taken = 0
-    for _, m in members_of(cls):
+    for m in cls.MEMBERS:
         assert m.offset is not None
         assert m.size is not None
         assert m.offset + m.size <= cls.SIZE
@@ -134,7 +133,7 @@ def test_members_do_not_overlap_and_end_before_the_size(cls: type[Struct]) -> No
 @pytest.mark.parametrize("sample", SAMPLES, ids=IDS)
 def test_a_structure_survives_the_wire(sample: Struct) -> None:
     wire = sample.to_wire()
-    assert list(wire) == [m.name for _, m in members_of(type(sample))]
+    assert list(wire) == [m.name for m in sample.MEMBERS]
     again = type(sample).from_wire(wire, "x")
     assert again == sample
     assert again.to_wire() == wire
@@ -155,7 +154,7 @@ def test_the_wire_form_holds_plain_values_only(sample: Struct) -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=IDS)
 def test_missing_unknown_and_wrong_members_are_named(sample: Struct) -> None:
-    for _, m in members_of(type(sample)):
+    for m in sample.MEMBERS:
         wire = sample.to_wire()
         del wire[m.name]
         with pytest.raises(DecodeError, match="missing") as caught:
@@ -175,7 +174,7 @@ def test_missing_unknown_and_wrong_members_are_named(sample: Struct) -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=IDS)
 def test_numbers_beyond_their_c_type_are_refused(sample: Struct) -> None:
     sizes = {"UCHAR": 8, "USHORT": 16, "ULONG": 32, "ULONG64": 64, "PVOID": 64}
-    for _, m in members_of(type(sample)):
+    for m in sample.MEMBERS:
         if m.c_type in sizes:
             wire = sample.to_wire()
             wire[m.name] = 1 << (m.bits or sizes[m.c_type])
@@ -344,9 +343,9 @@ def test_r_dis_25_parameters_travel_with_their_own_oid() -> None:
     """R-DIS-25: the limits with OID_TCP_CONNECTION_OFFLOAD_PARAMETERS, the task with OID_TCP_TASK_OFFLOAD."""
     assert OID_STRUCTURES[Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS] is NdisTcpConnectionOffloadParameters
     assert OID_STRUCTURES[Oid.OID_TCP_TASK_OFFLOAD] is NdisTaskOffloadHeader
-    names = {m.name for _, m in members_of(NdisTcpConnectionOffloadParameters)}
+    names = {m.name for m in NdisTcpConnectionOffloadParameters.MEMBERS}
     assert {"TicksPerSecond", "TcpMaximumRetransmissions"} <= names
-    assert not {m.name for _, m in members_of(NdisTaskTcpConnectionOffload)} & {"TicksPerSecond"}
+    assert not {m.name for m in NdisTaskTcpConnectionOffload.MEMBERS} & {"TicksPerSecond"}
 
 
 def test_r_oid_07_a_header_without_tasks_disables_everything() -> None:
@@ -514,7 +513,7 @@ def test_the_layouts_agree_with_the_facts() -> None:
         without = 4 if cls is NdisTcpConnectionOffloadParameters else 0
         assert x64(entry["size"]) - without == cls.SIZE
         theirs = [m for m in entry["members"] if m["name"] != "CongestionAlgorithm"]
-        for (_, mine), member in zip(members_of(cls), theirs, strict=True):
+        for mine, member in zip(cls.MEMBERS, theirs, strict=True):
             assert mine.name == member["name"]
             assert (mine.offset, mine.size) == (x64(member["offset"]), x64(member["size"])), mine
             assert (mine.bits, mine.bit_position) == (member.get("bits", 0), member.get("bit_position", 0))

@@ -14,8 +14,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ndisbus.ddi.cstruct import member
 from ndisbus.ddi.enums import OffloadStateType, TcpOffloadConnectionState, classes_of
 from ndisbus.errors import DecodeError, LocalProtocolError
+from ndisbus.state.base import header_length, header_options
 from ndisbus.state.images import (
     TCP_STATE_OFF,
     NeighborOffloadStateCached,
@@ -139,10 +141,10 @@ MAKERS: tuple[Callable[[], OffloadState], ...] = (
 )
 CLASSES = tuple({type(make()): None for make in MAKERS})
 INT_MEMBERS = [
-    pytest.param(make, m, id=f"{make().NAME}.{m.ddi}")
+    pytest.param(make, m, id=f"{make().NAME}.{m.name}")
     for make in (*MAKERS[:4], *MAKERS[5:])
     for m in make().MEMBERS
-    if m.kind != "bytes" and m.ddi not in ("Header.Length", "State")
+    if m.c_type not in ("PUCHAR", "UCHAR[32]") and m.name not in ("Header.Length", "State")
 ]
 
 
@@ -150,10 +152,22 @@ INT_MEMBERS = [
 def test_size_and_offsets(cls: type[OffloadState]) -> None:
     size, members = LAYOUT[cls.NAME]
     assert size == cls.SIZE
-    ours = {m.ddi: (m.offset, m.size, m.bits, m.bit_position) for m in cls.MEMBERS}
+    ours = {m.name: (m.offset, m.size, m.bits, m.bit_position) for m in cls.MEMBERS}
     assert ours.pop("Header.Length") == (0, 4, 0, 0)
     assert ours.pop("Header.RecognizedOptions") == (4, 4, 0, 0)
     assert ours == members
+
+
+def test_members_that_do_not_make_up_the_size_are_refused() -> None:
+    with pytest.raises(TypeError, match="WRONG: the members make 0xc bytes, SIZE is 0x8"):
+
+        class Wrong(OffloadState):
+            NAME = "WRONG"
+            SIZE = 0x8
+
+            value: int = member("Value", "ULONG", 0x8, default=0)
+            length: int = header_length(0x8)
+            recognized_options: int = header_options()
 
 
 @pytest.mark.parametrize(("make", "member"), INT_MEMBERS)
@@ -182,7 +196,7 @@ def test_a_value_that_does_not_fit_names_the_member(
 
     with pytest.raises(LocalProtocolError) as caught:
         set_and_pack()
-    assert str(caught.value).startswith(f"{obj.NAME}.{member.ddi} = ")
+    assert str(caught.value).startswith(f"{obj.NAME}.{member.name} = ")
 
 
 def test_a_link_address_of_more_than_32_bytes_is_refused_not_cut() -> None:
@@ -485,13 +499,13 @@ def _values(cls: type[OffloadState]) -> st.SearchStrategy[dict[str, Any]]:
     """Legal values of every member; overlaid sizes are covered by their pointers."""
     strategies: dict[str, st.SearchStrategy[Any]] = {}
     for m in cls.MEMBERS:
-        if m.ddi == "Header.Length" or m.ddi.endswith("BacklogSize"):
+        if m.name == "Header.Length" or m.name.endswith("BacklogSize"):
             continue
-        if m.ddi == "State":
+        if m.name == "State":
             strategies[m.attr] = st.sampled_from(list(TcpOffloadConnectionState)[:-1])
-        elif m.kind == "bytes":
+        elif m.c_type == "UCHAR[32]":
             strategies[m.attr] = st.sampled_from([b"", b"\x02\x04\x06\x08\x0a\x0c", bytes(range(32))])
-        elif m.kind == "pointer":
+        elif m.c_type == "PVOID":
             strategies[m.attr] = st.none() | st.integers(1, m.maximum)
         else:
             strategies[m.attr] = st.integers(0, m.maximum)
@@ -547,13 +561,13 @@ def test_the_layouts_agree_with_the_facts() -> None:
     for cls in CLASSES:
         entry = facts[cls.NAME]
         assert x64(entry.get("size_without_DWnd", entry["size"])) == cls.SIZE
-        ours = {m.ddi: m for m in cls.MEMBERS}
-        for member in entry["members"]:
-            if member["name"] in ("Header", "KeepAlive", "Retransmit", "DWnd"):
+        ours = {m.name: m for m in cls.MEMBERS}
+        for theirs in entry["members"]:
+            if theirs["name"] in ("Header", "KeepAlive", "Retransmit", "DWnd"):
                 continue
-            mine = ours.pop(member["name"])
-            assert (mine.offset, mine.size) == (x64(member["offset"]), x64(member["size"])), mine
-            assert (mine.bits, mine.bit_position) == (member.get("bits", 0), member.get("bit_position", 0))
+            mine = ours.pop(theirs["name"])
+            assert (mine.offset, mine.size) == (x64(theirs["offset"]), x64(theirs["size"])), mine
+            assert (mine.bits, mine.bit_position) == (theirs.get("bits", 0), theirs.get("bit_position", 0))
         for name, nested in entry.get("nested", {}).items():
             assert ours.pop(name).offset == x64(nested["offset"])
         assert set(ours) == {"Header.Length", "Header.RecognizedOptions"}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from imdriver.adapter import VirtualAdapter
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryState
-from ndisbus.ddi.calls import Operation
+from ndisbus.ddi.call_rows import OperationRow
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap, NdisOffloadHandle
 
@@ -99,7 +99,7 @@ class ImCallEntry:
         "state",
     )
 
-    def __init__(self, operation: Operation, adapter: VirtualAdapter, block_list: BlockList) -> None:
+    def __init__(self, operation: OperationRow, adapter: VirtualAdapter, block_list: BlockList) -> None:
         self.operation = operation
         self.adapter = adapter
         self.block_list = block_list
@@ -126,7 +126,7 @@ class ImIoEntry:
 
     def __init__(
         self,
-        operation: Operation,
+        operation: OperationRow,
         adapter: VirtualAdapter,
         lists: Iterable[int],
         source_handle: int | None,

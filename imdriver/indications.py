@@ -11,7 +11,7 @@ from typing import Any, Final
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
 from imdriver.entries import ImOffloadEntry
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Answer, Reply, Steps
 from ndisbus.lists.blocklist import BlockList, Form, Key, values

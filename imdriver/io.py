@@ -15,7 +15,7 @@ from imdriver.adapter import VirtualAdapter
 from imdriver.edges import ImEdges
 from imdriver.entries import ImIoEntry, ImOffloadEntry
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent
-from ndisbus.ddi.calls import IO_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import IO_OPERATIONS, OperationRow
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.nbl import chain as link_chain
@@ -72,7 +72,12 @@ class IoOperations(ImEdges):
             self.ndis.offload_tcp_receive_return(lower, chain)
 
     def _io_down(
-        self, operation: Operation, miniport_adapter_context: int, context: int, chain: NblChain, *flags: int
+        self,
+        operation: OperationRow,
+        miniport_adapter_context: int,
+        context: int,
+        chain: NblChain,
+        *flags: int,
     ) -> None:
         adapter = self.adapter_of(miniport_adapter_context)
         heap = self.ndis.heap
@@ -117,7 +122,7 @@ class IoOperations(ImEdges):
         self._complete(_SEND, adapter, chain, [int(NdisStatus.REQUEST_UPLOAD), *rest])
 
     def _complete(
-        self, operation: Operation, adapter: VirtualAdapter, chain: NblChain, statuses: list[int]
+        self, operation: OperationRow, adapter: VirtualAdapter, chain: NblChain, statuses: list[int]
     ) -> None:
         chain.statuses = statuses
         self.ndis.call(operation.completion, adapter.handle, chain)
@@ -142,7 +147,7 @@ class IoOperations(ImEdges):
         """ProtocolTcpOffloadForwardComplete."""
         self._io_up(_FORWARD, chain)
 
-    def _io_up(self, operation: Operation, chain: NblChain) -> None:
+    def _io_up(self, operation: OperationRow, chain: NblChain) -> None:
         entries = self._entries_of(operation, chain)
         first = entries[0]
         if first is not None and all(e is first for e in entries):
@@ -152,7 +157,7 @@ class IoOperations(ImEdges):
                 if e is not None:
                     self._propagate(operation, e, _part(chain, list(run)))
 
-    def _entries_of(self, operation: Operation, chain: NblChain) -> list[ImIoEntry | None]:
+    def _entries_of(self, operation: OperationRow, chain: NblChain) -> list[ImIoEntry | None]:
         """The entry of each list, None for one whose adapter is gone.
 
         Raises :class:`RemoteProtocolError`, before anything was done, for a list that was not passed down
@@ -178,7 +183,7 @@ class IoOperations(ImEdges):
             entries.append(entry)
         return entries
 
-    def _propagate(self, operation: Operation, entry: ImIoEntry, chain: NblChain) -> None:
+    def _propagate(self, operation: OperationRow, entry: ImIoEntry, chain: NblChain) -> None:
         """Hand lists of one request up, what was saved put back; the last one frees the entry."""
         for a in chain.addresses:
             del self.io[a]

@@ -26,7 +26,7 @@ from imdriver.entries import (
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent, OffloadEntryState
 from imdriver.overlay import go_down, leads_to, put_back
 from imdriver.stamps import stamp
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Column, Key, values
@@ -78,7 +78,7 @@ class StateOperations(ImEdges):
         """MiniportTerminateOffload."""
         self._down(_TERMINATE, miniport_adapter_context, block_list)
 
-    def _down(self, operation: Operation, miniport_adapter_context: int, block_list: BlockList) -> None:
+    def _down(self, operation: OperationRow, miniport_adapter_context: int, block_list: BlockList) -> None:
         adapter = self.adapter_of(miniport_adapter_context)
         entry = ImCallEntry(operation, adapter, block_list)
         try:
@@ -226,7 +226,7 @@ class StateOperations(ImEdges):
         """ProtocolTerminateOffloadComplete."""
         self._up(_TERMINATE, block_list)
 
-    def _up(self, operation: Operation, block_list: BlockList) -> None:
+    def _up(self, operation: OperationRow, block_list: BlockList) -> None:
         pointer = leads_to(block_list)
         entry = self.ndis.heap.objects.get(pointer or 0)
         if type(entry) is ImCallEntry and entry.block_list is block_list and entry.operation is operation:
@@ -303,7 +303,7 @@ class StateOperations(ImEdges):
             after[i] = e.entry_address
         return after
 
-    def _astray(self, operation: Operation, block_list: BlockList, pointer: int | None) -> None:
+    def _astray(self, operation: OperationRow, block_list: BlockList, pointer: int | None) -> None:
         """ImReserved does not lead to the call entry: the driver below wrote where it must not.
 
         The list itself tells which call it was, so the driver above gets its completion all the same; then

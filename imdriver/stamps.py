@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Final
 
 from imdriver.config import ImConfig
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.state.images import TCP_STATE_OFF, NeighborOffloadStateConst, TcpOffloadStateConst
 

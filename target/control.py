@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import LocalProtocolError
 from target.data import remote_end
 from target.hardware.adapter import Adapter

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ndisbus.ddi.calls import (
+from ndisbus.ddi.call import (
     BLOCKS_MINIPORT,
     BLOCKS_PROTOCOL,
-    CALLS,
     HANDLE,
     NBL,
     STRUCT,
@@ -17,6 +16,7 @@ from ndisbus.ddi.calls import (
     Call,
     Kind,
 )
+from ndisbus.ddi.calls import CALLS
 
 __all__ = ["calls"]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ndisbus.core import CoreConfig, NdisCore
-from ndisbus.ddi.enums import OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.enums import Oid
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
@@ -24,6 +25,7 @@ from ndisbus.ddi.structures import (
     NdisTaskTcpConnectionOffload,
     NdisTcpConnectionOffload,
 )
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.lists.blocklist import BLOCK_SIZE
 from ndisbus.lists.frame_lists import PACKET_SIZE
 from ndisbus.messages.codec import PROTOCOL_VERSION, Message, encode_packet

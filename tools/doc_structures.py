@@ -11,7 +11,6 @@ from ndisbus.ddi.characteristics import Characteristics
 from ndisbus.ddi.cstruct import CMember, Struct
 from ndisbus.ddi.enums import (
     IndicateOffloadEvent,
-    Layer,
     NdisChimneyOffloadType,
     NdisEncapsulation,
     NdisReceiveFlags,
@@ -19,18 +18,18 @@ from ndisbus.ddi.enums import (
     NdisReturnFlags,
     NdisSendCompleteFlags,
     NdisSendFlags,
-    OffloadStateType,
     Oid,
+)
+from ndisbus.ddi.state_types import Layer, OffloadStateType, classes_of, layer_of
+from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.tcp_enums import (
     TcpCachedFlags,
     TcpConstFlags,
     TcpDisconnectFlags,
     TcpOffloadConnectionState,
     TcpOffloadEventType,
     TcpUploadReason,
-    classes_of,
-    layer_of,
 )
-from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists import heap, nbl_wire, validate
 from ndisbus.lists.nbl_objects import MAX_CHAIN
 from ndisbus.messages import codec

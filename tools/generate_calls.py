@@ -11,7 +11,8 @@ import textwrap
 from pathlib import Path
 from typing import Final
 
-from ndisbus.ddi import calls as ddi
+from ndisbus.ddi import call as ddi
+from ndisbus.ddi.calls import CALLS
 
 __all__ = ["TARGET", "main", "render"]
 
@@ -67,7 +68,7 @@ class NdisCalls:
 def render() -> str:
     """The text of ``client.py``."""
     out = [_HEAD]
-    for call in ddi.CALLS.values():
+    for call in CALLS.values():
         if not call.from_driver:
             continue
         names = [ddi.python_name(p.name) for p in call.params]

@@ -19,9 +19,10 @@ from hoststack.chimney.driver import HostDriver
 from hoststack.model import synthetic
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.model.operation import Operation
-from ndisbus.ddi.calls import CALLS, Kind
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.call import Kind
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl_chain import NblChain
 from tools.torture_stack import TortureError

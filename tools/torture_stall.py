@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from hoststack.model.operation import Operation
-from ndisbus.ddi.calls import STATE_OPERATIONS
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
 from ndisbus.runtime.trace_link import TraceSubscriber
 from tools.torture_host import Tree, check_statuses
 from tools.torture_rig import OPERATIONS, Rig, Round, deck

@@ -15,8 +15,9 @@ from hoststack.chimney.send_data import size_of
 from hoststack.model.events import DataReceived, DataSent
 from hoststack.model.life import State
 from hoststack.model.objects import Tcb
-from ndisbus.ddi.enums import NetBufferListInfo, TcpDisconnectFlags
+from ndisbus.ddi.enums import NetBufferListInfo
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpDisconnectFlags
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.nbl import (
     Mdl,

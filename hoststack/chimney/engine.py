@@ -18,7 +18,7 @@ from hoststack.model.events import HostEvent, OperationDone, Violation
 from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
 from hoststack.model.operation import Operation
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import ProtocolDriver
 from ndisbus.errors import ChimneyError, IllegalTransition

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hoststack.chimney import initiate, invalidate, terminate, update
 from hoststack.model.objects import Neighbor, Path
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,8 +14,8 @@ from hoststack.chimney.send_data import lend, reclaim, unlend, why_not_sendable
 from hoststack.chimney.trees import arrange, by_layer, write_tree
 from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl_chain import Attachments
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hoststack.model.objects import Neighbor
-from ndisbus.ddi.enums import IndicateOffloadEvent, Layer
+from ndisbus.ddi.enums import IndicateOffloadEvent
+from ndisbus.ddi.state_types import Layer
 from ndisbus.errors import DecodeError
 from ndisbus.state.images import NeighborOffloadStateCached, pack_state, unpack_state
 

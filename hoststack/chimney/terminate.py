@@ -11,8 +11,8 @@ from hoststack.chimney.trees import arrange, by_layer, write_tree
 from hoststack.model.events import DataReceived
 from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
-from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList, data_of, iter_chain, iter_net_buffers

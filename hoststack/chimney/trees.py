@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.lists.blocklist import BLOCK_SIZE, BlockList, Form, Key
 from ndisbus.lists.heap import Heap
 

@@ -13,8 +13,9 @@ from hoststack.chimney import terminate
 from hoststack.model.events import AbortIndicated, DisconnectIndicated, UploadIndicated
 from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
-from ndisbus.ddi.enums import MANDATORY_UPLOAD_REASONS, Layer, TcpOffloadEventType
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import MANDATORY_UPLOAD_REASONS, TcpOffloadEventType
 from ndisbus.lists.nbl_chain import NblChain
 
 if TYPE_CHECKING:

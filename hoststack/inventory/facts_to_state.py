@@ -22,7 +22,7 @@ from hoststack.inventory.facts import (
     PathGroup,
 )
 from hoststack.model.rss import tcp_hash
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     OFFLOADABLE_TCP_STATES,
     TIMER_NOT_RUNNING,
     TcpCachedFlags,

@@ -29,7 +29,7 @@ from hoststack.inventory.facts import (
 from hoststack.inventory.kernel import End, Kernel, address_bytes, interface_name
 from hoststack.inventory.machine import Hop, Machine, read_interfaces
 from hoststack.inventory.tcp_info import LINUX_STATE_NAMES, SocketFacts, SocketOptions, TcpInfo, read_socket
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 
 __all__ = [
     "ConnectionFacts",

@@ -12,7 +12,7 @@ from hoststack.chimney import upload
 from hoststack.model.life import State
 from hoststack.net.errors import ConnectionAborted, ConnectionReset, ConnectionTimedOut, SocketError
 from hoststack.net.socket_events import SocketEvent, error_of
-from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.tcp.events import EventKind
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import switch
-from ndisbus.ddi.enums import Oid, TcpOffloadConnectionState
+from ndisbus.ddi.enums import Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import OID_STRUCTURES, NdisOidRequest, Struct
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError
 from ndisbus.tcp.statistics import added
 

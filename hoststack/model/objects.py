@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.life import Event, State
-from ndisbus.ddi.enums import Layer, OffloadStateType, TcpOffloadConnectionState
+from ndisbus.ddi.state_types import Layer, OffloadStateType
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.state.images import (
     NeighborOffloadStateCached,

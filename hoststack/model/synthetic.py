@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from hoststack.model.objects import Neighbor, Path, Tcb
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.randomness import Randomness
 from ndisbus.state.images import (
     NeighborOffloadStateCached,

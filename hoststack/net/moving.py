@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hoststack.net.errors import ConnectionAborted
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hoststack.model.objects import Tcb
 from hoststack.model.rss import tcp_hash
 from hoststack.net.isn import InitialSequenceNumbers
-from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_NAGLING_ENABLED
+from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TCP_FLAG_NAGLING_ENABLED
 from ndisbus.state.images import PathOffloadStateConst, TcpOffloadStateCached
 from ndisbus.tcp.machine import TcpMachine
 from ndisbus.tcp.open import active_open, passive_open

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ndisbus.ddi.enums import MAX_RT_NO_LIMIT
+from ndisbus.ddi.tcp_enums import MAX_RT_NO_LIMIT
 from ndisbus.errors import LocalProtocolError
 
 __all__ = ["DEFAULT_OPTIONS", "SocketOptions"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.net.errors import AddressInUse
 from hoststack.net.isn import PortPicker
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.peek import connection_key
 
 if TYPE_CHECKING:

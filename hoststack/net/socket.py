@@ -15,7 +15,7 @@ from hoststack.net.errors import (
 )
 from hoststack.net.socket_events import SocketEvent, error_of
 from hoststack.net.timers import Timed
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.segment import RST
 from ndisbus.tcp.events import EventKind, TcpEvent

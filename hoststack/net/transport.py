@@ -18,7 +18,7 @@ from hoststack.net.opening import Opening
 from hoststack.net.ports import Ports
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
 from ndisbus.net.checksum import pseudo_header

@@ -34,7 +34,7 @@ from hoststack.scenario.reader import (
     read_tcp_state,
     read_text,
 )
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 
 __all__ = ["INVENTORY_NAMES", "VERBS", "Scenario", "ScenarioError", "Step", "load", "parse"]
 

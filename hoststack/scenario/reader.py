@@ -13,8 +13,8 @@ from typing import Any, Final
 import yaml
 
 from hoststack.model import events
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 

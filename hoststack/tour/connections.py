@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.tour.rig import TourError
 from hoststack.tour.traffic import EXCHANGE_PORT, Round, exchange
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from hoststack.tour.rig import TourError
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 
 if TYPE_CHECKING:
     from hoststack.tour.rig import TourRig

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from hoststack.model.events import HostEvent, OperationDone, UploadIndicated
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.tour.rig import TourError
-from ndisbus.ddi.enums import TcpCachedFlags
 from ndisbus.ddi.status import status_symbol
+from ndisbus.ddi.tcp_enums import TcpCachedFlags
 from ndisbus.state.images import TcpOffloadStateDelegated
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,
 )
-from ndisbus.ddi.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadConnectionState
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import (
     TCP_CONNECTION_OFFLOAD_TASK,
@@ -22,6 +23,7 @@ from ndisbus.ddi.structures import (
     NdisTaskOffloadHeader,
     NdisTaskTcpConnectionOffload,
 )
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.driver.base import ProtocolDriver
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.blocklist import BlockList, BlockListBuilder

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import click
 
-from ndisbus.ddi.calls import CALLS, Kind
+from ndisbus.ddi.call import Kind
+from ndisbus.ddi.calls import CALLS
 from ndisbus.lists.heap import ADDRESS_BITS
 from ndisbus.messages.trace_events import Event
 

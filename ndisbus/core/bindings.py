@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.core.model import AdapterState, Binding, BindingState
 from ndisbus.core.registry import handle_text
 from ndisbus.core.violation import Violation, free_name
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 
 if TYPE_CHECKING:

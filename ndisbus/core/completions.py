@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.lent import LENT, failed_columns, same
 from ndisbus.core.violation import Violation
-from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import ADDRESS_BITS
@@ -77,7 +77,7 @@ class Completions:
         """Handlers by name of call."""
         return {o.completion: self._up(o) for o in STATE_OPERATIONS}
 
-    def _up(self, operation: Operation) -> Handler:
+    def _up(self, operation: OperationRow) -> Handler:
         """The handler of a completion such as NdisMInitiateOffloadComplete."""
         where = f"{operation.completion}.OffloadBlockList"
         allowed = _ALLOWED[operation.op]

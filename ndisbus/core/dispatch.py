@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BugCheck
 from ndisbus.core.outbound import clip
-from ndisbus.ddi.calls import (
+from ndisbus.ddi.call import (
     BLOCKS_MINIPORT,
     BLOCKS_PROTOCOL,
-    CALLS,
     HANDLE,
     NBL,
-    STATE_OPERATIONS,
     STRUCT,
     TEXT,
     ULONG,
 )
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.errors import DecodeError, RemoteProtocolError
 
 if TYPE_CHECKING:

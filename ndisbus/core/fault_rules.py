@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from ndisbus.ddi.calls import CALLS, Call
+from ndisbus.ddi.call import Call
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import ALLOWED_STATUS, MISPRINTED_STATUS, NdisStatus
 from ndisbus.errors import LocalProtocolError
 from ndisbus.randomness import Randomness

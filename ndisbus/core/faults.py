@@ -11,7 +11,9 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS, Direction
+from ndisbus.ddi.call import Direction
+from ndisbus.ddi.call_rows import IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.lists.blocklist import Key
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BindingState
 from ndisbus.core.violation import Violation
-from ndisbus.ddi.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import space_of

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BindingState, NblRequest
 from ndisbus.core.violation import Violation
-from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, Operation
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.call_rows import IO_OPERATIONS, OperationRow
+from ndisbus.ddi.calls import CALLS
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.heap import space_of
 from ndisbus.lists.nbl import chain
@@ -69,7 +70,7 @@ class Io:
         text = f"{handle:#x}" if type(handle) is int else repr(handle)
         raise Violation(parameter, f"{text} names no object that {client.name} has offloaded", "R-HND-08")
 
-    def _down(self, operation: Operation) -> Handler:
+    def _down(self, operation: OperationRow) -> Handler:
         """The handler of a request such as NdisOffloadTcpSend."""
 
         def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
@@ -149,7 +150,7 @@ class Io:
         return next((c for c in client.closed_handles.values() if c is not None), None)
 
     def _return_down(
-        self, client: Client, operation: Operation, context: int, columns: dict[str, Any]
+        self, client: Client, operation: OperationRow, context: int, columns: dict[str, Any]
     ) -> None:
         n = len(columns["NetBufferList"])
         upper: dict[str, Any] = {
@@ -158,7 +159,7 @@ class Io:
         upper["Status"] = [_ABORTED] * n
         self.out.send(client, [operation.completion_handler, None, [context, upper]])
 
-    def _up(self, operation: Operation) -> Handler:
+    def _up(self, operation: OperationRow) -> Handler:
         """The handler of a completion such as NdisTcpOffloadSendComplete."""
         allowed = frozenset(int(s) for s in ALLOWED_STATUS[operation.op])
 
@@ -206,7 +207,7 @@ class Io:
     def _complete_nbls(
         self,
         binding: Binding,
-        operation: Operation,
+        operation: OperationRow,
         addresses: list[int],
         statuses: list[int],
         columns: dict[str, Any],

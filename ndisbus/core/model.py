@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ndisbus.ddi.status import NdisStatus
 
 if TYPE_CHECKING:
-    from ndisbus.ddi.calls import Operation
+    from ndisbus.ddi.call_rows import OperationRow
     from ndisbus.messages.codec import Message
 
 __all__ = [
@@ -248,7 +248,7 @@ class Request:
     Holds what NDIS lent and wants to see again unharmed.
     """
 
-    operation: Operation
+    operation: OperationRow
     binding: Binding
     root: int
     blocks: list[int]
@@ -272,7 +272,7 @@ class Request:
 class NblRequest:
     """A net buffer list that an adapter has been given and has not completed."""
 
-    operation: Operation
+    operation: OperationRow
     binding: Binding
     offload_handle: int
     context: int | None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BindingState, PacketSend
 from ndisbus.core.violation import Violation
-from ndisbus.ddi.calls import PACKET_SEND
+from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.frame_lists import check_packet_columns

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import AdapterState, BindingState
-from ndisbus.ddi.enums import Layer, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 
 if TYPE_CHECKING:
     from ndisbus.core.bindings import Bindings

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ndisbus.core.model import NblRequest
-from ndisbus.ddi.calls import IO_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS
 from ndisbus.lists.blocklist import Key
 
 if TYPE_CHECKING:

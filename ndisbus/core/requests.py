@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.core.lent import failed_columns, same
 from ndisbus.core.model import AdapterState, Request
 from ndisbus.core.violation import Violation
-from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import ADDRESS_BITS, space_of
@@ -60,7 +60,7 @@ class Requests:
         """Handlers by name of call."""
         return {o.request: self._down(o) for o in STATE_OPERATIONS}
 
-    def _down(self, operation: Operation) -> Handler:
+    def _down(self, operation: OperationRow) -> Handler:
         """The handler of a request such as NdisInitiateOffload."""
         where = f"{operation.request}.OffloadBlockList"
 
@@ -90,7 +90,7 @@ class Requests:
         return down
 
     def _examine(
-        self, operation: Operation, where: str, client: Client, binding: Binding, columns: dict[str, Any]
+        self, operation: OperationRow, where: str, client: Client, binding: Binding, columns: dict[str, Any]
     ) -> Request:
         """Check a request's list and take note of what is lent with it."""
         blocks: list[int] = columns[Key.BLOCK]
@@ -198,7 +198,7 @@ class Requests:
 
     def _check_objects(
         self,
-        operation: Operation,
+        operation: OperationRow,
         binding: Binding,
         handles: list[int | None],
         contexts: list[int | None],
@@ -298,7 +298,7 @@ class Requests:
         )
 
     def _too_late(
-        self, client: Client, operation: Operation, handle: int, context: int, columns: dict[str, Any]
+        self, client: Client, operation: OperationRow, handle: int, context: int, columns: dict[str, Any]
     ) -> None:
         """A request on a binding that NDIS closed by force meanwhile: nothing is below it any more."""
         blocks = columns[Key.BLOCK]

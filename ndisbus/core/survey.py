@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 
 if TYPE_CHECKING:
     from ndisbus.core.admission import Admission

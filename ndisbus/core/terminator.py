@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BindingState, Request
-from ndisbus.ddi.calls import STATE_OPERATIONS
-from ndisbus.ddi.enums import Layer, OffloadStateType
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
+from ndisbus.ddi.state_types import Layer, OffloadStateType
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key
 
 if TYPE_CHECKING:

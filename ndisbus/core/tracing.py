@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.ddi.calls import CALLS, PACKET_SEND
+from ndisbus.ddi.call_rows import PACKET_SEND
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import status_symbol
 from ndisbus.lists.blocklist import Key
 

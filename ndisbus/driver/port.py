@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ndisbus.ddi.calls import (
+from ndisbus.ddi.call import (
     BLOCKS_MINIPORT,
     BLOCKS_PROTOCOL,
-    CALLS,
     NBL,
-    PACKET_SEND,
     Call,
     Kind,
     python_name,
 )
+from ndisbus.ddi.call_rows import PACKET_SEND
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Answer, Driver, Reply, Steps
 from ndisbus.driver.calls import NdisCalls

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndisbus.ddi.calls import PACKET_SEND, Call, Kind
+from ndisbus.ddi.call import Call, Kind
+from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Form, Key, values

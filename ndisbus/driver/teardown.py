@@ -12,7 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ndisbus.ddi.calls import CALLS, PACKET_SEND, Call, Kind, python_name
+from ndisbus.ddi.call import Call, Kind, python_name
+from ndisbus.ddi.call_rows import PACKET_SEND
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Reply
 from ndisbus.lists.blocklist import BlockList, Key

@@ -22,7 +22,7 @@ import enum
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
-from ndisbus.ddi.enums import Layer, layer_of
+from ndisbus.ddi.state_types import Layer, layer_of
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.heap import Heap
 

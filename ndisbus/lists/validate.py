@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ndisbus.ddi.enums import Layer, OffloadStateType, layer_of
+from ndisbus.ddi.state_types import Layer, OffloadStateType, layer_of
 from ndisbus.errors import DecodeError
 from ndisbus.lists.blocklist import Key
 

@@ -21,7 +21,8 @@ from typing import Any, Final
 import msgpack
 from msgpack.exceptions import ExtraData, FormatError, OutOfData, StackError, UnpackException
 
-from ndisbus.ddi.calls import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, CALLS, NBL
+from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL
+from ndisbus.ddi.calls import CALLS
 from ndisbus.errors import DecodeError
 
 __all__ = [

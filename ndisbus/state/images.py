@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ndisbus.ddi.enums import Layer, classes_of, layer_of
+from ndisbus.ddi.state_types import Layer, classes_of, layer_of
 from ndisbus.errors import DecodeError
 from ndisbus.state.base import Buffer, OffloadState
 from ndisbus.state.neighbor import (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, overload
 
 from ndisbus.ddi.cstruct import CMember, SharedStorage, member
-from ndisbus.ddi.enums import TIMER_NOT_RUNNING, TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TIMER_NOT_RUNNING, TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
 from ndisbus.state.base import OffloadState, header_length, header_options
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.net.segment import ACK, FIN, RST, SYN, URG, Segment
 from ndisbus.tcp import acks, challenge, handshake, text
 from ndisbus.tcp.connection import TcpConnection

@@ -5,7 +5,7 @@ Also the limit on ACKs that answer segments of no use, for a host and for a targ
 
 from __future__ import annotations
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.tcp.challenge_limit import ChallengeLimit
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import close, upload

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.net.segment import ACK, RST, SYN, Segment
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.events import EventKind, TcpEvent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.ddi.enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadReason
+from ndisbus.ddi.tcp_enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadReason
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import close, timed_out, upload
 from ndisbus.tcp.events import EventKind, TcpEvent

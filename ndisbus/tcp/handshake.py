@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
-from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
+from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
 from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateDelegated
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.tcp.states import (

@@ -5,7 +5,7 @@ RFC 9293 3.8.6 (silly windows, Nagle), RFC 5681 (congestion window), R-SEND-05 (
 
 from __future__ import annotations
 
-from ndisbus.ddi.enums import TCP_FLAG_NAGLING_ENABLED
+from ndisbus.ddi.tcp_enums import TCP_FLAG_NAGLING_ENABLED
 from ndisbus.net.segment import ACK, FIN, PSH, RST, URG, Segment
 from ndisbus.tcp import handshake, options, windows
 from ndisbus.tcp.congestion import limited_transmit

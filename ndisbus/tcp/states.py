@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.ddi.enums import TIMER_NOT_RUNNING
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TIMER_NOT_RUNNING
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 
 __all__ = [
     "BLIND_RESET",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ndisbus.ddi.enums import MAX_RT_NO_LIMIT, TIMER_NOT_RUNNING
+from ndisbus.ddi.tcp_enums import MAX_RT_NO_LIMIT, TIMER_NOT_RUNNING
 from ndisbus.state.tcp import TcpOffloadStateDelegated
 from ndisbus.tcp.rtt import RoundTrip
 from ndisbus.tcp.states import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,
     TCP_FLAG_UPDATE_RCV_WND,

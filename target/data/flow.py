@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.segment import PSH, RST, SYN, URG, Segment

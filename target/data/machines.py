@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
-from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
+from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
 from ndisbus.state.images import TCP_STATE_OFF
 from target.data.flow import TcpFlow
 from target.hardware.adapter import Adapter

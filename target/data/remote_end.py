@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpOffloadEventType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpOffloadEventType
 from target.data.completion import finish_all
 from target.hardware.adapter import Adapter
 from target.hardware.events import raise_event

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.driver.base import Steps
 from ndisbus.errors import ChimneyError, DecodeError
 from ndisbus.lists.nbl import data_of, iter_net_buffers

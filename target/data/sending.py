@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from ndisbus.ddi.enums import TCP_DISCONNECT_ABORTIVE_CLOSE, TcpOffloadConnectionState
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TCP_DISCONNECT_ABORTIVE_CLOSE, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.nbl import NetBufferList, advance, data_of, iter_net_buffers
 from target.data.completion import complete, finish_all

@@ -9,7 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ndisbus.ddi.enums import NDIS_OFFLOAD_NOT_SUPPORTED, NDIS_OFFLOAD_SUPPORTED, NdisEncapsulation
+from ndisbus.ddi.enums import (
+    NDIS_OFFLOAD_NOT_SUPPORTED,
+    NDIS_OFFLOAD_SUPPORTED,
+    NdisEncapsulation,
+)
 from ndisbus.ddi.structures import (
     NdisTaskOffload,
     NdisTaskOffloadHeader,

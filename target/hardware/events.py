@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     MANDATORY_UPLOAD_REASONS,
     OPTIONAL_UPLOAD_REASONS,
     TcpOffloadConnectionState,

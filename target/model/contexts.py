@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import ClassVar, Final, Generic, TypeAlias, TypeVar, cast
 
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 from ndisbus.state.images import (
     TCP_STATE_OFF,
     NeighborOffloadStateCached,

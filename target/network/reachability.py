@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.ddi.enums import IndicateOffloadEvent, OffloadStateType
+from ndisbus.ddi.enums import IndicateOffloadEvent
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Steps
 from ndisbus.errors import DecodeError

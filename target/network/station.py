@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError
 from ndisbus.net.malformed import TRUNCATED
 from ndisbus.net.peek import FrameInfo, peek

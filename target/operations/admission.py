@@ -11,9 +11,10 @@ from struct import Struct
 from struct import error as struct_error
 from typing import Final, NamedTuple
 
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TCP_FLAG_SACK_ENABLED, OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTaskTcpConnectionOffload
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES, TCP_FLAG_SACK_ENABLED
 from ndisbus.errors import DecodeError
 from ndisbus.state.images import (
     NeighborOffloadStateConst,

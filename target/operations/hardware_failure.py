@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ndisbus.ddi.enums import TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from target.hardware.adapter import Adapter
 from target.hardware.events import raise_event
 from target.model.contexts import Context, PathContext, TcpContext

@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from ndisbus.ddi.enums import Layer, OffloadStateType
+from ndisbus.ddi.state_types import Layer, OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.blocklist import BlockList, Key, values

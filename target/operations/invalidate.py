@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.lists.blocklist import BlockList, Key
 from target.hardware.adapter import Adapter
 from target.hardware.events import request_upload

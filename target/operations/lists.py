@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ndisbus.ddi.enums import Layer, OffloadStateType, classes_of, layer_of
+from ndisbus.ddi.state_types import Layer, OffloadStateType, classes_of, layer_of
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.state.images import state_size

@@ -6,7 +6,7 @@ from functools import partial
 from struct import Struct
 from typing import Final
 
-from ndisbus.ddi.enums import BACKLOG_NOT_SUPPORTED
+from ndisbus.ddi.tcp_enums import BACKLOG_NOT_SUPPORTED
 from ndisbus.lists.blocklist import BlockList, Key, values
 from target.data.machines import current_image
 from target.hardware.adapter import Adapter

@@ -18,7 +18,7 @@ from functools import cache, partial
 from struct import Struct
 from typing import Final
 
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList

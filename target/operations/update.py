@@ -10,13 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.state_types import classes_of
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,
     TCP_FLAG_UPDATE_RCV_WND,
     TIMER_NOT_RUNNING,
-    classes_of,
 )
 from ndisbus.errors import DecodeError
 from ndisbus.lists.blocklist import BlockList, Key, values

@@ -25,7 +25,7 @@ from hoststack import (
 )
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.wire.capture import INBOUND, PcapngWriter
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from tests.interop.iperf3 import PORT, run_client

@@ -10,7 +10,7 @@ from hoststack.model.objects import ConnectionState
 from hoststack.net.errors import ConnectionAborted
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import LiveStack
 

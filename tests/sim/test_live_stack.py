@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hoststack.live.nethost import NetHost
 from hoststack.model.objects import ConnectionState
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import Flow, LiveStack
 

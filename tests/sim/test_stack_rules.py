@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hoststack.model.events import UploadIndicated
-from ndisbus.ddi.enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.state.images import TcpOffloadStateDelegated
 from tests.support.stack import Stack, make_tree
 

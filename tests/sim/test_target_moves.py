@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from ndisbus.ddi.enums import TCP_FLAG_SACK_ENABLED, TCP_FLAG_TIMESTAMP_ENABLED
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import TCP_FLAG_SACK_ENABLED, TCP_FLAG_TIMESTAMP_ENABLED
 from ndisbus.wire.impair import ImpairedLink, Impairments
 from target import TargetConfig
 from tests.support.moving import Mover

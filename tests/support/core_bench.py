@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from ndisbus.core import BugCheck, CoreConfig, NdisCore
-from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ndisbus.ddi.enums import OffloadStateType, TcpOffloadConnectionState
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError
 from ndisbus.lists.nbl import data_of, iter_chain
 from ndisbus.lists.nbl_chain import NblChain

@@ -12,8 +12,8 @@ from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.model.operation import Operation
 from imdriver import ImConfig, ImDriver
 from ndisbus.core import CoreConfig
-from ndisbus.ddi.enums import TcpOffloadConnectionState
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import IllegalTransition, LocalProtocolError
 from ndisbus.sim import Simulation
 from ndisbus.state.images import (

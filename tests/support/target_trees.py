@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.ddi.enums import OffloadStateType, TcpOffloadConnectionState
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key
 from ndisbus.lists.heap import Heap, NdisOffloadHandle
 from ndisbus.lists.nbl import NetBufferList, chain_to_wire, iter_chain, make_net_buffer_list

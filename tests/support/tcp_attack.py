@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.segment import PSH
 from tests.support.tcp_mutation import step
 from tests.support.tcp_victim import STATES, SYN_STATES, TAKES_DATA, Broken, Victim, theirs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError
 from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, URG, Segment
 from ndisbus.net.tcp import build, parse_segment

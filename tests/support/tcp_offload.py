@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     OFFLOADABLE_TCP_STATES,
     TCP_FLAG_UPDATE_RCV_WND,
     TcpOffloadConnectionState,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,

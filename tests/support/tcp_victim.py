@@ -9,12 +9,12 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TcpOffloadConnectionState,
 )
-from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.net.segment import ACK, FIN, RST, SYN, Segment
 from ndisbus.state.path import PathOffloadStateCached, PathOffloadStateConst
 from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst, TcpOffloadStateDelegated

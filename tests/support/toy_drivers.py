@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.characteristics import (
     NdisClientChimneyOffloadGenericCharacteristics,
     NdisClientChimneyOffloadTcpCharacteristics,

@@ -16,7 +16,7 @@ from hoststack import (
     Unreachable,
 )
 from hoststack.net import SocketOptions
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.wire.impair import Impairments
 from tests.support.net_router import Router
 from tests.support.net_world import Host, NetWorld

@@ -10,7 +10,7 @@ import pytest
 
 from hoststack.net import Socket, SocketEvent, SocketOptions
 from hoststack.net.errors import Unreachable
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES
 from ndisbus.state.images import TcpOffloadStateDelegated
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.impair import Bursts, Impairments

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.segment import FIN, RST, SYN, Segment
 from ndisbus.tcp import arrival, challenge
 from ndisbus.tcp.machine import TcpMachine

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndisbus.ddi.calls import CALLS, STATE_OPERATIONS
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.validate import DOWN_COLUMNS, UP_COLUMNS
 from ndisbus.messages.codec import decode_packet

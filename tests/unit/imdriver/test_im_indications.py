@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
 from ndisbus.lists.blocklist import Key

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imdriver.entries import ImIoEntry
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.heap import ADDRESS_BITS
@@ -39,7 +39,7 @@ class Connection:
     def entry(self) -> Any:
         return self.bench.port.ndis.heap.objects[self.above.context]
 
-    def io(self, operation: Operation, lists: list[int], *extra: Any, **columns: Any) -> Any:
+    def io(self, operation: OperationRow, lists: list[int], *extra: Any, **columns: Any) -> Any:
         """Hand a request to the miniport edge; the one call it leads to."""
         chain = {"NetBufferList": lists, "SourceHandle": self.upper.source, **columns}
         args = [self.bench.context(self.adapter), self.above.context, chain, *extra]
@@ -48,7 +48,7 @@ class Connection:
 
 
 def complete(
-    bench: Any, operation: Operation, lists: list[int], status: Any = 0, **columns: Any
+    bench: Any, operation: OperationRow, lists: list[int], status: Any = 0, **columns: Any
 ) -> list[Any]:
     """A completion on the protocol edge; what goes up."""
     statuses = status if type(status) is list else [status] * len(lists)
@@ -65,7 +65,7 @@ EXTRA: dict[str, tuple[int, ...]] = {"disconnect": (2,)}
 
 @pytest.mark.parametrize("operation", IO_OPERATIONS, ids=lambda o: o.op)
 def test_r_im_10_11_a_request_and_its_completion_pass(
-    bench: Any, upper: Any, nic: Any, operation: Operation
+    bench: Any, upper: Any, nic: Any, operation: OperationRow
 ) -> None:
     """R-IM-10, R-IM-11, R-HND-08, R-DIS-09: own handle down, own miniport handle up, one list both ways."""
     connection = Connection(bench, upper, nic)
@@ -134,7 +134,7 @@ def test_r_im_15_the_entry_of_a_disconnect_is_freed_by_its_completion(
 @pytest.mark.parametrize("operation", IO_OPERATIONS, ids=lambda o: o.op)
 @pytest.mark.parametrize("keeps_context", [True, False])
 def test_r_im_16_the_context_area_says_whose_completion_it_is(
-    bench: Any, make_upper: Any, nic: Any, operation: Operation, keeps_context: bool
+    bench: Any, make_upper: Any, nic: Any, operation: OperationRow, keeps_context: bool
 ) -> None:
     """R-IM-16: two adapters over one binding; what was left in the list decides, the upper's comes back."""
     hosts = {name: make_upper(8 + i) for i, name in enumerate(("im0-a", "im0-b"))}
@@ -260,7 +260,7 @@ def test_r_im_14_without_memory_a_send_is_not_passed_on(
 
 @pytest.mark.parametrize("operation", [RECEIVE, DISCONNECT, FORWARD], ids=lambda o: o.op)
 def test_without_memory_other_requests_are_aborted(
-    bench: Any, upper: Any, nic: Any, operation: Operation
+    bench: Any, upper: Any, nic: Any, operation: OperationRow
 ) -> None:
     connection = Connection(bench, upper, nic)
     heap = bench.port.ndis.heap

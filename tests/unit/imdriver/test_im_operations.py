@@ -9,7 +9,7 @@ import pytest
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.entries import ImCallEntry, ImOffloadEntry
 from imdriver.life import CallEntryState, OffloadEntryState
-from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.blocklist import Key
@@ -64,7 +64,7 @@ def entries(bench: Any) -> list[ImOffloadEntry]:
 
 @pytest.mark.parametrize("operation", STATE_OPERATIONS, ids=lambda o: o.op)
 def test_r_im_01_request_and_completion_keep_their_names(
-    bench: Any, upper: Any, nic: Any, operation: Operation
+    bench: Any, upper: Any, nic: Any, operation: OperationRow
 ) -> None:
     """R-IM-01, R-IM-02, R-IM-06: repeated down and up; a call entry exists while the call is below."""
     handles = upper.new() if operation.op == "initiate" else offload(bench, upper, nic)

@@ -8,7 +8,7 @@ import pytest
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.registration import entry_points
-from ndisbus.ddi.calls import python_name
+from ndisbus.ddi.call import python_name
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import (
     NdisClientChimneyOffloadGenericCharacteristics,

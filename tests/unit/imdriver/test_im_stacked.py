@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ndisbus.ddi.calls import STATE_OPERATIONS
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import NdisOffloadHandle

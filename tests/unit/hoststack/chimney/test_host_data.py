@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hoststack.chimney import data as data_io
 from hoststack.model.events import DataReceived
 from hoststack.model.objects import Tcb
-from ndisbus.ddi.enums import NetBufferListInfo, TcpOffloadConnectionState
+from ndisbus.ddi.enums import NetBufferListInfo
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.nbl import (

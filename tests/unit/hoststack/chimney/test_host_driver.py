@@ -16,16 +16,16 @@ from hoststack.model.events import (
 )
 from hoststack.model.life import State
 from hoststack.model.objects import ConnectionState
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.enums import Oid
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import (
     MANDATORY_UPLOAD_REASONS,
     OFFLOADABLE_TCP_STATES,
     OPTIONAL_UPLOAD_REASONS,
-    Oid,
     TcpOffloadConnectionState,
     TcpOffloadEventType,
     TcpUploadReason,
 )
-from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.port import DriverPort
 from ndisbus.errors import IllegalTransition, LocalProtocolError
 from ndisbus.lists.blocklist import Key

@@ -7,8 +7,8 @@ import pytest
 from hoststack.model.events import BusLost, Unbound
 from hoststack.model.life import State
 from hoststack.model.objects import ConnectionState
-from ndisbus.ddi.enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import Key
 from tests.support.host_rig import FAILURE, SUCCESS, Rig

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hoststack.chimney.trees import arrange, by_layer, write_tree
 from hoststack.model import synthetic
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import Heap

@@ -30,7 +30,7 @@ from hoststack.inventory.facts_to_state import (
 from hoststack.inventory.inventory import connection_facts
 from hoststack.inventory.machine import Hop
 from hoststack.model.rss import tcp_hash, toeplitz
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     OFFLOADABLE_TCP_STATES,
     TIMER_NOT_RUNNING,
     TcpCachedFlags,

@@ -21,7 +21,7 @@ from hoststack.inventory.inventory import connection_facts, group, read_inventor
 from hoststack.inventory.kernel import Route
 from hoststack.inventory.loopback import LoopbackConnections
 from hoststack.inventory.machine import Hop, Machine, parse_arp_table
-from ndisbus.ddi.enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel through Linux interfaces")
 State = TcpOffloadConnectionState

@@ -11,7 +11,7 @@ from hoststack.model.life import State as Life
 from hoststack.net import SocketEvent
 from hoststack.net.errors import ConnectionTimedOut, Unreachable
 from hoststack.net.paths import MTU_LIFETIME, plateau
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net import arp, icmp, icmpv6
 from ndisbus.net.icmp import ParameterProblem, Redirect, TimeExceeded
 from ndisbus.net.icmp import Unreachable as IcmpUnreachable

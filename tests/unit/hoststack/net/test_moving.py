@@ -9,7 +9,7 @@ import pytest
 from hoststack.chimney.send_data import why_not_sendable
 from hoststack.net import SocketEvent
 from hoststack.net.errors import BrokenPipe, ConnectionReset
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net import fragments, tcp
 from ndisbus.net.checksum import pseudo_header

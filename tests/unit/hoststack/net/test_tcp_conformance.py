@@ -19,7 +19,7 @@ from hoststack.net.options import SocketOptions
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
 from hoststack.net.stack import NetStack
-from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TcpOffloadConnectionState
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net import arp, ethernet, icmp, ipv4, tcp
 from ndisbus.net.checksum import pseudo_header

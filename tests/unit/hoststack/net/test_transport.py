@@ -19,8 +19,8 @@ from hoststack.net.errors import (
     Unreachable,
 )
 from hoststack.net.isn import EPHEMERAL_PORTS, InitialSequenceNumbers, PortPicker
-from ndisbus.ddi.enums import TcpCachedFlags, TcpConstFlags
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpCachedFlags, TcpConstFlags
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from tests.support.net_bench import IP, IP6, PEER, PEER6, Bench

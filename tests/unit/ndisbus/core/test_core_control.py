@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ndisbus.core import CoreConfig
-from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication

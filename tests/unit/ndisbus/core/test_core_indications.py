@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key
 from tests.support.core_bench import NEIGHBOR, TCP, Bench, Client, Host, Im, Nic
 

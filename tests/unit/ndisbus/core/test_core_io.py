@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.calls import IO_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import IO_OPERATIONS, OperationRow
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.nbl import make_net_buffer_list
@@ -54,7 +54,7 @@ def outstanding(bench: Bench) -> int:
 
 @EVERY_OP
 def test_r_hnd_08_and_r_hnd_09_by_handle_above_and_by_context_below(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     """R-HND-08, R-HND-09, R-DIS-29: NDIS takes what the cell holds out of the caller's handle."""
     ((_, handle, context),) = host.offload(nic, TCP)
@@ -172,7 +172,7 @@ HANDLES: dict[str, Any] = {
 @EVERY_OP
 @pytest.mark.parametrize("what", HANDLES)
 def test_r_hnd_08_only_the_handle_of_an_offloaded_connection_will_do(
-    bench: Bench, host: Host, nic: Nic, operation: Operation, what: str
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow, what: str
 ) -> None:
     """R-HND-08."""
     objects = host.offload(nic, PATH, TCP)
@@ -226,7 +226,7 @@ def test_a_disconnect_carries_one_list(bench: Bench, host: Host, nic: Nic) -> No
 
 
 @EVERY_OP
-def test_only_legal_statuses_go_up(operation: Operation) -> None:
+def test_only_legal_statuses_go_up(operation: OperationRow) -> None:
     allowed = {int(s) for s in ALLOWED_STATUS[operation.op]}
     for status in [int(s) for s in NdisStatus] + [1]:
         bench = Bench()
@@ -291,7 +291,7 @@ def test_a_list_is_completed_once_and_by_its_own_completion(
 
 @EVERY_OP
 def test_a_request_that_crosses_the_removal_comes_back_aborted(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     ((_, handle, _),) = host.offload(nic, TCP)
     nic.send("goodbye")

@@ -8,10 +8,12 @@ import pytest
 
 from ndisbus.core import CoreConfig
 from ndisbus.core.removal import MAX_CUT_OFF
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
-from ndisbus.ddi.enums import NdisRequestType, OffloadStateType, Oid, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.enums import NdisRequestType, Oid
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.lists.blocklist import Key
 from tests.support.core_bench import NEIGHBOR, OPERATIONS, PATH, TCP, Bench, Client, Host, Im, Nic, oid
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ndisbus.core.completions import LEGAL as CITED
-from ndisbus.ddi.calls import STATE_OPERATIONS, Operation
+from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.blocklist import BLOCK_SIZE, Key, values
 from tests.support.core_bench import NEIGHBOR, PATH, TCP, Bench, Client, Host, Im, Nic
@@ -74,7 +74,7 @@ def cut_off(bench: Bench, offender: Client, call: str, parameter: str, rule: str
 
 @EVERY_OP
 def test_r_blk_02_down_in_the_miniport_form_and_up_in_the_protocol_form(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     """R-BLK-01, R-BLK-02: each edge sees its own form, nothing of the other's."""
     sent = ask(host, nic, operation.op)
@@ -110,7 +110,9 @@ def test_r_blk_10_the_list_is_known_by_its_pointer_all_the_way(host: Host, nic: 
 
 
 @EVERY_OP
-def test_r_blk_15_the_result_comes_by_the_completion_only(host: Host, nic: Nic, operation: Operation) -> None:
+def test_r_blk_15_the_result_comes_by_the_completion_only(
+    host: Host, nic: Nic, operation: OperationRow
+) -> None:
     """R-BLK-15: nothing is answered before it, whatever the order of completions."""
     ask(host, nic, operation.op)
     first = nic.given(operation.op)
@@ -194,7 +196,7 @@ def test_r_blk_13_a_wrong_source_handle_is_a_bug_check_and_no_misdelivery(
 
 @EVERY_OP
 def test_a_target_that_writes_source_handle_is_cut_off(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     ask(host, nic, operation.op)
     nic.complete(operation.op, SOURCE_HANDLE=0x1234)
@@ -235,7 +237,9 @@ def test_a_completion_brings_lent_columns_back_to_the_lender(host: Host, nic: Ni
 
 
 @EVERY_OP
-def test_r_blk_10_a_list_is_completed_once(bench: Bench, host: Host, nic: Nic, operation: Operation) -> None:
+def test_r_blk_10_a_list_is_completed_once(
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
+) -> None:
     """R-BLK-10: the second completion has nothing to complete."""
     ask(host, nic, operation.op)
     columns = nic.up(nic.given(operation.op), operation.op)
@@ -248,7 +252,7 @@ def test_r_blk_10_a_list_is_completed_once(bench: Bench, host: Host, nic: Nic, o
 
 @EVERY_OP
 def test_r_blk_10_a_list_is_completed_by_its_own_completion(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     """R-BLK-10: not by that of another operation."""
     ask(host, nic, operation.op)
@@ -288,7 +292,7 @@ def test_r_blk_10_a_list_that_was_never_given(bench: Bench, host: Host, nic: Nic
 @EVERY_OP
 @pytest.mark.parametrize("status", [..., None, [SUCCESS, None, SUCCESS]])
 def test_r_blk_09_status_is_written_in_every_block(
-    bench: Bench, host: Host, nic: Nic, operation: Operation, status: Any
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow, status: Any
 ) -> None:
     """R-BLK-09: placeholders included, for all five operations."""
     ask(host, nic, operation.op)
@@ -305,7 +309,7 @@ LEGAL = {
 
 
 @EVERY_OP
-def test_r_qry_04_r_upd_10_r_inv_06_r_term_17_only_legal_statuses(operation: Operation) -> None:
+def test_r_qry_04_r_upd_10_r_inv_06_r_term_17_only_legal_statuses(operation: OperationRow) -> None:
     """R-QRY-04, R-UPD-10, R-INV-06, R-TERM-17: SUCCESS or FAILURE; an initiate has more to choose from."""
     allowed = {int(s) for s in ALLOWED_STATUS[operation.op]}
     rule = LEGAL.get(operation.op, CITED["initiate"])
@@ -458,7 +462,7 @@ def test_a_closed_binding(bench: Bench, host: Host, nic: Nic) -> None:
 
 @EVERY_OP
 def test_a_list_that_is_below_is_not_passed_down_again(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     sent = ask(host, nic, operation.op)
     host.request(operation.op, dict(sent))
@@ -535,7 +539,7 @@ def test_r_hnd_07_a_handle_stands_for_one_object(bench: Bench, host: Host, nic: 
     "how", ["never offloaded", "cell empty", "cell wrong", "another host's", "terminated"]
 )
 def test_r_hnd_04_a_request_names_objects_that_are_offloaded_through_its_binding(
-    bench: Bench, host: Host, nic: Nic, operation: Operation, how: str
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow, how: str
 ) -> None:
     """R-HND-04: the handle names an object of this binding, and its cell holds what the target stored."""
     ((_, handle, context),) = host.offload(nic, TCP)
@@ -595,7 +599,7 @@ def test_r_init_02_an_offloaded_object_is_not_offered(bench: Bench, host: Host, 
 
 @pytest.mark.parametrize("operation", STATE_OPERATIONS[1:], ids=OPS[1:])
 def test_r_conc_01_nothing_reaches_the_target_for_an_object_being_offloaded(
-    bench: Bench, host: Host, nic: Nic, operation: Operation
+    bench: Bench, host: Host, nic: Nic, operation: OperationRow
 ) -> None:
     """R-CONC-01: query, update, invalidate and terminate have to wait for the completion."""
     handle = host.new_handle()
@@ -815,7 +819,7 @@ def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
 @pytest.mark.parametrize("value", [5, None, [1]])
 @pytest.mark.parametrize("operation", STATE_OPERATIONS, ids=OPS)
 def test_r_blk_01_an_operation_comes_with_a_block_list(
-    bench: Bench, host: Host, operation: Operation, value: Any, traced: bool
+    bench: Bench, host: Host, operation: OperationRow, value: Any, traced: bool
 ) -> None:
     """R-BLK-01: the report names call, parameter and rule once each, whether somebody watches or not."""
     if traced:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndisbus.core.fault_rules import Fault, FaultTable, parse_status
-from ndisbus.ddi.calls import CALLS, IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.errors import LocalProtocolError
 

@@ -6,16 +6,11 @@ import inspect
 
 import pytest
 
-from ndisbus.ddi.calls import (
+from ndisbus.ddi.call import (
     BLOCKS_MINIPORT,
     BLOCKS_PROTOCOL,
-    CALLS,
     HANDLE,
-    INDICATIONS,
-    IO_OPERATIONS,
     NBL,
-    PACKET_SEND,
-    STATE_OPERATIONS,
     STRUCT,
     TEXT,
     ULONG,
@@ -24,6 +19,8 @@ from ndisbus.ddi.calls import (
     Kind,
     python_name,
 )
+from ndisbus.ddi.call_rows import INDICATIONS, IO_OPERATIONS, PACKET_SEND, STATE_OPERATIONS
+from ndisbus.ddi.calls import CALLS
 from ndisbus.driver.base import MiniportDriver, ProtocolDriver
 from ndisbus.driver.calls import NdisCalls
 from tools import generate_calls as generate

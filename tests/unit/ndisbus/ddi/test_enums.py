@@ -10,14 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ndisbus.ddi import enums
+from ndisbus.ddi import enums, tcp_enums
 from ndisbus.ddi.enums import (
-    MANDATORY_UPLOAD_REASONS,
-    OFFLOADABLE_TCP_STATES,
-    OPTIONAL_UPLOAD_REASONS,
-    WHOLE_STATE,
     IndicateOffloadEvent,
-    Layer,
     NdisChimneyOffloadType,
     NdisEncapsulation,
     NdisReceiveFlags,
@@ -27,16 +22,19 @@ from ndisbus.ddi.enums import (
     NdisSendFlags,
     NetBufferListInfo,
     ObjectType,
-    OffloadStateType,
     Oid,
+)
+from ndisbus.ddi.state_types import WHOLE_STATE, Layer, OffloadStateType, classes_of, layer_of
+from ndisbus.ddi.tcp_enums import (
+    MANDATORY_UPLOAD_REASONS,
+    OFFLOADABLE_TCP_STATES,
+    OPTIONAL_UPLOAD_REASONS,
     TcpCachedFlags,
     TcpConstFlags,
     TcpDisconnectFlags,
     TcpOffloadConnectionState,
     TcpOffloadEventType,
     TcpUploadReason,
-    classes_of,
-    layer_of,
 )
 
 #: A YAML file of interface facts (structures, enums, status_codes, ...), for a comparison in full.
@@ -186,10 +184,12 @@ def test_every_upload_reason_is_either_mandatory_or_optional() -> None:
 
 def test_flags_and_their_plain_integers_agree() -> None:
     packets = (NdisSendFlags, NdisSendCompleteFlags, NdisReceiveFlags, NdisReturnFlags)
-    for flags in (TcpConstFlags, TcpCachedFlags, TcpDisconnectFlags, *packets):
-        for name, value in flags.__members__.items():
-            assert type(getattr(enums, name)) is int
-            assert getattr(enums, name) == value
+    connections = (TcpConstFlags, TcpCachedFlags, TcpDisconnectFlags)
+    for module, kinds in ((enums, packets), (tcp_enums, connections)):
+        for flags in kinds:
+            for name, value in flags.__members__.items():
+                assert type(getattr(module, name)) is int
+                assert getattr(module, name) == value
     assert [int(f) for f in TcpConstFlags] == [1, 2, 4]
     assert [int(f) for f in TcpCachedFlags] == [1, 2, 4, 8, 16]
     assert [int(f) for f in TcpDisconnectFlags] == [1, 2]
@@ -211,15 +211,15 @@ def test_slots_that_the_chimney_shares() -> None:
 
 def test_r_state_13_special_values_are_all_ones() -> None:
     """R-STATE-13: 0xFFFFFFFF says that a target lacks the backlog feature."""
-    assert enums.BACKLOG_NOT_SUPPORTED == 0xFFFFFFFF
-    assert enums.TIMER_NOT_RUNNING == 0xFFFFFFFF
-    assert (enums.MAX_RT_USE_LIMIT, enums.MAX_RT_NO_LIMIT) == (0, 0xFFFFFFFF)
+    assert tcp_enums.BACKLOG_NOT_SUPPORTED == 0xFFFFFFFF
+    assert tcp_enums.TIMER_NOT_RUNNING == 0xFFFFFFFF
+    assert (tcp_enums.MAX_RT_USE_LIMIT, tcp_enums.MAX_RT_NO_LIMIT) == (0, 0xFFFFFFFF)
 
 
 def test_r_dis_23_the_target_owns_the_upper_half_of_the_identifications() -> None:
     """R-DIS-23: the IPv6 bound has eight digits."""
-    assert (enums.IPV4_ID_FIRST, enums.IPV4_ID_LAST) == (0x8000, 0xFFFF)
-    assert (enums.IPV6_FRAGMENT_ID_FIRST, enums.IPV6_FRAGMENT_ID_LAST) == (0x80000000, 0xFFFFFFFF)
+    assert (tcp_enums.IPV4_ID_FIRST, tcp_enums.IPV4_ID_LAST) == (0x8000, 0xFFFF)
+    assert (tcp_enums.IPV6_FRAGMENT_ID_FIRST, tcp_enums.IPV6_FRAGMENT_ID_LAST) == (0x80000000, 0xFFFFFFFF)
 
 
 @pytest.mark.skipif(not FACTS, reason="CHIMNEY_FACTS names no file of interface facts")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Driver, MiniportDriver, ProtocolDriver
 from ndisbus.driver.port import DriverPort

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ndisbus.core import CoreConfig
-from ndisbus.ddi.calls import IO_OPERATIONS, STATE_OPERATIONS
+from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import ProtocolDriver, Steps
 from ndisbus.lists.blocklist import BlockList, BlockListBuilder, Form, Key

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndisbus.ddi.enums import Layer
+from ndisbus.ddi.state_types import Layer
 from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import BLOCK_SIZE, Block, BlockList, BlockListBuilder, Form, Key, values
 from ndisbus.lists.heap import Heap

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndisbus.ddi.cstruct import member
-from ndisbus.ddi.enums import OffloadStateType, TcpOffloadConnectionState, classes_of
+from ndisbus.ddi.state_types import OffloadStateType, classes_of
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.state.base import header_length, header_options
 from ndisbus.state.images import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.state.images import (
     PathOffloadStateCached,
     PathOffloadStateConst,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.segment import FIN, SYN
 from ndisbus.tcp.events import EventKind

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,

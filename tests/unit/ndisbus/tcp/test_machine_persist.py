@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.tcp.events import EventKind
 from tests.unit.ndisbus.tcp.conformance.ladder import CLOSED, ESTABLISHED, FIN_WAIT_1, Endpoint
 from tests.unit.ndisbus.tcp.handing import NOT_RUNNING, move, target_end, uploads

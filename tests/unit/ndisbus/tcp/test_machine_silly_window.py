@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ndisbus.ddi.enums import TCP_FLAG_UPDATE_RCV_WND
+from ndisbus.ddi.tcp_enums import TCP_FLAG_UPDATE_RCV_WND
 from tests.unit.ndisbus.tcp.conformance.ladder import Endpoint
 from tests.unit.ndisbus.tcp.handing import move
 

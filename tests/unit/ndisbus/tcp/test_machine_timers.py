@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ndisbus.ddi.enums import MAX_RT_NO_LIMIT, TCP_FLAG_MAX_RT_RESTART, TcpUploadReason
+from ndisbus.ddi.tcp_enums import MAX_RT_NO_LIMIT, TCP_FLAG_MAX_RT_RESTART, TcpUploadReason
 from ndisbus.tcp.events import EventKind
 from tests.unit.ndisbus.tcp.conformance.ladder import (
     CLOSED,

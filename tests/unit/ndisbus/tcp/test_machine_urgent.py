@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import TcpUploadReason
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.net.segment import URG
 from ndisbus.tcp.events import EventKind
 from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, Endpoint, incoming

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import TcpUploadReason
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.fragments import fragment
 from ndisbus.net.ipv4 import Ipv4Header

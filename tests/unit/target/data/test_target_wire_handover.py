@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.state_types import OffloadStateType
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,
@@ -14,11 +17,8 @@ from ndisbus.ddi.enums import (
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_UPDATE_RCV_WND,
     TIMER_NOT_RUNNING,
-    OffloadStateType,
     TcpOffloadConnectionState,
 )
-from ndisbus.ddi.status import NdisStatus
-from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.lists.nbl import data_of, iter_chain
 from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
 from ndisbus.state.images import TcpOffloadStateCached

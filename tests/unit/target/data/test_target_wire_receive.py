@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import NetBufferListInfo, TcpOffloadConnectionState
+from ndisbus.ddi.enums import NetBufferListInfo
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.lists.nbl import advance, data_of
 from ndisbus.net.segment import ACK, FIN, PSH, RST, URG, Segment
 from ndisbus.net.tcp import build

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import (
     TCP_DISCONNECT_ABORTIVE_CLOSE,
     TCP_DISCONNECT_GRACEFUL_CLOSE,
     TcpOffloadConnectionState,
 )
-from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.lists.nbl import data_of, iter_net_buffers
 from ndisbus.net.segment import ACK, FIN, PSH, RST, Segment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndisbus.ddi.enums import TCP_FLAG_KEEP_ALIVE_ENABLED
+from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED
 from ndisbus.net.segment import ACK
 
 KEEP_ALIVE = {"flags": TCP_FLAG_KEEP_ALIVE_ENABLED, "ka_timeout": 7_200_000, "ka_interval": 1000}

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import (
     MANDATORY_UPLOAD_REASONS,
     OPTIONAL_UPLOAD_REASONS,
     TcpOffloadConnectionState,
     TcpOffloadEventType,
     TcpUploadReason,
 )
-from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError
 from target import TargetConfig
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.lists.blocklist import Key
 from ndisbus.net.segment import ACK

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import OffloadStateType
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, EthernetHeader
 from ndisbus.net.fragments import fragment
 from ndisbus.net.ipv4 import Ipv4Header

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import OffloadStateType, TcpConstFlags, TcpOffloadConnectionState
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import ALLOWED_STATUS, INITIATE_LINKER, NdisStatus
+from ndisbus.ddi.tcp_enums import TcpConstFlags, TcpOffloadConnectionState
 from ndisbus.lists.blocklist import Key
 from ndisbus.state.images import TCP_STATE_OFF, TcpOffloadStateDelegated
 from target import TargetConfig

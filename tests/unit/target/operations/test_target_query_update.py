@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import BACKLOG_NOT_SUPPORTED, OffloadStateType, TcpCachedFlags
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.tcp_enums import BACKLOG_NOT_SUPPORTED, TcpCachedFlags
 from ndisbus.state.images import (
     NeighborOffloadStateCached,
     PathOffloadStateCached,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ndisbus.ddi.enums import OffloadStateType, TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.nbl import advance, data_of, iter_chain
 from ndisbus.state.images import TcpOffloadStateConst, unpack_state

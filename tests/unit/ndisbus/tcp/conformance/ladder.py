@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar, Final
 
-from ndisbus.ddi.enums import (
+from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_NAGLING_ENABLED,
     TCP_FLAG_SACK_ENABLED,
@@ -31,7 +32,6 @@ from ndisbus.ddi.enums import (
     TCP_FLAG_WINDOW_SCALING_ENABLED,
     TcpOffloadConnectionState,
 )
-from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.net.segment import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Segment
 from ndisbus.state.images import (
     PathOffloadStateCached,

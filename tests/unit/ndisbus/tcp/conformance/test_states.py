@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState as State
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from tests.unit.ndisbus.tcp.conformance.ladder import (
     CLOSE_WAIT,
     CLOSED,

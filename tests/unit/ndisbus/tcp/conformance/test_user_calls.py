@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ndisbus.ddi.enums import TcpOffloadConnectionState
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.errors import LocalProtocolError
 from ndisbus.tcp.events import EventKind
 from tests.unit.ndisbus.tcp.conformance.ladder import (

@@ -9,7 +9,6 @@ from ndisbus.ddi.status import NdisStatus
 
 if TYPE_CHECKING:
     from hoststack.model.operation import Operation
-    from ndisbus.ddi.structures import NdisTcpConnectionOffload
 
 __all__ = ["Binding", "Chimney", "ChimneyState"]
 
@@ -18,18 +17,15 @@ __all__ = ["Binding", "Chimney", "ChimneyState"]
 class Binding:
     """The binding to one adapter. NDIS passes ``context`` as ProtocolBindingContext.
 
-    ``mac``, ``mtu`` and ``link_speed`` (bits per second) are what the adapter reported, or None.
+    ``mac`` and ``mtu`` are what the adapter reported, or None.
     """
 
     context: int
     handle: int
     adapter: str
-    capabilities: NdisTcpConnectionOffload | None
-    epoch: int
     unbinding: bool = False
     mac: bytes | None = None
     mtu: int | None = None
-    link_speed: int | None = None
 
 
 ChimneyState = Literal["unbound", "asking", "enabled", "paused", "refused", "disabled"]

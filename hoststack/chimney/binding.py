@@ -30,10 +30,9 @@ def bind(host: Engine, protocol_handle: int | None, parameters: dict[str, Any]) 
             found, "ProtocolBindAdapterEx.BindParameters.TcpConnectionOffloadCapabilities"
         )
     adapter = str(parameters["AdapterName"])
-    binding = Binding(0, 0, adapter, capabilities, int(parameters.get("Epoch") or 0))
+    binding = Binding(0, 0, adapter)
     binding.mac = parameters.get("CurrentMacAddress")
     binding.mtu = parameters.get("MtuSize")
-    binding.link_speed = parameters.get("XmitLinkSpeed")
     binding.context = host.ndis.heap.allocate(binding)
     status, handle = yield host.ndis.open_adapter_ex(
         protocol_handle, binding.context, {"AdapterName": adapter}

@@ -18,9 +18,9 @@ from ndisbus.runtime.control_client import ControlClient, Refused
 __all__ = ["netstat_command", "table"]
 
 _ABSENT: Final = 69
-#: How long a target's counters are waited for (seconds); after that they are shown as they were.
+#: How long to wait for a target's counters (seconds). After that the counters read last are shown.
 _PATIENCE: Final = 2.0
-#: Columns of the table where there is no terminal: two IPv6 addresses with ports fit.
+#: The width of the table without a terminal, in which two IPv6 addresses with ports fit.
 _WIDTH: Final = 200
 
 
@@ -33,17 +33,17 @@ _WIDTH: Final = 200
     "-s",
     "--statistics",
     is_flag=True,
-    help="Also statistics, host and target together, and what was dropped.",
+    help="Show also statistics, host and target together, and what was dropped.",
 )
-@click.option("-t", "offload", is_flag=True, help="Show the offload state; it is shown in any case.")
+@click.option("-t", "offload", is_flag=True, help="Show the offload state, which is shown in any case.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def netstat_command(
     hosts: tuple[str, ...], *, endpoint: str | None, offload: bool, statistics: bool, as_json: bool
 ) -> None:
     """Show connections, and where each is served: InHost, Offloading, Offloaded or Uploading.
 
-    HOST: names as in 'ndisbus ps'; without any, every host on the bus that has a network stack. Exits
-    with 69 without a bus, and with 1 if a host that was named has none.
+    HOST: names as 'ndisbus ps' shows them; the default is every host on the bus that has a network stack.
+    Exits with 69 if there is no bus, and with 1 if one of the named hosts has no network stack.
     """
     try:
         with ControlClient(endpoint) as client:
@@ -86,12 +86,12 @@ def _ask(client: ControlClient, hosts: tuple[str, ...], *, fresh: bool) -> dict[
         except Refused:
             if hosts:
                 raise
-            # A host without a stack of its own, or one that went away meanwhile.
+            # Without names: a host that has no network stack, or that has left since.
     return answers
 
 
 def _of_host(client: ControlClient, name: str, *, fresh: bool) -> Any:
-    """What one host says; ``fresh``: once it has read its target's counters anew, unless that takes long."""
+    """The answer of one host. ``fresh``: let it read its target's counters first, unless that takes long."""
 
     def ask(command: str) -> Any:
         request = {"Name": name, "Command": command, "Arguments": {}}
@@ -111,7 +111,7 @@ def _end(address: str, port: int) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """The rows in the columns of ``netstat -t``, and the queues."""
+    """Draw rows of :func:`hoststack.live.netstat.connections` as ``netstat -t`` does, with the queues."""
     found = Table(title=None, box=None, pad_edge=False, collapse_padding=True)
     for heading in ("Proto", "Local Address", "Foreign Address", "State", "Offload State"):
         found.add_column(heading, no_wrap=True)

@@ -19,9 +19,9 @@ from ndisbus.wire.open import open_link
 
 __all__ = ["DEFAULT_WIRE", "peer_command"]
 
-#: The cable that ``make start`` plugs target and peer into.
+#: The cable between the target and the remote host of ``make start``.
 DEFAULT_WIRE: Final = "cable:wire0"
-#: Two stations of one host on it, so that there is another next hop to move to.
+#: Two stations of one host on it, so that a path has a second next hop to move to.
 _STATIONS: Final = (
     (f"{DEFAULT_WIRE}?station=peer", 2, ("10.77.0.2/24", "fd77::2/64")),
     (f"{DEFAULT_WIRE}?station=peer2", 3, ("10.77.0.3/24", "fd77::3/64")),
@@ -36,7 +36,7 @@ _EX_CONFIG: Final = 78
     "links",
     multiple=True,
     metavar="SPEC",
-    help="cable:NAME, tap:NAME or none, with ?KEY=VALUE&... behind it. May be given several times. "
+    help="cable:NAME, tap:NAME or none, followed by ?KEY=VALUE&... May be given several times. "
     f"Default: two stations on {DEFAULT_WIRE}.",
 )
 @click.option(
@@ -44,10 +44,14 @@ _EX_CONFIG: Final = 78
     "addresses",
     multiple=True,
     metavar="ADDRESS/LENGTH[@LINK]",
-    help="An own address; LINK counts the --link options from 0. May be given several times.",
+    help="An address of this host; LINK counts the --link options from 0. May be given several times.",
 )
 @click.option(
-    "--mac", "macs", multiple=True, metavar="MAC", help="Station address of a link, in their order."
+    "--mac",
+    "macs",
+    multiple=True,
+    metavar="MAC",
+    help="Station address of a link, in the order of the links.",
 )
 @click.option(
     "--gateway",
@@ -64,8 +68,8 @@ _EX_CONFIG: Final = 78
     help="Receive and send buffer of each connection, bytes.",
 )
 @click.option("--name", default="peer", show_default=True, help="What 'ndisbus fault kill' calls it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
-@click.option("--json", "as_json", is_flag=True, help="Say what is served as one line of JSON.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is served as one line of JSON.")
 def peer_command(
     *,
     links: tuple[str, ...],
@@ -79,7 +83,7 @@ def peer_command(
 ) -> None:
     """Be a remote host: echo (7), discard (9), chargen (19), HTTP (80) and checked messages (5007).
 
-    Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened or an address is none.
+    Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened or an address is not valid.
     """
     try:
         with ExitStack() as opened:
@@ -89,7 +93,7 @@ def peer_command(
                 link = open_link(spec, station=f"peer{number or ''}")
                 opened.callback(link.close)
                 stations.append((link, mac, own))
-            # A second peer of the same name is welcome, but found by its pid only.
+            # A second process may have the same name; 'ndisbus fault kill' then finds it by its pid only.
             with suppress(AlreadyRunning):
                 opened.enter_context(write_pid(name))
             options = SocketOptions(rcvbuf=window, sndbuf=window)
@@ -97,9 +101,7 @@ def peer_command(
             for text in gateways:
                 network, mark, gateway = text.partition("=")
                 if not mark:
-                    raise ValueError(
-                        f"--gateway {text}: NETWORK=GATEWAY is meant, such as 0.0.0.0/0=10.77.0.9"
-                    )
+                    raise ValueError(f"--gateway {text}: use NETWORK=GATEWAY, such as 0.0.0.0/0=10.77.0.9")
                 peer.stack.add_route(network, peer.stations[0].interface, gateway)
             peer.run(lambda: _announce(peer, seed, as_json))
     except (ChimneyError, ValueError) as e:
@@ -121,10 +123,10 @@ def _plan(
     for text in addresses:
         address, _, number = text.partition("@")
         if number and not (number.isdecimal() and int(number) < len(plan)):
-            raise ValueError(f"--address {text}: there is no link {number}, they are 0..{len(plan) - 1}")
+            raise ValueError(f"--address {text}: there is no link {number}; links are 0..{len(plan) - 1}")
         plan[int(number or 0)][2].append(address)
     if len(macs) > len(plan):
-        raise ValueError(f"--mac: {len(macs)} for {len(plan)} links")
+        raise ValueError(f"--mac: {len(macs)} addresses were given for {len(plan)} links")
     for i, text in enumerate(macs):
         spec, _, own = plan[i]
         plan[i] = (spec, parse_mac(text), own)

@@ -32,7 +32,7 @@ ABSENT: Final = 69
 @click.option(
     "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
 )
-@click.option("--seed", type=int, default=None, help="Seed instead of the scenario's own.")
+@click.option("--seed", type=int, default=None, help="Use this seed instead of the scenario's own.")
 @click.option("--check", is_flag=True, help="Read and check the file; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def run_command(
@@ -46,8 +46,8 @@ def run_command(
 ) -> None:
     """Run a scenario against the stack on the bus.
 
-    Exits with 0 if every expectation held, 1 if one did not, 2 if the file is wrong, and 69 if there
-    is no bus.
+    Exits with 0 if every expectation held, 1 if one did not, 2 if the file has a mistake, and 69 if there is
+    no bus.
     """
     try:
         found = load(scenario)
@@ -56,7 +56,7 @@ def run_command(
     if seed is not None:
         found = replace(found, seed=seed)
     if check:
-        click.echo(f"{scenario}: {len(found.steps)} steps, nothing wrong")
+        click.echo(f"{scenario}: {len(found.steps)} steps, no mistakes found")
         return
     if not as_json:
         click.echo(f"{found.name} (seed {found.seed}): {found.description}".rstrip(": "))

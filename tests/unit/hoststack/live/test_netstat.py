@@ -1,13 +1,9 @@
-"""What netstat shows of a stack."""
+"""The rows of netstat."""
 
 from __future__ import annotations
 
-import io
 import random
 
-from rich.console import Console
-
-from hoststack.cli.netstat import table
 from hoststack.live.netstat import connections
 from hoststack.net import Interface, NetStack
 from ndisbus.tcp.settings import TcpSettings
@@ -36,33 +32,3 @@ def test_listeners_come_first_and_connections_by_their_ports() -> None:
         ("fd00::1", 5001, "SYN_SENT"),
     ]
     assert {r["OffloadState"] for r in rows} == {"InHost"}
-
-
-def test_the_table_shows_ipv6_addresses_in_brackets() -> None:
-    stack = make()
-    stack.tcp_connect(("fd00::2", 443), (None, 5001))
-    out = io.StringIO()
-    Console(file=out, width=120).print(table(connections(stack)))
-    assert "[fd00::1]:5001" in out.getvalue()
-    assert "[fd00::2]:443" in out.getvalue()
-    assert "Offload State" in out.getvalue()
-
-
-def test_queues_are_shown_to_the_last_digit_on_a_narrow_terminal() -> None:
-    rows = connections(make())
-    rows.append(
-        {
-            "Proto": "TCP",
-            "LocalAddress": "fd77::31",
-            "LocalPort": 60960,
-            "ForeignAddress": "fd77::2",
-            "ForeignPort": 7,
-            "State": "ESTABLISHED",
-            "OffloadState": "Offloaded",
-            "SendQueue": 102400,
-            "ReceiveQueue": 98765,
-        }
-    )
-    out = io.StringIO()
-    Console(file=out, width=80).print(table(rows))
-    assert " 98765 102400" in out.getvalue()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import upload
 from hoststack.chimney.engine import Posted
-from hoststack.chimney.send_data import size_of
+from hoststack.chimney.send_data import bytes_of, size_of
 from hoststack.model.events import DataReceived, DataSent
 from hoststack.model.life import State
 from hoststack.model.objects import Tcb
@@ -158,17 +158,13 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
             _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
         elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
             # The bytes of it that the remote end has acknowledged lie before SndUna (R-DISC-10).
-            left = _data(posted.nbl)[_transferred(attached.get(address)) :]
+            left = bytes_of(posted.nbl)[_transferred(attached.get(address)) :]
             tcb.returned = [*(tcb.returned or ()), (address, left)]
 
 
 def _transferred(nbl: NetBufferList | None) -> int:
     """TcpOffloadBytesTransferred of a completed list; 0 if it is not set."""
     return 0 if nbl is None else nbl.net_buffer_list_info.get(NetBufferListInfo.TcpOffloadBytesTransferred, 0)
-
-
-def _data(nbl: NetBufferList) -> bytes:
-    return b"".join([data_of(nb) for nb in iter_net_buffers(nbl)])
 
 
 def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
@@ -182,11 +178,11 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
         tcb.acknowledged += size
         host.emit(DataSent(host.ndis.now(), tcb, size))
     elif status in _COMES_BACK:
-        tcb.returned = [*(tcb.returned or ()), (nbl.address, _data(nbl))]
+        tcb.returned = [*(tcb.returned or ()), (nbl.address, bytes_of(nbl))]
         if status != NdisStatus.UPLOAD_IN_PROGRESS:
             upload.request(host, tcb)
     else:
-        tcb.aborted = [*(tcb.aborted or ()), (nbl.address, _data(nbl))]
+        tcb.aborted = [*(tcb.aborted or ()), (nbl.address, bytes_of(nbl))]
 
 
 def _received(host: Engine, tcb: Tcb, nbl: NetBufferList | None, status: int) -> None:
@@ -219,7 +215,7 @@ def indicated(host: Engine, offload_context: int, nbls: NblChain) -> tuple[int, 
     if tcb is None:
         host.violation("R-HND-06", f"data for {offload_context:#x}, which is not a connection of this host")
         return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
-    data = b"".join([_data(nbl) for nbl in nbls.lists()])
+    data = b"".join([bytes_of(nbl) for nbl in nbls.lists()])
     _append(host, tcb, data)
     host.returns += nbls.addresses
     host.soon()

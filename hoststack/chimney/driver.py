@@ -73,8 +73,8 @@ class HostDriver(Engine):
 
         Paths and neighbors that are offloaded already are linked to. An object that cannot be offloaded
         stays in the host, with a status and a reason. The operation waits while a path or neighbor that it
-        needs is moving. Raises :class:`IllegalTransition` for an object that is offloaded or moving
-        (R-INIT-02), and what packing a state raises; then nothing has changed.
+        needs is being offloaded or uploaded. Raises :class:`IllegalTransition` for an object that is
+        offloaded, or being offloaded (R-INIT-02), and what packing a state raises; then nothing has changed.
         """
         return initiate.offload(self, objects)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Problem",
+    "bytes_of",
     "check_sequence",
     "lend",
     "reclaim",
@@ -91,7 +92,8 @@ def unlend(tcb: Tcb) -> None:
     d.send_data_head = d.send_data_tail = d.buffered_data = None
 
 
-def _own(nbl: NetBufferList) -> bytes:
+def bytes_of(nbl: NetBufferList) -> bytes:
+    """The data of one list."""
     return b"".join([data_of(nb) for nb in iter_net_buffers(nbl)])
 
 
@@ -118,7 +120,7 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
                 "send data was not handed back in the order in which it was lent",
             )
         home.append(nbl.address)
-        data, left = _own(own), size_of(nbl)
+        data, left = bytes_of(own), size_of(nbl)
         if left > len(data):
             text = f"list {nbl.address:#x} was lent with {len(data)} bytes and came back with {left}"
             problem = problem or ("R-OSD-12", text)
@@ -126,7 +128,7 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
     for address, own in lent.items():
         problem = problem or ("R-TERM-08", f"list {address:#x} was neither completed nor handed back")
         home.append(address)
-        parts.append((address, _own(own)))
+        parts.append((address, bytes_of(own)))
     # Addresses grow, so their order is the order in which the lists went down.
     back = [data for _, data in sorted(parts) if data]
     tcb.send_queue = (back + (tcb.send_queue or [])) or None
@@ -144,7 +146,7 @@ def settle_loss(tcb: Tcb) -> list[int]:
     acknowledged = tcb.acknowledged
     home = list(tcb.lent or ())
     lent, tcb.lent = tcb.lent, None
-    parts = [(a, _own(nbl)) for a, nbl in (lent or {}).items()]
+    parts = [(a, bytes_of(nbl)) for a, nbl in (lent or {}).items()]
     parts += tcb.returned or []
     parts += tcb.aborted or []
     back = [data for _, data in sorted(parts) if data]

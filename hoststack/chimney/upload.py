@@ -70,7 +70,7 @@ def tcp_event(host: Engine, offload_context: int, event_type: int, information: 
 
 
 def flush(host: Engine) -> None:
-    """Do the work that was collected: return lists, upload objects, give up those in limbo too long."""
+    """Return lists, upload objects, and give up objects whose second terminate was not asked for in time."""
     now = host.ndis.now()
     host.due = None
     return_lists(host)

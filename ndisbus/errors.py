@@ -1,7 +1,7 @@
 """The one family of errors.
 
 *Local* errors mean that the caller asked for something illegal; *remote* errors mean that the
-peer did. Bytes become a remote error in exactly one place, :mod:`ndisbus.messages.codec`. A refused
+other side did. Bytes become a remote error in exactly one place, :mod:`ndisbus.messages.codec`. A refused
 offload is neither: it is an ordinary outcome that carries a status and a reason.
 """
 
@@ -20,7 +20,7 @@ __all__ = [
 
 
 class ChimneyError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of all errors of this project."""
 
 
 class LocalProtocolError(ChimneyError):
@@ -36,7 +36,7 @@ class LocalProtocolError(ChimneyError):
 
 
 class RemoteProtocolError(ChimneyError):
-    """The peer broke a rule of the interface or of the wire protocol."""
+    """The other side broke a rule of the interface or of the wire protocol."""
 
     def __init__(self, reason: str, *, rule: str = "") -> None:
         super().__init__(f"{reason} [{rule}]" if rule else reason)
@@ -69,4 +69,4 @@ class IllegalTransition(LocalProtocolError):
 
 
 class BusUnavailable(ChimneyError):
-    """The bus is not there, or did not answer before the deadline."""
+    """There is no bus, or it did not answer before the deadline."""

@@ -1,7 +1,7 @@
 """Where the stack's files are: the runtime directory, the bus's endpoint and the pid files.
 
-The bus speaks to whoever can open its socket, so the directory that holds it belongs to one user
-and to nobody else (mode 0700). Everything here is a matter of one machine; nothing is on the wire.
+The bus serves every process that can open its socket, so the directory that holds it is open to one user
+only (mode 0700). Everything here concerns one machine; nothing of it is on the wire.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ IPC_PATH_MAX = 107 if sys.platform.startswith("linux") else 103
 _TRACE_SUFFIX = ".trace"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-#: Seconds by which two readings of one process's start may differ: Linux reckons it from the time of
-#: boot, and that moves when the clock is set.
+#: Seconds by which two readings of one process's start may differ: Linux computes it from the time of
+#: boot, which changes when the clock is set.
 _SAME_START = 2.0
 
 
@@ -80,8 +80,8 @@ class AlreadyRunning(ChimneyError):
 def runtime_dir() -> Path:
     """The directory of this user's stack; made with mode 0700 if it is not there.
 
-    ``NDISBUS_RUNTIME_DIR`` names another one. Raises RuntimeDirError if the path is not a
-    directory, belongs to somebody else, can be opened by others, or lies where others could swap it.
+    ``NDISBUS_RUNTIME_DIR`` overrides it. Raises RuntimeDirError if the path is not a directory, belongs to
+    another user, can be opened by others, or lies where others could replace it.
     """
     override = os.environ.get("NDISBUS_RUNTIME_DIR")
     with warnings.catch_warnings():
@@ -114,10 +114,12 @@ def _require_private(path: Path, about: os.stat_result, above: os.stat_result) -
         )
     if above.st_uid not in (me, 0):
         raise RuntimeDirError(
-            f"{path.parent}, which holds the runtime directory, is uid {above.st_uid}'s; {hint}"
+            f"{path.parent}, which holds the runtime directory, belongs to uid {above.st_uid}; {hint}"
         )
     if above.st_mode & 0o002 and not above.st_mode & stat.S_ISVTX:
-        raise RuntimeDirError(f"{path.parent}, which holds the runtime directory, is open to all; {hint}")
+        raise RuntimeDirError(
+            f"{path.parent}, which holds the runtime directory, is writable by all users; {hint}"
+        )
 
 
 # --- endpoints -------------------------------------------------------------------------------
@@ -137,9 +139,9 @@ def default_endpoint() -> str:
 
 
 def check_endpoint(endpoint: str, curve: bool) -> str:
-    """Give the endpoint back if a bus may use it; ``curve`` says whether CURVE keys are set.
+    """Return the endpoint if a bus may use it; ``curve`` says whether CURVE keys are set.
 
-    Raises EndpointError for a transport or a form that is not ours, for a path too long for a
+    Raises EndpointError for an unknown transport or form, for a path too long for a
     socket, and for an address beyond loopback without keys.
     """
     trace_endpoint(endpoint)
@@ -147,7 +149,7 @@ def check_endpoint(endpoint: str, curve: bool) -> str:
         host, _ = _tcp_parts(endpoint)
         if not curve and not _is_loopback(host):
             raise EndpointError(
-                f"{endpoint}: {host} is beyond loopback, and anybody who reaches it could drive the stack; "
+                f"{endpoint}: {host} is beyond loopback: every host that reaches it could control the stack; "
                 "set CURVE keys, or use 127.0.0.1"
             )
     return endpoint
@@ -162,14 +164,14 @@ def trace_endpoint(endpoint: str) -> str:
     if endpoint.startswith("tcp://"):
         host, port = _tcp_parts(endpoint)
         if port == 65535:
-            raise EndpointError(f"{endpoint}: the trace takes the next port, and 65535 has none")
+            raise EndpointError(f"{endpoint}: the trace needs the next port; choose a port below 65535")
         return f"tcp://{host}:{port + 1}"
-    raise EndpointError(f"{endpoint}: an endpoint is ipc://PATH or tcp://HOST:PORT")
+    raise EndpointError(f"{endpoint}: use ipc://PATH or tcp://HOST:PORT")
 
 
 def _check_ipc(endpoint: str, path: str) -> None:
     if not path or path == "*":
-        raise EndpointError(f"{endpoint}: an ipc endpoint names its path")
+        raise EndpointError(f"{endpoint}: the path is missing; use ipc://PATH")
     if path.startswith("@"):
         raise EndpointError(f"{endpoint}: an abstract socket is open to every local user; name a path")
     # The trace's socket is the longer of the two.
@@ -185,7 +187,7 @@ def _tcp_parts(endpoint: str) -> tuple[str, int]:
     """Host (IPv6 in brackets, as ZeroMQ writes it) and port."""
     host, colon, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not colon or not host:
-        raise EndpointError(f"{endpoint}: a tcp endpoint is tcp://HOST:PORT")
+        raise EndpointError(f"{endpoint}: use tcp://HOST:PORT")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise EndpointError(f"{endpoint}: port {port!r} is not a number from 1 to 65535")
     return host, int(port)
@@ -255,7 +257,7 @@ def write_pid(name: str) -> PidFile:
 
 
 def read_pid(name: str) -> PidRecord | None:
-    """Who holds ``name``: None if nobody does. A file whose process is gone is removed."""
+    """The process that holds ``name``, or None. A file whose process is gone is removed."""
     directory = runtime_dir()
     path = _pid_path(directory, name)
     with locked(directory):
@@ -272,14 +274,18 @@ def list_pids() -> list[PidRecord]:
 
 def _pid_path(directory: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
-        raise RuntimeDirError(f"{name!r} is no name for a process: letters, digits, '.', '_' and '-' only")
+        raise RuntimeDirError(
+            f"the process name {name!r} is not allowed: use letters, digits, '.', '_' and '-', "
+            "and begin with a letter or digit"
+        )
     return directory / f"{name}.pid"
 
 
 @contextlib.contextmanager
 def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a directory: two processes must not clear one stale file (of a pid, of a socket) and then both
-    take its name. Gives whether it is held, which only without ``wait`` is a question.
+    """Lock a directory. Yields whether it is locked, which may be False only without ``wait``.
+
+    Two processes must not both remove one stale file (of a pid, of a socket) and then both take its name.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -302,7 +308,7 @@ def _live(path: Path) -> PidRecord | None:
 
 
 def _parse(path: Path) -> PidRecord | None:
-    """None if the file is not there or is no record, as after a power failure."""
+    """The record; None if the file is missing or damaged, as after a power failure."""
     try:
         fields: Any = json.loads(path.read_bytes())
         return PidRecord(

@@ -1,8 +1,8 @@
 """The simulation: NDIS and any number of drivers in one process, on virtual time.
 
-The same core and the same ports as on the bus, the same bytes between them (every packet goes through
-the codec), but the order in which queues are served is drawn from a seed, time jumps to the next thing
-that is due, and processes are killed, stalled and restarted by a call. A run is a function of its seed.
+It runs the same core and the same ports as the bus, with the same bytes between them: every packet goes
+through the codec. The order in which queues are served is drawn from a seed, time jumps to what is due
+next, and processes are killed, stalled and restarted by a call. A run is a function of its seed.
 
     sim = Simulation(seed=1)
     sim.start("target", lambda: TargetDriver(...))
@@ -34,7 +34,7 @@ NOTICE: Final = 0.001
 
 
 class SimulationStuck(ChimneyError):
-    """Nothing is due any more, or the virtual deadline has passed, and the condition does not hold."""
+    """The condition does not hold, and nothing is due any more or the virtual deadline has passed."""
 
 
 class SimulatedProcess:
@@ -90,8 +90,8 @@ class Simulation:
     """A bus and its processes on virtual time.
 
     With ``shuffle`` every message is a packet of its own, and any queue or any timer that is due may be
-    next. Without, queues are served in a fixed order, and packets and timers are those of the runtime of
-    processes: what is sent at once travels at once, and timers run after each packet.
+    next. Without it, queues are served in a fixed order, and packets and timers are as in real processes:
+    messages that are sent together travel in one packet, and timers run after each packet.
     """
 
     def __init__(self, seed: int = 0, config: CoreConfig | None = None, *, shuffle: bool = True) -> None:
@@ -151,7 +151,7 @@ class Simulation:
     def _notice(self, process: SimulatedProcess) -> None:
         if self.core is None:
             return
-        # ZeroMQ delivers what was in the pipe before it reports nothing more.
+        # As ZeroMQ does: what was in the pipe is delivered first.
         while process.to_bus:
             self._to_bus(process)
         self.core.clock.now = self.now
@@ -210,7 +210,7 @@ class Simulation:
     # -- running -------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Serve one queue, or jump to what is due next. False when nothing will ever happen again."""
+        """Serve one queue, or jump to what is due next. False if nothing is left to do."""
         ready = self._ready()
         if ready:
             (self.rng.choice(ready) if self.shuffle else ready[0])()
@@ -293,7 +293,7 @@ class Simulation:
                     process.to_driver.append((head, payload))
 
     def packets(self, messages: Sequence[Outgoing]) -> Iterator[list[Any]]:
-        """What is sent at once, as the frames of packets."""
+        """The frames of the packets that carry ``messages``."""
         if not self.shuffle:
             return packets(self._pack, messages) if messages else iter(())
         return chain.from_iterable(packets(self._pack, (m,)) for m in messages)
@@ -310,5 +310,5 @@ class Simulation:
         return min(due) if due else None
 
     def inject(self, name: str, message: Message, frames: Sequence[bytes] = ()) -> None:
-        """A message as if the process had sent it; for tests of what the bus makes of it."""
+        """Queue a message as if the process had sent it, for tests of how the bus reacts."""
         self.processes[name].to_bus.append((encode_packet([message]), frames))

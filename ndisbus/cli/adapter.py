@@ -35,7 +35,7 @@ def add_command(name: str | None, under: str | None, endpoint: str | None, as_js
 @EndpointOption
 @JsonOption
 def remove_command(name: str, endpoint: str | None, as_json: bool) -> None:
-    """Take a virtual adapter away; whoever is bound to it is unbound first."""
+    """Remove a virtual adapter. Protocols that are bound to it are unbound first."""
     with errors(as_json=as_json):
         result = request(endpoint, "adapter.remove", {"Name": name}, 15.0)
     if as_json:

@@ -22,12 +22,12 @@ EndpointOption = click.option(
     envvar="NDISBUS_ENDPOINT",
     help="Where the bus is: ipc://PATH or tcp://HOST:PORT. [NDISBUS_ENDPOINT]",
 )
-JsonOption = click.option("--json", "as_json", is_flag=True, help="For programs.")
+JsonOption = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @contextlib.contextmanager
 def errors(*, as_json: bool) -> Iterator[None]:
-    """Turn our errors into a message on stderr and an exit code: 69 without a bus, else 1."""
+    """Turn a ChimneyError into a message on stderr and an exit code: 69 without a bus, else 1."""
     try:
         yield
     except ChimneyError as error:
@@ -37,7 +37,7 @@ def errors(*, as_json: bool) -> Iterator[None]:
 
 
 def echo_json(value: Any) -> None:
-    """One line of JSON on stdout."""
+    """Print one line of JSON on stdout."""
     click.echo(json.dumps(value, default=str))
 
 
@@ -49,6 +49,6 @@ def request(
     *,
     command: str | None = None,
 ) -> Any:
-    """One control request. Raises as :meth:`ControlClient.request` does."""
+    """Make one control request. Raises as :meth:`ControlClient.request` does."""
     with ControlClient(endpoint) as client:
         return client.request(verb, arguments, timeout, command=command)

@@ -1,4 +1,4 @@
-"""``ndisbus fault``: what may happen to a stack, made to happen."""
+"""``ndisbus fault``: make happen what may happen to a stack."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ for _command in (kill_command, stall_command, resume_command, restart_command):
 @click.option("--driver", metavar="NAME", help="Only calls that this driver makes or gets.")
 @click.option("--adapter", metavar="NAME", help="Only calls about this adapter.")
 @click.option("--direction", type=click.Choice(["down", "up"]))
-@click.option("--nth", type=int, help="Only the nth such call.")
-@click.option("--skip", type=int, help="Let the first so many such calls through.")
-@click.option("--times", type=int, help="So many times; without it, until removed.")
-@click.option("--probability", type=float, help="Each time with this probability (by the bus's seed).")
+@click.option("--nth", type=int, help="Only the Nth such call.")
+@click.option("--skip", type=int, help="Let this many such calls through first.")
+@click.option(
+    "--times", type=int, help="Hit this many calls; without it, all calls until the fault is removed."
+)
+@click.option(
+    "--probability", type=float, help="Hit each call with this probability (drawn from the bus's seed)."
+)
 @EndpointOption
 @JsonOption
 def add_command(
@@ -55,7 +59,7 @@ def add_command(
     actions = [action for action, given in chosen.items() if given]
     if len(actions) != 1:
         only = "only " if actions else ""
-        raise click.UsageError(f"{only}one of --drop, --delay, --duplicate and --fail is needed")
+        raise click.UsageError(f"give {only}one of --drop, --delay, --duplicate and --fail")
     spec = {"Action": actions[0], "Call": call, "Delay": delay, "Status": fail}
     spec |= {k.capitalize(): v for k, v in rest.items()}
     spec = {k: v for k, v in spec.items() if v is not None}
@@ -71,7 +75,7 @@ def add_command(
 @EndpointOption
 @JsonOption
 def list_command(endpoint: str | None, as_json: bool) -> None:
-    """Show the faults on calls, and how often they hit."""
+    """Show the faults on calls, and how many calls each has hit."""
     with errors(as_json=as_json):
         result = request(endpoint, "fault.list", {})
     if as_json:
@@ -89,7 +93,7 @@ def list_command(endpoint: str | None, as_json: bool) -> None:
 @EndpointOption
 @JsonOption
 def remove_command(fault_id: int, endpoint: str | None, as_json: bool) -> None:
-    """Take one fault away."""
+    """Remove one fault."""
     with errors(as_json=as_json):
         result = request(endpoint, "fault.remove", {"Id": fault_id})
     if as_json:
@@ -102,7 +106,7 @@ def remove_command(fault_id: int, endpoint: str | None, as_json: bool) -> None:
 @EndpointOption
 @JsonOption
 def reset_command(endpoint: str | None, as_json: bool) -> None:
-    """Take all faults away."""
+    """Remove all faults."""
     with errors(as_json=as_json):
         result = request(endpoint, "fault.reset", {})
     if as_json:
@@ -122,8 +126,8 @@ def knob_command(
 ) -> None:
     """Have the driver NAME carry out a COMMAND of its own.
 
-    A VALUE that is JSON is taken as such, anything else as text. A command that a driver does not know is
-    answered with those that it knows.
+    A VALUE that is JSON is read as JSON, any other as text. For an unknown COMMAND the driver lists those
+    that it knows.
     """
     pairs = {}
     for argument in arguments:

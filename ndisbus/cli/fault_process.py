@@ -32,15 +32,15 @@ _INTERVAL: Final = 0.02
 
 
 class NoSuchProcess(ChimneyError):
-    """Nobody of that name runs here, or it cannot be signalled."""
+    """No process of that name runs here, or it cannot be signalled."""
 
 
 def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.Process, int | None]:
     """The process called ``name``, and its epoch if it is on the bus.
 
-    The bus itself is found by its pid file, and so are a peer and a driver that the bus does not know. Raises
-    :class:`NoSuchProcess` or, if nobody can know because there is no bus, :class:`BusUnavailable`, which
-    names ``command``.
+    The bus is found by its pid file, as are a remote host (``hoststack peer``) and a driver that the bus does
+    not know. Raises :class:`NoSuchProcess`, or :class:`BusUnavailable`, which names ``command``, if there is
+    no bus to ask.
     """
     known: list[str] = []
     absent: BusUnavailable | None = None
@@ -55,12 +55,14 @@ def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.
             known.append(p["Name"])
     record = read_pid(name)
     if record is None and name == "bus":
-        raise BusUnavailable(f"{command}: no bus runs here (its pid file would be in {runtime_dir()})")
+        raise BusUnavailable(
+            f"{command}: no bus has a pid file in {runtime_dir()}; start one with 'ndisbus serve'"
+        )
     if record is None and absent is not None:
         raise absent
     if record is None:
         there = ", ".join(sorted(known)) or "none"
-        raise NoSuchProcess(f"no process called {name!r} is here; drivers on the bus: {there}")
+        raise NoSuchProcess(f"there is no process called {name!r}; drivers on the bus: {there}")
     return _process(name, record.pid), None
 
 
@@ -106,7 +108,7 @@ def _report(as_json: bool, text: str, **fields: Any) -> None:
 @EndpointOption
 @JsonOption
 def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
-    """SIGKILL the layer NAME ('bus' for the bus). A supervised one comes back by itself."""
+    """SIGKILL the layer NAME ('bus' for the bus). Its supervisor, if it has one, starts it again."""
     with errors(as_json=as_json):
         process, _ = find_process(endpoint, name, "fault kill")
         _kill(name, process)
@@ -118,11 +120,11 @@ def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
 @EndpointOption
 @JsonOption
 def stall_command(name: str, endpoint: str | None, as_json: bool) -> None:
-    """Stop the layer NAME where it is (SIGSTOP), until it is resumed."""
+    """Stop the layer NAME (SIGSTOP) until it is resumed."""
     with errors(as_json=as_json):
         process, _ = find_process(endpoint, name, "fault stall")
         _signal(name, process, process.suspend)
-        text = f"{name} (pid {process.pid}) is stalled; 'ndisbus fault resume {name}' lets it go on"
+        text = f"{name} (pid {process.pid}) is stalled; continue it with 'ndisbus fault resume {name}'"
         _report(as_json, text, Name=name, Pid=process.pid, Action="stall")
 
 
@@ -133,14 +135,16 @@ def stall_command(name: str, endpoint: str | None, as_json: bool) -> None:
 def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
     """Let a stalled layer go on (SIGCONT), however long it was stalled."""
     with errors(as_json=as_json):
-        # By its pid file first: past the limit the bus has closed its epoch, and does not know it now.
+        # By its pid file first: after the hang limit the bus has closed its epoch and does not know it.
         record = read_pid(name)
         if record is not None:
             process = _process(name, record.pid)
         else:
             process, _ = find_process(endpoint, name, "fault resume")
         _signal(name, process, process.resume)
-        _report(as_json, f"{name} (pid {process.pid}) goes on", Name=name, Pid=process.pid, Action="resume")
+        _report(
+            as_json, f"{name} (pid {process.pid}) is resumed", Name=name, Pid=process.pid, Action="resume"
+        )
 
 
 @click.command("restart")
@@ -150,7 +154,7 @@ def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds for it to be back.",
+    help="Seconds it may take to come back.",
 )
 @EndpointOption
 @JsonOption
@@ -172,11 +176,11 @@ def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bo
 
 
 def _not_back(name: str) -> str:
-    return f"{name} is killed and was not back (does 'ndisbus supervise' run it?)"
+    return f"{name} was killed and did not come back (does 'ndisbus supervise' run it?)"
 
 
 def _new_process(_: dict[str, Any], *, name: str, old: int) -> dict[str, Any] | None:
-    """The bus, or a peer, which is on no bus: known by its pid file."""
+    """The bus or a remote host, which is not on the bus: found by its pid file."""
     record = read_pid(name)
     return {"Pid": record.pid} if record is not None and record.pid != old else None
 

@@ -23,7 +23,7 @@ _STALLED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 @click.command("ps")
 @EndpointOption
 @JsonOption
-@click.option("--watch", is_flag=True, help="Show it again and again, until interrupted.")
+@click.option("--watch", is_flag=True, help="Show it repeatedly until interrupted.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
@@ -64,10 +64,10 @@ def _watch(client: ControlClient, meter: _Meter, interval: float, as_json: bool)
 
 
 class _Meter:
-    """Adds to each process what its machine says of it: CPU, memory, whether it is stopped.
+    """Adds to each process what the operating system says: CPU, memory, whether it is stopped.
 
-    The bus and the hung drivers that it cut off become processes like the others here: on the wire they
-    are apart, so that who waits for a driver does not take one of them for it.
+    Here the bus and the hung drivers that it cut off are processes like the others. On the wire they are
+    apart, so that a program that waits for a driver does not take one of them for it.
     """
 
     def __init__(self, local: bool) -> None:
@@ -83,7 +83,7 @@ class _Meter:
                 try:
                     self._measure(row)
                 except psutil.Error:
-                    continue  # it died just now, or belongs to somebody else
+                    continue  # it died just now, or belongs to another user
         return ps
 
     def _measure(self, row: dict[str, Any]) -> None:

@@ -13,13 +13,13 @@ __all__ = ["BUS", "CUT_OFF", "console", "fault_table", "render"]
 
 #: Kind of the bus's own row.
 BUS: Final = "bus"
-#: How the state of a process begins that is there, but no driver on the bus any more.
+#: The state of a process that runs, but is not a driver on the bus any more, begins with this.
 CUT_OFF: Final = "cut off"
 _GOOD = frozenset({"ready", "up", "open"})
 
 
 def console() -> Console:
-    """Where tables go. A file or a pipe has no width, so nothing is cut off for it."""
+    """The console for tables. A file or a pipe has no width, so lines are not cut there."""
     plain = Console()
     return plain if plain.is_terminal else Console(width=200)
 

@@ -38,7 +38,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86400)
     type=_SECONDS,
     default=_DEFAULT.hang_limit,
     show_default=True,
-    help="Seconds a miniport may owe that answer before it is a dead adapter.",
+    help="Seconds a miniport may take to answer it before its adapters are taken for dead.",
 )
 @click.option(
     "--request-limit",
@@ -55,14 +55,14 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86400)
     help="Seconds a protocol may take to close a binding.",
 )
 @click.option(
-    "--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Seed of all that is random."
+    "--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Seed of all random numbers."
 )
 @click.option(
     "--curve-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of CURVE keys, made if it has none; needed for tcp beyond loopback. [NDISBUS_CURVE_DIR]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say what is served as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print endpoint, pid and seed as one line of JSON.")
 def serve_command(
     endpoint: str | None,
     check_interval: float,
@@ -73,7 +73,7 @@ def serve_command(
     curve_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the bus until SIGTERM or SIGINT, which end it with exit code 0."""
+    """Run the bus until SIGTERM or SIGINT; the exit code is 0 then."""
     config = CoreConfig(
         check_interval=check_interval,
         hang_limit=hang_limit,

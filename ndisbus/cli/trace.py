@@ -24,7 +24,7 @@ from ndisbus.runtime.trace_link import TraceSubscriber
 __all__ = ["trace_command"]
 
 _HANDSHAKE: Final = 5.0
-#: Comes several times a second for each adapter, and nearly always says that all is well.
+#: Comes several times a second for each adapter, and hardly ever tells anything.
 _HEARTBEAT: Final = "MiniportCheckForHangEx"
 
 
@@ -43,17 +43,19 @@ def _known(_ctx: click.Context, _param: click.Parameter, calls: tuple[str, ...])
     "--format", "form", type=click.Choice(["text", "json", "mermaid"]), default="text", show_default=True
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after so many seconds.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many events.")
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds.")
 @click.option("--call", "calls", multiple=True, metavar="GLOB", callback=_known, help="Only these calls.")
 @click.option("--without", multiple=True, metavar="GLOB", help="Not these calls.")
 @click.option(
-    "--all", "everything", is_flag=True, help=f"As text, show {_HEARTBEAT} too; so does --call {_HEARTBEAT}."
+    "--all", "everything", is_flag=True, help=f"As text, show {_HEARTBEAT} too, as --call {_HEARTBEAT} does."
 )
 @click.option(
-    "--driver", "drivers", multiple=True, metavar="NAME", help="Only what this driver sends or gets."
+    "--driver", "drivers", multiple=True, metavar="NAME", help="Only calls and events of this driver."
 )
-@click.option("--adapter", "adapters", multiple=True, metavar="NAME", help="Only what is about this adapter.")
+@click.option(
+    "--adapter", "adapters", multiple=True, metavar="NAME", help="Only calls and events of this adapter."
+)
 @click.option(
     "--event", "kinds", multiple=True, metavar="GLOB", help="Only these kinds of events ('call', 'fault')."
 )
@@ -72,8 +74,8 @@ def trace_command(
 ) -> None:
     """Print every call that crosses the bus, until interrupted.
 
-    As text without MiniportCheckForHangEx, unless --all or --call asks for it. A Mermaid diagram is printed
-    at the end, so give it --count or --duration, or end it by Ctrl-C or SIGTERM.
+    The text form leaves MiniportCheckForHangEx out, unless --all or --call asks for it. A Mermaid diagram is
+    printed at the end: give --count or --duration, or end it by Ctrl-C or SIGTERM.
     """
     form = "json" if as_json else form
     quiet = form == "text" and not (everything or calls)
@@ -95,7 +97,7 @@ def trace_command(
 
 @contextlib.contextmanager
 def _sigterm_as_sigint() -> Iterator[None]:
-    """SIGTERM is a KeyboardInterrupt, too: what was collected is still printed."""
+    """Make SIGTERM a KeyboardInterrupt as well, so that what was collected is still printed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -141,4 +143,6 @@ def _watch(
     if end:
         click.echo(end)
     if subscriber.lost:
-        click.echo(f"ndisbus: {subscriber.lost} events were lost, this listener was too slow", err=True)
+        click.echo(
+            f"ndisbus: {subscriber.lost} events were lost because this listener was too slow", err=True
+        )

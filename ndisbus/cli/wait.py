@@ -1,4 +1,4 @@
-"""``ndisbus wait``: readiness for scripts, with a deadline instead of a guess."""
+"""``ndisbus wait``: wait, with a deadline, until drivers are ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INTERVAL: Final = 0.05
 
 
 class NotInTime(ChimneyError):
-    """What was waited for did not come to be before the deadline."""
+    """The condition did not hold before the deadline."""
 
 
 def wait_for(
@@ -30,7 +30,7 @@ def wait_for(
     *,
     command: str,
 ) -> dict[str, Any]:
-    """Look at the bus again and again until ``found`` finds something in what ``ps`` says.
+    """Ask the bus repeatedly until ``found`` finds something in what ``ps`` says.
 
     Raises :class:`BusUnavailable`, which names ``command``, if there is no bus by then, else
     :class:`NotInTime`.
@@ -39,7 +39,7 @@ def wait_for(
     while True:
         left = until - time.monotonic()
         problem: ChimneyError = NotInTime(
-            f"{what} within {round(timeout, 2):g} s; see 'ndisbus ps' for what is there"
+            f"{what} within {round(timeout, 2):g} s; 'ndisbus ps' shows what is there"
         )
         try:
             result = found(request(endpoint, "ps", {}, max(left, _INTERVAL), command=command))
@@ -60,10 +60,10 @@ def wait_for(
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds for all of them.",
+    help="Seconds for all of them together.",
 )
 @click.option(
-    "--offloading", is_flag=True, help="An adapter only counts when somebody has its chimney enabled."
+    "--offloading", is_flag=True, help="An adapter counts only when a protocol has enabled its chimney."
 )
 @JsonOption
 def wait_command(
@@ -71,8 +71,8 @@ def wait_command(
 ) -> None:
     """Wait until each NAME is a driver that is ready, or an adapter that is up.
 
-    A driver with a miniport edge is ready when it has an adapter up; one with a protocol edge only, when
-    it is registered. 'bus' is the bus itself.
+    A driver with a miniport edge is ready when one of its adapters is up. A driver with only a protocol edge
+    is ready when it is registered. 'bus' is the bus itself.
     """
     until = time.monotonic() + timeout
     results = []

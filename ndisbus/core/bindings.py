@@ -2,8 +2,8 @@
 
 A protocol is bound to every adapter it asked for as soon as that is up and no earlier binding of the
 same protocol to the same name is left. A binding closes when nothing it passed down is outstanding and
-nothing it offloaded is left below: for a protocol that died or closed carelessly NDIS terminates that
-itself, connections first, then paths, then neighbors (R-TERM-02).
+nothing it offloaded is left below. For a protocol that died, or closed without terminating, NDIS
+terminates that itself, connections first, then paths, then neighbors (R-TERM-02).
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Bindings:
                 self._bind(client, adapter)
 
     def _automatic(self, client: Client) -> str | None:
-        """A topmost adapter that nobody has, for a protocol that does not mind which."""
+        """A topmost adapter that no protocol has, for a protocol that takes any."""
         if client.assigned is not None:
             if not any(a.name == client.assigned for a in self.registry.adapters.values()):
                 self._ask_for_adapter(
                     client
-                )  # the driver that exposed it is a new process and knows nothing of it
+                )  # the driver that exposed it is a new process and does not know it
             return client.assigned
         spoken_for = {p.assigned for p in self.registry.clients.values() if not p.closed}
         for p in self.registry.clients.values():
@@ -104,7 +104,7 @@ class Bindings:
             and not a.bindings
             and a.chimney_owner is None
         ]
-        # Only virtual adapters: whoever comes first must not take the hardware from under an intermediate
+        # Only virtual adapters: the first protocol must not take the hardware from under an intermediate
         # driver that is still starting. A protocol that wants the hardware names it.
         if free:
             client.assigned = min(a.name for a in free)
@@ -112,7 +112,7 @@ class Bindings:
         return self._ask_for_adapter(client)
 
     def _ask_for_adapter(self, client: Client) -> str | None:
-        """Have an intermediate driver expose an adapter for ``client``: another one, or the one it had."""
+        """Have an intermediate driver expose an adapter for ``client``: a new one, or the one it had."""
         for im in self.registry.clients.values():
             up = [a for a in im.adapters if a.state is AdapterState.UP]
             if im.closed or not im.is_intermediate or im is client or not up:
@@ -227,7 +227,7 @@ class Bindings:
         context = self.heap.address()
 
         def answered(values: list[Any] | None) -> None:
-            # SUCCESS says that the protocol is through with it; PENDING that it will close it later.
+            # SUCCESS says that the protocol has given it up; PENDING that it will close it later.
             if values and values[0] == NdisStatus.SUCCESS and binding.state is BindingState.UNBINDING:
                 binding.protocol.closed_handles[binding.handle] = None
                 self.close(binding)

@@ -95,7 +95,7 @@ class Completions:
                 raise Violation("OffloadBlockList", reason, "R-BLK-10")
             below = (b.adapter.requests.get(blocks[0]) for b in client.bindings)
             if any(r is not None and r.binding.protocol is client for r in below):
-                reason = f"list {blocks[0]:#x} is still in the hands of the driver below"
+                reason = f"list {blocks[0]:#x} is still held by the driver below"
                 raise Violation("OffloadBlockList", reason, "R-BLK-11")
             self._compare(request, columns, allowed)
             chains: dict[int, list[int]] = {}
@@ -119,7 +119,7 @@ class Completions:
             raise Violation(
                 "OffloadBlockList.SourceHandle",
                 f"not the value {request.binding.handle:#x} that NDIS stored there: "
-                "the completion would go to a stranger's binding",
+                "the completion would go to another binding",
                 "R-IM-05" if request.binding.adapter.virtual else "R-BLK-12",
             )
         for key in LENT:
@@ -168,7 +168,7 @@ class Completions:
                 if not low <= after < high:
                     raise Violation(
                         f"OffloadBlockList.*MiniportOffloadContext[{i}]",
-                        f"{after:#x} lies in a stranger's address space",
+                        f"{after:#x} does not lie in the address space of the driver",
                         "R-HND-02",
                     )
                 objects[handle] = (request.layers[i], after)
@@ -198,7 +198,7 @@ class Completions:
                 continue  # one that failed stays for another terminate, and so does what is posted on it
             for a in sorted(held):
                 if a in back or (adapter.nbls[a].along and status != _SUCCESS):
-                    self.io.take(adapter, a)  # the second: a dead driver's, home with the connection
+                    self.io.take(adapter, a)  # a dead driver's list comes back with its connection
                 elif adapter.nbls[a].waylaid:
                     late.append(a)
                 else:
@@ -215,7 +215,7 @@ class Completions:
         frames: Sequence[bytes],
         chains: dict[int, list[int]],
     ) -> None:
-        """A request is over: take it off the books and tell the driver above, if it still lives.
+        """End a request: take it off the books and tell the driver above, if it is still alive.
 
         ``chains``: those that the completion of a terminate carries, by the address of the first list.
         """

@@ -112,7 +112,7 @@ class FaultTable:
         """
         rule = _parse(spec, self._last_id + 1)
         if rule.probability < 1.0 and self._rng is None:
-            raise LocalProtocolError("Probability: nothing random is to be had here")
+            raise LocalProtocolError("Probability: this bus has no source of random numbers, so it must be 1")
         self._last_id = rule.id
         self._rules[rule.id] = rule
         self._changed()
@@ -180,7 +180,7 @@ def parse_status(value: Any) -> NdisStatus:
             return NdisStatus(value)
         except ValueError:
             raise LocalProtocolError(
-                f"Status: {value:#x} is no NDIS_STATUS of the chimney interface"
+                f"Status: {value:#x} is not an NDIS_STATUS of the chimney interface"
             ) from None
     if type(value) is NdisStatus:
         return value
@@ -196,7 +196,7 @@ def parse_status(value: Any) -> NdisStatus:
                 return parse_status(int(symbol, 16))
             except ValueError:
                 pass
-    raise LocalProtocolError(f"Status: {value!r} is no NDIS_STATUS of the chimney interface")
+    raise LocalProtocolError(f"Status: {value!r} is not an NDIS_STATUS of the chimney interface")
 
 
 def _parse(spec: Any, fault_id: int) -> Fault:
@@ -209,7 +209,7 @@ def _parse(spec: Any, fault_id: int) -> Fault:
     given = {k: v for k, v in spec.items() if v is not None}
     action = given.get("Action")
     if action not in ACTIONS:
-        raise LocalProtocolError(f"Action: {action!r} is none of {', '.join(ACTIONS)}")
+        raise LocalProtocolError(f"Action: {action!r} is not one of {', '.join(ACTIONS)}")
     pattern, calls = find_calls(given.get("Call"))
     rule = Fault(fault_id, action, pattern)
     for key, attribute in (("Driver", "driver"), ("Adapter", "adapter")):
@@ -257,10 +257,10 @@ def find_calls(pattern: Any) -> tuple[str, list[Call]]:
     if not _GLOB & set(pattern):
         same = [n for n in CALLS if n.lower() == pattern.lower()]
         hint = f"; did you mean {same[0]}?" if same else "; docs/protocol.md lists the calls"
-        raise LocalProtocolError(f"Call: {pattern} is no call of the interface{hint}")
+        raise LocalProtocolError(f"Call: {pattern} is not a call of the interface{hint}")
     calls = [c for c in CALLS.values() if fnmatchcase(c.name, pattern)]
     if not calls:
-        raise LocalProtocolError(f"Call: no call of the interface looks like {pattern}")
+        raise LocalProtocolError(f"Call: the pattern {pattern} matches no call of the interface")
     return pattern, calls
 
 
@@ -268,7 +268,7 @@ def _check_failure(call: Call, status: NdisStatus) -> None:
     """Only a request can be failed, by a status that its operation may end with; an OID's may be any."""
     if not call.completed_by:
         raise LocalProtocolError(
-            f"Call: {call.name} is no request, so it cannot fail; name a request or its miniport handler, "
+            f"Call: {call.name} is not a request, so it cannot fail; name a request or its miniport handler, "
             "such as NdisInitiateOffload, or drop the call"
         )
     failures = sorted(s for s in ALLOWED_STATUS.get(call.op, NdisStatus) if not s.is_success)

@@ -124,7 +124,7 @@ class Faults:
         return True
 
     def _waylay(self, client: Client, message: Message) -> None:
-        """The completion of these lists does not come, or late: no fault of the driver that made it."""
+        """Note that a fault drops or delays the completion of these lists."""
         args = message[2]
         if message[0] == PACKET_SEND.completion and len(args) > 1 and type(args[1]) is dict:
             for adapter in client.adapters:

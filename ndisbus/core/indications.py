@@ -1,4 +1,4 @@
-"""Indications: from the driver below to the driver that owns the object, or to everybody bound."""
+"""Indications: from the driver below to the driver that owns the object, or to all that are bound."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Indications:
         }
 
     def _owner(self, client: Client, handle: Any, parameter: str) -> Binding | None:
-        """Whose NDIS_OFFLOAD_HANDLE a lower driver gives back; None if its owner is gone.
+        """The binding of the NDIS_OFFLOAD_HANDLE that a lower driver gives back; None if its owner is gone.
 
         Raises :class:`Violation` for a handle of an object that is not offloaded at this driver (R-HND-06).
         """
@@ -73,7 +73,7 @@ class Indications:
         if self.injected.late:
             return None  # NDIS itself held this call back, and the object is gone by now
         if owner is not None and any(b.adapter.driver is client for b in owner.bindings):
-            # It crossed the terminate of its object, which NDIS did for a protocol on its way out.
+            # It crossed the terminate of its object, which NDIS made for a protocol that closes its binding.
             if any(b.state not in _BOUND and b.adapter.driver is client for b in owner.bindings):
                 return None
         elif owner is not None and owner.closed:
@@ -83,9 +83,11 @@ class Indications:
     def _tcp_event(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, event, information = message[2]
         if event not in _EVENTS:
-            raise Violation("EventType", f"{event!r} is no TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
+            raise Violation("EventType", f"{event!r} is not a TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
         if event == _RETRIEVE and information not in _REASONS:
-            raise Violation("EventSpecificInformation", f"{information} is no TCP_UPLOAD_REASON", "R-EVT-01")
+            raise Violation(
+                "EventSpecificInformation", f"{information} is not a TCP_UPLOAD_REASON", "R-EVT-01"
+            )
         if information and event not in (_RETRIEVE, _BACKLOG):
             raise Violation(
                 "EventSpecificInformation", f"{information}: this event carries nothing", "R-EVT-01"
@@ -144,8 +146,8 @@ class Indications:
     ) -> None:
         """An indication that waits for the upper driver's answer (the call is synchronous in NDIS).
 
-        ``check`` raises :class:`RemoteProtocolError` for an answer that is none; the driver below gets
-        ``otherwise`` then, as it does when there is nobody to answer. ``then`` is given what it gets.
+        ``check`` raises :class:`RemoteProtocolError` for an answer that is not valid; the driver below gets
+        ``otherwise`` then, as it does when the driver above is gone. ``then`` gets the same answer.
         """
 
         def answered(values: list[Any] | None) -> None:
@@ -213,7 +215,7 @@ def _check_consumed(values: list[Any]) -> None:
         raise Violation("return", f"{values!r}: a status of a receive indication and BytesConsumed expected")
     consumed = values[1]
     if type(consumed) is not int or not 0 <= consumed < 1 << 32:
-        raise Violation("BytesConsumed", f"{consumed!r} is no number of bytes")
+        raise Violation("BytesConsumed", f"{consumed!r} is not a number of bytes")
     if consumed and values[0] == _NOT_ACCEPTED:
         raise Violation("BytesConsumed", f"{consumed} bytes of a refused indication", "R-IND-04")
 

@@ -89,16 +89,20 @@ class Io:
                 self._return_down(client, operation, gone, columns)
                 return
             if layer != Layer.TCP:
-                raise Violation("NdisOffloadHandle", f"{args[0]:#x} is no connection", "R-HND-08")
+                raise Violation("NdisOffloadHandle", f"{args[0]:#x} is not a connection", "R-HND-08")
             adapter = binding.adapter
             for a in addresses:
                 twin = adapter.nbls.get(a)
                 if twin is not None and twin.binding.protocol is client:
                     raise Violation("NetBufferList", f"{a:#x} is outstanding on {adapter.name} already")
                 if twin is not None:
-                    status = _ABORTED  # whoever passed it down before is dead, and it is not back yet
+                    status = (
+                        _ABORTED  # the driver that passed it down before is dead; the list is not back yet
+                    )
                 if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
-                    raise Violation("NetBufferList", f"{a:#x} lies in a stranger's address space", "R-IM-10")
+                    raise Violation(
+                        "NetBufferList", f"{a:#x} does not lie in the address space of the driver", "R-IM-10"
+                    )
             if not adapter.alive:
                 status = _ABORTED
             if status is not None:
@@ -122,7 +126,7 @@ class Io:
         binding.outstanding += len(addresses)
 
     def take(self, adapter: Adapter, address: int) -> NblRequest:
-        """A list is the driver below's no more."""
+        """The driver below does not have this list any more."""
         request = adapter.nbls.pop(address)
         binding, handle = request.binding, request.offload_handle
         binding.outstanding -= 1
@@ -133,7 +137,7 @@ class Io:
         return request
 
     def _gone(self, client: Client, handle: Any) -> int | None:
-        """The binding context for a request that crossed a removal: its handle names nothing any more.
+        """The binding context for a request that crossed a removal, after which its handle names nothing.
 
         None if nothing was removed that it could have named.
         """
@@ -197,7 +201,7 @@ class Io:
                 binding = adapter.nbls[mine[0]].binding
                 part = (columns, frames) if len(groups) == 1 else _part(columns, frames, mine)
                 contexts = {self.take(adapter, a).context for a in mine}
-                # Lists of several requests have no common context: whoever left one looks at each list.
+                # Lists of several requests have no common context; the driver looks each list up.
                 part[0]["Context"] = contexts.pop() if len(contexts) == 1 else None
                 self._complete_nbls(binding, operation, mine, [statuses[i] for i in indexes], *part)
                 binding.came_back()
@@ -269,7 +273,7 @@ class Io:
         self.hand_back_received(binding.adapter, addresses)
 
     def hand_back_received(self, adapter: Adapter, addresses: list[int]) -> None:
-        """Lists with received data are the driver's below again, though nobody above has returned them."""
+        """Give lists with received data back to the driver below in place of the driver above."""
         if addresses and adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
             self.out.send(adapter.driver, [handler, None, [adapter.context, {"NetBufferList": addresses}]])

@@ -27,7 +27,7 @@ def same(a: Any, b: Any, n: int) -> bool:
 def failed_columns(
     blocks: list[int], handles: Sequence[int | None], lent: dict[str, Any], status: int
 ) -> dict[str, Any]:
-    """The columns of a completion that nobody below made: lent columns as they were, one status."""
+    """The columns of a completion that NDIS makes itself: lent columns as they were, one status."""
     columns: dict[str, Any] = {Key.BLOCK: blocks, Key.STATUS: status}
     if None in handles:
         # A placeholder always succeeds (R-TREE-02).

@@ -138,9 +138,9 @@ class Client:
     handlers: set[str] = field(default_factory=set)
     #: Adapter names its protocol edge binds to, or "auto".
     bind: tuple[str, ...] | str = ()
-    #: The adapter that "auto" came to mean; kept so that it gets the same one again.
+    #: The adapter that "auto" stands for; kept so that the client gets the same one again.
     assigned: str | None = None
-    #: Epoch of the intermediate driver that was asked for it; it is asked once.
+    #: Epoch of the intermediate driver that was asked for that adapter; it is asked once.
     asked_epoch: int = 0
     binding_now: set[str] = field(default_factory=set)
     #: Adapters (handles) that it closed of its own accord; they are not offered to it again.
@@ -160,7 +160,7 @@ class Client:
         return self.miniport_driver is not None and self.protocol_driver is not None
 
     def forced(self, handle: int | None) -> int | None:
-        """ProtocolBindingContext of a binding that was closed by force; None if this handle is none such."""
+        """ProtocolBindingContext of a binding that was closed by force; None for any other handle."""
         return self.closed_handles.get(handle) if self.closed_handles and handle is not None else None
 
     def __str__(self) -> str:
@@ -245,7 +245,7 @@ class Binding:
 class Request:
     """A state-manipulation request that an adapter has been given and has not completed.
 
-    Holds what NDIS lent and wants to see again unharmed.
+    Holds what NDIS lent, to compare it with what comes back.
     """
 
     operation: OperationRow
@@ -277,9 +277,9 @@ class NblRequest:
     offload_handle: int
     context: int | None
     started_at: float
-    #: A fault took its completion away, or holds it back: the driver below has it no more.
+    #: A fault took its completion away, or holds it back: the driver below does not have it any more.
     waylaid: bool = False
-    #: It went along with its connection: when nobody can complete it, it comes home with that, too.
+    #: It went down with its connection, and comes back with it if it is not completed before.
     along: bool = False
 
 

@@ -112,7 +112,7 @@ class Oids:
         adapter, enabling = binding.adapter, _enables(request)
         owner = adapter.chimney_owner
         if owner is not None and owner.state not in (BindingState.OPEN, BindingState.UNBINDING):
-            # Its protocol is gone; NDIS is only clearing up after it and needs no chimney for that.
+            # Its protocol is gone; NDIS cleans up after it and needs no chimney for that.
             return ""
         if owner is None and enabling:
             # A set that the miniport has not answered yet claims the chimney as well.
@@ -122,7 +122,7 @@ class Oids:
             owner = next(pending, None)
         if owner is not None and owner is not binding:
             if not enabling:
-                return f"the chimney of {adapter.name} is {owner.protocol.name}'s to disable [R-OID-08]"
+                return f"only {owner.protocol.name} may disable the chimney of {adapter.name} [R-OID-08]"
             return (
                 f"the chimney of {adapter.name} is enabled by {owner.protocol.name} (pid "
                 f"{owner.protocol.pid}), and only one protocol at a time may have it [R-OID-08]. Get an "
@@ -149,7 +149,7 @@ class Oids:
                 "OidRequest", f"not the request that was given: {request.oid:#x} came as {answer.oid:#x}"
             )
         if not 0 <= status < 1 << 32 or status == NdisStatus.PENDING:
-            raise Violation("Status", f"{status:#x} is no final NDIS_STATUS")
+            raise Violation("Status", f"{status:#x} is not a final NDIS_STATUS")
         del adapter.oids[key]
         oid.binding.outstanding -= 1
         if status == _SUCCESS and request.request_type == _SET:

@@ -3,8 +3,8 @@
 NDIS keeps, per adapter, the lists that its driver was given to send and has not completed, and those that it
 indicated and has not been given back. It reads addresses, SourceHandle and Status, and what a list holds it
 passes on unread, the frames uncopied. Every list that is sent is completed once, and every list that is
-indicated without NDIS_RECEIVE_FLAGS_RESOURCES goes back once, whoever dies: SEND_ABORTED for what the
-driver below had, PAUSED for what it was never given.
+indicated without NDIS_RECEIVE_FLAGS_RESOURCES goes back once, whichever process dies: with SEND_ABORTED
+if the driver below had it, with PAUSED if not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.core.model import BindingState, PacketSend
 from ndisbus.core.violation import Violation
 from ndisbus.ddi.call_rows import PACKET_SEND
+from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.enums import NDIS_RECEIVE_FLAGS_RESOURCES
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.lists.frame_lists import check_packet_columns
@@ -78,7 +79,7 @@ class Packets:
         sends = adapter.sends
         twins = sends.keys() & addresses
         if twins:
-            # Whoever passed it down before is dead, and it is not back yet; unless it was this very driver.
+            # The driver that passed it down before is dead, and it is not back yet; or it was this driver.
             twin = next((a for a in twins if sends[a].binding.protocol is client), None)
             if twin is not None:
                 raise Violation("NetBufferLists", f"{twin:#x} is outstanding on {adapter.name} already")
@@ -86,7 +87,8 @@ class Packets:
         stray = self._stray(client, addresses, (own.sends for own in client.adapters))
         if stray is not None:
             raise Violation(
-                "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
+                "NetBufferLists",
+                f"{stray:#x} neither lies in the address space of the driver nor was lent to it",
             )
         if not adapter.alive:
             status = _PAUSED
@@ -127,7 +129,7 @@ class Packets:
     def _complete_sends(
         self, client: Client, context: int, handle: int, addresses: list[int], status: int, saved: int | None
     ) -> None:
-        """NDIS itself completes lists of one call: the driver below cannot, or is not to."""
+        """Complete lists of one call in place of the driver below."""
         columns = {
             "NetBufferList": addresses,
             "SourceHandle": handle,
@@ -139,7 +141,7 @@ class Packets:
         self.out.send(client, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
 
     def _note_back(self, client: Client, address: int) -> None:
-        """A driver in the middle has the lists of a call to itself again, from now on (:meth:`_overdue`)."""
+        """From now on only the driver in the middle has the lists of a call (HangWatch judges by it)."""
         for own in client.adapters:
             request = own.sends.get(address)
             if request is not None:
@@ -164,7 +166,7 @@ class Packets:
             if not self.injected.late:
                 a = addresses[requests.index(None)]
                 raise Violation("NetBufferList", f"{a:#x} is not outstanding as a send on {adapter.name}")
-            # NDIS itself held this call back, and some of it is home by now.
+            # NDIS itself held this call back, and some of its lists are back by now.
             there = [i for i, r in enumerate(requests) if r is not None]
             if not there:
                 return
@@ -201,7 +203,7 @@ class Packets:
     def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
         """Complete the sends that a dead adapter still holds.
 
-        For one binding: those of its sends that a fault took away, which nobody else will complete.
+        For one binding: those of its sends that a fault took away, which will not be completed otherwise.
         """
         mine = [
             a
@@ -247,7 +249,8 @@ class Packets:
                 if client.past_bindings:
                     return  # NDIS took them back when it closed a binding; this call crossed that
                 raise Violation(
-                    "NetBufferLists", f"{stray:#x} lies in a stranger's address space and was not lent"
+                    "NetBufferLists",
+                    f"{stray:#x} neither lies in the address space of the driver nor was lent to it",
                 )
             if not bound:
                 self._hand_back(adapter, addresses)
@@ -262,7 +265,7 @@ class Packets:
             )
 
     def _hand_back(self, adapter: Adapter, addresses: list[int], flags: int = 0) -> None:
-        """Lists are the miniport's again."""
+        """Give lists back to the miniport."""
         columns = {"NetBufferList": addresses, "SourceHandle": adapter.handle}
         self.out.send(adapter.driver, [_RETURN, None, [adapter.context, columns, flags]])
 
@@ -284,7 +287,7 @@ class Packets:
         self._give_up(binding, addresses, flags)
 
     def _give_up(self, binding: Binding, addresses: list[int], flags: int = 0) -> None:
-        """A protocol is through with lists; they go back to the miniport once nobody has them any more."""
+        """A protocol gives lists up; they go back to the miniport when no other protocol has them."""
         received, adapter = binding.received, binding.adapter
         for a in addresses:
             del received[a]
@@ -307,6 +310,9 @@ class Packets:
 
     def drop_indication(self, name: str, client: Client, args: list[Any]) -> None:
         """A fault takes an indication of frames away: as if the wire had lost them, the lists go back."""
+        # A driver's call is not checked yet. One that is malformed is dropped as well.
+        if len(args) < len(CALLS[name].params) or type(args[-1]) is not int:
+            return
         wire = args[1]
         lists = wire.get("NetBufferList") if type(wire) is dict else None
         if type(lists) is not list:

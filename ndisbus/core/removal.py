@@ -80,7 +80,7 @@ class Removal:
         client.closed = True
         self.out.emit("closed", driver=client.name, pid=client.pid, epoch=client.epoch, reason=reason)
         for adapter in client.adapters:
-            adapter.state = AdapterState.DEAD  # before anything else happens: nobody is to be bound to it now
+            adapter.state = AdapterState.DEAD  # first: from now on no protocol may be bound to it
         for pending in list(client.pending.values()):
             pending.then(None)
         client.pending.clear()

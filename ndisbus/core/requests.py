@@ -107,7 +107,9 @@ class Requests:
         if low <= root < high:
             if n > 1 and not (low <= min(blocks) and max(blocks) < high):
                 raise Violation(
-                    "OffloadBlockList.Block", "a block lies in a stranger's address space", "R-BLK-11"
+                    "OffloadBlockList.Block",
+                    "a block does not lie in the address space of the driver",
+                    "R-BLK-11",
                 )
             layers = check_tree(columns, where)
         else:
@@ -115,7 +117,7 @@ class Requests:
             if upper is None or upper.blocks != blocks:
                 raise Violation(
                     "OffloadBlockList.Block",
-                    f"{root:#x} lies in a stranger's address space and was not lent to {client.name}",
+                    f"{root:#x} neither lies in the address space of {client.name} nor was lent to it",
                     "R-BLK-11",
                 )
             if upper.operation is not operation:
@@ -145,7 +147,9 @@ class Requests:
                 held = col if None not in col else [v for v in col if v is not None]
                 if not held or (low <= min(held) and max(held) < high):
                     continue
-            raise Violation(f"OffloadBlockList.{key}", "points into a stranger's address space", "R-HND-07")
+            raise Violation(
+                f"OffloadBlockList.{key}", "points into the address space of another driver", "R-HND-07"
+            )
         if n == 1:
             paired = (handles[0] is None) is (cells[0] is None)
         else:
@@ -184,7 +188,7 @@ class Requests:
             chains[handle] = attached.pop(pointer)
             for a in chains[handle]:
                 if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
-                    raise Violation(at, f"{a:#x} lies in a stranger's address space", "R-IM-10")
+                    raise Violation(at, f"{a:#x} does not lie in the address space of the driver", "R-IM-10")
                 if a in held:
                     raise Violation(at, f"{a:#x} is outstanding on {request.binding.adapter.name} already")
         return chains
@@ -240,7 +244,7 @@ class Requests:
             if known != (layer, context):
                 if known[1] == context:
                     stands, belongs = Layer(layer).name, Layer(known[0]).name
-                    reason = f"{handle:#x} is of layer {belongs}, its block of layer {stands}"
+                    reason = f"the object {handle:#x} is of layer {belongs}, its block of layer {stands}"
                     raise Violation("OffloadBlockList.Type", reason, "R-BLK-05")
                 raise Violation(
                     "OffloadBlockList.*MiniportOffloadContext",
@@ -255,7 +259,7 @@ class Requests:
             named = [h for h in handles if h is not None] if None in handles else handles
             if len(set(named)) != len(named):
                 twice = next(h for h, count in Counter(named).items() if count > 1)
-                reason = f"{twice:#x} stands in two blocks of the list"
+                reason = f"two blocks of the list name {twice:#x}"
                 raise Violation("OffloadBlockList.OffloadHandle", reason, "R-HND-07")
 
     def _why_not(self, request: Request) -> str:
@@ -264,10 +268,10 @@ class Requests:
         if not adapter.alive:
             return f"adapter {adapter.name} is gone"
         if request.root in adapter.requests:
-            # Whoever passed it down before is dead; the driver below has not handed it back yet.
-            return f"list {request.root:#x} is still in the hands of {adapter.driver.name}"
+            # The driver that passed it down before is dead; the driver below has not handed it back yet.
+            return f"{adapter.driver.name} still has list {request.root:#x}"
         if request.operation.op == "terminate" and not binding.swept.isdisjoint(request.handles):
-            return "its objects were terminated when nobody asked for the second terminate in time"
+            return "NDIS terminated its objects, since the second terminate did not come in time"
         if request.operation.op != "initiate":
             return ""
         if adapter.state is not AdapterState.UP:
@@ -278,7 +282,7 @@ class Requests:
             return f"{binding.protocol.name} registered no chimney handlers [R-REG-02]"
         if adapter.chimney_owner is not binding:
             owner = adapter.chimney_owner
-            who = f"{owner.protocol.name} has it" if owner else "nobody has"
+            who = f"{owner.protocol.name} has" if owner else "no protocol has"
             return f"{binding.protocol.name} has not enabled the chimney of {adapter.name} ({who}) [R-OID-08]"
         return ""
 

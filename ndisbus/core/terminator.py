@@ -48,15 +48,15 @@ class Terminator:
             )
 
     def _sweep(self, binding: Binding, handles: list[int]) -> None:
-        """Nobody asked for the second terminate of objects that failed the first: NDIS does, once."""
+        """Terminate, once, objects whose first terminate failed and whose second one did not come."""
         left = [h for h in handles if h in binding.lost and h not in binding.terminating]
         if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
-            return  # the end of a binding takes them along
+            return  # the end of the binding terminates them
         binding.swept.update(left)
         self.terminate(binding, left)
 
     def terminate(self, binding: Binding, handles: list[int]) -> None:
-        """Terminate objects that nobody else terminates: ordinary lists of siblings, highest layer first."""
+        """Terminate objects by ordinary lists of siblings, highest layer first."""
         known = {h: binding.objects.get(h) or binding.lost[h] for h in handles}
         layer = max(layer for layer, _ in known.values())
         now = [h for h, (at, _) in known.items() if at == layer]

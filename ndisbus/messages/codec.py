@@ -7,9 +7,9 @@ behind it are payload, in the order in which the messages claim them. A *message
     [name, call id or nil, [parameter, ...], frames]    the same, claiming that many payload frames
     ["return", call id, [value, out, ...]]              the answer to a call that returns something
 
-Several messages may share a packet, so a busy driver pays for one send for all of them. docs/protocol.md
-is the normative text. This is the only place in which bytes become an error (:class:`DecodeError`);
-any bytes either decode or raise it.
+Several messages may share a packet, so that a busy driver sends once for many. docs/protocol.md is the
+normative text. This is the only place where bytes become an error: all bytes either decode or raise
+:class:`DecodeError`.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ _LIMITS: Final[dict[str, Any]] = {
     "max_ext_len": 0,
 }
 #: All that msgpack raises for bytes. Most are ValueErrors: FormatError, StackError, ExtraData,
-#: UnicodeDecodeError and the plain one for a limit; the others are here for whatever version or platform
-#: raises them after all.
+#: UnicodeDecodeError and the plain one for a limit. The others may come from other versions or platforms.
 _UNPACK_ERRORS: Final = (
     ValueError,
     UnpackException,
@@ -92,7 +91,7 @@ Message = list[Any]
 
 
 class Packer:
-    """Encodes packets. Holds one reusable msgpack packer, so it is not for use by two threads."""
+    """Encodes packets. Holds one reusable msgpack packer, so two threads must not share it."""
 
     __slots__ = ("_pack", "_packer")
 
@@ -114,8 +113,8 @@ def encode_packet(messages: Sequence[Message]) -> bytes:
 def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes]]]:
     """The messages of a packet, each with its payload frames.
 
-    Raises :class:`DecodeError` for anything that is not a packet. Parameters are checked by whoever
-    knows what they should be; here only their number, and the nesting, are.
+    Raises :class:`DecodeError` for anything that is not a packet. Of the parameters only the number and the
+    nesting are checked here; the handler of a call checks the rest.
     """
     if not frames:
         raise DecodeError("packet", "no frames")
@@ -189,7 +188,7 @@ def _why(head: bytes, error: Exception) -> str:
 
 
 def _bad_byte(head: bytes) -> int | None:
-    """Offset of the byte at which msgpack gave up, if it is found again by reading as a stream."""
+    """Offset of the byte that msgpack did not accept, if reading as a stream finds it again."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(head), **_LIMITS)
     try:
         unpacker.feed(head)
@@ -229,8 +228,8 @@ def _check(m: Any, i: int) -> None:
             if name not in _COLUMNS:
                 _depth(p, f"message {i} ({name})")
                 continue
-            # A column needs no look: its own check accepts nothing but scalars in it. The descriptors of net
-            # buffer lists are passed on unread, so this is the only look that NDIS takes at them.
+            # Columns need no check here: theirs accepts only scalars. The descriptors of net buffer lists are
+            # passed on unread, so this is the only check that NDIS makes of them.
             lists = p.get("NetBufferLists")
             if type(lists) is list:
                 _depth(lists, f"message {i} ({name})")
@@ -239,7 +238,7 @@ def _check(m: Any, i: int) -> None:
 
 
 def _depth(value: Any, where: str) -> None:
-    """Bound the nesting, without recursion: what is nested deeper than this cannot be encoded again."""
+    """Bound the nesting, without recursion: deeper values cannot be encoded again."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [c for v in level for c in (v.values() if type(v) is dict else v) if type(c) in _NESTED]

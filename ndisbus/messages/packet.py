@@ -10,7 +10,7 @@ from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, Message, Packer
 
 __all__ = ["packets"]
 
-#: No packet outgrows the limit below this size, whatever the payload is, so it is not reckoned.
+#: A packet without payload needs no check of its size if its head is this much below the limit.
 _SMALL: Final = 32
 
 

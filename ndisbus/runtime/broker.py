@@ -31,17 +31,17 @@ __all__ = ["Broker", "epoch_base"]
 
 #: Most packets handled between two looks at the clock and at who died.
 TURN: Final = 256
-#: More packets than that are never there at once.
+#: No limit: there are never that many packets at once.
 EVERYTHING: Final = 1 << 30
-#: A timer that is late by so much (seconds) means that this process was stalled.
+#: A timer that is late by this time (seconds) means that this process was stalled.
 STALL: Final = 0.25
-#: After a stall: nothing came for so long (milliseconds), so nothing is left to be read.
+#: After a stall, all is read when nothing has come for this time (milliseconds).
 _SETTLE: Final = 20
 #: Payload frames from this size on are passed through without a copy; a copy of less is cheaper.
 NO_COPY: Final = 16 * 1024
-#: A client that said nothing for so long (seconds) is sent a ping, by which a lost connection shows.
+#: A client that sent nothing for this time (seconds) is sent a ping, which shows a lost connection.
 QUIET: Final = 1.0
-#: While messages keep coming nothing else is looked at for so long (seconds).
+#: While messages keep coming nothing else is looked at for this time (seconds).
 HOT: Final = HOT_MS / 1000
 #: A packet below this size (bytes) is certainly within every limit.
 SMALL: Final = 65536
@@ -65,7 +65,7 @@ class Broker:
     """The bus at ``endpoint``. :meth:`open` binds, :meth:`run` works until :meth:`stop`, :meth:`close` ends.
 
     ``keys`` are needed beyond loopback. Raises :class:`ndisbus.rundir.EndpointError` for an endpoint
-    that is not allowed, :class:`ndisbus.runtime.endpoint.EndpointInUse` for one that somebody else has.
+    that is not allowed, :class:`ndisbus.runtime.endpoint.EndpointInUse` for one that another process has.
     """
 
     def __init__(self, core: NdisCore, endpoint: str, *, keys: curve.BusKeys | None = None) -> None:
@@ -128,7 +128,7 @@ class Broker:
         """Call ``callback`` now, and whenever a descriptor is readable; it reads all there is."""
         self._readers[fd] = callback
         self._poll.register(fd, select.POLLIN)
-        # A descriptor of ZeroMQ tells nothing to who has not looked once and found nothing.
+        # A ZeroMQ descriptor is edge-triggered: read ZMQ_EVENTS until it is 0 before polling.
         callback()
 
     def stop(self) -> None:
@@ -154,7 +154,7 @@ class Broker:
         while not self._stopping:
             if self._hot:
                 self._serve_hot()
-            # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
+            # The descriptor tells of changes only, and a send may have consumed one.
             readable = bool(get(zmq.EVENTS) & _READABLE)
             limit = TURN if readable else 1
             events = poll(0 if readable else self._timeout())
@@ -163,7 +163,7 @@ class Broker:
                 if fd == router_fd:
                     readable = True
                 elif watch.owns(fd):
-                    # Deaths come first: nobody is served what a dead driver still had in its pipe.
+                    # Deaths come first: what a dead driver still had in its pipe is not served.
                     self._died(watch.died(fd))
                 else:
                     readers[fd]()
@@ -175,7 +175,7 @@ class Broker:
             if due and deadline is not None and now - deadline > STALL:
                 self._catch_up(now)
             elif readable:
-                # Who has answered in time is not late because its answer has not been read yet.
+                # A driver that answered in time is not late because its answer has not been read yet.
                 self._receive(now, EVERYTHING if due else limit)
                 self._hot = True
             if due:
@@ -210,7 +210,7 @@ class Broker:
                 if now >= until or self._stopping:
                     self._hot = True
                     return
-                # Only under load is it worth while to gather what else has come before answering.
+                # Only under load it pays to gather what else has come before answering.
                 if several and get(zmq.EVENTS) & _READABLE:
                     self._receive(now, TURN)
                     if core.out.outbox:
@@ -265,7 +265,7 @@ class Broker:
         return len(messages)
 
     def _catch_up(self, now: float) -> None:
-        """We were stalled ourselves: hear what was said meanwhile before judging anybody by the clock."""
+        """This process was stalled: read what arrived meanwhile before judging drivers by the clock."""
         until = now + STALL
         while time.monotonic() < until and (
             self._get(zmq.EVENTS) & _READABLE or any(fd == self._fd for fd, _ in self._poll.poll(_SETTLE))
@@ -273,7 +273,7 @@ class Broker:
             self._receive(now, EVERYTHING)
 
     def _flush(self) -> None:
-        """Send what the core has to say: one packet for each client, in the order of its messages."""
+        """Send what the core wants sent: one packet for each client, in the order of its messages."""
         core = self.core
         while core.out.outbox:
             sends = core.drain()
@@ -320,15 +320,15 @@ class Broker:
                 raise
             self._gone(key, "its connection is gone")
         except LocalProtocolError as e:
-            self._gone(key, f"cannot be sent to any more: {e}")
+            self._gone(key, f"nothing can be sent to it any more: {e}")
 
-    # -- who is there --------------------------------------------------------------------------
+    # -- clients --------------------------------------------------------------------------
 
     def _hello(self, key: bytes, message: Any, now: float) -> None:
         core = self.core
         self._ask_namesake(message)
         core.receive(key, message, (), now)
-        # One that was cut off stays watched: it is listed until it dies.
+        # A driver that was cut off stays watched: it is listed until it dies.
         self._watch.forget(
             lambda client: client.closed and core.registry.cut_off.get(client.name) is not client
         )
@@ -337,7 +337,7 @@ class Broker:
             self._died(client)
 
     def _ask_namesake(self, message: Any) -> None:
-        """Is who had this name until now still connected? A driver may come back on another connection."""
+        """Ping the client that has this name now: its driver may have come back on another connection."""
         identity = message[2][1] if len(message[2]) == 2 else None
         name = identity.get("Name") if type(identity) is dict else None
         for client in list(self.core.registry.clients.values()):
@@ -346,7 +346,7 @@ class Broker:
                 self._flush()
 
     def _probe(self, now: float) -> None:
-        """Ping whoever is quiet: sending finds out whether its connection still stands."""
+        """Ping clients that are quiet: sending shows whether the connection still stands."""
         self._probe_at = now + QUIET
         for client in list(self.core.registry.clients.values()):
             if client.closed or now - client.heard_at < QUIET:

@@ -1,6 +1,6 @@
 """One connection to the bus: a DEALER socket and its monitor, made anew for every attempt.
 
-A socket of its own for each attempt means that nothing of an old epoch can leak into a new one.
+Each attempt has its own socket, so nothing of an old epoch can leak into a new one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def set_heartbeats(sock: zmq.Socket[bytes]) -> None:
 
 
 class Phase(enum.Enum):
-    """Of the connection: none, hello said, let in."""
+    """State of the connection: none, hello sent, admitted."""
 
     AWAY = "away"
     HELLO = "hello"
@@ -65,7 +65,7 @@ class Connection:
         self.fd: int = self.socket.fd
         self.monitor_fd: int = self.monitor.fd
         self._get: Any = self.socket.get
-        # A descriptor of ZeroMQ tells nothing to who has not looked once and found nothing.
+        # A ZeroMQ descriptor is edge-triggered: read ZMQ_EVENTS until it is 0 before polling.
         self.lost()
 
     def readable(self) -> bool:
@@ -73,7 +73,7 @@ class Connection:
         return bool(self._get(zmq.EVENTS) & _READABLE)
 
     def lost(self) -> str:
-        """Why the connection is no good any more; empty if it still is."""
+        """Why the connection cannot be used any more; empty if it can."""
         get: Any = self.monitor.get
         while get(zmq.EVENTS) & _READABLE:
             event = struct.unpack("=hi", self.monitor.recv_multipart()[0])[0]
@@ -86,7 +86,7 @@ class Connection:
         return ""
 
     def close(self) -> None:
-        """Drop the connection and whatever was not sent."""
+        """Drop the connection and what was not sent."""
         self.socket.disable_monitor()
         self.monitor.close(linger=0)
         self.socket.close(linger=0)

@@ -1,4 +1,4 @@
-"""Asking the bus for something without being a driver: what the command line uses."""
+"""Control requests to the bus, as the command line makes them. They need no hello."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ControlClient", "Refused"]
 
 
 class Refused(ChimneyError):
-    """The bus refused a control request. ``reason`` is its own words."""
+    """The bus refused a control request. ``reason`` is the bus's text."""
 
     def __init__(self, verb: str, reason: str) -> None:
         super().__init__(f"{verb}: {reason}")
@@ -52,23 +52,23 @@ class ControlClient:
     ) -> Any:
         """The result of a control request, waited for at most ``timeout`` seconds.
 
-        Raises :class:`BusUnavailable` if there is no answer in time, :class:`Refused` if it is no. The
-        former names ``command``, what somebody typed, if that is not the verb.
+        Raises :class:`BusUnavailable` if there is no answer in time, :class:`Refused` if the bus refuses. The
+        former names ``command``, which the user typed, if that is not the verb.
         """
         if is_deserted(self.endpoint):
-            raise self._nobody(command or verb, "is listening")
+            raise self._unavailable(command or verb, "is listening")
         self._call_id += 1
         until = time.monotonic() + timeout
         self._connection.socket.send(encode_packet([["control", self._call_id, [verb, arguments]]]))
         while True:
             left = until - time.monotonic()
             if left <= 0 or not self._connection.socket.poll(math.ceil(left * 1000)):
-                raise self._nobody(command or verb, f"answered within {timeout:g} s")
+                raise self._unavailable(command or verb, f"answered within {timeout:g} s")
             for message, _ in decode_packet(self._connection.socket.recv_multipart()):
                 if message[1] == self._call_id:
                     return _result(verb, message)
 
-    def _nobody(self, command: str, what: str) -> BusUnavailable:
+    def _unavailable(self, command: str, what: str) -> BusUnavailable:
         return BusUnavailable(
             f"{command}: no bus {what} at {self.endpoint}; "
             "start one with 'ndisbus serve', or name another with NDISBUS_ENDPOINT"

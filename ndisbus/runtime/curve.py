@@ -1,4 +1,4 @@
-"""CURVE keys: who may speak to a bus that listens beyond loopback.
+"""CURVE keys: which clients a bus that listens beyond loopback accepts.
 
 A directory holds ``bus.key``, ``bus.key_secret``, ``client.key``, ``client.key_secret`` and, if there
 are more clients, their public keys in ``clients/``. The bus accepts exactly these clients. A client's
@@ -24,17 +24,17 @@ ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 
 
 class CurveKeyError(ChimneyError):
-    """Keys that are not there or cannot be read."""
+    """Keys that are missing or cannot be read."""
 
 
 def curve_dir() -> Path | None:
-    """The directory that the environment names, if it does."""
+    """The directory that NDISBUS_CURVE_DIR names; None if it is not set."""
     named = os.environ.get("NDISBUS_CURVE_DIR")
     return Path(named) if named else None
 
 
 def make_keys(directory: Path) -> bool:
-    """Make a bus's and a client's keys unless there are some; whether they were made."""
+    """Make keys for a bus and a client, unless the directory has some; return whether they were made."""
     if (directory / "bus.key_secret").exists():
         return False
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,13 +57,13 @@ class BusKeys:
 
     @classmethod
     def load(cls, directory: Path) -> BusKeys:
-        """Read a directory. Raises :class:`CurveKeyError` for what is missing or no key."""
+        """Read a directory. Raises :class:`CurveKeyError` for a file that is missing or is not a key."""
         public, secret = _load(directory / "bus.key_secret", secret=True)
         files = [directory / "client.key", *sorted((directory / "clients").glob("*.key"))]
         clients = frozenset(_load(f, secret=False)[0] for f in files if f.exists())
         if not clients:
             raise CurveKeyError(
-                f"{directory}: no client's public key (client.key, clients/*.key), so nobody could connect"
+                f"{directory}: no client's public key (client.key, clients/*.key), so no client could connect"
             )
         return cls(public, secret, clients)
 
@@ -72,7 +72,7 @@ class BusKeys:
         sock.curve_server = True
         sock.curve_secretkey = self.secret
         sock.curve_publickey = self.public
-        # Without a domain libzmq would not ask ZAP who the client is.
+        # Without a domain libzmq does not ask ZAP about clients.
         sock.zap_domain = b"ndisbus"
 
 
@@ -86,7 +86,7 @@ class ClientKeys:
 
     @classmethod
     def load(cls, directory: Path) -> ClientKeys:
-        """Read a directory. Raises :class:`CurveKeyError` for what is missing or no key."""
+        """Read a directory. Raises :class:`CurveKeyError` for a file that is missing or is not a key."""
         public, secret = _load(directory / "client.key_secret", secret=True)
         return cls(public, secret, _load(directory / "bus.key", secret=False)[0])
 
@@ -109,12 +109,12 @@ def _load(path: Path, *, secret: bool) -> tuple[bytes, bytes]:
     except (OSError, ValueError) as error:
         raise CurveKeyError(f"{path}: {error}; run 'ndisbus serve --curve-dir' once to make keys") from error
     if secret and private is None:
-        raise CurveKeyError(f"{path}: holds no secret key")
+        raise CurveKeyError(f"{path}: there is no secret key in it; copy the file NAME.key_secret")
     return public, private or b""
 
 
 def answer_zap(zap: zmq.Socket[bytes], clients: frozenset[bytes]) -> None:
-    """Answer what libzmq asks: may this client in? (RFC 27 of ZeroMQ, ZAP)."""
+    """Tell libzmq whether a client may connect (ZeroMQ RFC 27, ZAP)."""
     get: Any = zap.get
     while get(zmq.EVENTS) & int(zmq.POLLIN):
         _answer(zap, clients)

@@ -1,6 +1,6 @@
-"""Which process is which, and noticing at once when one on this machine dies.
+"""Identity of a process, and notice of its death if it runs on this machine.
 
-Linux tells by a pidfd, which a poller can wait for. Elsewhere psutil is asked every 20 ms.
+On Linux a poller waits for its pidfd. Elsewhere psutil is asked every 20 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psutil
 
 __all__ = ["INTERVAL", "DeathWatch", "host_id", "process_info"]
 
-#: Seconds between two looks at the processes that no pidfd could be had for.
+#: Seconds between two looks at processes without a pidfd.
 INTERVAL: Final = 0.02
 #: Seconds by which two readings of one process's start may differ (the clock may be set in between).
 _SAME_START: Final = 2.0
@@ -26,7 +26,7 @@ _SAME_START: Final = 2.0
 
 @cache
 def host_id() -> str:
-    """What has to be equal for two processes to mean the same thing by a pid."""
+    """Equal for two processes if a pid means the same process to both."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
@@ -49,7 +49,7 @@ class _Watched:
 
 
 class DeathWatch:
-    """Watches processes of this machine; ``token`` says whose death it was.
+    """Watches processes of this machine; ``token`` identifies the process that died.
 
     ``register`` and ``unregister`` are called with the pidfds, for the owner's poller.
     """
@@ -58,14 +58,14 @@ class DeathWatch:
         self._register = register
         self._unregister = unregister
         self._by_fd: dict[int, _Watched] = {}
-        #: Those without a pidfd: while there are some, :meth:`sweep` is to be called every INTERVAL.
+        #: Those without a pidfd. While there are some, the owner calls :meth:`sweep` every INTERVAL.
         self.polled: list[_Watched] = []
 
     def watch(self, token: Any, info: dict[str, Any]) -> bool:
         """Watch the process that ``info`` (see :func:`process_info`) describes.
 
         False if it is dead already. A process of another machine, or one that is not what ``info``
-        says it is, is not watched: something else must notice its death.
+        says it is, is not watched; heartbeats must notice its death.
         """
         pid, created = info.get("Pid"), info.get("CreateTime")
         local = info.get("Host") == host_id()
@@ -100,7 +100,7 @@ class DeathWatch:
         return fd in self._by_fd
 
     def died(self, fd: int) -> Any:
-        """The token of the process behind a pidfd that became readable; it is watched no longer."""
+        """Stop watching the process of a pidfd that became readable; return its token."""
         watched = self._by_fd[fd]
         self._drop(watched)
         return watched.token
@@ -113,7 +113,7 @@ class DeathWatch:
         return [w.token for w in dead]
 
     def forget(self, gone: Callable[[Any], bool]) -> None:
-        """Stop watching whatever ``gone`` says is of no interest any more."""
+        """Stop watching the processes whose token ``gone`` accepts."""
         for w in [*self._by_fd.values(), *self.polled]:
             if gone(w.token):
                 self._drop(w)

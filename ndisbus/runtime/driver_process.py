@@ -38,13 +38,13 @@ HELLO_LIMIT: Final = 5.0
 BACKOFF: Final = (0.05, 1.0)
 #: How long a connection has to last before the delays start anew.
 STABLE: Final = 2.0
-#: How long the bus may believe that our last connection still stands, once we have lost it.
+#: How long the bus may hold our name after we lost the connection (seconds).
 NAME_LIMIT: Final = 10.0
 #: How long the bus has to answer a goodbye (seconds).
 GOODBYE_LIMIT: Final = 0.25
-#: Without a bus for so long (seconds), a driver says what it is waiting for.
+#: After this time without a bus (seconds) a driver says what it is waiting for.
 PATIENCE: Final = 2.0
-#: While packets keep coming nothing else is looked at for so long (seconds).
+#: While packets keep coming nothing else is looked at for this time (seconds).
 HOT: Final = HOT_MS / 1000
 #: A packet below this size (bytes) is certainly within every limit.
 SMALL: Final = 65536
@@ -124,7 +124,7 @@ class DriverProcess:
 
     @property
     def ready(self) -> bool:
-        """Whether the bus has let the driver in."""
+        """Whether the bus has admitted the driver."""
         return self.port.attached
 
     def add_reader(
@@ -219,7 +219,7 @@ class DriverProcess:
             if self._serve_hot(connection, until, predicate):
                 return
             connection = self._connection
-        # The descriptor tells of changes only, and a send may have taken note of one meanwhile.
+        # The descriptor tells of changes only, and a send may have consumed one.
         readable = connection is not None and connection.readable()
         limit = TURN if readable else 1
         events = self._poll.poll(0 if readable else self._timeout(until))
@@ -286,7 +286,7 @@ class DriverProcess:
             if now >= leave_at or self._stopping:
                 self._hot = True
                 return False
-            # Only under load is it worth while to gather what else has come before answering.
+            # Only under load it pays to gather what else has come before answering.
             if len(messages) > 1 and connection.readable():
                 self._receive(connection, now, TURN)
                 if self._connection is not connection:
@@ -365,7 +365,7 @@ class DriverProcess:
         self.phase = Phase.AWAY
 
     def _look_at_port(self, now: float) -> None:
-        """The port was let in, thrown out or refused."""
+        """See whether the bus has admitted, closed or refused the port."""
         port = self.port
         refusals, port.refusals = port.refusals, []
         if port.attached and self.phase is Phase.HELLO:
@@ -395,7 +395,7 @@ class DriverProcess:
         raise HelloRefused(f"{self.name}: the bus at {self.endpoint} refused it: {reason}")
 
     def _lost(self, reason: str, now: float) -> None:
-        """The connection is no good any more: fail what is in flight, then come back."""
+        """Give a broken connection up: fail what is in flight, then come back."""
         was_ready = self.phase is Phase.READY
         if was_ready:
             if now - self._since >= STABLE:
@@ -411,7 +411,7 @@ class DriverProcess:
         self._disconnect()
         delay = min(BACKOFF[1], BACKOFF[0] * 2.0 ** min(self._attempts, 10))
         self._attempts += 1
-        # Several drivers lost the bus at once; they need not all come back at once.
+        # Several drivers lost the bus at once; they should not all come back at once.
         self._due = now + delay * self._rng.uniform(0.8, 1.0)
 
     def _look_after_hello(self, now: float) -> None:

@@ -21,7 +21,7 @@ __all__ = ["EndpointInUse", "bind", "is_deserted"]
 
 
 class EndpointInUse(ChimneyError):
-    """Somebody else listens there. ``pid`` is who, if that can be found out."""
+    """Another process listens there. ``pid`` is that process, if it can be found."""
 
     def __init__(self, endpoint: str, pid: int | None) -> None:
         who = f"pid {pid}" if pid else "a process of another user"
@@ -35,10 +35,10 @@ class EndpointInUse(ChimneyError):
 def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
     """Bind; an ipc socket is for this user only, and a stale file of its name is removed.
 
-    What is returned removes the socket's file, if it still is ours; libzmq would leave it behind.
+    Returns a function that removes the socket's file if it is still ours; libzmq would leave it behind.
 
-    Raises :class:`EndpointInUse` if a live process listens there, :class:`ChimneyError` for what else
-    stands in the way.
+    Raises :class:`EndpointInUse` if a live process listens there, :class:`ChimneyError` if binding fails for
+    another reason.
     """
     if not endpoint.startswith("ipc://"):
         _bind(sock, endpoint)
@@ -47,7 +47,7 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
     if not path.parent.is_dir():
         raise ChimneyError(f"{endpoint}: there is no directory {path.parent}")
     with locked(path.parent):
-        # libzmq removes whatever lies there, a live bus's socket too, so this is looked at first.
+        # libzmq removes any file of that name, a live bus's socket too, so look first.
         _clear(endpoint, path)
         before = os.umask(0o077)
         try:
@@ -66,7 +66,7 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
 
 
 def is_deserted(endpoint: str) -> bool:
-    """Whether surely nobody listens at an ipc endpoint; of others that cannot be told from here."""
+    """Whether certainly no process listens at an ipc endpoint; False for other endpoints."""
     if not endpoint.startswith("ipc://"):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -96,7 +96,7 @@ def _clear(endpoint: str, path: Path) -> None:
         return
     if not stat.S_ISSOCK(mode):
         raise ChimneyError(
-            f"{endpoint}: {path} is there and no socket; move it away, or choose another endpoint"
+            f"{endpoint}: the file {path} is not a socket; move it away, or choose another endpoint"
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -106,7 +106,7 @@ def _clear(endpoint: str, path: Path) -> None:
             path.unlink()
             return
         except BlockingIOError:
-            pass  # somebody listens and is too busy to accept
+            pass  # a process listens and is too busy to accept
         raise EndpointInUse(endpoint, _unix_listener(probe))
 
 

@@ -114,7 +114,7 @@ _LEGAL: dict[str, frozenset[Phase]] = {
     "spawned": frozenset({Phase.STARTING}),
     "spawn_failed": frozenset({Phase.STARTING}),
     "exited": frozenset({Phase.RUNNING, Phase.STOPPING}),
-    # A signal or the time may come whenever it likes.
+    # A signal may come, and time may pass, in every phase.
     "stop": frozenset(Phase),
     "tick": frozenset(Phase),
 }
@@ -209,7 +209,7 @@ class Supervisor:
     # --- decisions ---------------------------------------------------------------------------
 
     def _judge(self, now: float) -> list[Action]:
-        """The child ended, and nobody asked us to: again, or not?"""
+        """The child ended, and no stop was asked for: start it again, or end."""
         code = self._returncode
         what = f"{self._child()} {_how(code)}"
         return self._after_end(what, code if code >= 0 else 128 - code, uptime=now - self._started, now=now)
@@ -219,7 +219,7 @@ class Supervisor:
         self._proved = self._proved or uptime >= policy.stable
         if code in MISTAKEN and not self._proved:
             return [
-                self._log(f"{what}; its command line is wrong, which a restart does not cure"),
+                self._log(f"{what}; its command line is wrong, so it is not restarted"),
                 *self._done(code),
             ]
         again = policy.restart is Restart.ALWAYS or (
@@ -228,7 +228,7 @@ class Supervisor:
         if not again:
             return [self._log(what), *self._done(code)]
         self._crashes = 1 if uptime >= policy.stable else self._crashes + 1
-        # The exponent is bounded, since 2.0**n overflows long before a supervisor tires.
+        # The exponent is bounded: 2.0**n overflows.
         delay = min(policy.backoff_max, policy.backoff_min * 2.0 ** min(self._crashes - 1, 64))
         self.phase, self.deadline = Phase.WAITING, now + delay
         return [self._log(f"{what}; restarting in {delay:.3g} s")]
@@ -262,7 +262,7 @@ class Supervisor:
 
 
 def _is_orderly(returncode: int) -> bool:
-    """Whether a child ended by itself in peace or because somebody asked it to."""
+    """Whether a child ended with exit code 0, or because it was asked to stop."""
     return returncode == 0 or any(returncode in (-s, 128 + s) for s in _ASKED_TO_STOP)
 
 
@@ -272,5 +272,5 @@ def _how(returncode: int) -> str:
     try:
         return f"killed by {signal.Signals(-returncode).name}"
     except ValueError:
-        # A real-time signal has a number and no name.
+        # A real-time signal has no name.
         return f"killed by signal {-returncode}"

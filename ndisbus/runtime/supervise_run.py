@@ -1,7 +1,7 @@
 """``ndisbus supervise``: the processes, signals and clock around ``Supervisor``.
 
 The child has a process group of its own, so that a signal to our group (honcho's way to stop) reaches
-it once, through us, and so that whatever it started is stopped with it.
+it once, through us, and so that the processes it started are stopped with it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class _Runner:
                 os.killpg(self._child.pid, signum)
 
     def _reap(self) -> None:
-        """Collect whatever ended: our child, and orphans if we are a container's first process."""
+        """Reap the processes that ended: our child, and orphans if we are a container's first process."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -116,7 +116,7 @@ class _Runner:
                 self._apply(self._core.exited(child.returncode, time.monotonic()))
 
     def _abandon(self) -> None:
-        """Leave no child behind, however we end."""
+        """Kill and reap the child, if there is one."""
         if self._child is not None:
             self._signal(signal.SIGKILL)
             self._child.wait()
@@ -142,7 +142,7 @@ def _die_with_parent() -> Callable[[], None] | None:
     def before_exec() -> None:
         if prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-        # The parent may have died before the kernel knew our wish.
+        # The parent may have died before this call.
         if os.getppid() != parent:
             os._exit(1)
 

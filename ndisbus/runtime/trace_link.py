@@ -1,8 +1,7 @@
-"""The trace on its way from the bus to whoever listens: a publishing socket beside the bus's own.
+"""The trace from the bus to its listeners: a publishing socket beside the bus's own.
 
-While nobody listens nothing is noted and tracing costs nothing. A listener that is too slow loses
-events, never the bus its time; how many were lost is said with every message, which is
-``[events lost so far, [event map, ...]]`` in msgpack.
+Without listeners nothing is noted and tracing costs nothing. A listener that is too slow loses events and
+does not delay the bus. Every message is ``[events lost so far, [event map, ...]]`` in msgpack.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class TracePublisher:
         self._pack = msgpack.Packer(default=str).pack
 
     def subscriptions(self) -> bool:
-        """Take note of who came and went; whether anybody listens now."""
+        """Note which listeners came and went; return whether there are any."""
         get: Any = self.socket.get
         while get(zmq.EVENTS) & _READABLE:
             said = self.socket.recv()

@@ -201,13 +201,13 @@ def test_fault_kill_of_a_bus_that_is_not_there(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("NDISBUS_RUNTIME_DIR", str(tmp_path))
     result = run("fault", "kill", "bus")
     assert result.exit_code == EX_UNAVAILABLE
-    assert "fault kill: no bus runs here" in result.stderr
+    assert "fault kill: no bus has a pid file" in result.stderr
 
 
 def test_wrong_endpoint_is_explained() -> None:
     result = run("ps", "--endpoint", "http://x")
     assert result.exit_code == 1
-    assert "an endpoint is ipc://PATH or tcp://HOST:PORT" in result.stderr
+    assert "use ipc://PATH or tcp://HOST:PORT" in result.stderr
     assert run("serve", "--endpoint", "tcp://0.0.0.0:5555").exit_code == 1
 
 
@@ -280,12 +280,12 @@ def test_fault_add_list_remove_reset(bus: int) -> None:
 
 def test_fault_add_needs_exactly_one_action_that_makes_sense(bus: int) -> None:
     none = run("fault", "add", "NdisOidRequest")
-    assert none.exit_code == 2 and "Error: one of --drop" in none.stderr
+    assert none.exit_code == 2 and "Error: give one of --drop" in none.stderr
     two = run("fault", "add", "NdisOidRequest", "--drop", "--duplicate")
-    assert two.exit_code == 2 and "Error: only one of --drop" in two.stderr
+    assert two.exit_code == 2 and "Error: give only one of --drop" in two.stderr
     unknown = run("fault", "add", "NdisNonsense", "--drop")
     assert unknown.exit_code == 1
-    assert "NdisNonsense is no call of the interface" in unknown.stderr
+    assert "NdisNonsense is not a call of the interface" in unknown.stderr
     status = run("fault", "add", "NdisQueryOffloadState", "--fail", "RESOURCES")
     assert status.exit_code == 1
     assert "legal are NDIS_STATUS_FAILURE" in status.stderr
@@ -307,7 +307,7 @@ def test_fault_of_a_process_that_is_not_there(bus: int) -> None:
     for command in ("kill", "stall", "resume", "restart"):
         result = run("fault", command, "nobody")
         assert result.exit_code == 1
-        assert "no process called 'nobody' is here" in result.stderr
+        assert "there is no process called 'nobody'" in result.stderr
 
 
 def test_adapter_without_an_intermediate_driver(bus: int) -> None:
@@ -364,9 +364,9 @@ def test_trace_prints_its_diagram_when_a_signal_ends_it(bus: int, ended_by: sign
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        ("Nope", "Nope is no call of the interface"),
+        ("Nope", "Nope is not a call of the interface"),
         ("ndisoidrequest", "did you mean NdisOidRequest?"),
-        ("Nope*", "no call of the interface looks like Nope*"),
+        ("Nope*", "the pattern Nope* matches no call of the interface"),
     ],
 )
 def test_trace_refuses_what_is_no_call(call: str, reason: str) -> None:

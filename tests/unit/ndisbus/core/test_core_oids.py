@@ -215,7 +215,7 @@ def test_r_oid_08_one_protocol_at_a_time_has_the_chimney(bench: Bench, host: Hos
     # Nor can it take it away.
     status, reason = other.enable(False)
     assert status == NdisStatus.OFFLOAD_POLICY
-    assert "host's to disable" in reason
+    assert "only host may disable" in reason
     assert nic.names() == []
     host.offload(nic)
     # The owner may set it again, and give it up.

@@ -564,6 +564,16 @@ def test_frames_that_a_fault_drops_are_lost_and_their_lists_are_not(
     assert held(bench) == 0
 
 
+@pytest.mark.parametrize("params", [(), (1,), (1, {"NetBufferList": [1]}, 0, 1, None)])
+def test_a_malformed_indication_can_be_dropped(
+    bench: Bench, nic: Nic, user: Client, params: tuple[Any, ...]
+) -> None:
+    """The fault decides before the call is checked: it never arrived, so it is not a bug check."""
+    user.control("fault.add", Action="drop", Call=INDICATE)
+    nic.send(INDICATE, *params)
+    assert bench.core.bug_checks.reports == []
+
+
 @pytest.mark.parametrize("call", [TO_SEND, COMPLETE])
 def test_a_send_that_a_fault_takes_away_keeps_nobody_from_closing(
     bench: Bench, host: Host, nic: Nic, user: Client, call: str

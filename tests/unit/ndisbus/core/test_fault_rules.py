@@ -156,7 +156,7 @@ REFUSED = [
     ({"Action": "explode", "Call": INITIATE}, "Action"),
     ({"Action": "drop"}, "Call"),
     ({"Action": "drop", "Call": "ndisinitiateoffload"}, "did you mean NdisInitiateOffload"),
-    ({"Action": "drop", "Call": "NdisNoSuchCall"}, "Call: NdisNoSuchCall is no call"),
+    ({"Action": "drop", "Call": "NdisNoSuchCall"}, "Call: NdisNoSuchCall is not a call"),
     ({"Action": "drop", "Call": "Foo*"}, "Call"),
     ({"Action": "drop", "Call": 5}, "Call"),
     ({"Action": "drop", "Call": INITIATE, "Colour": "red"}, "Colour"),

@@ -53,6 +53,7 @@ lint: $(VENV)/.installed-dev
 	@echo "lint: ruff";          $(BIN)/ruff check --quiet .
 	@echo "lint: ruff format";   $(BIN)/ruff format --quiet --check .
 	@echo "lint: mypy";          $(BIN)/mypy --strict $(SOURCES)
+	@echo "lint: user's mypy";   cd tests/typing && ../../$(BIN)/mypy --strict --config-file= --cache-dir=../../.mypy_cache/typing *.py
 	@echo "lint: imports";       $(BIN)/lint-imports
 	@echo "lint: generated";     $(BIN)/python tools/generate_calls.py --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
 	@echo "lint: changelog";     $(BIN)/towncrier build --draft --version next >/dev/null

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from ndisbus.lists.blocklist import BlockList
-from ndisbus.runtime.run_driver import run_driver
+from ndisbus.drivers import BlockList, run_driver
 from target import TargetConfig, TargetDriver, open_wires
 
 

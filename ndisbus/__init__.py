@@ -1,4 +1,7 @@
-"""NDIS itself: the call table, the wire, the bus, the runtime that hosts a driver, and supervision."""
+"""NDIS itself: the call table, the wire, the bus, the runtime that hosts a driver, and supervision.
+
+:mod:`ndisbus.drivers` has what people need who write a driver.
+"""
 
 from __future__ import annotations
 

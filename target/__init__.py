@@ -2,7 +2,7 @@
 
 ``python -m target`` runs it as a process on the bus. To run one of your own, subclass :class:`TargetDriver`::
 
-    from ndisbus.runtime.run_driver import run_driver
+    from ndisbus.drivers import run_driver
     from target import TargetConfig, TargetDriver, open_wires
 
     config = TargetConfig(name="mynic", wires=("cable:lan",))

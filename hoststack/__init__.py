@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hoststack.api.sockets import SHUT_RD, SHUT_RDWR, SHUT_WR, Connection, Server
     from hoststack.live.nethost import NetHost
     from hoststack.net.errors import (
+        AddressConflict,
         AddressInUse,
         BrokenPipe,
         ConnectionAborted,
@@ -46,6 +47,7 @@ __all__ = [
     "SHUT_RD",
     "SHUT_RDWR",
     "SHUT_WR",
+    "AddressConflict",
     "AddressInUse",
     "BrokenPipe",
     "BugChecked",
@@ -95,6 +97,7 @@ _LATER = {
     **dict.fromkeys(("BugChecked", "HelloRefused"), "ndisbus.runtime.outcomes"),
     **dict.fromkeys(
         (
+            "AddressConflict",
             "AddressInUse",
             "BrokenPipe",
             "ConnectionAborted",

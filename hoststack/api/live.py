@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from zlib import crc32
 
 from hoststack.api.chimney import Chimney, bound, perform
 from hoststack.api.errors import HostTimeout
@@ -39,21 +38,12 @@ if TYPE_CHECKING:
     from hoststack.api.runners import Runner
     from hoststack.net.socket import Socket
 
-__all__ = ["LiveHost", "default_addresses", "joined", "leave", "new_driver", "offload", "query", "upload"]
+__all__ = ["LiveHost", "joined", "leave", "new_driver", "offload", "query", "upload"]
 
 T = TypeVar("T")
 
 #: How long remote ends have to close their side when this host leaves (seconds).
 _FAREWELL: Final = 1.0
-
-
-def default_addresses(name: str) -> tuple[str, str]:
-    """Addresses on the network of ``hoststack peer`` for a host of that name: 10.77.0.16 to .239, and fd77::.
-
-    Names are unique on a bus, so hosts that are attached word for word rarely meet with one address.
-    """
-    number = 16 + crc32(name.encode()) % 224
-    return f"10.77.0.{number}/24", f"fd77::{number}/64"
 
 
 def new_driver(
@@ -65,7 +55,6 @@ def new_driver(
     seed: int,
 ) -> NetHost:
     """The driver of a live host; see :meth:`LiveHost.attach`."""
-    addresses = default_addresses(name) if addresses is None else addresses
     options: dict[str, Any] = {} if upload_policy is None else {"upload_policy": upload_policy}
     rng = random.Random(f"{seed}/{name}")
     return NetHost(name, addresses=addresses, rng=rng, gateways=gateways, bind=bind, **options)
@@ -75,10 +64,17 @@ def new_driver(
 
 
 def joined(driver: NetHost, seconds: float | None) -> Script[None]:
-    """Wait until the host is bound and its adapter is on the network."""
+    """Wait until the host is bound, its adapter is on the network, and its addresses are its own.
+
+    Raises :class:`AddressConflict` if another host has an address that was asked for.
+    """
     yield from bound(driver, seconds)
     if driver.interface is None:
         raise HostTimeout(f"the adapter of {driver.name!r} has no station address, and so no network")
+    settled = yield Wait(lambda: driver.addresses.settled, seconds)
+    driver.addresses.check()
+    if not settled:
+        raise HostTimeout(f"{driver.name!r}: the test of its addresses did not end within {seconds:g} s")
 
 
 def offload(
@@ -163,10 +159,11 @@ class LiveHost:
     ) -> Self:
         """As :meth:`Host.attach`, and wait until the adapter is on the network.
 
-        ``addresses``: the own ones, with prefix lengths; hosts that are there at the same time need different
-        ones, so by default they follow from the name (:func:`default_addresses`). ``gateways``: (network,
-        gateway) pairs. ``seed``: of ports and sequence numbers. Raises what :meth:`Host.attach` does, and
-        :class:`HostTimeout` for an adapter without a station address.
+        ``addresses``: the own ones, with prefix lengths; by default a pair from 10.77.0.0/24 and fd77::/64
+        that is free, where the search begins at a place that follows from the name. ``gateways``: (network,
+        gateway) pairs. ``seed``: of ports and sequence numbers. Raises what :meth:`Host.attach` does,
+        :class:`HostTimeout` for an adapter without a station address, and :class:`AddressConflict` if another
+        host has one of the addresses.
         """
         driver = new_driver(name, addresses, gateways, bind, upload_policy, seed)
         runner = open_runner(driver, name, endpoint, threaded)

@@ -83,7 +83,8 @@ def peer_command(
 ) -> None:
     """Be a remote host: echo (7), discard (9), chargen (19), HTTP (80) and checked messages (5007).
 
-    Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened or an address is not valid.
+    Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened, or if an address is not valid or
+    another host has it.
     """
     try:
         with ExitStack() as opened:

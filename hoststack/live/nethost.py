@@ -7,11 +7,12 @@ that arrive here in between are forwarded, and what the application does is pass
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney.driver import HostDriver
 from hoststack.chimney.upload import decline
+from hoststack.live.addresses import HostAddresses
 from hoststack.live.netstat import connections
 from hoststack.live.offloaded_sockets import OffloadedSockets
 from hoststack.live.pending_updates import PendingUpdates
@@ -27,7 +28,7 @@ from hoststack.model.events import (
 )
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from hoststack.net.hooks import StackHooks
-from hoststack.net.interface import IPV6_MINIMUM_MTU, Interface
+from hoststack.net.interface import Interface
 from hoststack.net.stack import NetStack
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError
@@ -86,17 +87,18 @@ class _ChimneyHooks(StackHooks):
 class NetHost(HostDriver):
     """A host driver with a network stack. The methods of the first section are for callers.
 
-    ``addresses``: the host's own addresses with prefix lengths, as ``ip_interface`` reads them. IPv6
-    addresses are left out on an adapter with an MTU below 1280. Raises ValueError for a string that is not
-    an address. ``rng``: the source of ports, sequence numbers and delays; hosts on one network need
-    different ones. ``gateways``: (network, gateway) pairs for networks behind routers.
+    ``addresses``: the host's own addresses with prefix lengths, as ``ip_interface`` reads them; None for a
+    pair that is free (:mod:`hoststack.live.addresses`). IPv6 addresses are left out on an adapter with an MTU
+    below 1280. Raises ValueError for a string that is not an address. ``rng``: the source of ports, sequence
+    numbers and delays; hosts on one network need different ones. ``gateways``: (network, gateway) pairs for
+    networks behind routers.
     """
 
     def __init__(
         self,
         name: str = "host",
         *,
-        addresses: Iterable[IPv4Interface | IPv6Interface | str],
+        addresses: Iterable[IPv4Interface | IPv6Interface | str] | None,
         rng: Randomness,
         gateways: Iterable[tuple[str, str]] = (),
         bind: str = "auto",
@@ -104,9 +106,9 @@ class NetHost(HostDriver):
         parameters: NdisTcpConnectionOffloadParameters | None = None,
     ) -> None:
         super().__init__(name, bind=bind, upload_policy=upload_policy, parameters=parameters)
-        self.addresses = [ip_interface(a) for a in addresses]
         self.gateways = list(gateways)
         self.stack = NetStack(TcpSettings(parameters=self.parameters), rng, hooks=_ChimneyHooks(self))
+        self.addresses = HostAddresses(self.stack, name, addresses)
         #: The stack's interface on the adapter; None until the first adapter with a station address is bound.
         self.interface: Interface | None = None
         self.offloaded_sockets = OffloadedSockets(self, self.stack)
@@ -172,10 +174,12 @@ class NetHost(HostDriver):
         self.stack.advance(self.ndis.now())
         if self.interface is None:
             mtu = binding.mtu or _MTU
-            own = [a for a in self.addresses if a.version == 4 or mtu >= IPV6_MINIMUM_MTU]
-            if len(own) < len(self.addresses):
+            own = self.addresses.usable(mtu)
+            if len(own) < len(self.addresses.wanted):
                 self.stack.statistics.count("ipv6: the adapter's MTU is too small")  # RFC 8200 section 5
-            self.interface = Interface(binding.adapter, binding.mac, mtu, own, self._transmit_frames)
+            self.interface = Interface(
+                binding.adapter, binding.mac, mtu, own, self._transmit_frames, loops=True
+            )
             self.stack.add_interface(self.interface)
             for network, gateway in self.gateways:
                 self.stack.add_route(network, self.interface, gateway)

@@ -160,7 +160,7 @@ class Control:
         """An ICMPv6 message, neighbor discovery included. Raises DecodeError."""
         message = icmpv6.parse(payload, header.source, header.destination, header.hop_limit)
         if isinstance(message, nd.NeighborSolicitation):
-            self._discovery.solicited(interface, header, message, now)
+            self._discovery.solicited(interface, header, message, source_mac, now)
         elif isinstance(message, nd.NeighborAdvertisement):
             self._discovery.advertised(interface, message, source_mac, now)
         elif header.source == _UNSPECIFIED_6:

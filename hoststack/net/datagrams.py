@@ -32,10 +32,9 @@ _UNSPECIFIED_6: Final = bytes(16)
 _LOOPBACK_6: Final = bytes(15) + b"\x01"
 
 
-def _claim(interface: Interface, upper: ipv6.UpperLayer, packet: bytes, source_mac: bytes) -> bool:
-    """Whether a packet from an own address is somebody else's advertisement of it (RFC 4862 5.4.4)."""
-    advertisement = packet[upper.offset : upper.offset + 1] == b"\x88"
-    return upper.protocol == icmpv6.PROTOCOL and advertisement and source_mac != interface.mac
+def _claim(upper: ipv6.UpperLayer, packet: bytes) -> bool:
+    """Whether a packet from an own address is another host's advertisement of it (RFC 4862 5.4.4)."""
+    return upper.protocol == icmpv6.PROTOCOL and packet[upper.offset : upper.offset + 1] == b"\x88"
 
 
 class DatagramReceiver(Timed):
@@ -141,7 +140,7 @@ class DatagramReceiver(Timed):
             return
         unicast = mine and not group
         upper = ipv6.walk(packet)
-        if source in self._interfaces.local and not _claim(interface, upper, packet, source_mac):
+        if source in self._interfaces.local and not _claim(upper, packet):
             self._statistics.count("ipv6: own source")
             return
         packet = packet[: 40 + len(payload)]

@@ -1,10 +1,7 @@
-"""Asking for link addresses, answering who asks for ours: ARP (RFC 826, 5227) and ND (RFC 4861, 4862).
+"""What ARP (RFC 826) and neighbor discovery (RFC 4861) say: answer for own addresses, learn about neighbors.
 
-Duplicate address detection is kept simple. An own IPv6 address is used at once, as RFC 4429 allows: one
-solicitation from the unspecified address goes out when the interface is added, and if somebody claims the
-address within a second, it is withdrawn (counted as «address conflict», see ``Interface.refuted``). IPv4
-addresses are announced; who uses one of them as well is answered by another announcement, at most once in
-ten seconds (RFC 5227 2.4 (b)). There is no multicast listener discovery.
+What concerns own addresses goes to :mod:`hoststack.net.detection` first. There is no multicast listener
+discovery.
 """
 
 from __future__ import annotations
@@ -13,100 +10,53 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.net.link_output import NO_IP, NO_MAC, icmpv6_packet
 from hoststack.net.neighbor_life import NeighborState
-from hoststack.net.timers import Timed
 from ndisbus.net import arp
-from ndisbus.net.ethernet import BROADCAST, ETHERTYPE_IPV6, is_group
+from ndisbus.net.ethernet import ETHERTYPE_IPV6, is_group
 from ndisbus.net.nd import (
     ALL_NODES,
     UNSPECIFIED,
     NeighborAdvertisement,
     NeighborSolicitation,
-    solicited_node,
 )
 
 if TYPE_CHECKING:
     from hoststack.net.clock import Clock
+    from hoststack.net.detection import AddressDetection
     from hoststack.net.interface import Interface
     from hoststack.net.interfaces import Interfaces
     from hoststack.net.link_output import LinkOutput
     from hoststack.net.neighbors import NeighborCache
     from hoststack.net.statistics import Statistics
-    from hoststack.net.timers import StackTimers
     from ndisbus.net.ipv6 import Ipv6Header
 
 __all__ = ["Discovery"]
 
-#: Seconds that an own IPv6 address stays tentative (RetransTimer, one probe; RFC 4862 section 5.1).
-DAD_SECONDS: Final = 1.0
-#: DEFEND_INTERVAL of RFC 5227.
-DEFEND_SECONDS: Final = 10.0
 _ASKING: Final = (NeighborState.INCOMPLETE, NeighborState.PROBE)
 
 
-class _Probation(Timed):
-    """The second in which an interface's IPv6 addresses are tentative."""
-
-    __slots__ = ("discovery", "due", "interface")
-
-    def __init__(self, discovery: Discovery, interface: Interface, due: float) -> None:
-        self.queued = None
-        self.discovery = discovery
-        self.interface = interface
-        self.due: float | None = due
-
-    def deadline(self) -> float | None:
-        return self.due
-
-    def on_timer(self, now: float) -> None:
-        """Nobody objected."""
-        self.due = None
-        for address in list(self.interface.tentative):
-            self.discovery.advertise(self.interface, address, ALL_NODES, solicited=False)
-        self.interface.tentative.clear()
-
-
 class Discovery:
-    """The speaking part of neighbor resolution; what is heard goes to the neighbor cache."""
+    """Handles ARP packets, solicitations and advertisements; none of them is an echo of our own."""
 
-    __slots__ = ("_clock", "_defended", "_interfaces", "_link", "_neighbors", "_statistics", "_timers")
+    __slots__ = ("_clock", "_detection", "_interfaces", "_link", "_neighbors", "_statistics")
 
     def __init__(
         self,
         *,
         clock: Clock,
         statistics: Statistics,
-        timers: StackTimers,
         interfaces: Interfaces,
         link: LinkOutput,
         neighbors: NeighborCache,
+        detection: AddressDetection,
     ) -> None:
         self._clock = clock
         self._statistics = statistics
-        self._timers = timers
         self._interfaces = interfaces
         self._link = link
         self._neighbors = neighbors
-        #: When an own IPv4 address was last defended.
-        self._defended: dict[bytes, float] = {}
+        self._detection = detection
 
     # -- telling -------------------------------------------------------------------------------
-
-    def announce(self, interface: Interface, now: float) -> None:
-        """Tell the link which addresses are ours, and find out whether the IPv6 ones are."""
-        for address in interface.local:
-            if len(address) == 4:
-                self._announce_v4(interface, address)
-            else:
-                interface.tentative.add(address)
-                group = solicited_node(address)
-                self._link.icmpv6(interface, UNSPECIFIED, group, NeighborSolicitation(address))
-        if interface.tentative:
-            self._timers.refresh(_Probation(self, interface, now + DAD_SECONDS))
-
-    def _announce_v4(self, interface: Interface, address: bytes) -> None:
-        """A gratuitous ARP request (RFC 5227 2.3)."""
-        packet = arp.ArpPacket(arp.REQUEST, interface.mac, address, NO_MAC, address)
-        self._link.arp(interface, BROADCAST, packet)
 
     def advertise(
         self, interface: Interface, address: bytes, to: bytes, *, solicited: bool, mac: bytes = b""
@@ -129,11 +79,13 @@ class Discovery:
         if is_group(mac) or mac == NO_MAC or message.operation not in (arp.REQUEST, arp.REPLY):
             self._statistics.count("arp: bad value")
             return
+        if self._detection.heard_arp(interface, message, now):
+            return
+        for_us = self._interfaces.local.get(message.target_ip) is interface
         if mac == interface.mac:
-            return  # our own, from a bridge that loops
-        for_us = message.target_ip in interface.local
-        if ip in interface.local:
-            self._conflict(interface, ip, now)
+            # A host behind the same adapter: it cannot be reached, but its probe is answered (RFC 5227).
+            if for_us and message.operation == arp.REQUEST and ip == NO_IP:
+                self._detection.announce(interface, message.target_ip)
             return
         if ip != NO_IP and ip not in interface.groups and ip[0] < 224:
             self._learn(interface, message, for_us, now)
@@ -156,26 +108,25 @@ class Discovery:
         if entry is not None and (for_us or entry.mac):
             entry.heard(message.sender_mac, now)
 
-    def _conflict(self, interface: Interface, address: bytes, now: float) -> None:
-        self._statistics.count("address conflict")
-        last = self._defended.get(address)
-        if last is None or now - last >= DEFEND_SECONDS:
-            self._defended[address] = now
-            self._announce_v4(interface, address)
-
     def solicited(
-        self, interface: Interface, header: Ipv6Header, message: NeighborSolicitation, now: float
+        self,
+        interface: Interface,
+        header: Ipv6Header,
+        message: NeighborSolicitation,
+        source_mac: bytes,
+        now: float,
     ) -> None:
         """A neighbor solicitation (RFC 4861 7.2.3)."""
         address, source = message.target, header.source
-        if address not in interface.local:
+        if source == UNSPECIFIED and self._detection.heard_probe(interface, address, source_mac):
+            return
+        if self._interfaces.local.get(address) is not interface:
             return
         if source == UNSPECIFIED:
-            if address in interface.tentative:
-                self._duplicate(interface, address)
-            else:
-                self.advertise(interface, address, ALL_NODES, solicited=False)
+            self.advertise(interface, address, ALL_NODES, solicited=False)
             return
+        if source_mac == interface.mac:
+            return  # a host behind the same adapter, which cannot be reached
         mac = message.source_mac or b""
         if mac and not is_group(mac):
             self._neighbors.get(interface, source).heard(mac, now)
@@ -187,10 +138,7 @@ class Discovery:
         """A neighbor advertisement (RFC 4861 7.2.5)."""
         address = message.target
         if address in interface.local:
-            if address in interface.tentative:
-                self._duplicate(interface, address)
-            elif source_mac != interface.mac:
-                self._statistics.count("address conflict")
+            self._detection.heard_advertisement(interface, address, source_mac, now)
             return
         entry = self._neighbors.find(interface, address)
         if entry is None:
@@ -206,8 +154,3 @@ class Discovery:
             entry.advertised(mac, now, override=message.override)
         elif mac:
             entry.heard(mac, now)
-
-    def _duplicate(self, interface: Interface, address: bytes) -> None:
-        """Duplicate address detection found a duplicate (RFC 4862 5.4.5)."""
-        self._statistics.count("address conflict")
-        self._interfaces.withdraw(interface, address)

@@ -12,6 +12,7 @@ from typing import ClassVar
 from ndisbus.errors import ChimneyError
 
 __all__ = [
+    "AddressConflict",
     "AddressInUse",
     "BrokenPipe",
     "ConnectionAborted",
@@ -70,6 +71,12 @@ class Unreachable(SocketError):
     """There is no route, the neighbor does not answer, or a router reported it."""
 
     NUMBER = errno.EHOSTUNREACH
+
+
+class AddressConflict(SocketError):
+    """Another host on the link has this host's address."""
+
+    NUMBER = errno.EADDRNOTAVAIL
 
 
 class AddressInUse(SocketError):

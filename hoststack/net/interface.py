@@ -31,9 +31,10 @@ class Interface:
     ``mac``: 6 bytes. ``mtu``: most bytes behind the Ethernet header. ``addresses``: with their prefix
     lengths, as ``ip_interface`` reads them; an IPv6 interface has its link-local address as well.
     ``transmit(frames)`` is given whole Ethernet frames, many at a time. ``vlan_id``: the 802.1Q identifier
-    of everything that is sent and received, 0 for none. ``announce``: tell the neighbors of the addresses
-    when the interface is added (a gratuitous ARP, RFC 5227 3; duplicate address detection, see
-    :mod:`hoststack.net.discovery`). Raises :class:`LocalProtocolError` for values that make no sense.
+    of everything that is sent and received, 0 for none. ``announce``: test and announce the addresses when
+    the interface is added (:mod:`hoststack.net.detection`); otherwise they are in use at once, and conflicts
+    are noticed only when another host shows them. ``loops``: the adapter loops frames to groups back, so a
+    test can wait for the echo of its probes. Raises :class:`LocalProtocolError` for values out of range.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Interface:
         *,
         vlan_id: int = 0,
         announce: bool = True,
+        loops: bool = False,
     ) -> None:
         if len(mac) != 6 or mac[0] & 1 or not any(mac):
             raise LocalProtocolError(f"interface {name}: {mac.hex(':')} is no station's MAC address")
@@ -58,6 +60,7 @@ class Interface:
         self.mtu = mtu
         self.vlan_id = vlan_id
         self.announce = announce
+        self.loops = loops
         self.transmit = transmit
         #: Frames to be sent at the end of the batch.
         self.out: list[bytes] = []
@@ -67,18 +70,21 @@ class Interface:
         self.groups: set[bytes] = set()
         #: Destination MAC addresses of frames that are for this station.
         self.accepts: set[bytes] = {mac, BROADCAST}
-        #: Own IPv6 addresses whose uniqueness is being tested (RFC 4862 5.4).
+        #: Own addresses that are being tested: see :mod:`hoststack.net.detection`.
         self.tentative: set[bytes] = set()
-        #: Addresses that were given up because somebody else has them.
+        #: Addresses that were given up because another host has them.
         self.refuted: set[bytes] = set()
+        #: The link-local address, if the interface made it itself.
+        self.made = b""
         for address in addresses:
-            self._add(ip_interface(address))
+            self.add(ip_interface(address))
         if any(len(a) == 16 for a in self.local):
             own = link_local(mac)
             if own not in self.local:
-                self._add(IPv6Interface((own, 64)))
+                self.made = self.add(IPv6Interface((own, 64)))
 
-    def _add(self, address: IPv4Interface | IPv6Interface) -> None:
+    def add(self, address: IPv4Interface | IPv6Interface) -> bytes:
+        """Add an own address; returns its bytes. Raises LocalProtocolError if a host cannot have it."""
         packed = address.ip.packed
         if address.ip.is_multicast or address.ip.is_unspecified:
             raise LocalProtocolError(f"interface {self.name}: {address.ip} is no host's address")
@@ -94,6 +100,7 @@ class Interface:
             self.groups.add(_LIMITED_BROADCAST)
             if address.network.prefixlen < 31:
                 self.groups.add(address.network.broadcast_address.packed)
+        return packed
 
     def _hear(self, group: bytes) -> None:
         self.groups.add(group)
@@ -106,10 +113,13 @@ class Interface:
         self.mac, self.mtu = mac, mtu
 
     def withdraw(self, address: bytes) -> None:
-        """Stop using an address: somebody else has it."""
-        del self.local[address]
+        """Stop using an address."""
+        self.local.pop(address, None)
         self.tentative.discard(address)
-        self.refuted.add(address)
+
+    def silent(self, size: int) -> bool:
+        """Whether frames must wait because an address of this length in bytes is being tested."""
+        return any(len(a) == size for a in self.tentative)
 
     def source_for(self, destination: bytes) -> bytes | None:
         """The own address to talk to a next hop or destination from (RFC 6724, the parts that matter here).

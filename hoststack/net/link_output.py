@@ -1,7 +1,8 @@
-"""ARP packets and neighbor discovery messages to a link address that is known, and the two questions."""
+"""ARP packets and neighbor discovery messages to a link address that is known, and their echoes."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from ndisbus.net import arp, icmpv6
@@ -18,6 +19,8 @@ __all__ = ["NO_IP", "NO_MAC", "LinkOutput", "icmpv6_packet"]
 
 NO_MAC: Final = bytes(6)
 NO_IP: Final = bytes(4)
+#: Frames to groups whose echo may still come; the oldest are forgotten.
+_MAX_ECHOES: Final = 4096
 
 
 def icmpv6_packet(source: bytes, destination: bytes, message: Icmpv6Message) -> bytes:
@@ -27,17 +30,39 @@ def icmpv6_packet(source: bytes, destination: bytes, message: Icmpv6Message) -> 
 
 
 class LinkOutput:
-    """Queues frames on an interface without looking up a neighbor."""
+    """Queues frames on an interface without looking up a neighbor.
 
-    __slots__ = ("_interfaces",)
+    An adapter loops frames to groups back to all hosts above it, the sender too, each once. So every frame
+    to a group is remembered until its echo arrives.
+    """
+
+    __slots__ = ("_echoes", "_interfaces")
 
     def __init__(self, interfaces: Interfaces) -> None:
         self._interfaces = interfaces
+        #: Frames behind their destination address -> how many echoes are expected.
+        self._echoes: OrderedDict[bytes, int] = OrderedDict()
 
     def frame(self, interface: Interface, mac: bytes, ethertype: int, packet: bytes) -> None:
         """Send a packet to a link address."""
-        interface.out.append(interface.header(mac, ethertype) + packet)
+        frame = interface.header(mac, ethertype) + packet
+        interface.out.append(frame)
         self._interfaces.soon()
+        if mac[0] & 1:
+            self._echoes[frame[6:]] = self._echoes.pop(frame[6:], 0) + 1
+            if len(self._echoes) > _MAX_ECHOES:
+                self._echoes.popitem(last=False)
+
+    def is_echo(self, frame: bytes) -> bool:
+        """Whether a frame without padding, which arrived, is the echo of one that was sent."""
+        expected = self._echoes.pop(frame[6:], 0)
+        if expected > 1:
+            self._echoes[frame[6:]] = expected - 1
+        return expected > 0
+
+    def forget_echoes(self) -> None:
+        """The adapter is a new one: what was sent through the old one has no echo."""
+        self._echoes.clear()
 
     def arp(self, interface: Interface, mac: bytes, packet: arp.ArpPacket) -> None:
         """Send an ARP packet to a link address."""

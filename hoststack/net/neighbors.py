@@ -104,6 +104,8 @@ class NeighborEntry(Timed):
 
     def ready(self, now: float) -> bool:
         """Whether a frame can be sent to :attr:`mac` now; starts the DELAY of a stale entry."""
+        if self.interface.tentative and self.interface.silent(len(self.address)):
+            return False
         state = self.state
         if state is _S.REACHABLE:
             return True
@@ -209,10 +211,7 @@ class NeighborEntry(Timed):
         if Action.COUNT in action:
             self.tries = 0
         if action & (Action.SOLICIT | Action.PROBE):
-            self.tries += 1
-            self.due = now + RETRANS_TIMER
-            mac = self.mac if Action.PROBE in action else b""
-            self.cache.link.ask(self.interface, self.address, source, mac)
+            self._ask(now, source, self.mac if Action.PROBE in action else b"")
         if Action.RELEASE in action:
             self._release()
         if Action.FAIL in action:
@@ -220,6 +219,23 @@ class NeighborEntry(Timed):
         if state is _S.DELAY and before is not _S.DELAY and neighbor.is_offloaded:
             self.cache.hooks.neighbor_delayed(neighbor)
         self.cache.timers.refresh(self)
+
+    def _ask(self, now: float, source: bytes, mac: bytes) -> None:
+        """Solicit the neighbor, or leave that to :meth:`resume` while an own address is being tested."""
+        if self.interface.silent(len(self.address)):
+            self.due = None
+            return
+        self.tries += 1
+        self.due = now + RETRANS_TIMER
+        self.cache.link.ask(self.interface, self.address, source, mac)
+
+    def resume(self, now: float) -> None:
+        """The test of an own address is over: send what waits, or ask for the link address."""
+        if self.state in (_S.INCOMPLETE, _S.PROBE) and self.due is None:
+            self._ask(now, b"", self.mac)
+            self.cache.timers.refresh(self)
+        elif self.mac:
+            self._release()
 
     def _record(self, mac: bytes) -> None:
         self.mac = mac
@@ -230,6 +246,8 @@ class NeighborEntry(Timed):
                 self.cache.hooks.neighbor_changed(self.neighbor)
 
     def _release(self) -> None:
+        if self.interface.silent(len(self.address)):
+            return
         if self.waiting:
             mac = self.mac
             self.interface.out += [mac + frame[6:] for frame in self.waiting]
@@ -310,6 +328,13 @@ class NeighborCache:
     def entry_of(self, neighbor: Neighbor) -> NeighborEntry | None:
         """The entry behind a neighbor object."""
         return next((e for e in self._entries.values() if e.neighbor is neighbor), None)
+
+    def resume(self, interface: Interface, address: bytes) -> None:
+        """The test of an own address of an interface is over; see :meth:`NeighborEntry.resume`."""
+        if not interface.silent(len(address)):
+            for entry in list(self._entries.values()):
+                if entry.interface is interface and len(entry.address) == len(address):
+                    entry.resume(self.clock.now)
 
     def _make_room(self) -> None:
         for key, entry in self._entries.items():

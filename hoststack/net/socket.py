@@ -338,12 +338,12 @@ class Socket(Timed, MachineOwner):
         elif kind is EventKind.CLOSED:
             if event.text and self.error is None and not self.closed:
                 # FIN_WAIT_2 ran out (R-TMR-08), while somebody still waits for the peer's data.
-                self.fail(ConnectionTimedOut(f"{self._ends()}: timed out, {event.text}"))
+                self.fail(ConnectionTimedOut(f"{self.ends()}: timed out, {event.text}"))
             self.owner.forget(self)
             self.emit(SocketEvent.CLOSED)
         else:
             self.tcb.reset = self.tcb.reset or kind is EventKind.RESET
-            error = error_of(kind, event.text, self._ends(), self.soft_error)
+            error = error_of(kind, event.text, self.ends(), self.soft_error)
             if error is not None:
                 self.fail(error)
 
@@ -354,7 +354,8 @@ class Socket(Timed, MachineOwner):
             self.starved = False
             self.emit(SocketEvent.WRITABLE)
 
-    def _ends(self) -> str:
+    def ends(self) -> str:
+        """Both ends, for people."""
         (own, own_port), (other, port) = self.local, self.remote
         return f"{own}:{own_port} -> {other}:{port}"
 
@@ -368,7 +369,7 @@ class Socket(Timed, MachineOwner):
         """Give up before it is established: the peer cannot be reached."""
         machine = self.machine
         if machine is not None and self.state in _OPENING:
-            self.fail(Unreachable(f"{self._ends()}: {text}"))
+            self.fail(Unreachable(f"{self.ends()}: {text}"))
             machine.give_up(text)
             self.owner.touch(self)
 

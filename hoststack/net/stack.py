@@ -17,31 +17,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING, Final
 
 from hoststack.net import moving
-from hoststack.net.clock import Clock
-from hoststack.net.control import Control
-from hoststack.net.datagrams import DatagramReceiver
-from hoststack.net.discovery import Discovery
+from hoststack.net.detection import EMULATED, Conflict, DetectionTiming
 from hoststack.net.errors import Unreachable
 from hoststack.net.hooks import StackHooks
-from hoststack.net.interfaces import Interfaces
-from hoststack.net.link_output import LinkOutput
-from hoststack.net.neighbors import NeighborCache
 from hoststack.net.options import DEFAULT_OPTIONS
-from hoststack.net.output import DatagramSender
-from hoststack.net.paths import PathTable
-from hoststack.net.pings import Ping, Pings
-from hoststack.net.redirects import Redirects
-from hoststack.net.routes import Route, RoutingTable
-from hoststack.net.statistics import Statistics
-from hoststack.net.timers import StackTimers
-from hoststack.net.transport import Transport
+from hoststack.net.parts import Parts
+from hoststack.net.pings import Ping
+from hoststack.net.routes import Route
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net.ethernet import ETHERTYPE_ARP, is_group
-from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import connection_key, peek
 from ndisbus.net.segment import SYN
 from ndisbus.net.tcp import PROTOCOL as TCP
@@ -61,6 +49,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NetStack"]
 
+#: Bytes of an ARP packet.
+_ARP_SIZE: Final = 28
+
 
 class NetStack:
     """See the module. ``settings``: TCP's, with the clock's granularity; ``rng``: where secrets come from."""
@@ -71,101 +62,28 @@ class NetStack:
         rng: Randomness,
         *,
         hooks: StackHooks | None = None,
+        timing: DetectionTiming = EMULATED,
         now: float = 0.0,
     ) -> None:
         self.settings = settings
-        parameters = settings.parameters
-        clock = self.clock = Clock(now, parameters.ticks_per_second)
-        statistics = self.statistics = Statistics()
-        timers = self.timers = StackTimers()
-        hooks = hooks or StackHooks()
-        interfaces = self.interfaces = Interfaces()
-        routes = self.routes = RoutingTable()
-        identification = IpIdentification(upper=False, start=rng.getrandbits(15))
-        link = LinkOutput(interfaces)
-        neighbors = self.neighbors = NeighborCache(
-            clock=clock,
-            statistics=statistics,
-            timers=timers,
-            hooks=hooks,
-            interfaces=interfaces,
-            link=link,
-            reachable_time=parameters.nce_stale_ticks / parameters.ticks_per_second,
-        )
-        self.discovery = Discovery(
-            clock=clock,
-            statistics=statistics,
-            timers=timers,
-            interfaces=interfaces,
-            link=link,
-            neighbors=neighbors,
-        )
-        paths = self.paths = PathTable(
-            statistics=statistics, timers=timers, routes=routes, neighbors=neighbors
-        )
-        self.redirects = Redirects(
-            clock=clock,
-            statistics=statistics,
-            hooks=hooks,
-            interfaces=interfaces,
-            routes=routes,
-            neighbors=neighbors,
-            paths=paths,
-        )
-        sender = self.sender = DatagramSender(
-            clock=clock,
-            statistics=statistics,
-            interfaces=interfaces,
-            routes=routes,
-            neighbors=neighbors,
-            paths=paths,
-            identification=identification,
-        )
-        self.transport = Transport(
-            settings=settings,
-            rng=rng,
-            clock=clock,
-            statistics=statistics,
-            timers=timers,
-            hooks=hooks,
-            interfaces=interfaces,
-            routes=routes,
-            paths=paths,
-            sender=sender,
-            identification=identification,
-        )
-        self._pings = Pings(
-            clock=clock,
-            statistics=statistics,
-            routes=routes,
-            sender=sender,
-            number=rng.getrandbits(16) << 16,
-        )
-        control = Control(
-            clock=clock,
-            statistics=statistics,
-            interfaces=interfaces,
-            discovery=self.discovery,
-            paths=paths,
-            redirects=self.redirects,
-            sender=sender,
-            pings=self._pings,
-            sockets=self.transport.sockets,
-        )
-        self.datagrams = DatagramReceiver(
-            statistics=statistics,
-            timers=timers,
-            interfaces=interfaces,
-            control=control,
-            transport=self.transport,
-        )
-        neighbors.on_failed += [
-            self.transport.neighbor_failed,
-            self._pings.neighbor_failed,
-            self.redirects.neighbor_failed,
-        ]
-        paths.on_mtu.append(self.transport.path_mtu_changed)
-        paths.on_moved.append(self.transport.path_moved)
+        self._rng = rng
+        parts = Parts(settings, rng, hooks or StackHooks(), timing, now)
+        self.clock = parts.clock
+        self.statistics = parts.statistics
+        self.timers = parts.timers
+        self.interfaces = parts.interfaces
+        self.routes = parts.routes
+        self.detection = parts.detection
+        self.neighbors = parts.neighbors
+        self.paths = parts.paths
+        self.redirects = parts.redirects
+        self.sender = parts.sender
+        self.transport = parts.transport
+        self.datagrams = parts.datagrams
+        self._link = parts.link
+        self._discovery = parts.discovery
+        self._pings = parts.pings
+        self.detection.on_conflict.append(self._replace_link_local)
 
     @property
     def now(self) -> float:
@@ -189,9 +107,25 @@ class NetStack:
         self.interfaces.add(interface)
         for own in interface.local.values():
             self.routes.add(Route(own.network, interface))
-        if interface.announce:
-            self.discovery.announce(interface, self.now)
+        for address in interface.local:
+            self.detection.start(interface, address)
         self.interfaces.soon()
+
+    def add_address(self, interface: Interface, address: IPv4Interface | IPv6Interface) -> None:
+        """Add an address to an interface. Raises LocalProtocolError for one that is already ours."""
+        packed = self.interfaces.extend(interface, address)
+        route = self.routes.lookup(packed)
+        if route is None or route.network != address.network:
+            self.routes.add(Route(address.network, interface))
+        self.detection.start(interface, packed)
+        self.interfaces.soon()
+
+    def _replace_link_local(self, interface: Interface, conflict: Conflict) -> None:
+        """Make a link-local address at random when the one of the MAC address is taken (RFC 8981 3.3)."""
+        if conflict.address == interface.made:
+            own = IPv6Interface((b"\xfe\x80" + bytes(6) + self._rng.randbytes(8), 64))
+            interface.made = own.ip.packed
+            self.add_address(interface, own)
 
     def replug(self, interface: Interface, mac: bytes, mtu: int) -> None:
         """Continue on an adapter that was replaced or came back, with its MAC address and MTU."""
@@ -200,8 +134,8 @@ class NetStack:
             if entry.hop.interface is interface:
                 entry.refit(mtu)
         self.transport.replugged(interface)
-        if interface.announce:
-            self.discovery.announce(interface, self.now)
+        self._link.forget_echoes()
+        self.detection.replugged(interface)
         self.interfaces.soon()
 
     def add_route(
@@ -267,13 +201,18 @@ class NetStack:
         source_mac = frame[6:12]
         if is_group(source_mac):
             self.statistics.count("ethernet: bad source")
+        elif source_mac == interface.mac and self._link.is_echo(
+            whole := frame[: info.end or info.l3 + _ARP_SIZE]
+        ):
+            self.statistics.count("ethernet: echo")
+            self.detection.echoed(interface, whole)
         elif info.version:
             packet = frame[info.l3 : info.end]
             datagrams = self.datagrams
             receive = datagrams.receive_ipv4 if info.version == 4 else datagrams.receive_ipv6
             receive(interface, packet, source_mac, is_group(frame), now)
         elif info.ethertype == ETHERTYPE_ARP:
-            self.discovery.arp_input(interface, frame[info.l3 :], now)
+            self._discovery.arp_input(interface, frame[info.l3 :], now)
         else:
             self.statistics.count("ethernet: unknown type")
 
@@ -332,7 +271,7 @@ class NetStack:
         ``port``: 0 for any that is free. Raises :class:`AddressInUse`.
         """
         packed = b"" if address is None else self._address(address)
-        if any(packed) and packed not in self.interfaces.local:
+        if any(packed) and not self.interfaces.owns(packed):
             raise Unreachable(f"{address} is no address of this host")
         return self.transport.listen(packed, port, backlog, options, on_accept)
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.objects import Tcb
-from hoststack.net.errors import AddressInUse, Unreachable
+from hoststack.net.errors import AddressConflict, AddressInUse, Unreachable
 from hoststack.net.listener import Listener
 from hoststack.net.opening import Opening
 from hoststack.net.ports import Ports
@@ -30,6 +30,7 @@ from ndisbus.tcp.machine import TcpMachine
 
 if TYPE_CHECKING:
     from hoststack.net.clock import Clock
+    from hoststack.net.detection import Conflict
     from hoststack.net.hooks import StackHooks
     from hoststack.net.interface import Interface
     from hoststack.net.interfaces import Interfaces
@@ -261,14 +262,14 @@ class Transport:
         route = self._routes.lookup(destination)
         if route is None:
             raise Unreachable(f"no route to {ip_address(destination)}")
-        if destination in self.interfaces.local:
+        if self.interfaces.owns(destination):
             raise Unreachable(f"{ip_address(destination)} is an address of this host, which has no loopback")
         if destination in route.interface.groups or destination[0] == 0xFF or 224 <= destination[0] < 240:
             raise Unreachable(f"{ip_address(destination)} is no address of a single host")
         source = local[0] or route.interface.source_for(route.next_hop(destination))
         if source is None:
             raise Unreachable(f"{route.interface!r} has no address to reach {ip_address(destination)} from")
-        if source not in self.interfaces.local:
+        if not self.interfaces.owns(source):
             raise Unreachable(f"{ip_address(source)} is no address of this host")
         entry = self._paths.get(source, destination)
         assert entry is not None
@@ -375,6 +376,17 @@ class Transport:
             if socket.path_entry.hop is entry:
                 socket.soft_error = text
                 socket.unreachable(text)
+
+    def address_lost(self, interface: Interface, conflict: Conflict) -> None:
+        """Another host has an own address: its connections are over."""
+        for socket in list(self.sockets.values()):
+            if socket.tcb.path.const.source_address == conflict.address:
+                socket.fail(AddressConflict(f"{socket.ends()}: {conflict}"))
+                if socket.machine is None:
+                    self.hooks.disconnect(socket.tcb, abortive=True)
+                else:
+                    socket.machine.give_up(str(conflict))
+                    self.touch(socket)
 
     def replugged(self, interface: Interface) -> None:
         """An interface has a new MAC address or MTU: its connections send soon, with new headers."""

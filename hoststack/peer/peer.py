@@ -10,8 +10,10 @@ import random
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
 
+from hoststack.net.errors import AddressConflict
 from hoststack.net.options import SocketOptions
 from hoststack.net.stack import NetStack
 from hoststack.net.station import Station
@@ -20,6 +22,10 @@ from ndisbus.errors import LocalProtocolError
 from ndisbus.runtime.signals import SignalPipe
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.wire.link import Link
+
+if TYPE_CHECKING:
+    from hoststack.net.detection import Conflict
+    from hoststack.net.interface import Interface
 
 __all__ = ["Peer", "station_mac"]
 
@@ -55,6 +61,9 @@ class Peer:
             Station(self.stack, link, mac, addresses, name=f"eth{i}", announce=announce)
             for i, (link, mac, addresses) in enumerate(stations)
         ]
+        #: Conflicts about addresses of the stations.
+        self.conflicts: list[Conflict] = []
+        self.stack.detection.on_conflict.append(self._conflict)
         self.servants = Servants(self.stack, options=options) if serve else None
         self._stopping = False
         self._poll = select.poll()
@@ -62,6 +71,15 @@ class Peer:
             fd = station.link.fileno()
             if fd is not None:
                 self._poll.register(fd, select.POLLIN)
+
+    def _conflict(self, interface: Interface, conflict: Conflict) -> None:
+        if not ip_address(conflict.address).is_link_local:
+            self.conflicts.append(conflict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the test of every address is over."""
+        return not any(station.interface.tentative for station in self.stations)
 
     def turn(self, now: float) -> None:
         """Take what the links have, let timers run, send what is owed."""
@@ -91,12 +109,22 @@ class Peer:
             self.wait(end)
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until SIGTERM or SIGINT, for the main thread; ``ready()`` is called once they are heeded."""
+        """Serve until SIGTERM or SIGINT, for the main thread.
+
+        ``ready()`` is called when the signals are handled and the addresses are assigned. Raises
+        :class:`AddressConflict` when another host on the wire has one of them.
+        """
+        announced = False
         with SignalPipe() as signals:
             self._poll.register(signals.receiver, select.POLLIN)
-            ready()
             while not signals.arrived():
                 self.turn(time.monotonic())
+                if self.conflicts:
+                    what = "; ".join(map(str, self.conflicts))
+                    raise AddressConflict(f"{what}: choose another --address, or stop that host")
+                if not announced and self.settled:
+                    announced = True
+                    ready()
                 self.wait(math.inf)
             self._poll.unregister(signals.receiver)
 

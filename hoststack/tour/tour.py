@@ -58,6 +58,8 @@ class Tour:
         )
         if rig.driver.interface is None:
             raise TourError("the adapter has no station address, so there is no network to connect over")
+        rig.until(lambda: rig.driver.addresses.settled, "the test of the host's addresses did not end")
+        rig.driver.addresses.check()
         connections.connect(self.count)
         connections.exchange("in the host")
         connections.offload()

@@ -28,10 +28,18 @@ _PER_INDICATION: Final = 256
 
 
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
-    """Send the frames of a chain and complete its lists, in order, each with its own status."""
+    """Send the frames of a chain and complete its lists, in order, each with its own status.
+
+    Frames to groups are looped back to the hosts above the adapter, as those do not hear one another through
+    the wire. The hardware does it, so the adapter would not set NDIS_MAC_OPTION_NO_LOOPBACK (DDI page
+    OID_GEN_MAC_OPTIONS).
+    """
     status = _refusal(adapter)
-    chain.statuses = [status] * len(chain) if status else _transmit(adapter, chain)
+    to_groups: list[bytes] = []
+    chain.statuses = [status] * len(chain) if status else _transmit(adapter, chain, to_groups)
     adapter.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
+    if to_groups:
+        receive(adapter, to_groups)
 
 
 def _refusal(adapter: Adapter) -> int:
@@ -46,8 +54,8 @@ def _refusal(adapter: Adapter) -> int:
     return _SUCCESS
 
 
-def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
-    """Send the frames of each list; the statuses of the lists."""
+def _transmit(adapter: Adapter, chain: NblChain, to_groups: list[bytes]) -> list[int]:
+    """Send the frames of each list; the statuses of the lists. Adds to ``to_groups`` what is for a group."""
     longest = adapter.config.mtu + _TAGGED
     link, now = adapter.link, adapter.ndis.now()
     assert link is not None
@@ -67,6 +75,8 @@ def _transmit(adapter: Adapter, chain: NblChain) -> list[int]:
             continue
         for frame in frames:
             link.send(frame, now)
+            if frame[0] & 1:
+                to_groups.append(frame)
         statuses.append(_SUCCESS)
     return statuses
 

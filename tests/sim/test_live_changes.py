@@ -83,7 +83,7 @@ def test_a_changed_link_address_reaches_the_target() -> None:
     new = bytes.fromhex("0277000000aa")
     interface = stack.peer.station.interface
     stack.peer.stack.replug(interface, new, 1500)
-    stack.peer.stack.discovery.announce(interface, stack.sim.now)
+    stack.peer.stack.detection.announce(interface, ip_address("10.77.0.2").packed)
     stack.peer.stack.flush()
     stack.wait(lambda: neighbor.cached.dl_destination_address == new)
     again = Flow(stack, flow.socket, 20_000, 2)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hoststack.model.objects import Neighbor, Path, Tcb
 from hoststack.net import Interface, NetStack, StackHooks
+from hoststack.net.detection import EMULATED, Conflict, DetectionTiming
 from ndisbus.net import arp, icmp, icmpv6, ipv4, ipv6, tcp
 from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader
@@ -58,11 +59,22 @@ class Recorder(StackHooks):
 class Bench:
     """The stack, its interface, and the frames that it sent since they were last taken."""
 
-    def __init__(self, *, announce: bool = False, mtu: int = 1500, vlan_id: int = 0) -> None:
+    #: For tests that record them.
+    conflicts: list[Conflict]
+
+    def __init__(
+        self,
+        *,
+        announce: bool = False,
+        mtu: int = 1500,
+        vlan_id: int = 0,
+        timing: DetectionTiming = EMULATED,
+        loops: bool = False,
+    ) -> None:
         self.now = 100.0
         self.hooks = Recorder()
         self.frames: list[bytes] = []
-        self.stack = NetStack(TcpSettings(), random.Random(1), hooks=self.hooks, now=self.now)
+        self.stack = NetStack(TcpSettings(), random.Random(1), hooks=self.hooks, timing=timing, now=self.now)
         self.interface = Interface(
             "eth0",
             MAC,
@@ -71,6 +83,7 @@ class Bench:
             self.frames.extend,
             announce=announce,
             vlan_id=vlan_id,
+            loops=loops,
         )
         self.stack.add_interface(self.interface)
         self.stack.flush()

@@ -101,6 +101,7 @@ def test_refused(a: Host, b: Host) -> None:
 
 
 def test_nobody_there(world: NetWorld, a: Host) -> None:
+    world.quiet()
     began = world.now()
     with pytest.raises(Unreachable, match=r"neighbor 10\.77\.0\.77 does not answer"):
         a.network.connect(("10.77.0.77", 9))
@@ -176,6 +177,7 @@ def test_nobody_connects_and_a_port_twice(a: Host) -> None:
 
 
 def test_a_ping_takes_the_time_it_takes(world: NetWorld, a: Host, b: Host) -> None:
+    world.quiet()
     assert a.network.ping("10.77.0.2") == 0.0
     assert a.network.ping("fd77::2", size=5000) == 0.0
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from typing import Any
-
 import pytest
 
 from hoststack.model.life import State as Life
@@ -221,19 +218,6 @@ def test_an_address_probe_is_answered_without_being_remembered(bench: Bench) -> 
     assert len(bench.stack.neighbors) == 0
 
 
-def test_somebody_with_our_address_is_answered_by_an_announcement_every_ten_seconds(bench: Bench) -> None:
-    """RFC 5227 2.4 (b)."""
-    stranger = bench.arp(arp.REQUEST, mac=OTHER_MAC, ip=IP, target=PEER)
-    (defence,) = bench.give(stranger)
-    packet = arp.parse(defence[14:])
-    assert (packet.sender_ip, packet.target_ip) == (IP, IP)
-    assert bench.give(stranger) == []
-    bench.run(10.0)
-    assert len(bench.give(stranger)) == 1
-    assert bench.count("address conflict") == 3
-    assert len(bench.stack.neighbors) == 0
-
-
 def test_a_neighbor_solicitation_is_answered_and_its_sender_remembered(bench: Bench) -> None:
     question = NeighborSolicitation(IP6, PEER_MAC)
     (answer,) = bench.messages(
@@ -341,63 +325,6 @@ def test_an_offloaded_neighbor_in_delay_and_one_that_is_lost_are_told(bench: Ben
     bench.stack.doubt(neighbor)
     bench.run(10.0)
     assert bench.hooks.calls[1:] == [("neighbor_lost", neighbor)]
-
-
-# -- announcements and duplicate addresses ---------------------------------------------------------
-
-
-def test_an_interface_announces_its_addresses() -> None:
-    bench = Bench(announce=True)
-    frames = bench.take()
-    (gratuitous,) = [arp.parse(f[14:]) for f in frames if f[12:14] == b"\x08\x06"]
-    assert (gratuitous.sender_ip, gratuitous.target_ip) == (IP, IP)
-    solicitations = bench.messages([f for f in frames if f[12:14] != b"\x08\x06"])
-    assert {m.target for m in solicitations} == set(bench.interface.local) - {IP}
-    assert all(m.source_mac is None for m in solicitations)
-    bench.run(1.0)
-    assert {type(m) for m in bench.messages(bench.take())} == {NeighborAdvertisement}
-    assert not bench.interface.tentative
-
-
-@pytest.mark.parametrize("claim", ["advertisement", "same test"])
-def test_an_address_that_somebody_claims_in_the_first_second_is_given_up(claim: str) -> None:
-    """RFC 4862 5.4.3 and 5.4.4."""
-    bench = Bench(announce=True)
-    bench.take()
-    message: Any = NeighborSolicitation(IP6)
-    source = bytes(16)
-    if claim == "advertisement":
-        message, source = NeighborAdvertisement(IP6, PEER_MAC, override=True), IP6
-    group = ip_address("ff02::1").packed if claim == "advertisement" else solicited_node(IP6)
-    mac = b"\x33\x33" + group[12:]
-    bench.give(bench.icmpv6(message, source=source, destination=group, to=mac))
-    assert bench.interface.refuted == {IP6}
-    assert IP6 not in bench.stack.interfaces.local
-    bench.run(2.0)
-    bench.take()
-    assert (
-        bench.give(
-            bench.icmpv6(
-                NeighborSolicitation(IP6, PEER_MAC), destination=solicited_node(IP6), to=bench_group()
-            )
-        )
-        == []
-    )
-
-
-def test_an_address_is_defended_after_the_first_second() -> None:
-    bench = Bench(announce=True)
-    bench.run(2.0)
-    bench.take()
-    probe = bench.icmpv6(
-        NeighborSolicitation(IP6), source=bytes(16), destination=solicited_node(IP6), to=bench_group()
-    )
-    (frame,) = bench.give(probe)
-    (answer,) = bench.messages([frame])
-    assert isinstance(answer, NeighborAdvertisement)
-    assert not answer.solicited
-    assert frame[:6] == b"\x33\x33\0\0\0\x01", "to all nodes"
-    assert IP6 in bench.interface.local
 
 
 def test_malformed_questions_are_counted_and_not_answered(bench: Bench) -> None:

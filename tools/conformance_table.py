@@ -92,12 +92,12 @@ def _complaints(page: str, found: dict[str, dict[str, list[str]]]) -> Iterator[s
             yield f"{PAGE}: {one} has more than one row"
     for one, level, proof in listed:
         if level not in _LEVELS:
-            yield f"{PAGE}: {one}: {level!r} is no level"
+            yield f"{PAGE}: {one}: {level!r} is not a level"
         if not found.get(one) and not proof.startswith(_NOT_DONE):
             yield f"{PAGE}: {one}: no test names it; without one the row says «{_NOT_DONE}» and why"
     for one, files in sorted(found.items()):
         if one not in known:
-            complaint = f"{one} is no row of {PAGE}" if one else "names no row"
+            complaint = f"{one} is not a row of {PAGE}" if one else "names no row"
             yield from (f"{file}::{test}: {complaint}" for file, tests in files.items() for test in tests)
 
 

@@ -1,6 +1,6 @@
 """The worked examples of docs/protocol.md: a short conversation with a real NdisCore, recorded.
 
-A host called "probe" and a target called "nic" are played by hand, message by message, as somebody would
+A host called "probe" and a target called "nic" are played by hand, message by message, as a person would
 who has only the page; what NDIS says in return is what it really says. ``tools/doc_tables.py`` puts the
 recording into the page.
 """
@@ -155,7 +155,7 @@ class Recorder:
             self.inbox.setdefault(to, []).append((_copy(sent), payload))
 
     def hear(self, key: str, name: str, note: str = "") -> Message:
-        """The oldest message for ``key``, which must be ``name``. AssertionError if it is another one."""
+        """The oldest message for ``key``, which must be ``name``. AssertionError if it has another name."""
         message, frames = self.inbox[key].pop(0)
         if message[0] != name:
             raise AssertionError(f"{key} expected {name}, NDIS sent {message}")
@@ -404,7 +404,7 @@ def _arp(operation: int, sender: bytes, target: bytes, address: bytes) -> bytes:
 def _break(r: Recorder, binding: int, base: int) -> None:
     r.say("late", ["NdisOpenAdapterEx", 9, [base, base, {"AdapterName": "nic0"}]])
     r.hear("late", "refused", "refused")
-    # A binding of another driver, or of nobody: the handle is forged.
+    # A handle that belongs to another driver or does not exist.
     columns = {"Block": [base + 0x4000], "Type": [3]}
     r.say("probe", ["NdisTerminateOffload", None, [binding + 0x10, columns]])
     r.hear("probe", "closed", "closed")

@@ -5,7 +5,7 @@
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- end generated -->``. Tables come from the call
 table and the structures, examples from a recorded conversation (:mod:`tools.doc_examples`), state diagrams
-from the tables of the three drivers. Both forms exit with 1 for a name that nobody generates.
+from the tables of the three drivers. Both forms exit with 1 for a name that is not generated.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def render(page: str, where: str) -> str:
         name = match["name"]
         make = parts().get(name)
         if make is None:
-            raise PageError(f"{where}: nothing generates {name!r}")
+            raise PageError(f"{where}: {name!r} is not a generated part; correct the marker")
         if _OPENING.search(match["body"]):
             raise PageError(f"{where}: {name!r} has no end before the next part begins")
         return f"{match[1]}\n{make().strip()}\n\n{match[4]}"
@@ -95,7 +95,7 @@ def stale(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 good, 1 something to put right)."""
+    """Run the command line; returns the exit code (0: good, 1: there are complaints)."""
     parser = argparse.ArgumentParser(description="Generate the tables, examples and diagrams of the docs.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     parser.add_argument("--root", type=Path, default=ROOT, help="root of the tree (default: this repository)")

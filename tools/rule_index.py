@@ -253,7 +253,7 @@ def render(sections: Sequence[Section], index: Index) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (0 good, 1 something to put right)."""
+    """Runs the command line; returns the exit code (0: good, 1: there are complaints)."""
     parser = argparse.ArgumentParser(description="Generate docs/rules_status.md from cited rule ids.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     here = Path(__file__).resolve().parent.parent

@@ -41,7 +41,7 @@ _APART: Final = 1 << 32
 """Attacks of one seed have numbers of their own."""
 _SHOWN: Final = 20
 _MOST_FAILURES: Final = 500
-"""With so many there is no need to go on."""
+"""Stop after this many."""
 _MOST_GROWTH: Final = 32 << 20
 """Bytes by which a process may grow after its first batch."""
 

@@ -45,7 +45,7 @@ __all__ = ["Report", "main"]
 
 #: How soon a local death has to show at the host (seconds), for 99 of 100 kills.
 NOTICE_LIMIT: Final = 0.05
-#: Rounds unless told otherwise. Those of hosts are of everything that is played there.
+#: Rounds by default. For hosts it is the number of rounds of each play.
 _ROUNDS: Final = {"kill": 200, "stall": 36, "neighbours": 60, "hosts": 2, "storm": 60}
 
 
@@ -73,7 +73,7 @@ class Report:
             self.problems.append(f"the 99th percentile of the time to notice a death is {text}")
 
     def percentile(self, q: float, of: Callable[[Round], float | None]) -> float | None:
-        """Of what was measured; None if nothing was."""
+        """The statistics of what was measured; None without a measurement."""
         return _percentile([v for r in self.rounds if (v := of(r)) is not None], q)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,13 +199,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("command", choices=[*_ROUNDS, "all"])
     parser.add_argument("--rounds", type=int, help=f"rounds; unless given {_ROUNDS}")
-    parser.add_argument("--seed", type=int, default=1, help="seed of everything random")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices")
     parser.add_argument("--connections", type=int, default=4, help="most connections per path")
     parser.add_argument(
         "--hang-limit", type=float, default=CoreConfig().hang_limit, help="of the bus, in seconds"
     )
     parser.add_argument(
-        "--procfile", type=Path, help="take bus, target and im from this Procfile; its delays are its own"
+        "--procfile",
+        type=Path,
+        help="take bus, target and im from this Procfile, with its delays",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """The host of the torture: one that keeps books of what it passes down and of what comes back.
 
 A list or a net buffer list stays in the books from the moment it is passed down until its completion. A
-completion that is not in the books came twice, or was somebody else's.
+completion that is not in the books came twice, or belongs to another driver.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class Books:
         for a in addresses:
             was = self.outstanding.pop(a, None)
             if was != op:
-                self.wrong.append(
-                    f"{op} {a:#x} was completed; outstanding was {was or 'nothing of the kind'}"
-                )
+                self.wrong.append(f"{op} {a:#x} was completed; outstanding was {was or 'no such request'}")
         self.completions[op] += len(addresses)
 
     def add(self, other: Books) -> None:
@@ -225,7 +223,7 @@ class Tree:
                 self.tcbs += [
                     synthetic.connection(path, port, rng.randrange(1, 65536), rng=rng) for port in ports
                 ]
-        #: What was sent on each connection; nobody acknowledges, so all of it must come home.
+        #: What was sent on each connection. It is never acknowledged, so all of it must come back.
         self.sent: dict[Tcb, bytes] = {}
 
     def of(self, neighbor: Neighbor) -> tuple[list[Path], list[Tcb]]:

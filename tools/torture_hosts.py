@@ -1,8 +1,8 @@
 """Several hosts at once: each on an adapter of its own, over one intermediate driver or two, with kills.
 
-Each worker checks that what comes back is what it passed down, so a completion that reached another one shows
-twice: where it is missing, and where nobody waited for it. A host on an adapter whose chimney somebody has is
-told so, and follows the advice.
+Each worker checks that what comes back is what it passed down, so a completion that reached the wrong host
+shows twice: where it is missing, and where it was not expected. A host on an adapter whose chimney is taken
+is told so, and follows the advice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["check_refused_host", "check_workers", "host_rounds", "stacked"]
 #: Seconds that workers work, and the latest moment of a kill among them.
 _WORK: Final = 2.0
 _PATIENCE: Final = 20.0
-#: When nobody's tree was cut short in so many seconds after a kill, it hit nobody.
+#: A kill that interrupts no tree within this many seconds came between two trees.
 _UNHIT: Final = 3.0
 
 
@@ -96,14 +96,14 @@ def check_workers(
     if not result.statuses["whole"]:
         result.problems.append("no tree came through whole")
     if result.victim != "-" and not result.statuses["cut short"]:
-        result.problems.append("the kill hit nobody")
+        result.problems.append("the kill interrupted no tree")
     return result
 
 
 def _work_and_kill(stack: RealStack, workers: Sequence[Worker], victim: str, delay: float) -> None:
     """Let them work, kill the victim meanwhile, and have them stop.
 
-    A kill between two trees hits nobody: then there is another one.
+    A kill between two trees interrupts none of them: then the victim is killed again.
     """
     for worker in workers:
         worker.tell("work")
@@ -180,7 +180,7 @@ def check_refused_host(stack: RealStack, result: Round, rng: random.Random) -> R
 
 
 def _follow_the_advice(stack: RealStack, problems: list[str], rng: random.Random) -> None:
-    """Both ways to an adapter of one's own, while the stack runs."""
+    """Both ways to get an adapter of its own for a host while the stack runs."""
     added = stack.run("-m", "ndisbus", "adapter", "add", "--json")
     if added.returncode:
         raise TortureError(f"ndisbus adapter add ended with {added.returncode}: {added.stderr}")

@@ -2,7 +2,7 @@
 
 A round offloads what its operation needs, kills the target at its moment, and then expects: everything
 that was passed down comes back once, the target comes back under a new epoch, the same objects go down
-again and up again, and in the end nobody holds anything.
+again and up again, and in the end no driver holds anything.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _round(rig: Rig, result: Round, tree: Tree) -> None:
     unbinds = driver.unbinds
     holder = _TARGET if result.moment == "beyond" else victim
     operations, killed_at = rig.strike(result, tree, pid, holder)
-    rig.wait(lambda: driver.sign is not None, f"nobody noticed the death of {victim}")
+    rig.wait(lambda: driver.sign is not None, f"the host did not notice the death of {victim}")
     assert driver.sign is not None
     result.notice = driver.sign - killed_at
     rig.wait(lambda: all(o.done for o in operations), f"{result.op} was not completed")

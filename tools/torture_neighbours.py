@@ -38,7 +38,7 @@ def neighbour_rounds(stack: RealStack, *, rounds: int, seed: int, connections: i
     moments = deck(rng, HOST_MOMENTS)
     number = 0
     while number < rounds:
-        # A rig of its own for each victim: they differ in who is to survive.
+        # Each victim has its own rig: they differ in which processes must survive.
         for victim in VICTIMS:
             others = tuple(n for n in ("bus", "target", "im") if n != victim)
             with Rig(stack, seed + number, connections=connections, survivors=others) as rig:
@@ -77,7 +77,7 @@ def _bus(rig: Rig, result: Round, tree: Tree) -> None:
     unbinds = driver.unbinds
     holder = "target" if result.moment == "beyond" else "im"
     operations, killed_at = rig.strike(result, tree, pid, holder)
-    rig.wait(lambda: driver.sign is not None, "nobody noticed the death of the bus")
+    rig.wait(lambda: driver.sign is not None, "the host did not notice the death of the bus")
     assert driver.sign is not None
     result.notice = driver.sign - killed_at
     rig.wait(lambda: all(o.done for o in operations), f"{result.op} was not completed")
@@ -107,7 +107,9 @@ def host_round(rig: Rig, result: Round) -> Round:
 def _host(rig: Rig, result: Round, tree: Tree) -> None:
     rig.prepare("query", tree)
     # A driver that does not answer at once is listed without what it holds.
-    survey = rig.wait_ps(lambda ps: all(p["State"] == "ready" for p in ps["Processes"]), "somebody is silent")
+    survey = rig.wait_ps(
+        lambda ps: all(p["State"] == "ready" for p in ps["Processes"]), "a process does not answer"
+    )
     before, unbinds = _contexts(survey), rig.driver.unbinds
     moment, rng = result.moment, rig.rng
     with Worker(rig.stack, _NAME, rng.randrange(1 << 30)) as worker:

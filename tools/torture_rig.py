@@ -125,7 +125,7 @@ class Rig:
     # -- rounds --------------------------------------------------------------------------------
 
     def play(self, result: Round, action: Callable[[Round, Tree], None]) -> Round:
-        """A round: ``action`` does what it is about, then everything has to be as new.
+        """Play a round: run ``action``, then everything must be as it was at the start.
 
         What is wrong is in the round's ``problems``. :class:`TortureError` for a hang and for what makes
         going on useless, with a survey of the stack.
@@ -266,15 +266,15 @@ class Rig:
     def _settled(self) -> list[str]:
         """:meth:`check_stack` until it finds nothing, or the round's time is over.
 
-        A descriptor of somebody who just left is closed in a moment, and a driver on a busy machine answers
-        the next survey; a leak stays.
+        A descriptor of a process that just left is closed a moment later, and a driver on a busy machine
+        answers the next survey; a leak stays.
         """
         while (problems := self.check_stack()) and self.left():
             self.host.pump(timeout=0.05)
         return problems
 
     def check_stack(self) -> list[str]:
-        """Nobody holds anything, and nobody was harmed or has grown who should not."""
+        """Check that no driver holds anything, that none but the victim died, and that none has grown."""
         survey = self.ps()
         problems = [f"left over: {count} {what}" for what, count in leftovers(survey).items()]
         problems += self.stack.check_honcho()
@@ -285,13 +285,13 @@ class Rig:
                 problems.append(f"{name} (pid {pid}) is gone")
         for p in survey["Processes"]:
             if self._pids.get(p["Name"], p["Pid"]) != p["Pid"]:
-                problems.append(f"{p['Name']} is another process, pid {p['Pid']}")
+                problems.append(f"{p['Name']} changed, it is now pid {p['Pid']}")
             if p["State"] == "ready":
                 self._grown(problems, p["Name"], "heap objects", p["Heap"])
         return problems
 
     def forget(self) -> None:
-        """Compare nobody's size with what it was before."""
+        """Forget the sizes of processes, so that the next check compares none."""
         self._known.clear()
 
     def _grown(self, problems: list[str], name: str, what: str, count: int) -> None:
@@ -306,7 +306,7 @@ class Rig:
         return max(0.0, self._until - time.monotonic())
 
     def wait(self, condition: Callable[[], object], otherwise: str) -> None:
-        """Move messages until something holds. :class:`TortureError` at the end of the round's time."""
+        """Move messages until a condition holds. :class:`TortureError` when the round's time is over."""
         if not self.host.pump(lambda: bool(condition()), self.left()):
             raise TortureError(f"{otherwise} within {self.limit:g} s")
 
@@ -315,7 +315,7 @@ class Rig:
         return self.host.control("ps")
 
     def wait_ps(self, condition: Callable[[dict[str, Any]], bool], otherwise: str) -> dict[str, Any]:
-        """The first survey for which something holds. :class:`TortureError` when the round's time is over."""
+        """The first survey for which a condition holds. Raises TortureError when the round ends."""
         while not condition(survey := self.ps()):
             if not self.left():
                 raise TortureError(f"{otherwise} within {self.limit:g} s")

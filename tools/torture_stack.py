@@ -36,7 +36,7 @@ _START: Final = 60.0
 _STOP: Final = 30.0
 _INTERVAL: Final = 0.01
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-#: Counters of drivers that say that somebody holds something, or that a rule was broken.
+#: Counters of drivers that are not zero while a driver holds something or after a rule was broken.
 _KEPT: Final = (
     "call_entries",
     "io_entries",
@@ -60,7 +60,7 @@ _KEPT: Final = (
 
 
 class TortureError(ChimneyError):
-    """Something did not hold; the text says what, and what the stack looked like."""
+    """A check failed; the text says which, and what the stack looked like."""
 
 
 def supervised(name: str, *command: str) -> str:
@@ -211,7 +211,7 @@ class RealStack:
             raise TortureError("; ".join(problems) + "\n" + log)
 
     def _strays(self) -> list[psutil.Process]:
-        """Processes that know our runtime directory: they are of this stack, whoever started them."""
+        """Processes of this stack: those whose environment has its runtime directory."""
         found = []
         for p in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -277,7 +277,7 @@ class RealStack:
         )
 
     def dump(self) -> str:
-        """Everything that helps to understand what went wrong."""
+        """What helps to find out what went wrong: processes, survey, logs."""
         try:
             survey = json.dumps(self.ps(2.0), indent=1, default=str)
         except ChimneyError as e:
@@ -311,7 +311,7 @@ def _all_up(survey: dict[str, Any], names: set[str]) -> bool:
 
 
 def leftovers(survey: dict[str, Any]) -> dict[str, int]:
-    """What anybody still holds when nothing is offloaded and nothing is in flight; empty is the goal."""
+    """What drivers still hold although nothing is offloaded and nothing is in flight; it should be empty."""
     left = {f"outstanding on {a['Name']}": a["Outstanding"] for a in survey["Adapters"]}
     left |= {f"frames of {a['Name']} above": a["Receives"] for a in survey["Adapters"]}
     left |= {f"dead adapter {a['Name']}": 1 for a in survey["Adapters"] if a["State"] != "up"}

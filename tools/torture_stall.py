@@ -2,7 +2,7 @@
 
 Shorter: everything completes late and nothing fails. Longer: everything fails upwards within the limit plus
 a second; what the thawed process still sends under its old epoch is refused, and it comes back under a new
-one. A stalled bus judges nobody: however long it was stopped, everything completes late.
+one. A stalled bus blames no driver: however long it was stopped, everything completes late.
 """
 
 from __future__ import annotations
@@ -144,12 +144,12 @@ def _long(rig: Rig, result: Round, tree: Tree, hang_limit: float, grace: float) 
     if result.notice < _NEARLY * hang_limit:
         problems.append(f"failed after {result.notice:.2f} s, before the limit of {hang_limit:g} s")
     if any(o.succeeded for o in operations):
-        problems.append("an operation succeeded although nobody was there to do it")
+        problems.append("an operation succeeded although the process that does it was stopped")
     again = rig.process(victim)
     if again[0] != pid or again[1] <= epoch:
         problems.append(f"{victim} is back as pid {again[0]}, epoch {again[1]}; it was {pid}, {epoch}")
     if not result.stale:
-        problems.append(f"{victim}, thawed, sent nothing under its old epoch that was refused")
+        problems.append(f"{victim} went on, but none of what it sent under its old epoch was refused")
     if victim == "target" and not any(call in _COMPLETIONS for call in result.stale):
         problems.append(f"no completion of the old epoch was refused, only {dict(result.stale)}")
 

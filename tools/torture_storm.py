@@ -1,6 +1,7 @@
 """Storms: several layers killed and stalled at once, and again before they are back.
 
-Who is hit and when is drawn from the seed. Afterwards everything has to be as new, as after a single kill.
+The seed decides which layer is hit and when. Afterwards everything must be as at the start, as after one
+kill.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def storm_rounds(
 
 def storm_round(rig: Rig, result: Round, layers: Sequence[str]) -> Round:
     """One storm. Raises as :meth:`Rig.play` does."""
-    # Who was restarted has its heap anew: nothing is compared with the round before.
+    # A restarted process has a new heap, so sizes are not compared with the round before.
     rig.forget()
     return rig.play(result, lambda result, tree: _storm(rig, result, tree, layers))
 
@@ -76,7 +77,7 @@ def _storm(rig: Rig, result: Round, tree: Tree, layers: Sequence[str]) -> None:
     if killed:
         rig.wait(lambda: driver.unbinds > unbinds, "the host was not unbound")
     rig.wait(lambda: driver.ndis.attached, "the bus did not come back")
-    rig.wait_ps(lambda ps: _all_back(ps, layers), "not everybody is back")
+    rig.wait_ps(lambda ps: _all_back(ps, layers), "a layer is not back")
     rig.wait(lambda: driver.can_offload, "the chimney did not come back")
     result.recovery = time.monotonic() - started
     result.problems += check_statuses(operations)
@@ -86,7 +87,7 @@ def _storm(rig: Rig, result: Round, tree: Tree, layers: Sequence[str]) -> None:
 
 
 def _signal(rig: Rig, name: str, signum: signal.Signals) -> int | None:
-    """Signal whoever bears this name now; its pid, or None if nobody does."""
+    """Signal the process that has this name now; returns its pid, or None if there is none."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         pid = int(json.loads((rig.stack.run_dir / f"{name}.pid").read_bytes())["pid"])
         os.kill(pid, signum)

@@ -1,4 +1,4 @@
-"""A host in a process of its own, for others to kill and to compare with.
+"""A host in a process of its own, to be killed, and to compare other hosts with.
 
     python tools/torture_worker.py ENDPOINT NAME SEED [--bind ADAPTER] [--connections N]
 
@@ -74,7 +74,7 @@ def cycle(host: Host, driver: CountingHost, tree: Tree) -> bool:
             raise TortureError(f"not all succeeded: {[o.refused or o.counts() for o in steps]}")
         terminate_and_check(host, tree, _PATIENCE)
     except ChimneyError as error:
-        # Whatever went wrong is no wonder if the adapter was lost; its failures were legal, at least.
+        # If the adapter was lost, failures are expected; they only have to be legal.
         if not host.pump(lambda: driver.unbinds > unbinds, _PATIENCE / 2):
             raise
         if not host.pump(lambda: not driver.held() and not driver.pending, _PATIENCE):

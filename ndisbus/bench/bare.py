@@ -2,7 +2,7 @@
 
 host -> bus -> im -> bus -> target -> bus -> im -> bus -> host, one process each, a ROUTER in the middle
 and blocking DEALERs around it. ``python -m ndisbus.bench.bare ROLE ENDPOINT`` is one of the three
-processes that the benchmark starts; it is the host itself.
+processes that the benchmark starts; the benchmark itself is the fourth, the host.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class BareChain:
         self._socket = _dealer(self._context, b"host", endpoint)
 
     def wait_ready(self) -> None:
-        """Until a message has gone all the way round. ``TimeoutError`` after 20 s."""
+        """Wait until a message has gone all the way round. ``TimeoutError`` after 20 s."""
         deadline = time.monotonic() + _DEADLINE_MS / 1000
         while not self._round(50):
             if time.monotonic() > deadline:
@@ -70,7 +70,7 @@ class BareChain:
         return bool(self._socket.poll(milliseconds)) and bool(self._socket.recv_multipart())
 
     def round_trips(self, count: int) -> list[float]:
-        """One after the other; seconds each."""
+        """Send messages one after the other; returns the seconds that each took."""
         send, receive, clock = self._socket.send_multipart, self._socket.recv_multipart, time.perf_counter
         out = []
         for _ in range(count):
@@ -81,7 +81,7 @@ class BareChain:
         return out
 
     def pipelined(self, count: int, window: int) -> float:
-        """Up to ``window`` under way at once; operations per second."""
+        """Keep up to ``window`` messages on their way; returns operations per second."""
         send, receive = self._socket.send_multipart, self._socket.recv_multipart
         t = time.perf_counter()
         for _ in range(window):
@@ -94,7 +94,7 @@ class BareChain:
         return count / (time.perf_counter() - t)
 
     def close(self) -> None:
-        """Close the host's end; whoever started the other processes ends them."""
+        """Close the host's end. The caller ends the processes that it started."""
         self._socket.close(linger=0)
         self._context.term()
 

@@ -28,7 +28,7 @@ def bench_command(context: click.Context, *, as_json: bool, quick: bool) -> None
     """
     if context.invoked_subcommand is not None:
         if as_json or quick:
-            raise click.UsageError(f"options go behind the word {context.invoked_subcommand}")
+            raise click.UsageError(f"put the options behind the word {context.invoked_subcommand}")
         return
     console = Console(stderr=True)
     try:

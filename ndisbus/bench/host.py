@@ -1,7 +1,7 @@
 """The benchmark's host: a protocol driver that times requests, without the host stack around it.
 
-It is deliberately thin: what is measured is the chain (bus, intermediate driver, target, and NDIS's own
-part in this process), not how a host stack keeps its books.
+It is thin on purpose: the benchmark measures the chain (bus, intermediate driver, target, and NDIS's
+part in this process), not the bookkeeping of a host stack.
 """
 
 from __future__ import annotations
@@ -170,13 +170,13 @@ class BenchHost(ProtocolDriver):
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
     ) -> None:
-        """The chimney is ours, or the benchmark cannot run."""
+        """Note that the chimney is enabled. Without it the benchmark cannot run."""
         if status != NdisStatus.SUCCESS:
             raise ChimneyError(f"the chimney was not enabled: {NdisStatus(status).symbol} {reason}")
         self.enabled = True
 
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Any:
-        """The stack below ended: nothing to save."""
+        """The stack below ended; the benchmark has nothing to save."""
         self.enabled = False
         binding, self.binding = self.binding, None
         if binding is not None:

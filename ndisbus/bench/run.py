@@ -1,7 +1,7 @@
 """Starts both chains, measures them side by side, and works out the ratios.
 
-The two are measured in alternation, so that whatever else the machine does hits both alike. Nothing is
-written outside a temporary directory, and every process that is started here is ended here.
+The two are measured in turns, so that other work of the machine affects both alike. The benchmark writes
+only to a temporary directory and ends every process that it starts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SIZES", "measure"]
 
 SIZES: Final = (100, 1_000, 10_000, 100_000)
 _ROUNDS: Final = 5
-#: Round trips that one chain makes before it is the other's turn.
+#: Round trips of one chain before the other one has its turn.
 _TURN: Final = 20
 _WINDOW: Final = 256
 _DEADLINE: Final = 60.0
@@ -76,9 +76,9 @@ class _Chain:
 
     def _wait(self, completions: int, what: str) -> None:
         if not self.process.run_until(lambda: self.driver.completed >= completions, timeout=_DEADLINE):
-            raise ChimneyError(f"{what}: {completions - self.driver.completed} completions did not come")
+            raise ChimneyError(f"{what}: {completions - self.driver.completed} completions are missing")
         if self.driver.failed:
-            raise ChimneyError(f"{what}: a completion brought a status other than SUCCESS")
+            raise ChimneyError(f"{what}: a completion had a status other than SUCCESS")
 
     def timed(self, call: Callable[[int, BlockList], None], block_list: BlockList, what: str) -> float:
         """One request; seconds from the call to the end of its completion handler."""
@@ -95,7 +95,7 @@ class _Chain:
         return self.timed(self.driver.ndis.initiate_offload, tree.build(WHOLE, state=True), "initiate")
 
     def query(self, tree: Tree) -> float:
-        """Query the delegated state of everything in a tree."""
+        """Query the delegated state of a whole tree."""
         return self.timed(self.driver.ndis.query_offload_state, tree.build(DELEGATED, state=False), "query")
 
     def invalidate(self, tree: Tree) -> float:
@@ -134,7 +134,7 @@ class _Chain:
 
         if not self.process.run_until(refill, timeout=_DEADLINE):
             raise ChimneyError(
-                f"pipelined queries: {count - (driver.completed - start)} completions did not come"
+                f"pipelined queries: {count - (driver.completed - start)} completions are missing"
             )
         return count / (time.perf_counter() - t)
 
@@ -151,7 +151,7 @@ def measure(*, quick: bool = False, report: Report = lambda _: None) -> dict[str
     """Measure both chains; the map that ``ndisbus bench --json`` prints.
 
     ``quick`` takes fewer samples (for tests of the benchmark itself). Raises :class:`ChimneyError` when a
-    chain does not come up or loses a completion.
+    chain does not start or loses a completion.
     """
     trips, operations = (200, 1_000) if quick else (1_500, 10_000)
     sizes = SIZES[:2] if quick else SIZES
@@ -190,9 +190,9 @@ def measure(*, quick: bool = False, report: Report = lambda _: None) -> dict[str
 def _compare(floor: BareChain, chain: _Chain, trips: int, operations: int, report: Report) -> dict[str, Any]:
     """Round trips and pipelined operations of both, in alternation.
 
-    Round trips are taken in short turns, so that neither chain has the caches and one core to itself, which
-    no driver in a stack has. What each does when it runs for long alone is given beside it ("steady"): a bare
-    chain that is left alone settles on one core now and then and is twice as fast there.
+    Round trips are taken in short turns, so that neither chain has the caches and a core to itself: a
+    driver in a stack does not have them either. The figure of a chain that runs alone for long is given
+    beside it ("steady"): a bare chain then sometimes settles on one core and is twice as fast there.
     """
     floor.round_trips(trips // 5)
     chain.round_trips(trips // 5)

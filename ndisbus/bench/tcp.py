@@ -1,10 +1,10 @@
 """What ``ndisbus bench tcp`` measures: our TCP by itself, with headers, against Linux; Linux against itself.
 
-All in one run and in turns, so that whatever else the machine does hits all alike. Goodput is application
-bytes per second. «Segments per second» of the first two are those of both directions, divided by the seconds
-of the one core that does both ends; against Linux they are the packets on the device, divided by the
-processor seconds of our process, which is one end. Linux's own segments on a veth pair are as long as 64 KiB,
-because nothing forces it to cut them.
+All are measured in one run and in turns, so that other work of the machine affects all alike. Goodput is
+application bytes per second. "Segments per second" of the first two are the segments of both directions,
+divided by the seconds of the one core that runs both ends. Against Linux they are the packets on the
+device, divided by the processor seconds of our process, which is one end. On a veth pair, Linux's own
+segments have up to 64 KiB: the device accepts them whole.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DIRECTIONS: Final = (("from_linux", "send"), ("to_linux", "fetch"))
 
 
 class _End:
-    """A far end, and what was measured with it so far."""
+    """A far end, and the measurements with it."""
 
     def __init__(self, far: Far) -> None:
         self.far = far
@@ -60,7 +60,7 @@ class _End:
                 self._fetch_rate = rate
 
     def _octets(self, seconds: float) -> int:
-        """How many bytes to fetch so that it takes about so long."""
+        """How many bytes to fetch so that the fetch takes about this long."""
         if not self._fetch_rate:
             answer = self.far.client("fetch", _PROBE)
             self._fetch_rate = answer["octets"] / answer["seconds"]
@@ -123,7 +123,7 @@ def _available(
 
 
 def _idle_at(far: Far, count: int) -> dict[str, Any]:
-    """Connections that Linux keeps to our stack, and by how much they make its process grow."""
+    """Memory of connections that Linux holds open to our stack."""
     before = far.resident()
     with far.holding(count) as answer:
         grown = far.resident() - before
@@ -145,7 +145,7 @@ def _idle_in_memory(count: int) -> dict[str, int]:
 
 
 def _ratios(result: dict[str, Any]) -> dict[str, float]:
-    """Goodputs in relation to one another."""
+    """The ratios of the goodputs."""
     framed = result["framed"]["goodput_bytes_per_s"]
     out = {"framed_to_machine": framed / result["machine"]["goodput_bytes_per_s"]}
     ours = result["tap"].get("goodput_bytes_per_s")

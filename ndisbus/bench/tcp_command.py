@@ -30,7 +30,7 @@ def tcp_command(*, as_json: bool, quick: bool) -> None:
     from ndisbus.bench.tcp import measure_tcp  # noqa: PLC0415
     from ndisbus.bench.tcp_linux import sweep  # noqa: PLC0415
 
-    # What was made is removed on SIGTERM as well; a second one does not cut that short.
+    # SIGTERM removes namespaces and devices, too; a second SIGTERM does not interrupt that.
     signal.signal(signal.SIGTERM, _ended)
     console = Console(stderr=True)
     try:

@@ -1,12 +1,12 @@
 """Memory of idle connections: ``python -m ndisbus.bench.tcp_idle COUNT`` prints one line of JSON.
 
-A connection here is one end: the TCP machine with its three structures, and its frame builder. Each has moved
-data both ways, so that everything that comes into being with the first byte is there, and has been left
-alone until nothing was owed any more: its buffers are empty. Path and neighbor state is shared, as it is
-between all connections to one host.
+A connection here is one end: the TCP machine with its three structures, and its frame builder. Each
+connection has moved data both ways, so that everything that the first byte creates exists, and has then
+become idle: its buffers are empty. Path and neighbor state is shared, as it is between all connections to
+one host.
 
-A process of its own, so that the resident size tells something: it is read before and after. The same is
-done once more under tracemalloc, which counts exactly what Python allocates.
+The measurement has a process of its own, so that its resident size before and after can be compared. It is
+repeated under tracemalloc, which counts exactly what Python allocates.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _traced() -> int:
 
 
 def measure_idle(count: int) -> dict[str, int]:
-    """Bytes per idle connection: by resident size (0: not known), and as Python allocates them."""
+    """Bytes per idle connection: by resident size (0: not known), and by what Python allocated."""
     _builders(_machines(100))  # code, caches, the allocator's first arenas
     gc.collect()
     before = _resident()

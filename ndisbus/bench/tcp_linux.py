@@ -1,9 +1,8 @@
 """Our stack against Linux over a TAP device, and Linux against itself over a veth pair.
 
-In network namespaces that are made here, which needs root. The socket program
-(:mod:`ndisbus.bench.tcp_socket`) is the same in both; only what it talks to differs: ``hoststack peer``
-behind a TAP device, or itself in another namespace. Everything that is made here, namespaces and processes,
-is gone at the end; what a run that was killed has left is removed by the next one.
+This needs root, as it makes network namespaces. The socket program (:mod:`ndisbus.bench.tcp_socket`) is the
+same in both; it talks to ``hoststack peer`` behind a TAP device, or to itself in another namespace.
+Namespaces and processes are removed at the end; the next run removes those of a run that was killed.
 """
 
 from __future__ import annotations
@@ -54,13 +53,13 @@ class Far:
     device: str
 
     def client(self, role: str, amount: float) -> dict[str, Any]:
-        """Run one client to its end; what it says. Raises ChimneyError with its errors."""
+        """Run one client to its end; returns its line. Raises ChimneyError with its error output."""
         with self._client(role, amount) as (child, errors):
             return _line(child, errors, f"{role} {amount}")
 
     @contextmanager
     def holding(self, count: int) -> Iterator[dict[str, Any]]:
-        """As many idle connections, for as long as the block runs; what the client said."""
+        """Hold this many idle connections while the block runs; yields the line of the client."""
         with self._client("idle", count) as (child, errors):
             yield _line(child, errors, f"{count} connections")
 
@@ -129,18 +128,18 @@ def linux_far() -> Iterator[Far]:
 def _check() -> None:
     """Raises Unavailable where no namespace can be made."""
     if not sys.platform.startswith("linux"):
-        raise Unavailable(f"network namespaces are Linux's; this is {sys.platform}")
+        raise Unavailable(f"only Linux has network namespaces; this is {sys.platform}")
     if os.geteuid() != 0:
         raise Unavailable("network namespaces and TAP devices need root")
     if shutil.which("ip") is None:
-        raise Unavailable("there is no ip (iproute2)")
+        raise Unavailable("the command ip is missing; install iproute2")
     for left in _NAMESPACES.glob(f"{_PREFIX}*"):
         if not Path(f"/proc/{left.name.split('-')[2]}").exists():
             _run("ip", "netns", "del", left.name)
 
 
 def sweep() -> None:
-    """Remove what a signal kept a ``with`` from removing: it may come just as something was made."""
+    """Remove what a ``with`` could not remove because a signal came while it was being made."""
     for child in psutil.Process().children():
         child.kill()
         child.wait()
@@ -180,13 +179,13 @@ def _line(child: subprocess.Popen[bytes], errors: IO[bytes], what: str) -> dict[
     if not line:
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip() or "nothing"
-        raise ChimneyError(f"{what}: no answer after {_DEADLINE:.0f} s or before its end; it said: {said}")
+        raise ChimneyError(f"{what}: no answer within {_DEADLINE:.0f} s, or it ended; error output: {said}")
     answer: dict[str, Any] = json.loads(line)
     return answer
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Close its input, which ends our own program; another one is told with SIGTERM."""
+    """End a process: our own program ends when its input closes, others get SIGTERM."""
     assert child.stdin is not None and child.stdout is not None
     child.stdin.close()
     try:
@@ -202,7 +201,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _run(*command: str) -> str:
-    """Run to the end; Unavailable with what it said if it fails."""
+    """Run a command to its end. Raises Unavailable, with its error output, if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE, check=False)
     if done.returncode:
         raise Unavailable(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")

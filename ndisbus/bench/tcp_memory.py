@@ -1,7 +1,7 @@
 """Two TCP machines back to back in one thread: alone, and with headers over a segment in memory.
 
-One core does everything that both ends do. The clock is virtual: it moves when nothing else happens, so that
-timers cost what they cost and no time is waited for.
+One core runs both ends. The clock is virtual: it moves on when both ends are idle, so that timers are
+measured and no time is spent waiting.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Carrier = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What was moved, and how long both ends of it took."""
+    """What was moved, and how long both ends took."""
 
     octets: int
     segments: int
@@ -64,16 +64,16 @@ class Pair:
         self._out, self._back = out, back
 
     def carry(self) -> int:
-        """Let everything travel that is owed in either direction; the number of segments."""
+        """Carry all segments that wait in either direction; returns their number."""
         return self._out(self.now) + self._back(self.now)
 
     def settle(self) -> None:
-        """Until neither end owes anything, pending ACKs included."""
+        """Carry segments until neither end has any left to send, pending ACKs included."""
         while self.carry() or self.wait():
             pass
 
     def wait(self) -> bool:
-        """Let the time pass to the next timer of either end; False if there is none."""
+        """Move the clock to the next timer of either end; False if no timer runs."""
         due = [t for t in (self.near.next_deadline(), self.far.next_deadline()) if t is not None]
         if not due:
             return False
@@ -84,7 +84,7 @@ class Pair:
 
 
 def _machines(settings: TcpSettings, now: int) -> tuple[TcpMachine, TcpMachine]:
-    """Two ends that have shaken hands."""
+    """Two ends of an established connection."""
     near = active_open(
         _cached(),
         local_port=50_000,

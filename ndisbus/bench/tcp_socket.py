@@ -6,7 +6,7 @@
 - ``fetch ADDRESS OCTETS``: ask for so many bytes; the clock stops with the last one.
 - ``idle ADDRESS COUNT``: open so many connections, say so, and keep them until standard input ends.
 
-The clients print one line of JSON. Errors are exceptions: whoever started the program shows its output.
+The clients print one line of JSON. Errors are exceptions; the program that started this one shows its output.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _fetch(address: str, octets: int) -> None:
         while got < octets:
             size = connection.recv_into(buffer)
             if not size:
-                raise ConnectionError(f"{got} bytes came of {octets}")
+                raise ConnectionError(f"{got} bytes of {octets} arrived")
             got += size
         _say({"octets": got, "seconds": time.perf_counter() - begin})
 
@@ -136,7 +136,7 @@ def _idle(address: str, count: int) -> None:
             started += 1
         ready = selector.select(_DEADLINE)
         if not ready:
-            raise TimeoutError(f"{len(opened)} of {count} connections were opened")
+            raise TimeoutError(f"only {len(opened)} of {count} connections could be opened")
         for key, _ in ready:
             connection = key.fileobj
             assert isinstance(connection, socket.socket)
@@ -148,7 +148,7 @@ def _idle(address: str, count: int) -> None:
     _say({"connections": count, "seconds": time.perf_counter() - begin})
     sys.stdin.read()
     for connection in opened:
-        # An RST each: nothing is left in TIME_WAIT.
+        # Closes with an RST, so that no connection stays in TIME_WAIT.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
 

@@ -48,7 +48,7 @@ def test_a_stale_page_is_found_written_and_then_fresh(
 @pytest.mark.parametrize(
     ("page", "complaint"),
     [
-        (PAGE.replace("limits", "no such thing"), "nothing generates 'no such thing'"),
+        (PAGE.replace("limits", "no such thing"), "'no such thing' is not a generated part"),
         (PAGE.replace("<!-- end generated -->", ""), "1 parts begin, 0 end"),
         (PAGE.replace("old", "<!-- generated: calls -->"), "no end before the next"),
     ],

@@ -77,7 +77,7 @@ def test_the_column_is_written_and_then_fresh(tree: Path, capsys: pytest.Capture
     ("row", "complaint"),
     [
         ("| RFC9999-4 | MUST | unproven |  |", "docs/tcp.md: RFC9999-4: no test names it"),
-        ("| RFC9999-4 | WANTS | odd | **not done:** x |", "docs/tcp.md: RFC9999-4: 'WANTS' is no level"),
+        ("| RFC9999-4 | WANTS | odd | **not done:** x |", "docs/tcp.md: RFC9999-4: 'WANTS' is not a level"),
         ("| RFC9999-MUST-1 | MUST | twice |  |", "docs/tcp.md: RFC9999-MUST-1 has more than one row"),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_row_that_is_wrong_is_named(
 @pytest.mark.parametrize(
     ("docstring", "complaint"),
     [
-        ('"""RFC9999-MUST-7: unknown."""', "test_d.py::test_new: RFC9999-MUST-7 is no row of docs/tcp.md"),
+        ('"""RFC9999-MUST-7: unknown."""', "test_d.py::test_new: RFC9999-MUST-7 is not a row of docs/tcp.md"),
         ('"""RFC 9999 in words."""', "test_d.py::test_new: names no row"),
     ],
 )

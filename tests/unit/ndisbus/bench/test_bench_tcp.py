@@ -75,14 +75,14 @@ def test_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     result = CliRunner().invoke(bench_command, ["tcp", "--quick"], catch_exceptions=False)
     assert result.exit_code == 0
-    for words in ("the machine alone", "with headers", "no ip (iproute2)", "20 idle connections"):
+    for words in ("the machine alone", "with headers", "the command ip is missing", "20 idle connections"):
         assert words in result.stdout
 
 
 def test_options_stand_behind_the_word() -> None:
     result = CliRunner().invoke(bench_command, ["--json", "tcp"])
     assert result.exit_code == 2
-    assert "options go behind the word tcp" in result.output
+    assert "put the options behind the word tcp" in result.output
 
 
 def test_ratios() -> None:

@@ -11,21 +11,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hoststack.api.errors import HostClosed, HostForked, HostTimeout
-from hoststack.api.host import Host
-from hoststack.api.runners import Runner, SimulationRunner
-from hoststack.chimney.driver import HostDriver
-from hoststack.model import events, synthetic
-from hoststack.model.life import State
-from hoststack.model.objects import ConnectionState, Neighbor, StateObject, Tcb
-from hoststack.model.operation import Operation
 from ndisbus import __version__
 from ndisbus.errors import BusUnavailable, ChimneyError, IllegalTransition, LocalProtocolError
 
 if TYPE_CHECKING:
+    from hoststack.api.errors import HostClosed, HostForked, HostTimeout
+    from hoststack.api.host import Host
     from hoststack.api.live import LiveHost
+    from hoststack.api.runners import Runner, SimulationRunner
     from hoststack.api.sockets import SHUT_RD, SHUT_RDWR, SHUT_WR, Connection, Server
+    from hoststack.chimney.driver import HostDriver
     from hoststack.live.nethost import NetHost
+    from hoststack.model import events, synthetic
+    from hoststack.model.life import State
+    from hoststack.model.objects import ConnectionState, Neighbor, StateObject, Tcb
+    from hoststack.model.operation import Operation
     from hoststack.net.errors import (
         AddressConflict,
         AddressInUse,
@@ -88,38 +88,47 @@ __all__ = [
     "synthetic",
 ]
 
-#: What needs the network stack or the runtime of processes, which take as long to import as all the rest.
-_LATER = {
-    "LiveHost": "hoststack.api.live",
-    "NetHost": "hoststack.live.nethost",
-    "SocketOptions": "hoststack.net.options",
-    **dict.fromkeys(("SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"), "hoststack.api.sockets"),
-    **dict.fromkeys(("BugChecked", "HelloRefused"), "ndisbus.runtime.outcomes"),
-    **dict.fromkeys(
-        (
-            "AddressConflict",
-            "AddressInUse",
-            "BrokenPipe",
-            "ConnectionAborted",
-            "ConnectionRefused",
-            "ConnectionReset",
-            "ConnectionTimedOut",
-            "NotConnected",
-            "SocketError",
-            "SocketTimeout",
-            "Unreachable",
-            "WouldBlock",
-        ),
-        "hoststack.net.errors",
+#: What is imported when it is asked for, by module. Importing the package takes no time, so an interrupt
+#: while a command starts meets :mod:`ndisbus.cli.entry`, and nothing is loaded that a program does not use.
+_EXPORTS = {
+    "hoststack.api.errors": ("HostClosed", "HostForked", "HostTimeout"),
+    "hoststack.api.host": ("Host",),
+    "hoststack.api.live": ("LiveHost",),
+    "hoststack.api.runners": ("Runner", "SimulationRunner"),
+    "hoststack.api.sockets": ("SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"),
+    "hoststack.chimney.driver": ("HostDriver",),
+    "hoststack.live.nethost": ("NetHost",),
+    "hoststack.model.life": ("State",),
+    "hoststack.model.objects": ("ConnectionState", "Neighbor", "StateObject", "Tcb"),
+    "hoststack.model.operation": ("Operation",),
+    "hoststack.net.errors": (
+        "AddressConflict",
+        "AddressInUse",
+        "BrokenPipe",
+        "ConnectionAborted",
+        "ConnectionRefused",
+        "ConnectionReset",
+        "ConnectionTimedOut",
+        "NotConnected",
+        "SocketError",
+        "SocketTimeout",
+        "Unreachable",
+        "WouldBlock",
     ),
+    "hoststack.net.options": ("SocketOptions",),
+    "ndisbus.runtime.outcomes": ("BugChecked", "HelloRefused"),
 }
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_MODULES = {"events": "hoststack.model.events", "synthetic": "hoststack.model.synthetic"}
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name in _LATER:
-            return getattr(import_module(_LATER[name]), name)
+        if name in _MODULES:
+            return import_module(_MODULES[name])
+        if name in _MODULE_OF:
+            return getattr(import_module(_MODULE_OF[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER})
+        return sorted({*globals(), *__all__})

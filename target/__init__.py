@@ -13,8 +13,8 @@
 Public names (``__all__``):
 
 - ``TargetDriver``: the driver. Its handlers have the names of the DDI, ``miniport_*``. It takes a
-configuration and
-  a link for each adapter. The links may be of your own (the protocol :class:`ndisbus.wire.link.Link`).
+  configuration and a link for each adapter. The links may be of your own (the protocol
+  :class:`ndisbus.wire.link.Link`).
 - ``TargetConfig``, ``VoluntaryUploads``: what its hardware can hold and do, and when it asks for uploads.
 - ``open_wires``: opens the links that a configuration names.
 
@@ -32,8 +32,27 @@ Its folders are layers. Each imports only what stands below it:
 
 from __future__ import annotations
 
-from target.driver import TargetDriver
-from target.hardware.config import TargetConfig, VoluntaryUploads
-from target.wires import open_wires
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from target.driver import TargetDriver
+    from target.hardware.config import TargetConfig, VoluntaryUploads
+    from target.wires import open_wires
 
 __all__ = ["TargetConfig", "TargetDriver", "VoluntaryUploads", "open_wires"]
+
+#: What is imported when it is asked for: an interrupt while the command starts then meets ndisbus.cli.entry.
+_MODULE_OF = {
+    "TargetConfig": "target.hardware.config",
+    "TargetDriver": "target.driver",
+    "VoluntaryUploads": "target.hardware.config",
+    "open_wires": "target.wires",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULE_OF:
+            return getattr(import_module(_MODULE_OF[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

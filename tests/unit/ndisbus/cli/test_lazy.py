@@ -81,7 +81,9 @@ def test_an_entry_that_is_not_a_command_is_an_error() -> None:
         ("ndisbus", "zmq", "ps"),
         ("hoststack", "hoststack.cli.main", "run"),
         ("hoststack", "hoststack.scenario.check", "run"),
+        ("hoststack", "hoststack.api.host", "run"),
         ("imdriver", "imdriver.driver", "--help"),
+        ("target", "target.driver", "--help"),
     ],
 )
 def test_an_interrupt_during_an_import_leaves_no_traceback(package: str, module: str, argument: str) -> None:

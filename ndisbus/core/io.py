@@ -21,7 +21,6 @@ from ndisbus.lists.nbl import chain
 from ndisbus.lists.nbl_chain import Attachments, check_nbl_columns
 
 if TYPE_CHECKING:
-    from ndisbus.core.clock import Clock
     from ndisbus.core.model import Adapter, Binding, Client, Handler, Handlers, Injected
     from ndisbus.core.outbound import Outbound
     from ndisbus.core.registry import Registry
@@ -42,10 +41,9 @@ _LEGAL: Final = {
 class Io:
     """Send, receive, disconnect, forward and receive return."""
 
-    __slots__ = ("clock", "injected", "out", "registry")
+    __slots__ = ("injected", "out", "registry")
 
-    def __init__(self, clock: Clock, out: Outbound, registry: Registry, injected: Injected) -> None:
-        self.clock = clock
+    def __init__(self, out: Outbound, registry: Registry, injected: Injected) -> None:
         self.out = out
         self.registry = registry
         self.injected = injected
@@ -109,7 +107,7 @@ class Io:
                 columns.pop("NetBufferLists", None)  # the contents are the sender's and stay there
                 self._complete_nbls(binding, operation, addresses, [status] * len(addresses), columns, ())
                 return
-            request = NblRequest(operation, binding, args[0], columns.get("Context"), self.clock.now)
+            request = NblRequest(operation, binding, args[0], columns.get("Context"))
             self.lend(binding, addresses, request)
             lower = dict(columns)
             lower["SourceHandle"] = binding.handle

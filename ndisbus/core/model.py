@@ -276,7 +276,6 @@ class NblRequest:
     binding: Binding
     offload_handle: int
     context: int | None
-    started_at: float
     #: A fault took its completion away, or holds it back: the driver below does not have it any more.
     waylaid: bool = False
     #: It went down with its connection, and comes back with it if it is not completed before.

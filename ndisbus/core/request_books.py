@@ -13,7 +13,6 @@ from ndisbus.ddi.call_rows import IO_OPERATIONS
 from ndisbus.lists.blocklist import Key
 
 if TYPE_CHECKING:
-    from ndisbus.core.clock import Clock
     from ndisbus.core.io import Io
     from ndisbus.core.model import Binding, Request
     from ndisbus.core.outbound import Outbound
@@ -29,10 +28,9 @@ _STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_L
 class RequestBooks:
     """Passes requests down and notes what is offloaded."""
 
-    __slots__ = ("clock", "io", "out")
+    __slots__ = ("io", "out")
 
-    def __init__(self, clock: Clock, out: Outbound, io: Io) -> None:
-        self.clock = clock
+    def __init__(self, out: Outbound, io: Io) -> None:
         self.out = out
         self.io = io
 
@@ -49,7 +47,7 @@ class RequestBooks:
                 ]
             binding.offloading.update(fresh)
             for handle, addresses in request.chains.items():
-                along = NblRequest(_SEND, binding, handle, None, self.clock.now, along=True)
+                along = NblRequest(_SEND, binding, handle, None, along=True)
                 self.io.lend(binding, addresses, along)
         elif request.operation.op == "terminate":
             binding.terminating.update(request.handles)

@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import zmq
 
@@ -27,8 +27,9 @@ from ndisbus.runtime.connection import HOT_MS, Connection, Phase
 from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.outcomes import BugChecked, HelloRefused
+from ndisbus.runtime.poller import HasFileno, Poller
 
-__all__ = ["DriverProcess", "Poller"]
+__all__ = ["DriverProcess"]
 
 #: Most packets handled between two looks at the clock.
 TURN: Final = 256
@@ -48,27 +49,6 @@ PATIENCE: Final = 2.0
 HOT: Final = HOT_MS / 1000
 #: A packet below this size (bytes) is certainly within every limit.
 SMALL: Final = 65536
-
-
-class HasFileno(Protocol):
-    """A socket, a file."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-        ...
-
-
-class Poller(Protocol):
-    """What waits for descriptors: ``select.poll``, or the event loop of the owner."""
-
-    def register(self, fd: int, eventmask: int, /) -> None:
-        """Watch a descriptor."""
-
-    def unregister(self, fd: int, /) -> None:
-        """Watch it no more."""
-
-    def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
-        """The descriptors that are ready, and for what, after ``timeout`` milliseconds at most."""
 
 
 class DriverProcess:

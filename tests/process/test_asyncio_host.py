@@ -99,7 +99,7 @@ def test_accepting(stack: RealStack) -> None:
             return [first, connection.recv_all()]
 
     async def work(host: LiveHost) -> None:
-        own = str(host.driver.addresses[0].ip)
+        own = str(host.driver.addresses.wanted[0].ip)
         async with await host.listen(("", 4000)) as server:
             assert server.getsockname() == ("", 4000)
             talking = asyncio.create_task(asyncio.to_thread(talk, (own, 4000)))

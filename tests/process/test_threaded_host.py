@@ -156,7 +156,7 @@ def test_a_program_that_sleeps_for_half_a_minute_is_served(stack: RealStack, hos
 
 def test_a_server_thread_and_a_thread_for_each_connection(stack: RealStack, host: LiveHost) -> None:
     """As people write echo servers with ``socket``; the remote host connects from a thread of its own."""
-    own = str(host.driver.addresses[0].ip)
+    own = str(host.driver.addresses.wanted[0].ip)
 
     def serve(connection: Connection) -> None:
         with connection, connection.makefile("rwb") as file:

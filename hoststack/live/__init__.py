@@ -10,6 +10,7 @@ Only ``nethost`` knows the other files; each of these takes the driver and the s
 Reading order:
 
 - ``nethost``: the host, its methods for callers, and how driver and stack are connected
+- ``addresses``: the addresses that the host asks for, and whether it has them
 - ``offloaded_sockets``: sockets whose connection is below: down, up, and everything in between
 - ``pending_updates``: cached state that changed while it was offloaded, and must be passed down
 - ``reachability``: what follows after a NeighborReachabilityQuery for a stale neighbor

@@ -14,10 +14,10 @@ from hoststack.inventory.inventory import group, read_inventory
 from hoststack.model.objects import Neighbor, Path, Tcb
 
 if TYPE_CHECKING:
-    from hoststack.inventory.inventory import Inventory
+    from hoststack.inventory.facts import Inventory
     from hoststack.inventory.loopback import LoopbackConnections
 
-__all__ = ["InventoryObjects", "inventory_objects"]
+__all__ = ["InventoryObjects", "inventory_objects", "objects_of"]
 
 #: How long acknowledgments of data that was just exchanged may take (Linux delays them up to 40 ms).
 _ACK_PATIENCE: Final = 0.5
@@ -56,21 +56,31 @@ def inventory_objects(
     :func:`hoststack.inventory.inventory.read_inventory` raises.
     """
     inventory = _settled(opened, others, pause)
-    made = InventoryObjects(
-        own=sum(c.own for c in inventory.connections), notes=[*opened.notes, *inventory.notes]
-    )
+    made = objects_of(inventory, rng)
+    made.notes[:0] = opened.notes
+    return made
+
+
+def objects_of(inventory: Inventory, rng: random.Random) -> InventoryObjects:
+    """Build the objects for an inventory.
+
+    Each path has a connection and each neighbor a path: an initiate of the connections brings them all down.
+    """
+    made = InventoryObjects(own=sum(c.own for c in inventory.connections), notes=[*inventory.notes])
     for g in group(inventory):
         neighbor = Neighbor(*neighbor_state(g.neighbor))
-        made.neighbors.append(neighbor)
+        paths = []
         for p in g.paths:
             path = Path(neighbor, *path_state(p))
-            made.paths.append(path)
-            for c in p.connections:
-                if c.unacked:
-                    made.stay += 1
-                    continue
-                made.connections.append(Tcb(path, *tcp_state(c, rng)))
-                made.families[f"IPv{c.family}"] += 1
+            known = [c for c in p.connections if not c.unacked]
+            made.stay += len(p.connections) - len(known)
+            made.connections += (Tcb(path, *tcp_state(c, rng)) for c in known)
+            made.families.update(f"IPv{c.family}" for c in known)
+            if known:
+                paths.append(path)
+        made.paths += paths
+        if paths:
+            made.neighbors.append(neighbor)
     if made.stay:
         made.notes.append(
             f"{made.stay} connections with unacknowledged bytes in flight stay in the host: the kernel "

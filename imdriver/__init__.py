@@ -1,12 +1,13 @@
 """The intermediate driver: both edges, IM call entries and IM offload entries, both block-list overlays.
 
 Owns: what it borrowed of requests on their way down and must restore on their way up. Must not know: what
-is in the state structures and the payload that pass through it, but for the 802.1Q values that it may set.
+is in the state structures and the payload that pass through it, except for the 802.1Q values that it may
+set and the reachability that it asks the drivers above for.
 
 Files in reading order:
 
 - driver: the driver, put together from its conversations; cli and config: how it is started
-- edges, registration: both edges, and the tables of entry points; adapter: what the driver is between
+- edges, registration: both edges, and the tables of entry points; adapter: what the driver stands between
 - entries, life: call entries and offload entries, and their lives; overlay: the two forms of one list
 - operations, io, packets, indications, oids: one conversation each; stamps: 802.1Q values in an initiate
 """

@@ -16,16 +16,14 @@ class VirtualAdapter:
     """One adapter that this driver shows to the protocols above.
 
     ``context``: its address in the heap, used as DeviceContext and as MiniportAdapterContext; ``handle``:
-    NdisMiniportHandle, None until it is initialised. ``event_handlers``: the entry points copied from the
-    table of NdisMGetOffloadHandlers (R-REG-06). ``wants``: NDIS_TASK_OFFLOAD_HEADER of the latest set of
-    OID_TCP_TASK_OFFLOAD from above, as a map; None if there was none.
-    ``closing``: NDIS was asked to take it away.
+    NdisMiniportHandle, None until it is initialised. ``wants``: NDIS_TASK_OFFLOAD_HEADER of
+    the latest set of OID_TCP_TASK_OFFLOAD from above, as a map; None if there was none. ``closing``: NDIS was
+    asked to take it away.
     """
 
     name: str
     context: int = 0
     handle: int | None = None
-    event_handlers: dict[str, str] = field(default_factory=dict)
     wants: dict[str, Any] | None = None
     closing: bool = False
 

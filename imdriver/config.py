@@ -48,7 +48,7 @@ class ImConfig:
             raise LocalProtocolError(f"the virtual adapters {', '.join(self.adapters)} need different names")
         for adapter, mac in self.macs.items():
             if len(mac) != _MAC_SIZE or mac[0] & 1:
-                raise LocalProtocolError(f"{mac.hex(':')} of {adapter} is no unicast address of 6 bytes")
+                raise LocalProtocolError(f"{mac.hex(':')} of {adapter} is not a unicast address of 6 bytes")
         if self.vlan_id is not None and not 0 <= self.vlan_id < 1 << 12:
             raise LocalProtocolError(f"VlanId {self.vlan_id} does not fit 12 bits", rule="R-IM-17")
         if self.user_priority is not None and not 0 <= self.user_priority < 1 << 3:

@@ -19,7 +19,7 @@ from imdriver.entries import (
     free_offload_entries,
 )
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntryEvent
-from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, entry_points
+from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, check_event_handlers
 from ndisbus.ddi.enums import NdisChimneyOffloadType
 from ndisbus.ddi.status import NdisStatus, status_symbol
 from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Steps
@@ -45,7 +45,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         self.adapters: dict[int, VirtualAdapter] = {}
         #: Net buffer list -> the I/O request it was passed down in.
         self.io: dict[int, ImIoEntry] = {}
-        #: Lists below that nobody above waits for any more, for their adapter was halted, say.
+        #: Lists below for which no driver above waits any more, for example because their adapter was halted.
         self.orphans: set[int] = set()
         #: Indicated frames that are above: list -> how many adapters have it, SourceHandle from below.
         self.passed_up: dict[int, list[Any]] = {}
@@ -144,11 +144,11 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 ndis_miniport_handle, NdisChimneyOffloadType.NdisTcpChimneyOffload
             )
             if status == _SUCCESS:
-                adapter.event_handlers = entry_points(table)
+                check_event_handlers(table)
         return status
 
     def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> NdisStatus:
-        """MiniportHaltEx: free every entry of the adapter; what is still below comes back to nobody."""
+        """MiniportHaltEx: free every entry of the adapter; completions of what is still below are dropped."""
         adapter = self.adapters.get(miniport_adapter_context)
         if adapter is not None:
             self._free_adapter(adapter)
@@ -185,7 +185,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         adapter.handle = None
 
     def abandon(self, net_buffer_list: int) -> None:
-        """A net buffer list that is below has nobody above any more: its completion will be dropped."""
+        """The driver above does not wait for a net buffer list any more: its completion will be dropped."""
         entry = self.io.pop(net_buffer_list)
         entry.left.remove(net_buffer_list)
         self.orphans.add(net_buffer_list)
@@ -226,7 +226,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Steps:
         """ProtocolUnbindAdapterEx: take the virtual adapters away, then close.
 
-        NDIS unbinds whoever is above first; what they terminate meanwhile still travels through here.
+        NDIS unbinds the drivers above first; what they terminate meanwhile still travels through here.
         """
         lower = self.lower
         if lower is None or lower.context != protocol_binding_context:
@@ -234,7 +234,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         lower.closing = True
         for adapter in list(self.adapters.values()):
             yield from self._take_down(adapter)
-        # From here on nothing may be passed down any more, whoever still asks for it.
+        # From here on nothing is passed down any more.
         handle, lower.handle = lower.handle, None
         (status,) = yield self.ndis.close_adapter_ex(handle)
         if self.lower is not lower:
@@ -244,7 +244,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
 
     def _take_down(self, adapter: VirtualAdapter) -> Steps:
         if adapter.closing or adapter.handle is None:
-            return NdisStatus.SUCCESS  # somebody else is at it, or NDIS never had it
+            return NdisStatus.SUCCESS  # it is being closed already, or NDIS never had it
         adapter.closing = True
         (status,) = yield self.ndis.im_de_initialize_device_instance(adapter.handle)
         return status

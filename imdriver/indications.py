@@ -1,6 +1,6 @@
 """Indications: each goes up with the same name, about the upper driver's own object (R-IM-01, R-IM-13).
 
-Page "propagating-an-indication.md". Status indications go to every virtual adapter.
+DDI page propagating-an-indication. Status indications go to every virtual adapter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ndisbus.state.images import NeighborOffloadStateCached, NeighborOffloadStat
 
 __all__ = ["Indications"]
 
-#: What concerns nobody above where the chimney is blocked.
+#: What the drivers above are not told where the chimney is blocked.
 _CHIMNEY_STATUS: Final = frozenset(
     int(s)
     for s in (

@@ -1,7 +1,7 @@
 """The lives of IM call entries and IM offload entries, as tables (:mod:`ndisbus.life`).
 
-DDI pages "Reusing an NDIS_MINIPORT_OFFLOAD_BLOCK_LIST Structure" and "Referencing Offloaded State Through an
-Intermediate Driver" (R-IM-02, R-IM-06, R-IM-07).
+DDI pages reusing-an-ndis-miniport-offload-block-list-structure and
+referencing-offloaded-state-through-an-intermediate-driver (R-IM-02, R-IM-06, R-IM-07).
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def union(wanted: dict[str, Any], others: Iterable[dict[str, Any]]) -> dict[str,
     """NDIS_TASK_OFFLOAD_HEADER (as a map) that enables what ``wanted`` does and what ``others`` do.
 
     Where several want the chimney, each member is the larger, flags and encapsulations are united; of any
-    other task ``wanted``'s version stands. If nobody else wants anything it is ``wanted`` itself, unread.
-    Raises :class:`DecodeError`.
+    other task ``wanted``'s version stands. If no other adapter wants anything, it is ``wanted``
+    itself, unread. Raises :class:`DecodeError`.
     """
     headers = [o for o in others if o.get("Tasks")]
     if not headers:

@@ -1,4 +1,4 @@
-"""The ordinary data path: frames pass both ways, whoever they are for, and nobody looks into them.
+"""The ordinary data path: all frames pass, both ways, and are not looked into.
 
 A send goes down with the unchanged chain; SourceHandle becomes this driver's own binding and is put back
 before the completion goes up. A frame from below goes up on every virtual adapter, and its list back down
@@ -44,9 +44,9 @@ class Packets(ImEdges):
     def protocol_send_net_buffer_lists_complete(
         self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
     ) -> None:
-        """ProtocolSendNetBufferListsComplete: on to whoever sent them; the last one frees the entry.
+        """ProtocolSendNetBufferListsComplete: up to the sender; the last one frees the entry.
 
-        Lists of an adapter that was halted meanwhile have nobody above any more.
+        Lists of an adapter that was halted meanwhile are dropped.
         """
         entry = self.ndis.heap.objects.get(chain.context or 0)
         if type(entry) is not ImPacketEntry:
@@ -82,14 +82,14 @@ class Packets(ImEdges):
     def miniport_return_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, return_flags: int
     ) -> None:
-        """MiniportReturnNetBufferLists: back to the adapter below, once nobody above has them any more."""
+        """MiniportReturnNetBufferLists: back down, when all drivers above have returned them."""
         passed_up = self.passed_up
         home: list[int] = []
         below = None
         for a in chain.addresses:
             held = passed_up.get(a)
             if held is None:
-                continue  # the adapter below is another one by now, and its lists with it
+                continue  # the adapter below was replaced, and these lists went with it
             held[0] -= 1
             if not held[0]:
                 del passed_up[a]

@@ -18,7 +18,7 @@ from ndisbus.ddi.structures import (
 )
 from ndisbus.errors import RemoteProtocolError
 
-__all__ = ["CLIENT_TABLES", "PROVIDER_TABLES", "entry_points"]
+__all__ = ["CLIENT_TABLES", "PROVIDER_TABLES", "check_event_handlers"]
 
 #: For MiniportSetOptions (R-REG-01) and for ProtocolSetOptions (R-REG-02).
 PROVIDER_TABLES: Final = (
@@ -31,11 +31,12 @@ CLIENT_TABLES: Final = (
 )
 
 
-def entry_points(table: object) -> dict[str, str]:
-    """Copy the entry points out of the table that NdisMGetOffloadHandlers gave (R-REG-06).
+def check_event_handlers(table: object) -> None:
+    """Check the table of entry points that NdisMGetOffloadHandlers gave (R-REG-06).
 
-    Raises :class:`RemoteProtocolError` for a table whose header is not that of the TCP chimney's, and
-    DecodeError for what is no table at all.
+    The entry points are called by name through NDIS, so nothing is kept of it. Raises
+    :class:`RemoteProtocolError` if its header is not that of the TCP chimney's table, and DecodeError if it
+    is not such a table.
     """
     where = "NdisMGetOffloadHandlers.OffloadHandlers"
     handlers = NdisTcpOffloadEventHandlers.from_wire(table, where)
@@ -43,4 +44,3 @@ def entry_points(table: object) -> dict[str, str]:
         raise RemoteProtocolError(
             f"{where}.Header: {handlers.header} is not that of the TCP chimney", rule="R-REG-06"
         )
-    return {name: name for name in handlers.handlers()}

@@ -1,6 +1,6 @@
 """802.1Q values that this driver may set in the state of an initiate that passes through it (R-IM-17).
 
-Page "determining-whether-to-fail-an-offload-request-because-of-802-1q-infor.md".
+DDI page determining-whether-to-fail-an-offload-request-because-of-802-1q-infor.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class NdisClientChimneyOffloadTcpCharacteristics(Characteristics):
 class NdisTcpOffloadEventHandlers(Characteristics):
     """NDIS_TCP_OFFLOAD_EVENT_HANDLERS: NDIS's own entry points, by NdisMGetOffloadHandlers (R-REG-05).
 
-    The members' names are the functions' names. Page "ns-ndischimney-_ndis_tcp_offload_event_handlers.md".
+    The members' names are the functions' names. DDI page ns-ndischimney-_ndis_tcp_offload_event_handlers.
     """
 
     NAME: ClassVar[str] = "NDIS_TCP_OFFLOAD_EVENT_HANDLERS"

@@ -7,31 +7,25 @@ handler, so a driver's code reads as if the memory were shared.
 
 When the bus goes away, or closes this driver's epoch, the port takes NDIS's place for a moment: it
 fails whatever the driver was waiting for through the ordinary handlers, unbinds it and halts its
-adapters (:mod:`ndisbus.driver.teardown`). A driver therefore has one way of losing its neighbours, not two.
+adapters (:mod:`ndisbus.driver.teardown`). A driver therefore loses its neighbors in one way only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ndisbus.ddi.call import (
-    BLOCKS_MINIPORT,
-    BLOCKS_PROTOCOL,
-    NBL,
-    Call,
-    Kind,
-    python_name,
-)
+from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, python_name
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Answer, Driver, Reply, Steps
 from ndisbus.driver.calls import NdisCalls
+from ndisbus.driver.notes import NOTES
 from ndisbus.driver.shared_memory import SharedMemory
 from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Key
-from ndisbus.lists.heap import Heap, NdisOffloadHandle
+from ndisbus.lists.heap import Heap
 from ndisbus.messages.codec import PROTOCOL_VERSION, RETURN, Message
 
 __all__ = ["DriverPort", "Ndis", "Outgoing"]
@@ -42,9 +36,6 @@ Outgoing = tuple[Message, Sequence[bytes]]
 #: A handler: the bound method, its call, its parameters that are memory, whether it is answered, and
 #: whether the port takes note of it.
 _Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
-
-#: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
-_BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
 
 _NOTICED = frozenset(
     (
@@ -102,7 +93,7 @@ class Ndis(NdisCalls):
 
 
 class DriverPort(SharedMemory):
-    """Hosts one driver. See the module's text.
+    """Hosts one driver; see the docstring of the module.
 
     ``identity`` goes into the hello: name, pid and the like (docs/protocol.md, "Hello").
     """
@@ -115,10 +106,10 @@ class DriverPort(SharedMemory):
         self.attached = False
         self.now = 0.0
         self.epoch = 0
-        #: What the bus said when it let us in (limits, seed) or threw us out (reason, report).
+        #: What the bus said when it accepted us (limits, seed) or closed the epoch (reason, report).
         self.ready_info: dict[str, Any] = {}
         self.closed_info: dict[str, Any] | None = None
-        #: What the bus refused without anybody waiting for an answer: a hello, a late message.
+        #: What the bus refused where no call waits for an answer: a hello, a late message.
         self.refusals: list[dict[str, Any]] = []
         self._call_id = 0
         #: Calls up to this one were given up with the connection; an answer to one may still be on its way.
@@ -129,7 +120,7 @@ class DriverPort(SharedMemory):
         self.adapters: dict[int, int] = {}
         #: Adapters being initialised: call id -> miniport handle, and their contexts as far as known.
         self._initializing: dict[int | None, int] = {}
-        self._attributed: dict[int, int] = {}
+        self.attributed: dict[int, int] = {}
         self._handlers: dict[str, _Entry] = {}
         self.ndis = Ndis(self)
         driver.ndis = self.ndis
@@ -137,7 +128,7 @@ class DriverPort(SharedMemory):
     # -- the connection ------------------------------------------------------------------------
 
     def hello(self) -> None:
-        """Ask the bus to be let in."""
+        """Ask the bus to accept this driver."""
         self.closed_info = None
         self._call_id += 1
         self.outbox.append((["hello", self._call_id, [PROTOCOL_VERSION, self.identity]], ()))
@@ -163,14 +154,14 @@ class DriverPort(SharedMemory):
         return out
 
     def lost(self, reason: str, now: float) -> None:
-        """The bus is gone (or threw us out): fail what is in flight, keep what is the driver's own."""
+        """The bus is gone, or closed the epoch: fail what is in flight, keep what is the driver's own."""
         from ndisbus.driver.teardown import tear_down  # noqa: PLC0415 - it needs the port
 
         self.now = now
         if self.attached:
             self.attached = False
             self._initializing.clear()
-            self._attributed.clear()
+            self.attributed.clear()
             tear_down(self, reason)
         self.outbox.clear()
 
@@ -201,7 +192,7 @@ class DriverPort(SharedMemory):
                 return
             call = CALLS.get(name)
             if call is None or call.from_driver:
-                raise RemoteProtocolError(f"the bus sent {name!r}, which is no handler")
+                raise RemoteProtocolError(f"the bus sent {name!r}, which is not a handler")
             handler = getattr(self.driver, python_name(name), None)
             if handler is None:
                 raise RemoteProtocolError(f"the bus sent {name!r}, which this driver has no edge for")
@@ -259,9 +250,9 @@ class DriverPort(SharedMemory):
         if type(result) is not tuple:
             result = (result,)
         handle = self._initializing.pop(call_id, None)
-        if handle is not None and result[0] == NdisStatus.SUCCESS and handle in self._attributed:
+        if handle is not None and result[0] == NdisStatus.SUCCESS and handle in self.attributed:
             # Only an adapter whose initialisation succeeded is ever halted.
-            self.adapters[handle] = self._attributed.pop(handle)
+            self.adapters[handle] = self.attributed.pop(handle)
         values: list[Any] = []
         for v in result:
             if isinstance(v, BlockList):
@@ -286,7 +277,7 @@ class DriverPort(SharedMemory):
             answer = reply.answer
 
     def step(self, generator: Steps) -> None:
-        """Run a generator handler whose result nobody waits for."""
+        """Run a generator handler whose result is not waited for."""
         self._step(generator, None, None)
 
     def take_replies(self) -> list[Reply]:
@@ -323,7 +314,7 @@ class DriverPort(SharedMemory):
         """
         plan = _PLANS.get(name)
         if plan is None:
-            raise LocalProtocolError(f"{name} is no function that NDIS offers")
+            raise LocalProtocolError(f"{name} is not a function that NDIS offers")
         call, carried, answered = plan
         if len(args) != len(carried):
             raise LocalProtocolError(f"{name} takes {len(carried)} parameters, {len(args)} were given")
@@ -331,32 +322,7 @@ class DriverPort(SharedMemory):
             from ndisbus.driver.teardown import local_call  # noqa: PLC0415 - it needs the port
 
             return local_call(self, call, args)
-        params: list[Any] = []
-        frames: Sequence[bytes] = ()
-        for carries, a in zip(carried, args):  # noqa: B905 - as long as one another, see above
-            if type(a) is int or a is None:
-                params.append(a)
-            elif carries == BLOCKS_PROTOCOL:
-                wire, frames = self.pass_down(call, args[0], a)
-                params.append(wire)
-            elif carries == BLOCKS_MINIPORT:
-                wire, frames = self.hand_back(call, a)
-                params.append(wire)
-            elif carries == NBL:
-                if call.name in _BACK:
-                    a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
-                wire, frames = a.to_wire()
-                if call.op == PACKET_SEND.op and call.kind is Kind.REQUEST:
-                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, args[0], a.context)))
-                elif call.kind is Kind.REQUEST and call.completed_by:
-                    anchor = self.ndis.heap.objects.get(args[0])
-                    through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
-                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))
-                params.append(wire)
-            elif hasattr(a, "to_wire"):
-                params.append(a.to_wire())
-            else:
-                params.append(int(a) if isinstance(a, int) and not isinstance(a, bool) else a)
+        params, frames = self.outgoing(call, carried, args)
         if name == "NdisOidRequest":
             self.sent_oids.append((args[0], params[1]))
         reply: Reply | None = None
@@ -365,8 +331,8 @@ class DriverPort(SharedMemory):
             self._call_id += 1
             call_id = self._call_id
             reply = self._replies[call_id] = Reply(name)
-            if name in _NOTES:
-                reply.note = _NOTES[name](self, args)
+            if name in NOTES:
+                reply.note = NOTES[name](self, args)
         message: Message = [name, call_id, params]
         if frames:
             message.append(len(frames))
@@ -390,7 +356,7 @@ class DriverPort(SharedMemory):
         self.lost(str(args[0].get("Reason", "the bus closed this epoch")), self.now)
 
     def _refused(self, call_id: int | None, args: list[Any]) -> None:
-        """The bus did not accept a message: an answer to whoever waits for one, else noted down."""
+        """The bus did not accept a message: answer the call that waits, or note the refusal down."""
         reply = self._replies.pop(call_id or 0, None)
         if reply is not None:
             self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
@@ -419,38 +385,6 @@ class DriverPort(SharedMemory):
         else:
             self.outbox.append(([RETURN, call_id, [0, result]], ()))
 
-
-def _opened(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
-    def opened(answer: Answer) -> None:
-        port.bindings[answer[1]] = port.opened[answer[1]] = args[1]
-
-    return opened
-
-
-def _closed(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
-    return lambda _: void(port.bindings.pop(args[0], None))
-
-
-def _attributes(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
-    attributes = args[1] if isinstance(args[1], dict) else args[1].to_wire()
-    return lambda _: port._attributed.__setitem__(args[0], attributes["MiniportAdapterContext"])
-
-
-def _halted(port: DriverPort, args: tuple[Any, ...]) -> Callable[[Answer], None]:
-    return lambda _: void(port.adapters.pop(args[0], None))
-
-
-def void(_: object) -> None:
-    """Drop a value."""
-
-
-#: What the port notes down for its teardown when NDIS answers these calls with success.
-_NOTES: dict[str, Callable[[DriverPort, tuple[Any, ...]], Callable[[Answer], None]]] = {
-    "NdisOpenAdapterEx": _opened,
-    "NdisCloseAdapterEx": _closed,
-    "NdisMSetMiniportAttributes": _attributes,
-    "NdisIMDeInitializeDeviceInstance": _halted,
-}
 
 _CONTROL: dict[str, Any] = {
     "ready": DriverPort._ready,

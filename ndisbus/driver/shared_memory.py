@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndisbus.ddi.call import Call, Kind
+from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, Kind
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
@@ -48,6 +48,10 @@ def _send_data(block_list: BlockList) -> dict[int, list[int]]:
     }
 
 
+#: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
+_BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
+
+
 class SharedMemory:
     """The lists that a driver has lent, or was lent."""
 
@@ -66,6 +70,43 @@ class SharedMemory:
         self.opened: dict[int, int] = {}
         #: OID requests passed down and not completed: (binding handle, request).
         self.sent_oids: list[tuple[int, dict[str, Any]]] = []
+
+    # -- from the driver -----------------------------------------------------------------------
+
+    def outgoing(
+        self, call: Call, carried: Sequence[str], args: Sequence[Any]
+    ) -> tuple[list[Any], Sequence[bytes]]:
+        """The parameters of a driver's call as they travel, and the frames behind the message.
+
+        Notes down what the driver lends with it. ``carried`` says what each parameter carries.
+        """
+        params: list[Any] = []
+        frames: Sequence[bytes] = ()
+        for carries, a in zip(carried, args):  # noqa: B905 - as long as one another, see above
+            if type(a) is int or a is None:
+                params.append(a)
+            elif carries == BLOCKS_PROTOCOL:
+                wire, frames = self.pass_down(call, args[0], a)
+                params.append(wire)
+            elif carries == BLOCKS_MINIPORT:
+                wire, frames = self.hand_back(call, a)
+                params.append(wire)
+            elif carries == NBL:
+                if call.name in _BACK:
+                    a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
+                wire, frames = a.to_wire()
+                if call.op == PACKET_SEND.op and call.kind is Kind.REQUEST:
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, args[0], a.context)))
+                elif call.kind is Kind.REQUEST and call.completed_by:
+                    anchor = self.ndis.heap.objects.get(args[0])
+                    through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
+                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))
+                params.append(wire)
+            elif hasattr(a, "to_wire"):
+                params.append(a.to_wire())
+            else:
+                params.append(int(a) if isinstance(a, int) and not isinstance(a, bool) else a)
+        return params, frames
 
     # -- from the bus --------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED)
 through the ordinary handler, then every binding is unbound and every adapter halted, as NDIS would
 do it for a surprise removal. New requests that a driver makes meanwhile fail the same way, and what it
-hands up has nobody to go to.
+hands up is dropped.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class BlockList:
     def __init__(self, form: Form, columns: dict[str, Column]) -> None:
         self.form = form
         self.columns = columns
-        #: Net buffer lists that the blocks or their state point to; unread unless somebody reads them.
+        #: Net buffer lists that the blocks or their state point to; decoded only when they are read.
         self.attachments: Attachments | None = None
         self._index: dict[int, int] | None = None
 

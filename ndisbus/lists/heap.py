@@ -25,7 +25,7 @@ def space_of(pointer: int) -> int:
 
 
 def space_of_epoch(epoch: int) -> int:
-    """The address space of an epoch (1, 2, ...): another one for each, until the numbers start over."""
+    """The address space of an epoch (1, 2, ...): each has its own, until the numbers start over."""
     return NDIS_SPACE + 1 + (epoch - 1) % _DRIVER_SPACES
 
 

@@ -71,7 +71,7 @@ class NblChain:
     """The NetBufferList parameter of an I/O call.
 
     ``addresses`` are the lists of the chain in order; ``source_handle`` is NDIS's routing value, the
-    same in each of them; ``statuses`` is filled in by whoever completes (one per list). Their contents are
+    same in each of them; ``statuses`` is filled in on completion (one per list). Their contents are
     ``attachments``, or ``packets`` on the ordinary data path; None where only the pointers travel.
     """
 

@@ -207,7 +207,7 @@ class _Reader:
             raise DecodeError(where, f"a map is expected, not {type(obj).__name__}")
         if not obj.keys() <= keys:
             unknown = min(map(str, obj.keys() - keys))
-            raise DecodeError(f"{where}.{unknown}", "is no member")
+            raise DecodeError(f"{where}.{unknown}", "is not a member")
         address = self.pointer(obj, own, where)
         if address is None:
             raise DecodeError(f"{where}.{own}", "is missing")
@@ -276,7 +276,7 @@ class _Reader:
         for name, value in obj.items():
             slot = _INFO_SLOTS.get(name)
             if slot is None:
-                raise DecodeError(f"{where}.{name}", "is no slot of the chimney")
+                raise DecodeError(f"{where}.{name}", "is not a slot of the chimney")
             if type(value) is not int or not 0 <= value <= _PVOID:
                 raise DecodeError(f"{where}.{name}", f"{value!r} is not a 64-bit number")
             slots[slot] = value
@@ -305,7 +305,7 @@ class _Reader:
             last, promised, place = mdl, following, f"{at}.Next"
         _agrees(promised, None, place)
         if current is None and current_address is not None:
-            raise DecodeError(f"{where}.CurrentMdl", f"{current_address:#x} is no MDL of this net buffer")
+            raise DecodeError(f"{where}.CurrentMdl", f"{current_address:#x} is not an MDL of this net buffer")
         nb = NetBuffer(
             address,
             current_mdl=current,

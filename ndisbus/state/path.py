@@ -1,4 +1,7 @@
-"""The three state structures of a path. DDI pages PATH_OFFLOAD_STATE_CONST, _CACHED, _DELEGATED."""
+"""The three state structures of a path.
+
+DDI pages ns-ndischimney-_path_offload_state_const, ..._cached and ..._delegated.
+"""
 
 from __future__ import annotations
 

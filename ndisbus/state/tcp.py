@@ -1,7 +1,7 @@
 """The three state structures of a connection, in the form of NDIS 6.0 (no DWnd).
 
-DDI pages TCP_OFFLOAD_STATE_CONST, _CACHED, _DELEGATED. Ports are numbers (80 is 80); sequence numbers and
-windows are unsigned 32-bit; times are clock ticks.
+DDI pages ns-ndischimney-_tcp_offload_state_const, ..._cached and ..._delegated. Ports are numbers (80 is 80);
+sequence numbers and windows are unsigned 32-bit; times are clock ticks.
 """
 
 # ruff: noqa: RUF009 - member() makes a dataclass field, as field() does.

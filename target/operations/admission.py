@@ -20,14 +20,11 @@ from ndisbus.state.images import (
     NeighborOffloadStateConst,
     PathOffloadStateCached,
     PathOffloadStateConst,
-    state_size,
     unpack_state,
 )
 from target.hardware.tables import Hardware
 
 __all__ = ["Refusal", "TcpPeek", "admit_neighbor", "admit_path", "admit_tcp", "peek_tcp"]
-
-TCP_SIZE: Final = state_size(OffloadStateType.TcpOffloadState)
 
 # The members of a whole TCP state that admission reads. const: Length, Flags, RemotePort, LocalPort; cached:
 # Length, InitialRcvWnd; delegated: Length, State, SendDataHead, SendDataTail, BufferedData.

@@ -192,8 +192,8 @@ def test_a_call_is_a_message_with_the_documented_parameters(target: tuple[Rig, T
 @pytest.mark.parametrize(
     ("name", "args", "reason"),
     [
-        ("NdisFrobnicate", (), "no function that NDIS offers"),
-        ("MiniportInitiateOffload", (1, 2), "no function that NDIS offers"),
+        ("NdisFrobnicate", (), "not a function that NDIS offers"),
+        ("MiniportInitiateOffload", (1, 2), "not a function that NDIS offers"),
         ("NdisCloseAdapterEx", (), "takes 1 parameters, 0 were given"),
         ("NdisCloseAdapterEx", (1, 2), "takes 1 parameters, 2 were given"),
     ],

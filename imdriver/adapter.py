@@ -1,4 +1,4 @@
-"""What the driver is between: the binding to the adapter below and the virtual adapters above."""
+"""What the driver stands between: the binding to the adapter below and the virtual adapters above."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class ChimneyPolicy(StrEnum):
 class ImConfig:
     """What the command line, or a test, chooses.
 
-    ``bind``: the adapter below, or ``"auto"`` for whatever NDIS picks; ``adapters``: names of the virtual
+    ``bind``: the adapter below, or ``"auto"`` for the one that NDIS picks; ``adapters``: names of the virtual
     adapters above. ``register_chimney`` false makes a driver that knows nothing of the chimney but forwards
     the capability report of the driver below (the case of R-REG-10). ``vlan_id`` (12 bits) and
     ``user_priority`` (3 bits) are written into the state of initiates that pass (R-IM-17); None leaves it

@@ -20,7 +20,7 @@ class ImDriver(StateOperations, IoOperations, OidRequests, Packets, Indications)
     """An intermediate driver: a protocol edge below, a miniport edge with virtual adapters above."""
 
     def inspect(self) -> dict[str, int]:
-        """Counted in the heap itself, so an entry that was lost track of shows."""
+        """Counts entries in the heap itself, so that a leaked entry is seen."""
         call_entries = io_entries = packet_entries = offload_entries = 0
         for address, o in self.ndis.heap.objects.items():
             if type(o) is ImCallEntry:

@@ -301,7 +301,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return self.lower.handle if self.lower is not None else None
 
     def detached(self, reason: str) -> None:
-        """The bus is gone: everything was halted and closed; drop what a half-done start left behind."""
+        """The bus is gone: everything was halted and closed; drop what an unfinished start left behind."""
         for adapter in list(self.adapters.values()):
             self._free_adapter(adapter)
         self._forget_lower()

@@ -146,7 +146,7 @@ class ImIoEntry:
 
 
 class ImPacketEntry:
-    """Lists of one send of frames that are below: whose they are, and what was in them.
+    """Lists of one send of frames that are below: their owner, and what was in them.
 
     ``left`` is how many are still below; a chain may come back in parts.
     """

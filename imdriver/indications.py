@@ -123,7 +123,7 @@ class Indications(ImEdges):
         return block_list
 
     def protocol_status_ex(self, protocol_binding_context: int, status_indication: dict[str, Any]) -> None:
-        """ProtocolStatusEx: to everybody bound above (R-PAUSE-08); a resume brings new capabilities."""
+        """ProtocolStatusEx: to all protocols bound above (R-PAUSE-08); a resume brings new capabilities."""
         code = status_indication.get("StatusCode")
         if code == NdisStatus.OFFLOAD_RESUME and self.lower is not None:
             self.lower.capabilities = status_indication.get("StatusBuffer") or self.lower.capabilities

@@ -2,7 +2,7 @@
 
 A request goes down with this driver's own NDIS_OFFLOAD_HANDLE and the unchanged chain (R-IM-10); the
 completion goes up with the miniport handle of the adapter it came from (R-IM-11, R-IM-16). Chains may come
-back in other portions than they went down in, even mixed: each list finds its own way. DDI pages
+back in other portions than they went down in, even mixed: each list is propagated by itself. DDI pages
 propagating-an-i-o-operation, propagating-the-completion-of-an-i-o-operation.
 """
 
@@ -117,7 +117,7 @@ class IoOperations(ImEdges):
         self.ndis.call(operation.request, connection.address, chain, *flags)
 
     def _no_memory(self, adapter: VirtualAdapter, chain: NblChain) -> None:
-        """The host is to do the sending itself: upload is asked for once, the rest waits for it (R-IM-14)."""
+        """Ask for an upload, once; then the host sends by itself, and the data waits for it (R-IM-14)."""
         rest = [int(NdisStatus.UPLOAD_REQUESTED)] * (len(chain) - 1)
         self._complete(_SEND, adapter, chain, [int(NdisStatus.REQUEST_UPLOAD), *rest])
 

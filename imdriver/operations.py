@@ -174,7 +174,7 @@ class StateOperations(ImEdges):
                 entry.sends[i] = lists
 
     def _home_again(self, entry: ImCallEntry, indexes: Iterable[int]) -> None:
-        """The connections of these blocks stay above, and so does their data."""
+        """Take send data back: the connections of these blocks stay with the driver above."""
         for i in indexes:
             for a in (entry.sends or {}).get(i, ()):
                 self.take_home(a)
@@ -185,7 +185,7 @@ class StateOperations(ImEdges):
         free_offload_entries(self.ndis.heap, entries)
 
     def _refuse_down(self, entry: ImCallEntry, status: int) -> None:
-        """Complete a list that goes no further: nothing in it was touched but Status."""
+        """Complete a list that is not passed down. Only Status was changed in it."""
         cols = entry.block_list.columns
         cells = cols.get(Key.CELL)
         if type(cells) is list and None in cells:
@@ -235,7 +235,7 @@ class StateOperations(ImEdges):
             self._astray(operation, block_list, pointer)
 
     def _finish(self, entry: ImCallEntry) -> None:
-        """Restore, propagate with the own miniport handle (R-DIS-09), free (R-IM-06)."""
+        """Restore the list, complete it under our miniport handle (R-DIS-09), free the entry (R-IM-06)."""
         contexts: Column = entry.saved.get(Key.CONTEXT)
         if entry.operation is _INITIATE:
             contexts = self._settle_initiate(entry, contexts)

@@ -29,7 +29,7 @@ class Packets(ImEdges):
     def miniport_send_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
     ) -> None:
-        """MiniportSendNetBufferLists: on to the adapter below, or back where there is none."""
+        """MiniportSendNetBufferLists: down to the adapter below; completed at once if there is none."""
         adapter = self.adapter_of(miniport_adapter_context)
         lower = self.lower_handle()
         if lower is None:

@@ -1,4 +1,4 @@
-"""What a port does when NDIS is not there: take its place until nothing is in flight any more.
+"""What a port does when NDIS is not there: take its place until nothing is in flight.
 
 Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED)
 through the ordinary handler, then every binding is unbound and every adapter halted, as NDIS would

@@ -1,7 +1,7 @@
 """Addresses: 64-bit numbers that stand for pointers.
 
 The bus gives every registered driver an *address space number*; the driver's pointers carry it in
-their upper 24 bits, so a pointer from a stranger's address space is recognised for what it is. NULL
+their upper 24 bits, so a pointer from a different address space is recognised. NULL
 is ``None`` (nil on the wire). Address space 1 is NDIS itself.
 """
 
@@ -59,7 +59,7 @@ class NdisOffloadHandle:
 class Heap:
     """One driver's address space: hands out addresses and finds what lies at them.
 
-    Nothing is ever reused, so a stale pointer stays recognisable. ``objects`` holds what is allocated
+    No address is used twice, so a stale pointer is recognised. ``objects`` holds what is allocated
     now; it is empty again when everything borrowed has been freed.
     """
 

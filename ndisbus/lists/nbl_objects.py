@@ -158,7 +158,7 @@ def _endless(what: str, first: object) -> LocalProtocolError:
 def iter_chain(first: NetBufferList | None) -> Iterator[NetBufferList]:
     """The lists of a chain. Each is read before it is yielded, so the loop may unlink it.
 
-    Raises LocalProtocolError once more than MAX_CHAIN have come by: the chain is a cycle.
+    Raises LocalProtocolError after more than MAX_CHAIN lists: the chain is a cycle.
     """
     at = first
     for _ in range(MAX_CHAIN):
@@ -198,7 +198,7 @@ def iter_mdls(first: Mdl | None) -> Iterator[Mdl]:
 def make_net_buffer_list(alloc: Callable[[], int], data: Sequence[Data]) -> NetBufferList:
     """A list with one net buffer whose MDLs hold the pieces of ``data``, in order and uncopied.
 
-    ``alloc`` gives a fresh address for each object. No pieces: DataLength is 0 and there is no MDL.
+    ``alloc`` gives a fresh address for each object. Without pieces DataLength is 0, and there are no MDLs.
     """
     nbl = NetBufferList(alloc())
     nb = nbl.first_net_buffer = NetBuffer(alloc())

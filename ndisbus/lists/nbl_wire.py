@@ -74,7 +74,7 @@ _INFO_SLOTS: Final[dict[str, int]] = {
 def chain_to_wire(first: NetBufferList | None, frames: list[Any] | None) -> list[dict[str, Any]]:
     """The wire form of a chain (empty for NULL).
 
-    MDL contents are appended to ``frames``, uncopied; with ``frames=None`` they stay at home. Raises
+    MDL contents are appended to ``frames``, uncopied; with ``frames=None`` they are left out. Raises
     LocalProtocolError for a cycle, or an object that is part of the chain twice.
     """
     seen: set[int] = set()

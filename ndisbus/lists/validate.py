@@ -46,7 +46,7 @@ _COMMON: Final = (
 
 
 def _limits(keys: tuple[str, ...]) -> dict[str, int]:
-    """Per column: one more than the largest number it may hold, or what else it holds."""
+    """Per column: one more than the largest number it may hold, or the kind of its values."""
     special = {Key.STATE: _IMAGES, Key.NET_BUFFER_LISTS: _NBLS}
     return {k: special.get(k, 1 << _BITS[k] if k in _BITS else _TOP) for k in keys}
 

@@ -185,7 +185,7 @@ class Host:
         self.send("return", call_id, list(values))
 
     def call(self, name: str, *params: Any) -> list[Any]:
-        """Call a function that answers, and wait for the answer. Failed if it is no success."""
+        """Call a function that answers, and wait for the answer. Raises Failed unless it is a success."""
         self.next_call += 1
         call_id = self.next_call
         self.send(name, call_id, list(params))
@@ -207,7 +207,7 @@ class Host:
     def handle_message(self, seconds: float) -> None:
         """Handle one message, of the packet at hand or of the next that comes within so many seconds.
 
-        One, since an answer and a call that builds on it may share a packet: whoever waits goes first.
+        Only one: an answer and a call that builds on it may share a packet, and who waits goes first.
         """
         if not self.inbox:
             if not self.dealer.poll(max(1, round(seconds * 1000))):
@@ -313,7 +313,7 @@ class Host:
     # 10: OIDs
 
     def oid(self, request_type: int, oid: int, buffer: Any) -> Any:
-        """An OID request; returns its InformationBuffer. Failed with NDIS's reason if it is no success."""
+        """Make an OID request; return its InformationBuffer. Raises Failed with NDIS's reason otherwise."""
         request_id = self.allocate(0x10)
         request = {
             "RequestType": request_type,
@@ -400,7 +400,7 @@ class Host:
         print(f"event: {name}: {EVENTS.get(event, event)} {information}")
 
     def frames_received(self, call_id: int | None, params: list[Any]) -> None:
-        """Frames beside the chimney: nobody here wants them, so their lists go back at once (section 12)."""
+        """Frames beside the chimney: this host has no use for them, so their lists go back (section 12)."""
         lists, flags = params[1], params[4]
         if not flags & RECEIVE_FLAGS_RESOURCES and self.binding is not None:
             home = {k: lists[k] for k in ("NetBufferList", "SourceHandle")}
@@ -441,7 +441,7 @@ def converse(host: Host, adapter: str, hold: float) -> None:
     numbers = sequence_numbers(images[2])
     print(f"uploaded: {numbers}")
     if (numbers["SndUna"], numbers["RcvNxt"]) != (snd, rcv):
-        raise Failed("the connection came back with other sequence numbers, and nobody sent anything")
+        raise Failed("the connection came back with other sequence numbers, although nothing was sent")
     host.objects.clear()
     host.leave()
 

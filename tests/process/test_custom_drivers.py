@@ -1,4 +1,4 @@
-"""The examples of drivers: a protocol driver and an intermediate driver of one's own."""
+"""The examples: a protocol driver, an intermediate driver, a host without a network."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def test_a_protocol_driver_sees_the_frames_of_its_adapter() -> None:
         finally:
             listener.kill()
             listener.communicate()
+
+
+def test_the_example_of_a_host_without_a_network_does_what_it_says(bus: Bus) -> None:
+    bus.spawn("-m", "target")
+    bus.spawn("-m", "imdriver")
+    until(lambda: sum(a["State"] == "up" for a in bus.ps()["Adapters"]) >= 2, "the adapters are up")
+    done = bus.spawn("examples/custom_host.py")
+    said, _ = done.communicate(timeout=DEADLINE)
+    assert done.returncode == 0
+    assert "offload: {'NDIS_STATUS_SUCCESS': 102}" in said
+    assert "upload: {'NDIS_STATUS_SUCCESS': 102}" in said
 
 
 def test_an_intermediate_driver_says_what_passes_through_it(bus: Bus) -> None:

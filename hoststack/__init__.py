@@ -9,10 +9,11 @@ told, ``synthetic`` makes state objects to play with. DDI page tcp-chimney-archi
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from ndisbus import __version__
-from ndisbus.errors import BusUnavailable, ChimneyError, IllegalTransition, LocalProtocolError
+
+# Type checkers take it for true. To import typing would take longer than all the rest of this module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hoststack.api.errors import HostClosed, HostForked, HostTimeout
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         WouldBlock,
     )
     from hoststack.net.options import SocketOptions
+    from ndisbus.errors import BusUnavailable, ChimneyError, IllegalTransition, LocalProtocolError
     from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 
 __all__ = [
@@ -116,6 +118,7 @@ _EXPORTS = {
         "WouldBlock",
     ),
     "hoststack.net.options": ("SocketOptions",),
+    "ndisbus.errors": ("BusUnavailable", "ChimneyError", "IllegalTransition", "LocalProtocolError"),
     "ndisbus.runtime.outcomes": ("BugChecked", "HelloRefused"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

@@ -14,7 +14,8 @@ Files in reading order:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+# Type checkers take it for true. To import typing would take longer than all the rest of this module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from imdriver.config import ChimneyPolicy, ImConfig
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ChimneyPolicy", "ImConfig", "ImDriver"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Loaded when asked for, so that ``python -m imdriver.life`` does not import that module twice.
     if name == "ImDriver":
         from imdriver.driver import ImDriver  # noqa: PLC0415

@@ -33,7 +33,9 @@ Its folders are layers. Each imports only what stands below it:
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+# Type checkers take it for true. To import typing would take longer than all the rest of this module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from target.driver import TargetDriver

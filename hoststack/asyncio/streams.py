@@ -186,7 +186,7 @@ class SocketTransport(asyncio.Transport):
         """Told in the middle of the stack's work: look at the socket once that is done."""
         if event is SocketEvent.WRITABLE:
             self._loop.call_soon(self._flush)
-        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED):
+        elif event in (SocketEvent.READABLE, SocketEvent.REMOTE_CLOSED):
             self._loop.call_soon(self._read)
         elif event is SocketEvent.FAILED:
             self._loop.call_soon(self._failed)

@@ -230,7 +230,7 @@ class OffloadedSockets:
         """The remote end has sent a FIN."""
         socket = self.sockets.get(tcb)
         if socket is not None:
-            socket.emit(SocketEvent.PEER_CLOSED)
+            socket.emit(SocketEvent.REMOTE_CLOSED)
         self._upload_if_over(tcb)
 
     def _upload_if_over(self, tcb: Tcb) -> None:

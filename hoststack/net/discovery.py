@@ -147,7 +147,7 @@ class Discovery:
         if mac and is_group(mac):
             self._statistics.count("nd: bad value")
             return
-        # An answer that nobody asked for confirms nothing, but it may tell an address.
+        # An answer without a question confirms nothing, but it may tell an address.
         if message.solicited and (entry.state in _ASKING or mac == entry.mac):
             entry.answered(mac, now, override=message.override)
         elif entry.mac:

@@ -50,11 +50,11 @@ class Interface:
         loops: bool = False,
     ) -> None:
         if len(mac) != 6 or mac[0] & 1 or not any(mac):
-            raise LocalProtocolError(f"interface {name}: {mac.hex(':')} is no station's MAC address")
+            raise LocalProtocolError(f"interface {name}: {mac.hex(':')} is not the MAC address of a station")
         if not _SMALLEST_MTU <= mtu <= 0xFFFF:
-            raise LocalProtocolError(f"interface {name}: an MTU of {mtu} bytes; it is {_SMALLEST_MTU}..65535")
+            raise LocalProtocolError(f"interface {name}: MTU {mtu}: it must be {_SMALLEST_MTU}..65535 bytes")
         if not 0 <= vlan_id < 0xFFF:
-            raise LocalProtocolError(f"interface {name}: {vlan_id} is no VLAN identifier")
+            raise LocalProtocolError(f"interface {name}: VLAN {vlan_id}: identifiers are 0..4094")
         self.name = name
         self.mac = mac
         self.mtu = mtu
@@ -87,7 +87,7 @@ class Interface:
         """Add an own address; returns its bytes. Raises LocalProtocolError if a host cannot have it."""
         packed = address.ip.packed
         if address.ip.is_multicast or address.ip.is_unspecified:
-            raise LocalProtocolError(f"interface {self.name}: {address.ip} is no host's address")
+            raise LocalProtocolError(f"interface {self.name}: {address.ip} is not the address of a host")
         if len(packed) == 16 and self.mtu < IPV6_MINIMUM_MTU:
             reason = f"interface {self.name}: IPv6 needs an MTU of {IPV6_MINIMUM_MTU} bytes (RFC 8200), not"
             raise LocalProtocolError(f"{reason} {self.mtu}")
@@ -107,7 +107,7 @@ class Interface:
         self.accepts.add(multicast_mac(group))
 
     def move(self, mac: bytes, mtu: int) -> None:
-        """Another adapter: its station address and MTU. Addresses, and with them connections, stay."""
+        """Take the MAC address and MTU of another adapter. IP addresses and connections stay."""
         self.accepts.discard(self.mac)
         self.accepts.add(mac)
         self.mac, self.mtu = mac, mtu

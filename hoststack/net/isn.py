@@ -1,4 +1,4 @@
-"""Numbers that a stranger must not be able to guess: initial sequence numbers and ephemeral ports.
+"""Numbers that other hosts must not be able to guess: initial sequence numbers and ephemeral ports.
 
 Both are keyed hashes of the connection's four-tuple (RFC 6528; RFC 6056 algorithm 3). The key is drawn
 from the generator that the stack was given, so that one seed gives the same numbers.
@@ -30,7 +30,7 @@ class InitialSequenceNumbers:
         self._key = rng.randbytes(16)
 
     def keyed(self, data: bytes) -> int:
-        """F: 32 bits that nobody can work out without the key."""
+        """F: 32 bits that cannot be computed without the key."""
         return int.from_bytes(blake2s(data, key=self._key, digest_size=4).digest(), "big")
 
     def __call__(self, four_tuple: bytes, now: float) -> int:
@@ -39,7 +39,7 @@ class InitialSequenceNumbers:
 
 
 class PortPicker:
-    """Ephemeral ports: each destination has a sequence of its own, begun at a place that only we know."""
+    """Ephemeral ports: each destination has a sequence of its own, which begins at a secret place."""
 
     __slots__ = ("_counter", "_key", "ports")
 

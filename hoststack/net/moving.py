@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "detach"]
 
-_PEER_CLOSED: Final = (
+_REMOTE_CLOSED: Final = (
     State.TcpConnectionCloseWait,
     State.TcpConnectionClosing,
     State.TcpConnectionLastAck,
@@ -37,7 +37,7 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
     if machine is None:
         raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
     tick = transport.clock.at(now)
-    # Nothing that happened is to be forgotten with the machine.
+    # The machine's events must be handled before it is dropped.
     socket.take_turn(tick, now)
     if machine is not socket.machine or machine.state not in OFFLOADABLE_TCP_STATES:
         raise LocalProtocolError(f"{socket!r} cannot be offloaded in this state", rule="R-STATE-06")
@@ -57,28 +57,28 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
 
 
 def attach(transport: Transport, socket: Socket, now: float) -> None:
-    """Go on in the host with what the Tcb holds: after an upload, or an offload that was refused.
+    """Continue in the host with what the Tcb holds: after an upload, or an offload that was refused.
 
     Segments in ``held`` that are not whole are dropped and counted. Raises LocalProtocolError if there is a
     machine.
     """
     tcb = socket.tcb
     if socket.machine is not None:
-        raise LocalProtocolError(f"{socket!r} is served by the host already")
+        raise LocalProtocolError(f"{socket!r} is already served by the host")
     received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
     machine = transport.opening.resume(tcb, transport.clock.at(now), tcb.send_queue or (), received)
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine, socket.lent = machine, False
-    if machine.state in _PEER_CLOSED:
+    if machine.state in _REMOTE_CLOSED:
         tcb.remote_closed = True
-    # What the application did while it was on its way, when nobody could be told.
+    # What the application did while the connection was on its way.
     if isinstance(socket.error, ConnectionAborted):
         machine.abort()
     elif socket.shut:
         machine.shutdown()
     for data in held:
-        # As if they had just come: their checksums are verified like any other's.
+        # As if they had just arrived, with verified checksums.
         transport.deliver_bytes(socket.key, data, now)
     transport.touch(socket)
 

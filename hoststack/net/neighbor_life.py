@@ -85,7 +85,7 @@ def _known(state: NeighborState) -> _Row:
     """What all states in which the link address is known have in common."""
     return {
         _E.CONFIRMED: (_S.REACHABLE, _A.NOTHING),
-        # DELAY waits for upper layers, and those have just said that there is no progress.
+        # DELAY waits for upper layers, and they have just reported a lack of progress.
         _E.DOUBTED: (_S.PROBE, _A.PROBE | _A.COUNT),
         _E.HEARD_NEW: (_S.STALE, _A.RECORD),
         _E.ANSWERED_SAME: (_S.REACHABLE, _A.NOTHING),

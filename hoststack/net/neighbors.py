@@ -124,7 +124,7 @@ class NeighborEntry(Timed):
             self.hold(frame, source, now)
 
     def hold(self, frame: bytes, source: bytes, now: float) -> None:
-        """Keep a frame until there is an address, and begin to look for one."""
+        """Keep a frame until the link address is known, and begin to look for it."""
         waiting = self.waiting
         if waiting is None:
             waiting = self.waiting = deque()
@@ -136,7 +136,7 @@ class NeighborEntry(Timed):
         self.happen(_E.SEND, now, source=source)
 
     def seek(self, now: float) -> None:
-        """Begin to look for its address, if it is not known, though there is nothing to send."""
+        """Begin to look for the link address if it is not known, without a frame to send."""
         if not self.mac:
             self.happen(_E.SEND, now)
 
@@ -156,7 +156,7 @@ class NeighborEntry(Timed):
     # -- life ----------------------------------------------------------------------------------
 
     def heard(self, mac: bytes, now: float) -> None:
-        """The neighbor said, unasked, that this is its address."""
+        """The neighbor told its link address without being asked."""
         self.happen(_E.HEARD_SAME if mac == self.mac else _E.HEARD_NEW, now, mac=mac)
 
     def answered(self, mac: bytes, now: float, *, override: bool = True) -> None:
@@ -178,14 +178,14 @@ class NeighborEntry(Timed):
     def confirm(self, now: float) -> None:
         """TCP saw forward progress over this neighbor (RFC 4861 7.3.1; R-NUD-04)."""
         if self.state is _S.REACHABLE:
-            # The usual case, and frequent: only the clock moves.
+            # The usual case, and frequent: only the times change.
             self.confirmed = now
             self.due = now + self.cache.reachable_time
         else:
             self.happen(_E.CONFIRMED, now)
 
     def doubt(self, now: float) -> None:
-        """TCP retransmits in vain (RFC 1122 3.3.1.4): probe it."""
+        """TCP retransmits without an answer (RFC 1122 3.3.1.4): probe the neighbor."""
         self.happen(_E.DOUBTED, now)
 
     def on_timer(self, now: float) -> None:
@@ -194,7 +194,7 @@ class NeighborEntry(Timed):
         self.happen(_E.EXHAUSTED if asking and self.tries >= MAX_SOLICIT else _E.TIMEOUT, now)
 
     def happen(self, event: NeighborEvent, now: float, *, mac: bytes = b"", source: bytes = b"") -> None:
-        """Let an event happen to the entry, and do what the table calls for."""
+        """Apply an event by the table: change the state and do the actions."""
         before = self.state
         state = LIFE.after(before, event, self)
         action = ACTIONS[before, event]

@@ -35,7 +35,7 @@ def plateau(size: int) -> int:
 
 
 class PathEntry(Timed):
-    """A path, and what the stack keeps beside it. ``path`` is the object that can be offloaded."""
+    """One entry of the path table. ``path`` is the object that can be offloaded."""
 
     __slots__ = ("expires", "hop", "path", "table", "tally", "users")
 
@@ -74,7 +74,7 @@ class PathEntry(Timed):
         self._set(self.hop.interface.mtu)
 
     def learn(self, mtu: int, now: float) -> bool:
-        """A router said that the path carries no more than ``mtu`` bytes; whether that was news.
+        """A router reported that the path carries at most ``mtu`` bytes; returns whether PathMtu shrank.
 
         A value is never raised (RFC 8201 section 4) nor taken below what every link has: 68 bytes for IPv4,
         1280 for IPv6.
@@ -89,7 +89,7 @@ class PathEntry(Timed):
         return True
 
     def refit(self, mtu: int) -> None:
-        """The interface has another MTU; what was learned of a narrower place behind it stays."""
+        """The interface has another MTU. A smaller MTU that was learned from a router stays."""
         if self.expires is None or mtu < self.mtu:
             self._set(mtu)
 
@@ -138,7 +138,7 @@ class PathTable:
         return self._entries.get((source, destination))
 
     def get(self, source: bytes, destination: bytes) -> PathEntry | None:
-        """The path, made if there is none yet; None if there is no route."""
+        """Return the path, made if necessary; None without a route."""
         entry = self._entries.get((source, destination))
         if entry is None:
             route = self._routes.lookup(destination)
@@ -152,7 +152,7 @@ class PathTable:
         return entry
 
     def of(self, path: Path) -> PathEntry | None:
-        """What the stack keeps beside a path object."""
+        """Return the entry of a path object."""
         entry = self._entries.get((path.const.source_address, path.const.destination_address))
         return entry if entry is not None and entry.path is path else None
 

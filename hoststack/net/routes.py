@@ -1,4 +1,4 @@
-"""Where a datagram goes first: connected networks, gateways, and what redirects taught.
+"""The routing table: the next hop of a datagram, by network, gateway or redirect.
 
 Addresses are bytes, 4 or 16 of them, in network order. The longest prefix that matches wins (RFC 1122
 3.3.1.2; RFC 4861 5.2).
@@ -19,7 +19,7 @@ __all__ = ["Route", "RoutingTable"]
 
 @dataclass(slots=True, frozen=True, eq=False)
 class Route:
-    """A way to a network. ``gateway``: the router's address, None if the network is on the link.
+    """A route to a network. ``gateway``: the router's address, None if the network is on the link.
 
     ``redirected``: a router's ICMP redirect put it there (for one host).
     """

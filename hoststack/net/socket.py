@@ -142,7 +142,7 @@ class Socket(Timed, MachineOwner):
 
     @property
     def remote(self) -> tuple[str, int]:
-        """The peer's address and port."""
+        """The remote end's address and port."""
         return str(ip_address(self.tcb.path.const.destination_address)), self.tcb.const.remote_port
 
     @property
@@ -159,7 +159,7 @@ class Socket(Timed, MachineOwner):
 
     @property
     def at_end(self) -> bool:
-        """The peer has closed its half, and everything was read."""
+        """The remote end has closed its sending side, and everything was read."""
         return self.tcb.remote_closed and not self.lent and not self.available
 
     @property
@@ -169,7 +169,7 @@ class Socket(Timed, MachineOwner):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing happens on it any more: closed, or waiting out TIME_WAIT."""
+        """Whether the connection has ended: it is closed, or waits in TIME_WAIT."""
         return self.state in (State.TcpConnectionClosed, State.TcpConnectionTimeWait)
 
     @property
@@ -179,7 +179,7 @@ class Socket(Timed, MachineOwner):
 
     @property
     def unacknowledged(self) -> int:
-        """Bytes that were sent, or are to be sent, and that the peer has not acknowledged."""
+        """Bytes that were sent, or are to be sent, and that the remote end has not acknowledged."""
         return self.tcb.queued + self.tcb.below if self.machine is None else self.machine.queued
 
     def __repr__(self) -> str:
@@ -201,7 +201,7 @@ class Socket(Timed, MachineOwner):
         if self.shut:
             raise BrokenPipe(f"{self!r}: the sending side is closed")
         if machine is not None and machine.state is State.TcpConnectionClosed:
-            return 0  # reset in the same batch: the event that says so comes behind the one in hand
+            return 0  # it was reset in this batch; the event that says so follows the present one
         room = self.options.sndbuf - self.unacknowledged
         if len(data) > room:
             self.starved = True
@@ -310,7 +310,7 @@ class Socket(Timed, MachineOwner):
                 hop.hold(frame, source, now)
 
     def tell(self, event: TcpEvent, now: float) -> None:
-        """Tell the application what happened."""
+        """Handle one event of the machine, and tell the application."""
         kind = event.kind
         if kind is EventKind.PROGRESS:
             self.path_entry.hop.confirm(now)
@@ -330,14 +330,14 @@ class Socket(Timed, MachineOwner):
             self.emit(SocketEvent.CONNECTED)
         elif kind is EventKind.FIN:
             self.tcb.remote_closed = True
-            self.emit(SocketEvent.PEER_CLOSED)
+            self.emit(SocketEvent.REMOTE_CLOSED)
         elif kind is EventKind.DOUBT:
             self.path_entry.hop.doubt(now)
         elif kind is EventKind.URGENT:
             self.emit(SocketEvent.URGENT)
         elif kind is EventKind.CLOSED:
             if event.text and self.error is None and not self.closed:
-                # FIN_WAIT_2 ran out (R-TMR-08), while somebody still waits for the peer's data.
+                # FIN_WAIT_2 ran out (R-TMR-08) while the application still waits for data.
                 self.fail(ConnectionTimedOut(f"{self.ends()}: timed out, {event.text}"))
             self.owner.forget(self)
             self.emit(SocketEvent.CLOSED)
@@ -349,24 +349,24 @@ class Socket(Timed, MachineOwner):
 
     def relieved(self) -> None:
         """Bytes were acknowledged: WRITABLE for an application that waits for room, if there is enough."""
-        # Not for every byte: a quarter of the buffer is worth waking somebody for.
+        # Not for every byte: a quarter of the buffer is worth a call.
         if self.starved and self.room * 4 >= self.options.sndbuf:
             self.starved = False
             self.emit(SocketEvent.WRITABLE)
 
     def ends(self) -> str:
-        """Both ends, for people."""
+        """Both ends, as text."""
         (own, own_port), (other, port) = self.local, self.remote
         return f"{own}:{own_port} -> {other}:{port}"
 
     def fail(self, error: SocketError) -> None:
-        """The connection is lost; the first reason is the one that counts."""
+        """Note that the connection is lost, and why. Only the first reason is kept."""
         if self.error is None:
             self.error = error
         self.emit(SocketEvent.FAILED)
 
     def unreachable(self, text: str) -> None:
-        """Give up before it is established: the peer cannot be reached."""
+        """Give up a connection that is not established: the remote end cannot be reached."""
         machine = self.machine
         if machine is not None and self.state in _OPENING:
             self.fail(Unreachable(f"{self.ends()}: {text}"))

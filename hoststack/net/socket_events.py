@@ -21,10 +21,10 @@ class SocketEvent(enum.Enum):
 
     CONNECTED = "connected"
     READABLE = "readable"
-    #: There is room for more data after :meth:`Socket.send` had not taken all.
+    #: There is room for more data, after :meth:`Socket.send` took less than it was given.
     WRITABLE = "writable"
     #: The remote end has closed its sending side.
-    PEER_CLOSED = "peer closed"
+    REMOTE_CLOSED = "remote closed"
     URGENT = "urgent"
     #: The connection is lost: see ``error``.
     FAILED = "failed"
@@ -33,12 +33,12 @@ class SocketEvent(enum.Enum):
 
 
 def error_of(kind: EventKind, text: str, ends: str, soft_error: str) -> SocketError | None:
-    """Return the error for an event that ends a connection, None for other events.
+    """Return the error for an event that ends a connection; None for other events.
 
-    ``ends``: both ends, for people. ``soft_error``: what ICMP or the neighbor cache reported last.
+    ``ends``: both ends, as text. ``soft_error``: what ICMP or the neighbor cache reported last.
     """
     if kind is EventKind.RESET:
-        return ConnectionReset(f"{ends}: reset by the peer")
+        return ConnectionReset(f"{ends}: reset by the remote end")
     if kind is EventKind.REFUSED:
         return ConnectionRefused(f"{ends}: refused: no program listens on that port")
     if kind is EventKind.TIMED_OUT and soft_error:

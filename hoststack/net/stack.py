@@ -9,8 +9,9 @@
     stack.receive(interface, frames, now)       # frames that arrived
     stack.on_timer(now)                         # at next_deadline(), and after the application did something
 
-Whatever the application does (connect, send, close) is carried out at the end of the call in whose course it
-was done, or, done outside of any, at the next call: :meth:`NetStack.next_deadline` is in the past then.
+What an application does in a callback (connect, send, close) is carried out at the end of the call that led
+to the callback. What it does at other times is carried out by the next call; until then
+:meth:`NetStack.next_deadline` is in the past.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class NetStack:
         hop = None if gateway is None else ip_address(gateway).packed
         route = Route(ip_network(network), interface, hop)
         if hop is not None and len(hop) * 8 != route.network.max_prefixlen:
-            raise LocalProtocolError(f"{gateway} is no gateway to {network}")
+            raise LocalProtocolError(f"gateway {gateway}: its IP version is not that of {network}")
         self.routes.add(route)
         return route
 
@@ -156,7 +157,7 @@ class NetStack:
         self.clock.advance(now)
 
     def receive(self, interface: Interface, frames: list[bytes], now: float) -> None:
-        """Ethernet frames have arrived. Whatever is wrong with one, it is dropped and counted."""
+        """Handle Ethernet frames that arrived. A frame that cannot be used is dropped and counted."""
         self.advance(now)
         transport = self.transport
         sockets = transport.sockets
@@ -197,7 +198,7 @@ class NetStack:
         self.flush()
 
     def _receive(self, interface: Interface, frame: bytes, info: FrameInfo, now: float) -> None:
-        """A frame off the hot path."""
+        """Handle a frame that does not belong to a connection of this stack's own machines."""
         source_mac = frame[6:12]
         if is_group(source_mac):
             self.statistics.count("ethernet: bad source")
@@ -217,13 +218,13 @@ class NetStack:
             self.statistics.count("ethernet: unknown type")
 
     def next_deadline(self) -> float | None:
-        """When :meth:`on_timer` is wanted (seconds); in the past if something waits to be carried out."""
+        """When to call :meth:`on_timer` (seconds); in the past if something waits to be carried out."""
         if self.interfaces.pending or self.transport.touched:
             return self.now
         return self.timers.next_deadline()
 
     def on_timer(self, now: float) -> None:
-        """Let time pass, and carry out what waits. Too early or too late is all right."""
+        """Let time pass, and carry out what waits. The call may come early or late."""
         self.advance(now)
         self.timers.run(now)
         self.flush()
@@ -246,7 +247,7 @@ class NetStack:
         """Begin to connect to an address and port; ``local``: the own ones, None and 0 for any.
 
         The outcome is CONNECTED or FAILED. Raises :class:`Unreachable` without a route,
-        :class:`AddressInUse` if no port is left, :class:`LocalProtocolError` for what is no address.
+        :class:`AddressInUse` if no port is left, :class:`LocalProtocolError` for what is not an address.
         """
         destination, port = self._address(remote[0]), remote[1]
         own, own_port = local or (None, 0)
@@ -272,7 +273,7 @@ class NetStack:
         """
         packed = b"" if address is None else self._address(address)
         if any(packed) and not self.interfaces.owns(packed):
-            raise Unreachable(f"{address} is no address of this host")
+            raise Unreachable(f"{address} is not an address of this host")
         return self.transport.listen(packed, port, backlog, options, on_accept)
 
     def ping(self, destination: str, size: int = 56) -> Ping:
@@ -283,7 +284,7 @@ class NetStack:
         try:
             return ip_address(text).packed
         except ValueError:
-            raise LocalProtocolError(f"{text!r} is no IP address") from None
+            raise LocalProtocolError(f"{text}: not an IP address") from None
 
     # -- for the chimney -----------------------------------------------------------------------
 

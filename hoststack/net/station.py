@@ -1,4 +1,4 @@
-"""A stack at the end of a link: sans-I/O, for a peer's loop, for the simulation and for tests alike."""
+"""A stack at the end of a link. Sans-I/O: for a remote host's loop, the simulation and tests alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Station"]
 
-#: Batches of frames taken from the link in one go, so that timers and applications have their turn too.
+#: Most batches of frames taken from the link at once, so that timers and applications get their turns.
 _BATCHES: Final = 16
 
 

@@ -1,7 +1,7 @@
-"""TCP above the datagrams: which connection a segment belongs to, new connections, and who is owed a turn.
+"""The TCP connections of a stack: finding the one for a segment, opening new ones, and giving them turns.
 
-A connection that anything happened to is *touched*: it has its turn at the end of the batch, when its events
-are told and everything it owes the peer is sent in one go.
+A connection to which something happened is *touched*. Its turn comes at the end of the batch: then the
+application is told, and everything that is due is sent at once.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Transport:
             self.touched.append(socket)
 
     def settle(self, now: float) -> None:
-        """Give everybody their turn, until nobody wants one."""
+        """Give each touched socket its turn, until none is left."""
         touched = self.touched
         tick = self.clock.tick
         while touched:
@@ -126,12 +126,12 @@ class Transport:
     # -- segments ------------------------------------------------------------------------------
 
     def arrived(self, source: bytes, destination: bytes, segment: Segment, data: bytes, now: float) -> None:
-        """A segment off the hot path, checksum verified; ``data``: the same as bytes."""
+        """Deliver a segment from the slow path. Its checksum was verified; ``data`` is the same as bytes."""
         key = connection_key(source, destination, segment.source_port, segment.destination_port)
         self.deliver(key, segment, data, now)
 
     def deliver_bytes(self, key: bytes, data: bytes, now: float) -> None:
-        """A segment (header and payload) that was kept somewhere; dropped and counted if it is not whole."""
+        """Deliver a segment (header and payload) that was kept; drop and count it if it is not whole."""
         size = (len(key) - 4) // 2
         pseudo = pseudo_header(key[:size], key[size : 2 * size], tcp.PROTOCOL)
         try:
@@ -142,7 +142,7 @@ class Transport:
             self.deliver(key, segment, data, now)
 
     def deliver(self, key: bytes, segment: Segment, data: bytes, now: float) -> None:
-        """Give a segment to its connection, or to a listener, or answer that there is none."""
+        """Give a segment to its connection or to a listener; without either, answer it with a reset."""
         socket = self.sockets.get(key)
         if socket is None:
             self._stranger(key, segment, now)
@@ -150,7 +150,7 @@ class Transport:
         machine = socket.machine
         if machine is None:
             if not self.hooks.segments(socket.tcb, [data]):
-                self._statistics.count("tcp: nobody serves it")
+                self._statistics.count("tcp: not wanted by the chimney")
             return
         if segment.flags & SYN and machine.accepts_reuse(segment) and self._reuse(socket, segment, now):
             return
@@ -175,7 +175,7 @@ class Transport:
         return True
 
     def _reuse(self, old: Socket, syn: Segment, now: float) -> bool:
-        """A new connection in place of one in TIME_WAIT (RFC 9293 3.6.1), if somebody listens."""
+        """A new connection in place of one in TIME_WAIT (RFC 9293 3.6.1), if the port is listened on."""
         listener = self._listener(old.tcb.path.const.source_address, syn.destination_port)
         if listener is None:
             return False
@@ -222,7 +222,7 @@ class Transport:
     # -- opening -------------------------------------------------------------------------------
 
     def _listener(self, address: bytes, port: int) -> Listener | None:
-        """Who listens at an own address and port: on just that one, on the family, or on everything."""
+        """The listener for an own address and port: of that address, of its family, or of all addresses."""
         listeners = self.listeners
         return (
             listeners.get((address, port))
@@ -265,12 +265,12 @@ class Transport:
         if self.interfaces.owns(destination):
             raise Unreachable(f"{ip_address(destination)} is an address of this host, which has no loopback")
         if destination in route.interface.groups or destination[0] == 0xFF or 224 <= destination[0] < 240:
-            raise Unreachable(f"{ip_address(destination)} is no address of a single host")
+            raise Unreachable(f"{ip_address(destination)} is not the address of a single host")
         source = local[0] or route.interface.source_for(route.next_hop(destination))
         if source is None:
             raise Unreachable(f"{route.interface!r} has no address to reach {ip_address(destination)} from")
         if not self.interfaces.owns(source):
-            raise Unreachable(f"{ip_address(source)} is no address of this host")
+            raise Unreachable(f"{ip_address(source)} is not an address of this host")
         entry = self._paths.get(source, destination)
         assert entry is not None
         key = self.ports.for_connection(source, local[1], destination, port)
@@ -321,21 +321,21 @@ class Transport:
         """See :meth:`NetStack.tcp_listen`."""
         port = port or self.ports.for_listener()
         if not 0 < port <= 0xFFFF:
-            raise LocalProtocolError(f"{port} is no TCP port")
+            raise LocalProtocolError(f"port {port}: a TCP port is 1..65535")
         if (address, port) in self.listeners:
-            raise AddressInUse(f"somebody listens on port {port} already")
+            raise AddressInUse(f"port {port} is already listened on")
         listener = Listener(address, port, backlog, options, on_accept=on_accept, on_close=self._unlisten)
         self.listeners[address, port] = listener
         return listener
 
     def _unlisten(self, listener: Listener) -> None:
-        """The listener is closed."""
+        """Forget a listener that is closed."""
         self.listeners.pop((listener.address, listener.port), None)
 
     # -- what sockets need ---------------------------------------------------------------------
 
     def frame_builder(self, socket: Socket) -> FrameBuilder:
-        """What makes the frames of a connection."""
+        """Make the builder of a connection's frames."""
         tcb = socket.tcb
         neighbor = socket.path_entry.hop.neighbor
         return FrameBuilder(
@@ -352,7 +352,7 @@ class Transport:
     # -- what happens below --------------------------------------------------------------------
 
     def over(self, entry: PathEntry) -> list[Socket]:
-        """The connections over a path. Looked for, as this is rare and a list per path is not cheap."""
+        """The connections over a path. This is rare, so a search is cheaper than a list per path."""
         return [s for s in self.sockets.values() if s.path_entry is entry]
 
     def path_mtu_changed(self, entry: PathEntry) -> None:
@@ -378,7 +378,7 @@ class Transport:
                 socket.unreachable(text)
 
     def address_lost(self, interface: Interface, conflict: Conflict) -> None:
-        """Another host has an own address: its connections are over."""
+        """Another host has an own address: end the connections that use it."""
         for socket in list(self.sockets.values()):
             if socket.tcb.path.const.source_address == conflict.address:
                 socket.fail(AddressConflict(f"{socket.ends()}: {conflict}"))

@@ -1,7 +1,7 @@
 """A remote host: the program at the other end of the wire (``hoststack peer``).
 
 Owns: the services that it offers, and how they are joined to connections of a network stack. Must not know:
-the bus and the chimney; it has a link of its own and offloads nothing.
+the bus and the chimney; it has links of its own and offloads nothing.
 
 Files in reading order:
 

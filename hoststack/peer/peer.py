@@ -1,7 +1,4 @@
-"""A remote host: the same network stack on a plain link, serving (``hoststack peer``).
-
-The loop: poll the links' descriptors until something is due, hand everything to the stack.
-"""
+"""The loop of a remote host: poll the links until something is due, and give everything to the stack."""
 
 from __future__ import annotations
 
@@ -29,21 +26,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Peer", "station_mac"]
 
-#: Longest wait in one go (seconds): a stop signal ends any wait, so this is only a bound on drift.
+#: Longest single wait in seconds. A stop signal ends any wait, so this only bounds drift.
 _LONGEST: Final = 60.0
 
 
 def station_mac(number: int) -> bytes:
     """A locally administered MAC address for a station of this project: 02:77:00:00:00:NN."""
     if not 0 <= number <= 0xFFFF:
-        raise LocalProtocolError(f"{number} is no station number")
+        raise LocalProtocolError(f"station number {number}: it must be 0..65535")
     return bytes((0x02, 0x77, 0, 0)) + number.to_bytes(2, "big")
 
 
 class Peer:
     """A stack with one interface per link, in a process of its own.
 
-    ``stations``: (link, MAC address, addresses) each. ``seed``: of ports, sequence numbers and identifiers.
+    ``stations``: (link, MAC address, IP addresses) of each interface. ``seed``: of ports, sequence numbers
+    and identifications. ``serve``: whether to run the services. ``announce``: whether to test and announce
+    the addresses.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Peer:
         return not any(station.interface.tentative for station in self.stations)
 
     def turn(self, now: float) -> None:
-        """Take what the links have, let timers run, send what is owed."""
+        """Take what the links have, let timers run, send what is due."""
         for station in self.stations:
             station.poll(now)
 

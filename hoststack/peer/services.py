@@ -1,8 +1,8 @@
 """What a remote host serves: echo, discard, chargen, HTTP and an exchange of checked messages; sans-I/O.
 
-A :class:`Service` serves one connection. Its owner passes what arrives to :meth:`Service.receive`, takes
-what is to be sent from :meth:`Service.produce`, and reads no more from the connection while
-:attr:`Service.full` holds: so a client that does not read is not read from either.
+A :class:`Service` serves one connection. Its owner passes input to :meth:`Service.receive` and takes output
+from :meth:`Service.produce`. It stops reading from the connection while :attr:`Service.full` is true, so a
+client that does not read its output cannot make a service keep more and more of it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = [
     "pattern",
 ]
 
-#: Output beyond which no more input is taken (bytes).
+#: Bytes of output from which on input is not taken.
 BACKLOG: Final = 262_144
-#: Longest body that the HTTP server makes (bytes); longest one that it keeps to echo it, and longest message
-#: of an exchange.
+#: Bytes of the longest body that the HTTP server makes; of the longest body that it keeps to echo it, and of
+#: the longest message of an exchange.
 MAX_BODY: Final = 1 << 32
 MAX_MESSAGE: Final = 1 << 26
-#: Characters of the longest number that is looked at: int() refuses those of more than a few thousand digits.
+#: Digits of the longest number that is parsed: int() refuses numbers of several thousand digits.
 _DIGITS: Final = 20
 
 
@@ -53,14 +53,14 @@ class Service:
         return len(self._out) >= BACKLOG
 
     def receive(self, data: bytes) -> None:
-        """The client sent so much more."""
+        """Take input from the client."""
 
     def ended(self) -> None:
-        """The client will send nothing more (FIN): what is owed is still produced, then it ends."""
+        """The client has closed its sending side: the rest of the output is still produced, then it ends."""
         self.finished = True
 
     def produce(self, room: int) -> bytes:
-        """Up to ``room`` bytes to be sent now; empty if there are none."""
+        """Return up to ``room`` bytes to send now; empty if there are none."""
         data = bytes(self._out[:room])
         del self._out[: len(data)]
         return data
@@ -98,7 +98,7 @@ class Chargen(Service):
 
 
 class ExchangeError(ValueError):
-    """A message of an exchange is not what its frame says; the text says how."""
+    """A message of an exchange does not match its frame; the text says how."""
 
 
 _FRAME: Final = Struct("!4sQ32s")
@@ -142,7 +142,7 @@ class Exchange(Service):
             return None
         magic, length, digest = _FRAME.unpack_from(self._in)
         if magic != _MAGIC:
-            raise ExchangeError(f"a message begins with {magic!r}, not with {_MAGIC!r}")
+            raise ExchangeError(f"a message begins with {magic.hex()}, not with {_MAGIC.hex()}")
         if length > MAX_MESSAGE:
             raise ExchangeError(f"a message of {length} bytes is longer than {MAX_MESSAGE}")
         end = _FRAME.size + length
@@ -263,7 +263,7 @@ class Http(Service):
         if target.startswith("/bytes/") and method in ("GET", "HEAD"):
             number = target.removeprefix("/bytes/")
             if not number.isdecimal() or len(number) > _DIGITS or int(number) > MAX_BODY:
-                self._answer(400, f"{number[:_DIGITS]!r} is no number of bytes up to {MAX_BODY}\n".encode())
+                self._answer(400, f"{number[:_DIGITS]}: not a number of bytes up to {MAX_BODY}\n".encode())
             else:
                 self._give(int(number), method == "HEAD")
         elif target == "/sha256" and method in ("POST", "PUT"):
@@ -275,7 +275,7 @@ class Http(Service):
         elif target in ("/", "/sha256", "/echo") or target.startswith("/bytes/"):
             self._answer(405, f"{method} is not for {target}\n".encode())
         else:
-            self._answer(404, f"there is no {target}; / says what there is\n".encode())
+            self._answer(404, f"{target}: not found; GET / lists what there is\n".encode())
 
     def _give(self, size: int, head: bool) -> None:
         headers = [("content-type", "application/octet-stream"), ("content-length", str(size))]

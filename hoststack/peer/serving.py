@@ -21,7 +21,7 @@ __all__ = ["Servants", "Served"]
 _CHUNK: Final = 65_536
 #: Errors that are kept; older ones are forgotten.
 _ERRORS: Final = 100
-_WORK: Final = frozenset((SocketEvent.READABLE, SocketEvent.WRITABLE, SocketEvent.PEER_CLOSED))
+_WORK: Final = frozenset((SocketEvent.READABLE, SocketEvent.WRITABLE, SocketEvent.REMOTE_CLOSED))
 
 
 class Served:
@@ -46,7 +46,7 @@ class Served:
             self.done(self)
 
     def work(self) -> None:
-        """Read while the service takes it, write while the connection takes it."""
+        """Read while the service takes input, write while the connection takes output."""
         socket, service = self.socket, self.service
         if socket.error is not None or socket.closed:
             return
@@ -60,7 +60,7 @@ class Served:
             socket.close()
 
     def _read(self) -> bool:
-        """Whether anything was read."""
+        """Give input to the service; whether there was any."""
         socket, service = self.socket, self.service
         if self._ended or service.full or service.finished:
             return False
@@ -75,7 +75,7 @@ class Served:
         return True
 
     def _write(self) -> bool:
-        """Whether everything that the service has to say now was taken."""
+        """Send the service's output; whether the connection took all of it."""
         while True:
             if not self._pending:
                 self._pending = memoryview(self.service.produce(_CHUNK))
@@ -88,7 +88,7 @@ class Served:
 
 
 class Servants:
-    """Listens on the ports of ``services`` and serves whoever comes.
+    """Listens on the ports of ``services`` and serves each connection.
 
     ``counts``: connections served so far, by port; ``errors``: connections of the exchange that ended because
     what arrived was not what had been sent.
@@ -123,6 +123,6 @@ class Servants:
             self.errors.append(f"{served.socket!r}: {service.error}")
 
     def close(self) -> None:
-        """Listen no more; what is being served goes on."""
+        """Stop listening; connections that are being served continue."""
         for listener in self.listeners:
             listener.close()

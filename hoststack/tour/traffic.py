@@ -71,7 +71,7 @@ class _Message:
     def _event(self, _: Socket, event: SocketEvent) -> None:
         if event is SocketEvent.WRITABLE:
             self.push()
-        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED):
+        elif event in (SocketEvent.READABLE, SocketEvent.REMOTE_CLOSED):
             self.pull()
 
     def push(self) -> None:

@@ -334,7 +334,7 @@ def test_thousand_connections_at_once(lab: Lab, family: socket.AddressFamily) ->
                 own.shutdown()
             elif event is SocketEvent.READABLE:
                 self.came += own.recv() or b""
-            elif event is SocketEvent.PEER_CLOSED:
+            elif event is SocketEvent.REMOTE_CLOSED:
                 self.came += own.recv() or b""
                 if self.came != self.message:
                     wrong.append(f"{own}: {len(self.came)} of {len(self.message)} bytes came back")

@@ -147,7 +147,7 @@ class Flow:
     def _event(self, _: Socket, event: SocketEvent) -> None:
         if event is SocketEvent.FAILED:
             self.failed = True
-        elif event in (SocketEvent.READABLE, SocketEvent.PEER_CLOSED) and not self.lazy:
+        elif event in (SocketEvent.READABLE, SocketEvent.REMOTE_CLOSED) and not self.lazy:
             self.pull()
         elif event is SocketEvent.WRITABLE:
             self._push()

@@ -36,7 +36,7 @@ class End:
         if socket.available:
             self.on_event(socket, SocketEvent.READABLE)
         if socket.tcb.remote_closed:
-            self.on_event(socket, SocketEvent.PEER_CLOSED)
+            self.on_event(socket, SocketEvent.REMOTE_CLOSED)
         self.pump()
 
     def on_event(self, socket: Socket, event: SocketEvent) -> None:
@@ -44,7 +44,7 @@ class End:
             self.pump()
         elif event is SocketEvent.READABLE and not self.lazy:
             self.drain()
-        elif event is SocketEvent.PEER_CLOSED:
+        elif event is SocketEvent.REMOTE_CLOSED:
             self.lazy = False
             self.drain()
 

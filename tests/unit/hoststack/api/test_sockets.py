@@ -151,7 +151,7 @@ def test_reset(a: Host, b: Host) -> None:
     server = b.network.listen((None, 7))
     client = a.network.connect(("10.77.0.2", 7))
     server.accept()[0].abort()
-    with pytest.raises(ConnectionReset, match=r"10\.77\.0\.2:7: reset by the peer"):
+    with pytest.raises(ConnectionReset, match=r"10\.77\.0\.2:7: reset by the remote end"):
         client.recv()
 
 

@@ -284,5 +284,5 @@ def test_pings_are_answered_or_forgotten(bench: Bench) -> None:
     assert ping.done
     bench.give(bench.icmp(Echo(request.identifier, request.sequence, b"again", reply=True)))
     assert bench.count("icmp: stray echo reply") == 1
-    with pytest.raises(LocalProtocolError, match="no IP address"):
+    with pytest.raises(LocalProtocolError, match="not an IP address"):
         bench.stack.ping("nowhere")

@@ -131,7 +131,7 @@ def test_what_was_held_meanwhile_is_processed_by_the_host(bench: Bench) -> None:
     socket.tcb.held = [frame[34:], b"rubbish", end[34:]]
     bench.stack.attach(socket, bench.now)
     bench.stack.flush()
-    assert heard == [SocketEvent.READABLE, SocketEvent.PEER_CLOSED]
+    assert heard == [SocketEvent.READABLE, SocketEvent.REMOTE_CLOSED]
     assert socket.recv() == b"forwarded"
     assert socket.at_end
     assert bench.count("tcp: short header") == 1

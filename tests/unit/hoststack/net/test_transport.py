@@ -175,7 +175,7 @@ def test_a_full_syn_queue_drops_syns(bench: Bench) -> None:
         give(bench, segment(SYN, port=port))
     assert len(listener.half_open) == listener.syn_backlog == 16
     assert bench.count("tcp: SYN queue full") == 34
-    # A reset by the peer makes room.
+    # A reset by the remote end makes room.
     give(bench, segment(RST, seq=1001, port=6000))
     (again,) = give(bench, segment(SYN, port=7000))
     assert again.flags == SYN | ACK
@@ -490,7 +490,7 @@ def test_a_reset_connection_still_gives_what_came_before(bench: Bench) -> None:
     assert socket.tcb.reset
     assert socket.recv(4) == b"last"
     assert socket.recv() == b" words"
-    with pytest.raises(ConnectionReset, match="reset by the peer"):
+    with pytest.raises(ConnectionReset, match="reset by the remote end"):
         socket.recv()
 
 
@@ -579,7 +579,7 @@ def test_events_in_their_order(bench: Bench) -> None:
     to = syn.source_port
     give(bench, segment(SYN | ACK, seq=9000, ack=syn.seq + 1, port=80, to=to))
     give(bench, segment(ACK | FIN, seq=9001, ack=syn.seq + 1, port=80, to=to, payload=b"all"))
-    assert heard == [SocketEvent.CONNECTED, SocketEvent.READABLE, SocketEvent.PEER_CLOSED]
+    assert heard == [SocketEvent.CONNECTED, SocketEvent.READABLE, SocketEvent.REMOTE_CLOSED]
     socket.recv()
     socket.close()
     bench.stack.flush()
@@ -612,7 +612,7 @@ def test_a_callback_may_use_the_stack(bench: Bench) -> None:
             assert data
             socket.send(data)
             bench.stack.tcp_connect(("10.77.0.2", 99))
-        elif event is SocketEvent.PEER_CLOSED:
+        elif event is SocketEvent.REMOTE_CLOSED:
             socket.close()
 
     def on_accept(listener: Listener) -> None:

@@ -7,6 +7,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := ndisbus target imdriver hoststack
 SOURCES  := $(PACKAGES) $(wildcard tools tests examples)
 
+# What runs without sockets, threads and clocks: its behaviour is proved by unit tests and simulations alone.
+CORES := ndisbus/core/*,ndisbus/driver/*,ndisbus/tcp/*,ndisbus/net/*,ndisbus/messages/*,ndisbus/lists/*,ndisbus/state/*,ndisbus/ddi/*,hoststack/chimney/*,hoststack/net/*,hoststack/model/*,target/driver.py,target/operations/*,target/data/*,target/network/*,target/hardware/*,target/model/*,imdriver/*
+# Percent of lines and branches. 97.7 were measured; a point less is the limit.
+CORES_COVERED := 96.7
+
 .DEFAULT_GOAL := help
 .PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage docs changelog changelog-draft clean
 
@@ -21,7 +26,7 @@ help:
 	@echo "make fuzz      a million mutated segments into TCP connections in every state"
 	@echo "make soak      the long tests"
 	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
-	@echo "make coverage  the tests, with coverage"
+	@echo "make coverage  how much of the sans-I/O cores the unit and simulation tests run through"
 	@echo "make docs      pages and the reference of the API as a site in build/site"
 	@echo "make changelog move changelog.d to CHANGELOG.md for a release (changelog-draft prints it)"
 	@echo "make clean     remove what make and the tests made"
@@ -87,7 +92,8 @@ interop-long: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m "interop and long" --timeout=3600 -o faulthandler_timeout=0 tests/interop
 
 coverage: $(VENV)/.installed-dev
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest --cov --cov-report=term
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -q --cov --cov-report= tests/unit tests/sim
+	@$(BIN)/coverage report --precision=1 --include='$(CORES)' --fail-under=$(CORES_COVERED)
 
 docs: $(VENV)/.installed-dev
 	@$(BIN)/python tools/build_docs.py

@@ -64,7 +64,7 @@ _GROUPS: Final[tuple[tuple[str, Callable[[Call], bool]], ...]] = (
     ("State manipulation", _state),
     ("TCP I/O", lambda c: bool(c.op) and c.op != "oid" and not _state(c) and not _frames(c)),
     ("Indications", _indicated),
-    ("Frames beside the chimney", _frames),
+    ("Frames on the ordinary path", _frames),
     ("OID requests", lambda c: c.op == "oid"),
 )
 

@@ -367,7 +367,7 @@ def test_verbs_of_the_page_are_those_of_control() -> None:
         if isinstance(n, ast.MatchValue) and isinstance(n.value, ast.Constant)
     }
     assert verbs
-    assert {names(r["verb"])[0] for r in next(tables(section(PROTOCOL, "14. Control")))} == verbs
+    assert {names(r["verb"])[0] for r in next(tables(section(PROTOCOL, "14. Control requests")))} == verbs
 
 
 def test_trace_events_of_the_page_are_those_that_are_emitted() -> None:

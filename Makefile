@@ -61,7 +61,7 @@ lint: $(VENV)/.installed-dev
 	@echo "lint: user's mypy";   cd tests/typing && ../../$(BIN)/mypy --strict --config-file= --cache-dir=../../.mypy_cache/typing *.py
 	@echo "lint: imports";       $(BIN)/lint-imports
 	@echo "lint: generated";     $(BIN)/python tools/generate_calls.py --check && $(BIN)/python tools/rule_index.py --check && $(BIN)/python tools/doc_tables.py --check
-	@echo "lint: changelog";     $(BIN)/towncrier build --draft --version next >/dev/null
+	@echo "lint: changelog";     said=$$($(BIN)/towncrier build --draft --version next 2>&1) || { echo "$$said" >&2; exit 1; }
 
 test: lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest

@@ -1,13 +1,13 @@
 """The one family of errors.
 
-*Local* errors mean that the caller asked for something illegal; *remote* errors mean that the
-other side did. Bytes become a remote error in exactly one place, :mod:`ndisbus.messages.codec`. A refused
-offload is neither: it is an ordinary outcome that carries a status and a reason.
+A *local* error means that the caller asked for something illegal. A *remote* error means that the other side
+did. Bytes become a remote error in one place, :mod:`ndisbus.messages.codec`. A refused offload is not an
+error: it is an ordinary outcome with a status and a reason.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 __all__ = [
     "BusUnavailable",
@@ -16,6 +16,7 @@ __all__ = [
     "IllegalTransition",
     "LocalProtocolError",
     "RemoteProtocolError",
+    "value_text",
 ]
 
 
@@ -26,7 +27,7 @@ class ChimneyError(Exception):
 class LocalProtocolError(ChimneyError):
     """The caller broke a rule of the interface.
 
-    ``rule`` is the id of the rule in docs/rules.md, or ``""`` where no single rule says it.
+    ``rule`` is the id of the rule in docs/rules.md. It is ``""`` if no single rule says it.
     """
 
     def __init__(self, reason: str, *, rule: str = "") -> None:
@@ -54,13 +55,13 @@ class DecodeError(RemoteProtocolError):
     def __init__(self, where: str, reason: str, *, rule: str = "") -> None:
         super().__init__(f"{where}: {reason}", rule=rule)
         self.where = where
-        #: The reason without the place.
+        #: The reason, without ``where``.
         self.detail = reason
 
 
 @final
 class IllegalTransition(LocalProtocolError):
-    """A (state, event) pair that is not in its table. The state is left as it was."""
+    """A pair of state and event that is not in the table. The state has not changed."""
 
     def __init__(self, what: str, state: object, event: object, *, rule: str = "") -> None:
         super().__init__(f"{what}: {event} is not legal in state {state}", rule=rule)
@@ -69,4 +70,23 @@ class IllegalTransition(LocalProtocolError):
 
 
 class BusUnavailable(ChimneyError):
-    """There is no bus, or it did not answer before the deadline."""
+    """No bus listens at the endpoint, or it did not answer before the deadline."""
+
+
+def value_text(value: Any) -> str:
+    """Return a value that a user or another process gave, as an error text shows it."""
+    if value is None:
+        return "nil"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"'{value}'"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, dict):
+        return "a map"
+    if isinstance(value, list | tuple):
+        return f"an array of {len(value)}"
+    return f"a value of type {type(value).__name__}"

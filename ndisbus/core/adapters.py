@@ -1,4 +1,4 @@
-"""Adapters: initialized, described by their miniport, halted."""
+"""Adapters: initialize them, take their description from the miniport, halt them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Adapters"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
-#: Longest link address (NDIS_MAX_PHYS_ADDRESS_LENGTH), and the other facts with the bound of each.
+#: Longest link address in bytes (NDIS_MAX_PHYS_ADDRESS_LENGTH). Below: the other facts, each with its bound.
 _MAX_MAC: Final = 32
 _NUMBERS: Final = {"MtuSize": 1 << 32, "XmitLinkSpeed": 1 << 64, "RcvLinkSpeed": 1 << 64}
 
@@ -45,7 +45,7 @@ class Adapters:
         self.hangs = hangs
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {
             "NdisMSetMiniportAttributes": self._set_attributes,
             "NdisMGetOffloadHandlers": self._get_offload_handlers,
@@ -62,7 +62,7 @@ class Adapters:
         virtual: bool,
         then: Callable[[int, Adapter], None],
     ) -> None:
-        """MiniportInitializeEx. ``then`` gets the status and the adapter, which is up if that is SUCCESS."""
+        """Call MiniportInitializeEx. ``then`` gets the status and the adapter, which is up on SUCCESS."""
         adapter = Adapter(name, self.heap.address(), client, virtual)
         self.registry.adapters[adapter.handle] = adapter
         client.adapters.append(adapter)
@@ -74,7 +74,7 @@ class Adapters:
                 status = int(NdisStatus.FAILURE)
             if status == _SUCCESS and adapter.state is AdapterState.CLOSING:
                 then(status, adapter)
-                self.close(adapter)  # it was told to go before it was up
+                self.close(adapter)  # its removal was requested before it was up
                 return
             if status == _SUCCESS and adapter.state is AdapterState.INITIALIZING:
                 adapter.state = AdapterState.UP
@@ -131,7 +131,7 @@ class Adapters:
         if type(name) is not str or not 0 < len(name) <= NAME_LIMIT:
             raise Violation("DriverInstance", f"a name of 1 to {NAME_LIMIT} characters expected")
         if self.registry.adapter_is_named(name):
-            raise Violation("DriverInstance", f"an adapter called {name!r} is here already")
+            raise Violation("DriverInstance", f"there is already an adapter called '{name}'")
         if context is not None and type(context) is not int:
             raise Violation("DeviceContext", "a pointer or nil expected")
         self.initialize(
@@ -147,15 +147,15 @@ class Adapters:
         if not adapter.virtual:
             raise Violation("NdisMiniportHandle", f"{adapter.name} is not a virtual adapter")
         if adapter.state not in (AdapterState.INITIALIZING, AdapterState.UP):
-            raise Violation("NdisMiniportHandle", f"{adapter.name} is being halted already")
+            raise Violation("NdisMiniportHandle", f"{adapter.name} is already being halted")
         adapter.on_halted = lambda: self.out.answer(client, message, _SUCCESS)
         if adapter.state is AdapterState.INITIALIZING:
-            adapter.state = AdapterState.CLOSING  # it goes as soon as it is up
+            adapter.state = AdapterState.CLOSING  # it is halted as soon as it is up
         else:
             self.close(adapter)
 
     def close(self, adapter: Adapter) -> None:
-        """Unbind all protocols, then halt: MiniportHaltEx is the adapter's last call."""
+        """Unbind all protocols, then halt the adapter. MiniportHaltEx is its last call."""
         adapter.state = AdapterState.CLOSING
         adapter.on_unbound = partial(self._halt, adapter)
         for binding in list(adapter.bindings):
@@ -178,7 +178,7 @@ class Adapters:
 
 
 def _facts(attributes: dict[str, Any]) -> dict[str, Any]:
-    """What a miniport says of its adapter, for BindParameters; a member that is missing is nil."""
+    """Return the miniport's description of its adapter for BindParameters. A missing member is nil."""
     mac = attributes.get("CurrentMacAddress")
     if mac is not None and (type(mac) is not bytes or not 0 < len(mac) <= _MAX_MAC):
         raise Violation("MiniportAttributes.CurrentMacAddress", f"1 to {_MAX_MAC} bytes expected")

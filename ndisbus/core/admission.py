@@ -1,4 +1,4 @@
-"""Hello: lets a process in, with an address space and an epoch; refuses what comes without one."""
+"""Hello: gives a process an address space and an epoch. Refuses messages outside an open epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import Client, CoreConfig
 from ndisbus.core.violation import NAME_LIMIT
-from ndisbus.errors import RemoteProtocolError
+from ndisbus.errors import RemoteProtocolError, value_text
 from ndisbus.lists.heap import space_of_epoch
 from ndisbus.messages.codec import PROTOCOL_VERSION
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_CLOSED", "Admission"]
 
-#: What a driver may be called: its name is part of file names, command lines and tables.
+#: Legal names of drivers. A name is part of file names, command lines and tables.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 #: How many closed epochs are remembered.
 MAX_CLOSED: Final = 64
 
 
 class Admission:
-    """Messages of connections that have no open epoch."""
+    """Handles messages of connections that have no open epoch."""
 
     __slots__ = ("_epoch", "clock", "config", "out", "ready_extra", "registry", "stale")
 
@@ -38,15 +38,15 @@ class Admission:
         self.clock = clock
         self.out = out
         self.registry = registry
-        #: What the runtime adds to a ready message: the bus's own pid and the like.
+        #: Members that the runtime adds to a ready message, such as the bus's own pid.
         self.ready_extra: dict[str, Any] = {}
-        #: How many messages came from closed epochs.
+        #: Number of messages from closed epochs.
         self.stale = 0
-        #: The latest epoch that was given.
+        #: The epoch that was given last.
         self._epoch = epoch_base
 
     def receive(self, key: Any, client: Client | None, message: Message) -> None:
-        """Let a connection in that says hello; refuse anything else. ``client``: its closed epoch, if any."""
+        """Admit a connection that says hello; refuse anything else. ``client``: its closed epoch, if any."""
         name, call_id = message[0], message[1]
         if name == "hello":
             try:
@@ -67,14 +67,14 @@ class Admission:
         other = registry.client_named(name)
         if other is not None:
             raise RemoteProtocolError(
-                f"identity.Name: a driver called {name!r} is here already (pid {other.pid}); "
+                f"identity.Name: a driver called '{name}' is here already (pid {other.pid}); "
                 "choose another name"
             )
         self._forget_closed()
         registry.cut_off.pop(name, None)
         self._epoch += 1
         while space_of_epoch(self._epoch) in registry.by_space:
-            self._epoch += 1  # the numbers have started over, and this one is still in use
+            self._epoch += 1  # address space numbers have wrapped around, and this one is still in use
         space = space_of_epoch(self._epoch)
         client = Client(key, name, pid, space, self._epoch, identity, self.clock.now)
         registry.clients[key] = client
@@ -93,7 +93,7 @@ class Admission:
         self.out.send(client, ["ready", message[1], [ready]])
 
     def _forget_closed(self) -> None:
-        """Keep only the latest closed epochs; a late message of one of those is known for what it is."""
+        """Forget all but the latest closed epochs. Late messages of the kept ones are counted as stale."""
         registry = self.registry
         closed = [c for c in registry.by_space.values() if c.closed and not c.bindings]
         for c in closed[:-MAX_CLOSED]:
@@ -103,11 +103,13 @@ class Admission:
 
 
 def _identity(args: list[Any]) -> tuple[str, int, dict[str, Any]]:
-    """Name, pid and identity map of a hello. :class:`RemoteProtocolError` if they are not acceptable."""
+    """Return name, pid and identity map of a hello. Raises :class:`RemoteProtocolError` if one is illegal."""
     if len(args) != 2 or type(args[1]) is not dict:
         raise RemoteProtocolError("hello takes [protocol version, identity map]")
     if args[0] != PROTOCOL_VERSION:
-        raise RemoteProtocolError(f"protocol version {args[0]!r}; this bus speaks version {PROTOCOL_VERSION}")
+        raise RemoteProtocolError(
+            f"protocol version {value_text(args[0])}; this bus needs version {PROTOCOL_VERSION}"
+        )
     identity = args[1]
     name, pid = identity.get("Name"), identity.get("Pid", 0)
     if type(name) is not str or len(name) > NAME_LIMIT or _NAME.fullmatch(name) is None:

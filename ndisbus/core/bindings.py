@@ -1,9 +1,9 @@
-"""Bindings: which protocol is bound to which adapter; opening, unbinding, closing, and the clean-up.
+"""Bindings: open, unbind and close them, and clean up what their protocol left.
 
-A protocol is bound to every adapter it asked for as soon as that is up and no earlier binding of the
-same protocol to the same name is left. A binding closes when nothing it passed down is outstanding and
-nothing it offloaded is left below. For a protocol that died, or closed without terminating, NDIS
-terminates that itself, connections first, then paths, then neighbors (R-TERM-02).
+A protocol is bound to an adapter that it asked for as soon as the adapter is up and the protocol has no
+earlier binding to the same name. A binding closes when nothing that it passed down is outstanding and
+nothing that it offloaded is left below. A protocol may die, or close without terminating. Then NDIS
+terminates what is left: first connections, then paths, then neighbors (R-TERM-02).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ndisbus.core.registry import handle_text
 from ndisbus.core.violation import Violation, free_name
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ _SUCCESS: Final = int(NdisStatus.SUCCESS)
 
 
 class Bindings:
-    """The life of bindings."""
+    """Owns the bindings from their opening to their end."""
 
     __slots__ = ("clock", "config", "heap", "io", "out", "packets", "registry", "terminator")
 
@@ -61,11 +62,11 @@ class Bindings:
         self.terminator = terminator
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {"NdisOpenAdapterEx": self._open, "NdisCloseAdapterEx": self._close}
 
     def bind_all(self) -> None:
-        """Offer every adapter that is up to the protocols that want it and are not bound to it."""
+        """Offer each adapter that is up to the protocols that ask for it and are not bound to it."""
         for client in list(self.registry.clients.values()):
             if client.closed or client.protocol_driver is None:
                 continue
@@ -84,12 +85,10 @@ class Bindings:
                 self._bind(client, adapter)
 
     def _automatic(self, client: Client) -> str | None:
-        """A topmost adapter that no protocol has, for a protocol that takes any."""
+        """Return a topmost adapter without a protocol, for one that asks for "auto"; or None."""
         if client.assigned is not None:
             if not any(a.name == client.assigned for a in self.registry.adapters.values()):
-                self._ask_for_adapter(
-                    client
-                )  # the driver that exposed it is a new process and does not know it
+                self._ask_for_adapter(client)  # the driver that exposed it has restarted and does not know it
             return client.assigned
         spoken_for = {p.assigned for p in self.registry.clients.values() if not p.closed}
         for p in self.registry.clients.values():
@@ -104,15 +103,15 @@ class Bindings:
             and not a.bindings
             and a.chimney_owner is None
         ]
-        # Only virtual adapters: the first protocol must not take the hardware from under an intermediate
-        # driver that is still starting. A protocol that wants the hardware names it.
+        # Only virtual adapters. Otherwise the first protocol could take the hardware from an intermediate
+        # driver that is still starting. A protocol that needs the hardware asks for it by name.
         if free:
             client.assigned = min(a.name for a in free)
             return client.assigned
         return self._ask_for_adapter(client)
 
     def _ask_for_adapter(self, client: Client) -> str | None:
-        """Have an intermediate driver expose an adapter for ``client``: a new one, or the one it had."""
+        """Ask an intermediate driver to expose an adapter for ``client``: its earlier one, or a new one."""
         for im in self.registry.clients.values():
             up = [a for a in im.adapters if a.state is AdapterState.UP]
             if im.closed or not im.is_intermediate or im is client or not up:
@@ -147,7 +146,7 @@ class Bindings:
         self.reconfigure(im, {"AddAdapter": name}, asked)
 
     def reconfigure(self, client: Client, buffer: dict[str, Any], then: Any) -> None:
-        """NetEventReconfigure: tell an intermediate driver to change its virtual adapters."""
+        """Send NetEventReconfigure: ask an intermediate driver to change its virtual adapters."""
         notification = {"NetEvent": "NetEventReconfigure", "Buffer": buffer}
         self.out.call(client, "ProtocolNetPnPEvent", [None, notification], then)
 
@@ -163,7 +162,7 @@ class Bindings:
         def bound(_: list[Any] | None) -> None:
             client.binding_now.discard(adapter.name)
             if adapter.state is not AdapterState.UP:
-                self.bind_all()  # it went away while it was offered; its successor may be up already
+                self.bind_all()  # the adapter was removed during the offer; its successor may already be up
 
         context = self.heap.address()
         self.out.call(client, "ProtocolBindAdapterEx", [client.protocol_context, context, parameters], bound)
@@ -176,20 +175,20 @@ class Bindings:
             self.out.answer(client, message, _SUCCESS, binding.handle)
 
     def _open_offered(self, client: Client, protocol: Any, context: Any, parameters: Any) -> Binding | None:
-        """NdisOpenAdapterEx; None if the adapter went away while it was being offered.
+        """Open an offered adapter (NdisOpenAdapterEx). Returns None if it was removed during the offer.
 
-        Raises :class:`Violation` for a forged handle or an adapter that was not offered.
+        Raises :class:`Violation` for a wrong handle or an adapter that was not offered.
         """
         if client.protocol_driver is None or protocol != client.protocol_driver:
             raise Violation("NdisProtocolHandle", "not the handle that NDIS gave on registration")
         if type(context) is not int:
-            raise Violation("ProtocolBindingContext", f"a pointer expected, got {type(context).__name__}")
+            raise Violation("ProtocolBindingContext", f"a pointer expected, got {value_text(context)}")
         name = parameters.get("AdapterName") if type(parameters) is dict else None
         if type(name) is not str:
             raise Violation("OpenParameters.AdapterName", "a string expected")
         if name not in client.binding_now:
             raise Violation(
-                "OpenParameters.AdapterName", f"{name!r} was not offered by ProtocolBindAdapterEx"
+                "OpenParameters.AdapterName", f"{value_text(name)} was not offered by ProtocolBindAdapterEx"
             )
         adapter = self.registry.adapter_up(name)
         if adapter is None:
@@ -206,7 +205,7 @@ class Bindings:
         binding = self.registry.bindings.get(handle) if type(handle) is int else None
         if binding is None or binding.protocol is not client:
             if type(handle) is int and handle in client.closed_handles:
-                # NDIS closed it by force in the meantime: nothing is left to do.
+                # NDIS has closed it by force. Nothing is left to do.
                 self.out.answer(client, message, _SUCCESS)
                 return
             raise Violation("NdisBindingHandle", f"{handle_text(handle)} is not a binding of {client.name}")
@@ -219,7 +218,7 @@ class Bindings:
         self.close(binding)
 
     def unbind(self, binding: Binding, why: str) -> None:
-        """Tell a protocol to give a binding up; it is forced when the protocol takes too long."""
+        """Ask a protocol to close a binding. Close it by force if the protocol takes too long."""
         if binding.state is not BindingState.OPEN:
             return
         binding.state = BindingState.UNBINDING
@@ -227,7 +226,7 @@ class Bindings:
         context = self.heap.address()
 
         def answered(values: list[Any] | None) -> None:
-            # SUCCESS says that the protocol has given it up; PENDING that it will close it later.
+            # SUCCESS: the protocol has given the binding up. PENDING: it will close it later.
             if values and values[0] == NdisStatus.SUCCESS and binding.state is BindingState.UNBINDING:
                 binding.protocol.closed_handles[binding.handle] = None
                 self.close(binding)
@@ -243,14 +242,14 @@ class Bindings:
         self.clock.schedule(self.clock.now + self.config.unbind_limit, overdue)
 
     def close(self, binding: Binding) -> None:
-        """NdisCloseAdapterEx, or the same by force: closed once nothing is in flight or left below."""
+        """Close the binding once nothing is in flight or left below (NdisCloseAdapterEx, or by force)."""
         if binding.state in (BindingState.OPEN, BindingState.UNBINDING):
             binding.state = BindingState.CLOSING
             binding.protocol.past_bindings.add(binding.handle)
             self._settle_from_now(binding)
 
     def abandon(self, binding: Binding) -> None:
-        """The protocol is dead: NDIS cleans up after it, whatever state the binding was in."""
+        """Clean up after a dead protocol, in any state of the binding."""
         binding.state = BindingState.ABANDONED
         self._settle_from_now(binding)
 
@@ -259,10 +258,10 @@ class Bindings:
         self._settle(binding)
 
     def _settle(self, binding: Binding) -> None:
-        """See whether a binding that is to go can go; terminate what it left behind, layer by layer.
+        """Close a closing binding if possible. Otherwise terminate what it left, layer by layer.
 
-        Block lists that are under way come back first. Net buffer lists need not: a posted receive may wait
-        for data forever, and its connection's terminate is what ends it (R-TERM-08).
+        Block lists that are outstanding must come back first. Net buffer lists need not: a posted receive
+        may wait for data forever, and the terminate of its connection ends it (R-TERM-08).
         """
         if binding.state not in (BindingState.CLOSING, BindingState.ABANDONED):
             return

@@ -1,4 +1,4 @@
-"""The core's clock: the time that was passed in last, and what is to be done at a later time."""
+"""The core's clock: the time that was passed in last, and the actions that are due later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Time of the core. It stands still between the calls that pass a time in."""
+    """The time of the core, in seconds. It changes only when a call passes a time in."""
 
     __slots__ = ("_timers", "now")
 
@@ -19,15 +19,15 @@ class Clock:
         self._timers: TimerQueue[Callable[[], None]] = TimerQueue()
 
     def schedule(self, at: float, action: Callable[[], None]) -> None:
-        """Run ``action`` when the clock reaches ``at``; actions of one instant run in this order."""
+        """Run ``action`` when the clock reaches ``at``. Actions of the same time run in the order given."""
         self._timers.push(at, action)
 
     def next_deadline(self) -> float | None:
-        """When :meth:`advance` is due; None if nothing is scheduled."""
+        """Return the time at which :meth:`advance` is due; None if nothing is scheduled."""
         return self._timers.next_deadline()
 
     def advance(self, now: float) -> None:
-        """Set the time and run what is due."""
+        """Set the time to ``now`` and run the actions that are due."""
         self.now = now
         for action in self._timers.due(now):
             action()

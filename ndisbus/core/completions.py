@@ -1,9 +1,9 @@
-"""The five state-manipulation operations on their way up, by SourceHandle, exactly once.
+"""Completions of the five state-manipulation operations: routed by SourceHandle, each exactly once.
 
-What comes back is compared with what was lent: the same blocks, the same SourceHandle, ImReserved and
-ProtocolReserved, a legal Status in every block. A difference is a bug check of the driver that handed the
-list back, never a silent misdelivery. Here is also what NDIS does in place of drivers that cannot: fail what
-a dead one below holds, terminate what a dead one above left.
+A completion is compared with what was lent: it must have the same blocks, SourceHandle, ImReserved and
+ProtocolReserved, and a legal Status in every block. A difference is a bug check of the driver that completed
+the list. This module also acts in place of dead drivers: it fails what a dead driver below holds, and
+terminates what a dead driver above left.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SUCCESS: Final = int(NdisStatus.SUCCESS)
 #: The object's own state was offloaded (R-INIT-04, R-INIT-05).
 _TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
 _ALLOWED: Final = {o.op: frozenset(int(s) for s in ALLOWED_STATUS[o.op]) for o in STATE_OPERATIONS}
-#: The rule that an illegal Status breaks.
+#: The rule that an illegal Status breaks, by operation.
 LEGAL: Final = {
     "initiate": "R-INIT-04",
     "query": "R-QRY-04",
@@ -44,7 +44,7 @@ LEGAL: Final = {
     "invalidate": "R-INV-06",
     "terminate": "R-TERM-17",
 }
-#: What travels up besides: written by the driver below, or to be applied by the upper one.
+#: Columns that also travel up: the driver below wrote them, or the driver above applies them.
 _CARRIED: Final = (Key.BLOCK, Key.STATUS, *LENT, Key.STATE, Key.NBL_CHAIN, Key.NET_BUFFER_LISTS)
 
 
@@ -53,7 +53,7 @@ def _listed(col: Any, n: int) -> list[Any]:
 
 
 class Completions:
-    """Completions of block lists."""
+    """Completes requests on block lists."""
 
     __slots__ = ("books", "clock", "io", "out", "registry", "terminator")
 
@@ -74,11 +74,11 @@ class Completions:
         self.terminator = terminator
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {o.completion: self._up(o) for o in STATE_OPERATIONS}
 
     def _up(self, operation: OperationRow) -> Handler:
-        """The handler of a completion such as NdisMInitiateOffloadComplete."""
+        """Return the handler of a completion such as NdisMInitiateOffloadComplete."""
         where = f"{operation.completion}.OffloadBlockList"
         allowed = _ALLOWED[operation.op]
 
@@ -110,7 +110,7 @@ class Completions:
         return up
 
     def _compare(self, request: Request, columns: dict[str, Any], allowed: frozenset[int]) -> None:
-        """What comes back must be what was lent, with a legal Status in every block."""
+        """Check that what comes back is what was lent, with a legal Status in every block."""
         n = len(request.blocks)
         if columns[Key.BLOCK] != request.blocks:
             raise Violation("OffloadBlockList.Block", "not the blocks that were given", "R-BLK-10")
@@ -146,7 +146,7 @@ class Completions:
                     )
 
     def _offloaded(self, request: Request, columns: dict[str, Any]) -> None:
-        """Take note of the objects that an initiate offloaded, and of the PVOIDs stored for them."""
+        """Record the objects that an initiate offloaded, each with the PVOID that the driver below stored."""
         n = len(request.blocks)
         statuses = _listed(columns[Key.STATUS], n)
         stored = _listed(columns.get(Key.CONTEXT), n)
@@ -178,15 +178,15 @@ class Completions:
                     "written although nothing was offloaded",
                     "R-HND-03",
                 )
-        # Only now: a list with one bad block offloads nothing.
+        # Recorded after all checks: a list with one bad block offloads nothing.
         request.binding.objects.update(objects)
 
     def _io_is_back(
         self, adapter: Adapter, request: Request, columns: dict[str, Any], chains: dict[int, list[int]]
     ) -> None:
-        """Before its terminate completes, everything posted on a connection was completed (R-TERM-08).
+        """Check that everything posted on a connection is completed before its terminate is (R-TERM-08).
 
-        A list that is handed back in NetBufferListChain is completed by that act (R-DIS-16).
+        A list that is handed back in NetBufferListChain is completed by that (R-DIS-16).
         """
         binding = request.binding
         statuses = _listed(columns[Key.STATUS], len(request.blocks))
@@ -195,14 +195,14 @@ class Completions:
         for handle, status in zip(request.handles, statuses, strict=True):
             held = binding.io.get(handle) if handle is not None else None
             if not held or (status != _SUCCESS and handle not in binding.lost):
-                continue  # one that failed stays for another terminate, and so does what is posted on it
+                continue  # its terminate failed: the object and what is posted on it stay
             for a in sorted(held):
                 if a in back or (adapter.nbls[a].along and status != _SUCCESS):
-                    self.io.take(adapter, a)  # a dead driver's list comes back with its connection
+                    self.io.take(adapter, a)  # the driver is dead: the list returns with its connection
                 elif adapter.nbls[a].waylaid:
                     late.append(a)
                 else:
-                    reason = f"net buffer list {a:#x} of {handle:#x} was not completed before"
+                    reason = f"net buffer list {a:#x} of {handle:#x} was not completed before the terminate"
                     raise Violation("OffloadBlockList", reason, "R-TERM-08")
         if late:
             self.io.give_back(adapter, late, int(NdisStatus.REQUEST_ABORTED))
@@ -215,9 +215,9 @@ class Completions:
         frames: Sequence[bytes],
         chains: dict[int, list[int]],
     ) -> None:
-        """End a request: take it off the books and tell the driver above, if it is still alive.
+        """End a request: remove it from the books and tell the driver above, if that is alive.
 
-        ``chains``: those that the completion of a terminate carries, by the address of the first list.
+        ``chains``: the lists that a completed terminate hands back, keyed by the address of the first list.
         """
         binding = request.binding
         del adapter.requests[request.root]
@@ -233,7 +233,7 @@ class Completions:
             for handle, addresses in request.chains.items():
                 if handle not in binding.objects:
                     for a in [a for a in addresses if a in adapter.nbls]:
-                        self.io.take(adapter, a)  # not offloaded: they were never the driver below's
+                        self.io.take(adapter, a)  # the connection was not offloaded: its lists never left
         elif op == "terminate":
             self._terminated(binding, request, columns[Key.STATUS])
             self._buffered(binding, request, columns, chains)
@@ -256,7 +256,7 @@ class Completions:
         binding.came_back()
 
     def _terminated(self, binding: Binding, request: Request, status: Any) -> None:
-        """Objects are gone; one whose terminate failed below may be named once more (R-DIS-43)."""
+        """Forget terminated objects. One whose terminate failed may be named once more (R-DIS-43)."""
         binding.terminating.difference_update(request.handles)
         if status != _SUCCESS and binding.adapter.alive and request.then is None and request.verdict is None:
             statuses = _listed(status, len(request.blocks))
@@ -270,9 +270,9 @@ class Completions:
     def _buffered(
         self, binding: Binding, request: Request, columns: dict[str, Any], chains: dict[int, list[int]]
     ) -> None:
-        """Received data in BufferedData: the driver above has its lists until it returns them (R-BRD-09).
+        """Lend the lists in BufferedData to the driver above until it returns them (R-BRD-09).
 
-        If it gets nothing, being dead or told of a failure, NDIS returns them.
+        If that driver is dead, or the request failed, NDIS returns them at once.
         """
         if not chains:
             return
@@ -284,7 +284,7 @@ class Completions:
             binding.kept.update(dict.fromkeys(lists, True))
 
     def fail_up(self, adapter: Adapter, request: Request, status: int) -> None:
-        """Complete an outstanding request on behalf of a driver that cannot any more (design, "Killed")."""
+        """Complete an outstanding request in place of a driver that is dead or must not complete it."""
         self._complete(
             adapter, request, failed_columns(request.blocks, request.handles, request.columns, status), (), {}
         )

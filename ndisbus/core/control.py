@@ -1,7 +1,7 @@
 """Control requests: what ``ndisbus ps``, ``fault`` and ``adapter`` ask of the bus.
 
-A control request needs no hello. One that concerns a driver is passed to it as ``control`` or
-``inspect``, and answered when it answers or after a moment; nothing here waits on the data plane.
+A control request needs no hello. A request about a driver is passed to the driver as ``control`` or
+``inspect``, and is answered when the driver answers or its time is up. Nothing here waits on the data plane.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.survey import said_counters
 from ndisbus.core.violation import NAME_LIMIT, free_name
-from ndisbus.errors import ChimneyError, LocalProtocolError
+from ndisbus.errors import ChimneyError, LocalProtocolError, value_text
 from ndisbus.messages.codec import RETURN
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-#: How long a driver has for an inspection before it is listed without one (seconds).
+#: Seconds that a driver has to answer an inspection. After that it is listed without its own report.
 _PATIENCE: Final = 0.5
 
 
 class Control:
-    """The verbs of control requests."""
+    """Serves the verbs of control requests."""
 
     __slots__ = ("bindings", "clock", "out", "registry", "survey", "table")
 
@@ -51,7 +51,7 @@ class Control:
         self.survey = survey
 
     def handle(self, key: Any, message: Message) -> bool:
-        """Serve a control request. False if the message is not one."""
+        """Serve a control request. Returns False if the message is not one."""
         if message[0] != "control":
             return False
         call_id, args = message[1], message[2]
@@ -81,7 +81,7 @@ class Control:
                 case "adapter.remove":
                     self._adapter_remove(key, call_id, arguments)
                 case _:
-                    raise LocalProtocolError(f"unknown verb {verb!r}")
+                    raise LocalProtocolError(f"unknown verb {value_text(verb)}")
         except ChimneyError as e:
             self.out.refuse(key, call_id, f"control {verb}", str(e))
         return True
@@ -96,7 +96,9 @@ class Control:
         if client is not None:
             return client
         known = ", ".join(sorted(c.name for c in self.registry.open_clients())) or "none"
-        raise LocalProtocolError(f"there is no driver called {name!r}; drivers on this bus: {known}")
+        raise LocalProtocolError(
+            f"there is no driver called {value_text(name)}; drivers on this bus: {known}"
+        )
 
     def _driver(self, key: Any, call_id: int | None, arguments: dict[str, Any]) -> None:
         client = self._named(arguments.get("Name"))
@@ -132,7 +134,7 @@ class Control:
         ]
         if not ims:
             raise LocalProtocolError(
-                "there is no intermediate driver that could expose an adapter; start one ('imdriver')"
+                "there is no intermediate driver to expose an adapter; start one with 'python -m imdriver'"
             )
         im = ims[0]
         taken = {a.name for a in self.registry.adapters.values()}
@@ -142,7 +144,7 @@ class Control:
             raise LocalProtocolError(f"Name: a name of 1 to {NAME_LIMIT} characters expected")
         if name in taken:
             raise LocalProtocolError(
-                f"Name: there is an adapter called {name!r} already; choose another name"
+                f"Name: there is already an adapter called '{name}'; choose another name"
             )
         self._reconfigure(key, call_id, im, {"AddAdapter": name}, {"Name": name, "Driver": im.name})
 
@@ -153,7 +155,7 @@ class Control:
                 self._reconfigure(key, call_id, adapter.driver, {"RemoveAdapter": name}, {"Name": name})
                 return
         raise LocalProtocolError(
-            f"Name: there is no virtual adapter called {name!r}; 'ndisbus ps' lists them"
+            f"Name: there is no virtual adapter called {value_text(name)}; 'ndisbus ps' lists them"
         )
 
     def _reconfigure(

@@ -1,8 +1,8 @@
-"""NDIS as one object: what a message means, and what goes out.
+"""NDIS as one object: it takes messages and returns messages.
 
-One instance, one thread, no I/O. :meth:`NdisCore.receive` takes a message and the time;
-:meth:`NdisCore.drain` returns what is to be sent. Each conversation is a part of its own; this module
-puts them together.
+One instance, one thread, no I/O. :meth:`NdisCore.receive` takes a message and the time.
+:meth:`NdisCore.drain` returns the messages to send. Each conversation is a part of its own; this module
+joins the parts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ndisbus.core.survey import Survey
 from ndisbus.core.terminator import Terminator
 from ndisbus.core.violation import Violation
 from ndisbus.ddi.calls import CALLS
-from ndisbus.errors import DecodeError, RemoteProtocolError
+from ndisbus.errors import DecodeError, RemoteProtocolError, value_text
 from ndisbus.lists.heap import NDIS_SPACE, Heap
 from ndisbus.messages.codec import RETURN
 
@@ -47,10 +47,10 @@ __all__ = ["NdisCore"]
 
 
 class NdisCore:
-    """NDIS. ``trace`` is called with an event map for everything that passes, if it is not None.
+    """NDIS. ``trace``, if given, is called with an event map for each message that passes.
 
-    Only faults with a probability draw from ``rng``; without an ``rng`` such faults are refused. Epochs
-    count from ``epoch_base`` + 1; a bus that follows another takes a later base than that one.
+    Only faults with a probability draw from ``rng``; without ``rng`` they are refused. Epochs count from
+    ``epoch_base`` + 1. A bus that follows another one needs a base above that one's epochs.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class NdisCore:
         *,
         epoch_base: int = 0,
     ) -> None:
-        # In the order of what each part may ask: of those above it only.
+        # Each part may ask only the parts above it.
         self.config = config = config or CoreConfig()
         self.heap = heap = Heap(NDIS_SPACE)
         self.clock = clock = Clock()
@@ -94,14 +94,14 @@ class NdisCore:
         missing = self.dispatcher.missing()
         if missing:
             raise AssertionError(f"calls that no part of the core serves: {missing}")
-        # Both dicts live as long as the core; the hot path saves the way to them.
+        # Both dicts live as long as the core. The hot path keeps direct references to them.
         self._clients = registry.clients
         self._handlers = self.dispatcher.handlers
 
     # -- in ------------------------------------------------------------------------------------
 
     def receive(self, key: Any, message: Message, frames: Sequence[bytes], now: float) -> None:
-        """Handle one decoded message from the client behind ``key``."""
+        """Handle one decoded message of the client ``key``."""
         self.clock.now = now
         name = message[0]
         client = self._clients.get(key)
@@ -120,13 +120,13 @@ class NdisCore:
         elif name == "goodbye":
             self.removal.remove(client, "left")
         elif name == "hello":
-            self.out.refuse(key, message[1], name, "this connection has said hello already")
+            self.out.refuse(key, message[1], name, "this connection has already said hello")
         elif not self.control.handle(key, message):
             error = RemoteProtocolError(f"{name} is not a function that NDIS offers")
             self.bug_checks.report(client, message, error)
 
     def _receive_answer(self, client: Client, message: Message) -> None:
-        """Hand an answer to the part that waits for it."""
+        """Pass an answer to the part that waits for it."""
         pending = client.pending.pop(message[1], None)
         if pending is None:
             error = RemoteProtocolError(f"answer to call {message[1]}, which is not open")
@@ -139,31 +139,32 @@ class NdisCore:
             self.bug_checks.report(client, [pending.name, None, []], e)
 
     def reject(self, key: Any, error: DecodeError, now: float) -> None:
-        """Bytes that are not a packet came from ``key``: tell the sender; the others do not notice."""
+        """Refuse bytes of ``key`` that are not a packet. Other clients are not affected."""
         self.clock.now = now
         self.out.refuse(key, None, "packet", str(error))
 
     # -- out -----------------------------------------------------------------------------------
 
     def drain(self) -> list[Send]:
-        """Take what is to be sent."""
+        """Return the messages to send, in order, and forget them."""
         return self.out.drain()
 
     # -- time ----------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When :meth:`on_timer` is due."""
+        """Return the time at which :meth:`on_timer` is due; None if nothing is scheduled."""
         return self.clock.next_deadline()
 
     def on_timer(self, now: float) -> None:
-        """Run what is due."""
+        """Run the actions that are due at ``now``."""
         self.clock.advance(now)
 
 
 def _check_answer(pending: Pending, values: list[Any]) -> None:
-    """:class:`Violation` for an answer without the status that the call returns; its waiter gets None."""
+    """Check that an answer has the status that its call returns. Raises :class:`Violation` if it has not."""
     call = CALLS.get(pending.name)
     if values and (call is None or call.returns != "NDIS_STATUS" or type(values[0]) is int):
         return
     pending.then(None)
-    raise Violation("return", f"{values[0]!r} is not an NDIS_STATUS" if values else "an empty answer")
+    reason = f"{value_text(values[0])} is not an NDIS_STATUS" if values else "an empty answer"
+    raise Violation("return", reason)

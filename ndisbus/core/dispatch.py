@@ -1,4 +1,4 @@
-"""From a driver's call to the handler that serves it; a rule it breaks becomes a bug check."""
+"""From a driver's call to the handler that serves it. A broken rule becomes a bug check."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ndisbus.ddi.call import (
 )
 from ndisbus.ddi.call_rows import STATE_OPERATIONS
 from ndisbus.ddi.calls import CALLS
-from ndisbus.errors import DecodeError, RemoteProtocolError
+from ndisbus.errors import DecodeError, RemoteProtocolError, value_text
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BugChecks", "Dispatcher"]
 
-#: Requests and completions of block lists: a handle and a list each.
+#: Requests and completions of block lists. Each takes a handle and a list.
 _LISTS: Final = frozenset(n for o in STATE_OPERATIONS for n in (o.request, o.completion))
 _LIST_PARAMS: Final = 2
 
-#: Python types of what a parameter carries, and the bound of a number.
+#: The Python types that each kind of parameter may have, and the bound of a number.
 _TYPES: Final[dict[str, tuple[frozenset[type], int]]] = {
     HANDLE: (frozenset((int, type(None))), 1 << 64),
     ULONG: (frozenset((int,)), 1 << 32),
@@ -43,14 +43,14 @@ _TYPES: Final[dict[str, tuple[frozenset[type], int]]] = {
     BLOCKS_PROTOCOL: (frozenset((dict,)), 0),
     BLOCKS_MINIPORT: (frozenset((dict,)), 0),
 }
-#: Generic indications other than NeighborReachabilityQuery carry no list (R-NUD-14).
+#: Generic indications carry no list, except NeighborReachabilityQuery (R-NUD-14).
 _NULLABLE: Final = frozenset(("NdisMOffloadEventIndicate",))
-#: Bug checks that are kept for ``ndisbus ps``.
+#: Number of bug checks that are kept for ``ndisbus ps``.
 _MAX_REPORTS: Final = 100
 
 
 class BugChecks:
-    """The latest bug checks; making one removes the driver."""
+    """The latest bug checks. Making one removes the driver."""
 
     __slots__ = ("clock", "out", "removal", "reports")
 
@@ -61,7 +61,7 @@ class BugChecks:
         self.reports: list[BugCheck] = []
 
     def report(self, client: Client, message: Message, error: RemoteProtocolError) -> None:
-        """A registered driver broke a rule: report it and cut it off; the others go on."""
+        """Report a registered driver that broke a rule, and close its epoch. Others are not affected."""
         name = message[0]
         call = CALLS.get(name)
         parameter = error.where if isinstance(error, DecodeError) else getattr(error, "parameter", "")
@@ -80,7 +80,7 @@ class BugChecks:
 
 
 class Dispatcher:
-    """The handlers of all calls that drivers make, each registered by the part that serves it."""
+    """The handlers of all calls that drivers make. Each part registers the ones that it serves."""
 
     __slots__ = ("_shapes", "bug_checks", "handlers")
 
@@ -90,7 +90,7 @@ class Dispatcher:
         self._shapes: dict[str, tuple[tuple[frozenset[type], int], ...]] = {}
 
     def register(self, handlers: Handlers) -> None:
-        """Take the handlers of a part. ValueError for a call that another part serves already."""
+        """Add the handlers of a part. Raises ValueError for a call that another part serves."""
         for name, handler in handlers.items():
             if name in self.handlers:
                 raise ValueError(f"two parts of the core serve {name}")
@@ -98,14 +98,14 @@ class Dispatcher:
             self._shapes[name] = tuple(_TYPES[p.carries] for p in CALLS[name].params)
 
     def missing(self) -> list[str]:
-        """Calls of the call table that a driver may make and that no part serves."""
+        """Return the calls of the call table that drivers may make and that no part serves."""
         return [c.name for c in CALLS.values() if c.from_driver and c.name not in self.handlers]
 
     def dispatch(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         """Run the handler of a driver's call."""
         name = message[0]
         try:
-            # The handlers of lists check both of their parameters themselves.
+            # Handlers of lists check both of their parameters themselves.
             if name not in _LISTS or len(message[2]) != _LIST_PARAMS:
                 self._check_params(name, message[2])
             self.handlers[name](client, message, frames)
@@ -113,7 +113,7 @@ class Dispatcher:
             self.bug_checks.report(client, message, e)
 
     def _check_params(self, name: str, args: list[Any]) -> None:
-        """Number, kind and range of a call's parameters; its handler checks what is in the maps."""
+        """Check number, kind and range of a call's parameters. Its handler checks the contents of maps."""
         shapes = self._shapes[name]
         if len(args) != len(shapes):
             raise DecodeError(name, f"{len(shapes)} parameters expected, got {len(args)}")
@@ -124,7 +124,7 @@ class Dispatcher:
                     continue
                 expected = CALLS[name].params[i]
                 raise DecodeError(
-                    f"{name}.{expected.name}", f"{expected.carries} expected, got {type(value).__name__}"
+                    f"{name}.{expected.name}", f"{expected.carries} expected, got {value_text(value)}"
                 )
             if top and value is not None and not 0 <= value < top:
                 raise DecodeError(f"{name}.{CALLS[name].params[i].name}", f"{value} is out of range")

@@ -1,7 +1,7 @@
-"""Fault rules: which calls NDIS drops, delays, doubles or fails, and how often.
+"""Fault rules: which calls NDIS drops, delays, duplicates or fails, and how often.
 
-Sans-I/O: the table decides, :class:`ndisbus.core.NdisCore` carries it out. A rule counts the calls it
-saw and the calls it hit, so that a fault which was armed and never fired can be found.
+Sans-I/O: the table decides, :class:`ndisbus.core.faults.Faults` carries it out. A rule counts the calls that
+it saw and the calls that it hit. So a fault that was armed and never fired can be found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from ndisbus.ddi.call import Call
 from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import ALLOWED_STATUS, MISPRINTED_STATUS, NdisStatus
-from ndisbus.errors import LocalProtocolError
+from ndisbus.errors import LocalProtocolError, value_text
 from ndisbus.randomness import Randomness
 
 __all__ = ["ACTIONS", "DIRECTIONS", "Fault", "FaultTable", "find_calls", "parse_status"]
@@ -37,7 +37,7 @@ _KEYS: Final = frozenset(
         "Status",
     }
 )
-#: Longest delay, in seconds: what is held back longer than this was meant to be dropped.
+#: Longest delay, in seconds. To hold a call back for longer, drop it.
 _LONGEST: Final = 3600.0
 _GLOB: Final = frozenset("*?[")
 
@@ -46,10 +46,10 @@ _GLOB: Final = frozenset("*?[")
 class Fault:
     """One rule.
 
-    ``call`` is a DDI name or a glob over DDI names. The filters are None where anything goes. A rule
-    sees the calls that match and that no earlier rule took; of these it lets the first ``skip``
-    through, or takes the ``nth`` only (1 is the first), and each with ``probability``. After ``times``
-    hits it is spent: still listed, ``armed`` no more. ``delay`` is in seconds.
+    ``call`` is a DDI name or a glob over DDI names. A filter that is None accepts everything. A rule sees the
+    calls that match it and that no earlier rule took. It lets the first ``skip`` of them through, or takes
+    only call ``nth`` (the first is 1). It takes each remaining one with ``probability``. After ``times`` hits
+    the rule is not ``armed`` any more, but still listed. ``delay`` is in seconds.
     """
 
     id: int
@@ -69,7 +69,7 @@ class Fault:
     armed: bool = True
 
     def to_wire(self) -> dict[str, Any]:
-        """As a map, for ``ndisbus fault list`` and ``ndisbus ps``; ``Status`` is the symbol."""
+        """Return the rule as a map for ``ndisbus fault list`` and ``ndisbus ps``. ``Status`` is a symbol."""
         return {
             "Id": self.id,
             "Action": self.action,
@@ -92,7 +92,7 @@ class Fault:
 class FaultTable:
     """The rules in force, in the order in which they were added.
 
-    ``active`` says whether any rule is armed; the hot path reads nothing else when none is.
+    ``active`` says whether any rule is armed. The hot path reads nothing else while none is.
     """
 
     def __init__(self, rng: Randomness | None = None) -> None:
@@ -100,15 +100,15 @@ class FaultTable:
         self._rng = rng
         self._rules: dict[int, Fault] = {}
         self._last_id = 0
-        #: Name of a call -> the armed rules that name it; filled on first sight of the call.
+        #: Name of a call -> the armed rules that match it. Filled when the call is seen for the first time.
         self._by_call: dict[str, list[Fault]] = {}
 
     def add(self, spec: dict[str, Any]) -> Fault:
         """Arm a rule. Keys are those of :meth:`Fault.to_wire` without ``Id``, ``Seen``, ``Hits``, ``Armed``.
 
-        ``Action`` and ``Call`` are required. Raises :class:`LocalProtocolError` naming the key that
-        is unknown, missing, or makes no sense: a call that is not in the call table, ``fail`` without
-        a status or with one that the operation does not end with, and the like.
+        ``Action`` and ``Call`` are required. Raises :class:`LocalProtocolError` naming the key that is
+        unknown, missing or illegal. Examples: a call that is not in the call table, ``fail`` without a
+        status, or with a status that the operation cannot end with.
         """
         rule = _parse(spec, self._last_id + 1)
         if rule.probability < 1.0 and self._rng is None:
@@ -119,23 +119,25 @@ class FaultTable:
         return rule
 
     def remove(self, fault_id: int) -> None:
-        """Take a rule out. Raises :class:`LocalProtocolError` if there is none of that id."""
+        """Remove a rule. Raises :class:`LocalProtocolError` if no rule has this id."""
         if type(fault_id) is not int or fault_id not in self._rules:
-            raise LocalProtocolError(f"Id: there is no fault {fault_id!r}")
+            raise LocalProtocolError(
+                f"Id: there is no fault {value_text(fault_id)}; 'ndisbus fault list' shows all"
+            )
         del self._rules[fault_id]
         self._changed()
 
     def reset(self) -> None:
-        """Take all rules out. Ids go on from where they were."""
+        """Remove all rules. Ids continue from where they were."""
         self._rules.clear()
         self._changed()
 
     def list(self) -> list[dict[str, Any]]:
-        """All rules with their counters, spent ones too."""
+        """Return all rules with their counters, also those that are not armed any more."""
         return [r.to_wire() for r in self._rules.values()]
 
     def match(self, call: str, *, driver: str, adapter: str | None, direction: str) -> Fault | None:
-        """The rule that takes this call, if one does; counts what it saw."""
+        """Return the rule that takes this call, or None. Counts the calls that each rule saw and hit."""
         rules = self._by_call.get(call)
         if rules is None:
             rules = [r for r in self._rules.values() if r.armed and fnmatchcase(call, r.call)]
@@ -165,13 +167,13 @@ class FaultTable:
         self._changed()
 
     def _changed(self) -> None:
-        # A fresh map, never a cleared one: match() may be walking one of the lists.
+        # Make a new map and never clear the old one: match() may be iterating over one of its lists.
         self._by_call = {}
         self.active = any(r.armed for r in self._rules.values())
 
 
 def parse_status(value: Any) -> NdisStatus:
-    """A status from its number or its symbol, with or without ``NDIS_STATUS_``.
+    """Return the status of a number or a symbol, with or without ``NDIS_STATUS_``.
 
     Raises :class:`LocalProtocolError` for anything else.
     """
@@ -196,50 +198,52 @@ def parse_status(value: Any) -> NdisStatus:
                 return parse_status(int(symbol, 16))
             except ValueError:
                 pass
-    raise LocalProtocolError(f"Status: {value!r} is not an NDIS_STATUS of the chimney interface")
+    raise LocalProtocolError(f"Status: {value_text(value)} is not an NDIS_STATUS of the chimney interface")
 
 
 def _parse(spec: Any, fault_id: int) -> Fault:
     if type(spec) is not dict:
-        raise LocalProtocolError(f"a fault is a map, got {type(spec).__name__}")
+        raise LocalProtocolError(f"a fault must be a map, got {value_text(spec)}")
     unknown = sorted(str(k) for k in set(spec) - _KEYS)
     if unknown:
-        raise LocalProtocolError(f"{unknown[0]}: a fault has no such key; it has {', '.join(sorted(_KEYS))}")
-    # A key given as nil is a key not given.
+        raise LocalProtocolError(
+            f"{unknown[0]}: a fault does not have this key; it has {', '.join(sorted(_KEYS))}"
+        )
+    # A key that is nil counts as missing.
     given = {k: v for k, v in spec.items() if v is not None}
     action = given.get("Action")
     if action not in ACTIONS:
-        raise LocalProtocolError(f"Action: {action!r} is not one of {', '.join(ACTIONS)}")
+        raise LocalProtocolError(f"Action: {value_text(action)} is not one of {', '.join(ACTIONS)}")
     pattern, calls = find_calls(given.get("Call"))
     rule = Fault(fault_id, action, pattern)
     for key, attribute in (("Driver", "driver"), ("Adapter", "adapter")):
         if key in given:
             if type(given[key]) is not str or not given[key]:
-                raise LocalProtocolError(f"{key}: a name expected, got {given[key]!r}")
+                raise LocalProtocolError(f"{key}: a name expected, got {value_text(given[key])}")
             setattr(rule, attribute, given[key])
     if "Direction" in given:
         if given["Direction"] not in DIRECTIONS:
-            raise LocalProtocolError(f"Direction: {given['Direction']!r} is neither down nor up")
+            raise LocalProtocolError(f"Direction: {value_text(given['Direction'])} is neither down nor up")
         rule.direction = given["Direction"]
     rule.nth = _count(given, "Nth", 1)
     rule.times = _count(given, "Times", 1)
     rule.skip = _count(given, "Skip", 0) or 0
     if rule.nth is not None and (rule.times not in (None, 1) or rule.skip):
         key = "Skip" if rule.skip else "Times"
-        raise LocalProtocolError(f"{key}: makes no sense with Nth, which is one call only")
+        raise LocalProtocolError(f"{key}: not allowed with Nth, which hits one call only")
     if "Probability" in given:
         rule.probability = _number(given, "Probability")
         if not 0 < rule.probability <= 1:
             raise LocalProtocolError(f"Probability: {rule.probability} is not above 0 and at most 1")
     if (action == "delay") is not ("Delay" in given):
-        reason = "seconds expected" if action == "delay" else f"makes no sense with action {action}"
+        reason = "seconds expected" if action == "delay" else f"not allowed with action {action}"
         raise LocalProtocolError(f"Delay: {reason}")
     if action == "delay":
         rule.delay = _number(given, "Delay")
         if not 0 < rule.delay <= _LONGEST:
             raise LocalProtocolError(f"Delay: {rule.delay} is not above 0 and at most {_LONGEST:g} seconds")
     if (action == "fail") is not ("Status" in given):
-        reason = "a fail needs a status" if action == "fail" else f"makes no sense with action {action}"
+        reason = "required with action fail" if action == "fail" else f"not allowed with action {action}"
         raise LocalProtocolError(f"Status: {reason}")
     if action == "fail":
         rule.status = parse_status(given["Status"])
@@ -249,9 +253,9 @@ def _parse(spec: Any, fault_id: int) -> Fault:
 
 
 def find_calls(pattern: Any) -> tuple[str, list[Call]]:
-    """The calls of a DDI name or a pattern. Raises :class:`LocalProtocolError` if there are none."""
+    """Return a name or pattern and its calls. Raises :class:`LocalProtocolError` if no call matches."""
     if type(pattern) is not str or not pattern:
-        raise LocalProtocolError(f"Call: a DDI name or a pattern expected, got {pattern!r}")
+        raise LocalProtocolError(f"Call: a DDI name or a pattern expected, got {value_text(pattern)}")
     if pattern in CALLS:
         return pattern, [CALLS[pattern]]
     if not _GLOB & set(pattern):
@@ -265,7 +269,11 @@ def find_calls(pattern: Any) -> tuple[str, list[Call]]:
 
 
 def _check_failure(call: Call, status: NdisStatus) -> None:
-    """Only a request can be failed, by a status that its operation may end with; an OID's may be any."""
+    """Check that a call may fail with a status. Raises :class:`LocalProtocolError` if not.
+
+    Only requests can fail, and only with a status that their operation may end with. OID requests may end
+    with any status.
+    """
     if not call.completed_by:
         raise LocalProtocolError(
             f"Call: {call.name} is not a request, so it cannot fail; name a request or its miniport handler, "
@@ -282,12 +290,12 @@ def _count(given: dict[str, Any], key: str, least: int) -> int | None:
     if value is None:
         return None
     if type(value) is not int or value < least:
-        raise LocalProtocolError(f"{key}: a number of at least {least} expected, got {value!r}")
+        raise LocalProtocolError(f"{key}: a number of at least {least} expected, got {value_text(value)}")
     return value
 
 
 def _number(given: dict[str, Any], key: str) -> float:
     value = given[key]
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise LocalProtocolError(f"{key}: a number expected, got {value!r}")
+        raise LocalProtocolError(f"{key}: a number expected, got {value_text(value)}")
     return float(value)

@@ -1,8 +1,8 @@
 """Faults on calls, applied between the wire and the parts of the core.
 
-The order is stated once: a call is traced as it arrives, then the fault decides about it, then the core
-sees it; on the way out the core has acted, the call is traced, then the fault decides. So the trace
-shows what was sent, and an event of kind ``fault`` what became of it.
+The order inbound: the call is traced, the fault decides, the core sees it. The order outbound: the core acts,
+the call is traced, the fault decides. So the trace shows the call that was sent, and an event of kind
+``fault`` shows what happened to it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _DIRECTIONS: Final = {Direction.DOWN: "down", Direction.UP: "up"}
 _BLOCKS: Final = frozenset(o.handler for o in STATE_OPERATIONS)
 _IO: Final = frozenset(o.handler for o in IO_OPERATIONS)
 _IO_COMPLETIONS: Final = frozenset(o.completion for o in IO_OPERATIONS)
-#: A fault that drops one of these loses frames as a wire does; the lists themselves go back.
+#: Frame indications: a dropped one loses its frames, as a wire does. Its lists go back to the driver.
 _FRAMES: Final = frozenset(("NdisMIndicateReceiveNetBufferLists", "ProtocolReceiveNetBufferLists"))
 
 
 class Faults:
-    """Decides, by the table of rules, what becomes of a call."""
+    """Applies the table of rules to calls."""
 
     __slots__ = (
         "clock",
@@ -76,7 +76,7 @@ class Faults:
         self.completions = completions
 
     def _parties(self, client: Client, message: Message) -> tuple[str, str | None, str]:
-        """Which driver, adapter and direction a call is about, for matching."""
+        """Return the driver, the adapter and the direction of a call, for matching."""
         call = CALLS[message[0]]
         adapter = self.registry.adapter_named_in(client, message)
         return client.name, adapter.name if adapter is not None else None, _DIRECTIONS.get(call.direction, "")
@@ -93,7 +93,7 @@ class Faults:
         return fault
 
     def receive(self, client: Client, message: Message, frames: Sequence[bytes]) -> bool:
-        """Apply a fault to a driver's call. True if the call needs no further handling now."""
+        """Apply a fault to a driver's call. Returns True if the core must not handle the call now."""
         fault = self._match(client, message)
         if fault is None:
             return False
@@ -115,7 +115,7 @@ class Faults:
             if not client.closed:
                 self.dispatcher.dispatch(client, twin, frames)
             return True
-        # A request that fails is not passed down; see the handlers for what becomes of it.
+        # A request that fails is not passed down. The handlers of requests do the rest.
         self.injected.status = int(fault.status or 0)
         try:
             self.dispatcher.dispatch(client, message, frames)
@@ -124,7 +124,7 @@ class Faults:
         return True
 
     def _waylay(self, client: Client, message: Message) -> None:
-        """Note that a fault drops or delays the completion of these lists."""
+        """Record that a fault drops or delays the completion of these lists."""
         args = message[2]
         if message[0] == PACKET_SEND.completion and len(args) > 1 and type(args[1]) is dict:
             for adapter in client.adapters:
@@ -157,7 +157,7 @@ class Faults:
             held[0].came_back()
 
     def intercept(self, client: Client, message: Message, frames: Sequence[bytes]) -> bool:
-        """Apply a fault to a call of NDIS's. True if it must not be sent now."""
+        """Apply a fault to a call that NDIS makes. Returns True if the call must not be sent now."""
         fault = self._match(client, message)
         if fault is None:
             return False
@@ -176,7 +176,7 @@ class Faults:
         if fault.action == "duplicate":
             twin = copy.deepcopy(message)
             if message[1] is not None:
-                # The driver answers both; the second answer is awaited and means nothing.
+                # The driver answers both copies. The second answer is expected and ignored.
                 twin[1] = self.out.expect(client, message[0], lambda _: None)
             self.out.post(client.key, message, frames)
             self.out.post(client.key, twin, frames)
@@ -184,13 +184,13 @@ class Faults:
         return self._fail_outbound(client, message, int(fault.status or 0))
 
     def _fail_outbound(self, client: Client, message: Message, status: int) -> bool:
-        """Fail a request in place of the driver below, a moment after NDIS has passed it down."""
+        """Fail a request in place of the driver below, one timer turn after NDIS has passed it down."""
         name, call_id, args = message[0], message[1], message[2]
         adapters = [a for a in client.adapters if a.context == args[0]]
         if name in _BLOCKS:
             adapter, request = next((a, r) for a in adapters if (r := a.requests.get(args[1][Key.BLOCK][0])))
             if request.operation.op == "terminate":
-                # It fails for the driver above only: what is offloaded below must not be left behind.
+                # It fails only for the driver above. Objects offloaded below must still be terminated.
                 request.verdict = status
                 return False
             self.clock.schedule(self.clock.now, lambda: self._fail_list(adapter, request, status))
@@ -203,7 +203,7 @@ class Faults:
             holder = next(a for a in adapters if args[1]["NetBufferList"][0] in a.sends)
             given = {a: holder.sends[a] for a in args[1]["NetBufferList"]}
             self.clock.schedule(self.clock.now, lambda: self._fail_packets(holder, given, status))
-        else:  # MiniportOidRequest, which is answered
+        else:  # MiniportOidRequest, the only request that has an answer
             self.clock.schedule(self.clock.now, lambda: self._fail_call(client, call_id, status))
         return True
 

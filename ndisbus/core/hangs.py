@@ -1,4 +1,4 @@
-"""Hang detection: MiniportCheckForHangEx at the check interval, and requests that are held for too long."""
+"""Hang detection: MiniportCheckForHangEx at the check interval, and a time limit for each request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HangWatch:
         self.removal = removal
 
     def watch(self, client: Client) -> None:
-        """Begin asking a miniport, at the check interval, whether it hangs."""
+        """Start to ask a miniport at the check interval whether it hangs."""
         if not client.watched:
             client.watched = True
             self.clock.schedule(self.clock.now + self.config.check_interval, lambda: self._check_hang(client))
@@ -65,7 +65,7 @@ class HangWatch:
         def too_late() -> None:
             if answered or client.closed:
                 return
-            # A driver that sends is alive, only slow to come to this question.
+            # A driver that sends messages is alive. It only takes long to reach this question.
             quiet = self.clock.now - max(asked_at, client.heard_at)
             if quiet + 1e-9 < self.config.hang_limit:
                 self.clock.schedule(max(asked_at, client.heard_at) + self.config.hang_limit, too_late)
@@ -76,14 +76,14 @@ class HangWatch:
         self.clock.schedule(asked_at + self.config.hang_limit, too_late)
 
     def _overdue(self, client: Client) -> str:
-        """A request this driver has held for too long, if it is not a driver below that holds it."""
+        """Describe a request that this driver itself has held for too long; "" if there is none."""
         limit = self.config.request_limit
         for adapter in client.adapters:
             for root, request in adapter.requests.items():
                 if self.clock.now - max(request.started_at, request.back_at) <= limit:
                     continue
                 if adapter.paused and request.operation.op == "initiate":
-                    continue  # a paused target may queue them for as long as it likes (R-PAUSE-02)
+                    continue  # a paused target may queue requests for any time (R-PAUSE-02)
                 if not any(root in b.adapter.requests for b in client.bindings):
                     return f"held {request.operation.request} {root:#x} for more than {limit:g} s"
             for first, send in adapter.sends.items():
@@ -91,17 +91,17 @@ class HangWatch:
                     continue
                 if self.clock.now - max(send.started_at, send.back_at) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
-                break  # they stand in the order in which they came
+                break  # the lists are in the order in which they came, so later ones are younger
             for oid in adapter.oids.values():
                 if self.clock.now - max(oid.started_at, oid.back_at) <= limit:
                     continue
-                # Below an intermediate driver the request bears another RequestId, so any one will do.
+                # Below an intermediate driver the request has a different RequestId, so compare without it.
                 if not any(o.binding is b for b in client.bindings for o in b.adapter.oids.values()):
                     return f"held NdisOidRequest {oid.request['Oid']:#010x} for more than {limit:g} s"
         return ""
 
     def _reset(self, client: Client, adapter: Adapter) -> None:
-        """The miniport says that its hardware hangs: MiniportResetEx, and a failed reset removes it."""
+        """Call MiniportResetEx for a miniport whose hardware hangs. A failed reset removes the adapter."""
         self.out.emit("reset", adapter=adapter.name, driver=client.name)
 
         def reset(values: list[Any] | None) -> None:

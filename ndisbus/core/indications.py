@@ -1,4 +1,4 @@
-"""Indications: from the driver below to the driver that owns the object, or to all that are bound."""
+"""Indications: from the driver below to the driver that owns the object, or to all bound protocols."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
 from ndisbus.ddi.structures import NdisStatusIndication, NdisTcpConnectionOffload
 from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
-from ndisbus.errors import RemoteProtocolError
+from ndisbus.errors import RemoteProtocolError, value_text
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.heap import space_of
 from ndisbus.lists.nbl_chain import check_nbl_columns
@@ -37,7 +37,7 @@ _NOT_ACCEPTED: Final = int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED)
 
 
 class Indications:
-    """TCP events, receive indications, generic events, status indications."""
+    """Passes on TCP events, receive indications, generic events and status indications."""
 
     __slots__ = ("injected", "io", "out", "registry")
 
@@ -48,7 +48,7 @@ class Indications:
         self.io = io
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {
             "NdisTcpOffloadEventHandler": self._tcp_event,
             "NdisTcpOffloadReceiveHandler": self._receive_indicate,
@@ -57,12 +57,12 @@ class Indications:
         }
 
     def _owner(self, client: Client, handle: Any, parameter: str) -> Binding | None:
-        """The binding of the NDIS_OFFLOAD_HANDLE that a lower driver gives back; None if its owner is gone.
+        """Return the binding that owns the NDIS_OFFLOAD_HANDLE a lower driver names; None if it has gone.
 
         Raises :class:`Violation` for a handle of an object that is not offloaded at this driver (R-HND-06).
         """
         if type(handle) is not int:
-            raise Violation(parameter, f"a pointer expected, got {type(handle).__name__}", "R-HND-06")
+            raise Violation(parameter, f"a pointer expected, got {value_text(handle)}", "R-HND-06")
         owner = self.registry.by_space.get(space_of(handle))
         for binding in owner.bindings if owner is not None else ():
             known = binding.objects.get(handle) or binding.lost.get(handle)
@@ -71,26 +71,28 @@ class Indications:
                     raise Violation(parameter, f"{handle:#x} is offloaded at another driver", "R-HND-06")
                 return binding if binding.state in _BOUND else None
         if self.injected.late:
-            return None  # NDIS itself held this call back, and the object is gone by now
+            return None  # a fault delayed this call, and the object has gone since
         if owner is not None and any(b.adapter.driver is client for b in owner.bindings):
-            # It crossed the terminate of its object, which NDIS made for a protocol that closes its binding.
+            # The call crossed a terminate that NDIS made for a protocol that is closing its binding.
             if any(b.state not in _BOUND and b.adapter.driver is client for b in owner.bindings):
                 return None
         elif owner is not None and owner.closed:
             return None
-        raise Violation(parameter, f"{handle:#x} names no connection that is offloaded here", "R-HND-06")
+        raise Violation(
+            parameter, f"{handle:#x} does not name a connection that is offloaded here", "R-HND-06"
+        )
 
     def _tcp_event(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, event, information = message[2]
         if event not in _EVENTS:
-            raise Violation("EventType", f"{event!r} is not a TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
+            raise Violation("EventType", f"{value_text(event)} is not a TCP_OFFLOAD_EVENT_TYPE", "R-EVT-01")
         if event == _RETRIEVE and information not in _REASONS:
             raise Violation(
                 "EventSpecificInformation", f"{information} is not a TCP_UPLOAD_REASON", "R-EVT-01"
             )
         if information and event not in (_RETRIEVE, _BACKLOG):
             raise Violation(
-                "EventSpecificInformation", f"{information}: this event carries nothing", "R-EVT-01"
+                "EventSpecificInformation", f"{information} is not 0, which this event requires", "R-EVT-01"
             )
         binding = self._owner(client, handle, "NdisOffloadHandle")
         if binding is not None:
@@ -123,7 +125,7 @@ class Indications:
         )
 
     def _kept(self, binding: Binding, address: int, values: list[Any]) -> None:
-        """A receive indication is answered: with all of it the protocol has the list (R-IND-03)."""
+        """Handle the answer to a receive indication. A protocol that took all keeps the list (R-IND-03)."""
         if address not in binding.kept:
             return  # it has been returned already
         if values[0] != NdisStatus.SUCCESS:
@@ -144,10 +146,10 @@ class Indications:
         check: Callable[[list[Any]], None],
         then: Callable[[list[Any]], None] = lambda _: None,
     ) -> None:
-        """An indication that waits for the upper driver's answer (the call is synchronous in NDIS).
+        """Pass up an indication that waits for the upper driver's answer (in NDIS the call is synchronous).
 
-        ``check`` raises :class:`RemoteProtocolError` for an answer that is not valid; the driver below gets
-        ``otherwise`` then, as it does when the driver above is gone. ``then`` gets the same answer.
+        ``check`` raises :class:`RemoteProtocolError` for an illegal answer. The driver below then gets
+        ``otherwise``, as it does when the driver above has gone. ``then`` gets the same answer.
         """
 
         def answered(values: list[Any] | None) -> None:
@@ -210,18 +212,18 @@ class Indications:
 
 
 def _check_consumed(values: list[Any]) -> None:
-    """ProtocolTcpOffloadReceiveIndicate answers (status, BytesConsumed)."""
+    """Check the answer of ProtocolTcpOffloadReceiveIndicate: (status, BytesConsumed)."""
     if len(values) != 2 or values[0] not in _ANSWERS:
-        raise Violation("return", f"{values!r}: a status of a receive indication and BytesConsumed expected")
+        raise Violation("return", "a status of a receive indication and BytesConsumed expected")
     consumed = values[1]
     if type(consumed) is not int or not 0 <= consumed < 1 << 32:
-        raise Violation("BytesConsumed", f"{consumed!r} is not a number of bytes")
+        raise Violation("BytesConsumed", f"{value_text(consumed)} is not a number of bytes")
     if consumed and values[0] == _NOT_ACCEPTED:
-        raise Violation("BytesConsumed", f"{consumed} bytes of a refused indication", "R-IND-04")
+        raise Violation("BytesConsumed", f"{consumed}, but a refused indication consumes 0 bytes", "R-IND-04")
 
 
 def _check_event_answer(values: list[Any]) -> None:
-    """ProtocolIndicateOffloadEvent answers (nothing, the list with what was written to it)."""
+    """Check the answer of ProtocolIndicateOffloadEvent: (nil, the list with what was written to it)."""
     if len(values) != 2 or values[0] is not None:
         raise Violation("return", "nil and OffloadBlockList expected")
     if values[1] is not None:
@@ -229,7 +231,7 @@ def _check_event_answer(values: list[Any]) -> None:
 
 
 def _protocol_form(columns: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The list of a generic indication as the upper driver sees it, with its own handle (R-BLK-04)."""
+    """Return the list of a generic indication as the upper driver sees it, with its own handle (R-BLK-04)."""
     if columns is None or Key.NDIS_OFFLOAD_HANDLE not in columns:
         return columns
     upper = {k: v for k, v in columns.items() if k not in (Key.NDIS_OFFLOAD_HANDLE, Key.CELL, Key.CONTEXT)}

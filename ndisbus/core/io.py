@@ -1,8 +1,8 @@
 """TCP chimney I/O: net buffer lists down by NDIS_OFFLOAD_HANDLE, up by SourceHandle.
 
-NDIS reads addresses, SourceHandle and Status; what a list holds is passed on unread, its payload frames
-uncopied. The driver below gets the PVOID it stored for the connection (R-HND-09): the cell itself lies
-in another process, so the message carries what the cell holds (R-DIS-29).
+NDIS reads addresses, SourceHandle and Status. It passes on the contents of a list unread, and its payload
+frames without a copy. The driver below gets the PVOID that it stored for the connection (R-HND-09). The cell
+lies in another process, so the message carries the cell's value (R-DIS-29).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ndisbus.ddi.call_rows import IO_OPERATIONS, OperationRow
 from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
+from ndisbus.errors import value_text
 from ndisbus.lists.heap import space_of
 from ndisbus.lists.nbl import chain
 from ndisbus.lists.nbl_chain import Attachments, check_nbl_columns
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Io"]
 
 _ABORTED: Final = int(NdisStatus.REQUEST_ABORTED)
-#: The rule that an illegal Status breaks.
+#: The rule that an illegal Status breaks, by operation.
 _LEGAL: Final = {
     "send": "R-SEND-07",
     "receive": "R-RECV-09",
@@ -39,7 +40,7 @@ _LEGAL: Final = {
 
 
 class Io:
-    """Send, receive, disconnect, forward and receive return."""
+    """Passes on send, receive, disconnect, forward and receive return."""
 
     __slots__ = ("injected", "out", "registry")
 
@@ -49,7 +50,7 @@ class Io:
         self.injected = injected
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         found: Handlers = {"NdisOffloadTcpReceiveReturn": self._receive_return}
         for o in IO_OPERATIONS:
             found[o.request] = self._down(o)
@@ -57,7 +58,7 @@ class Io:
         return found
 
     def _find_object(self, client: Client, handle: Any, parameter: str) -> tuple[Binding, int, int]:
-        """Binding, layer and PVOID of an object ``client`` offloaded. :class:`Violation` if there is none."""
+        """Return binding, layer and PVOID of a client's object. Raises :class:`Violation` if it has none."""
         if type(handle) is int:
             for binding in client.bindings:
                 known = binding.objects.get(handle)
@@ -65,11 +66,13 @@ class Io:
                     return binding, known[0], known[1]
                 if handle in binding.offloading:
                     raise Violation(parameter, f"{handle:#x} is being offloaded", "R-CONC-01")
-        text = f"{handle:#x}" if type(handle) is int else repr(handle)
-        raise Violation(parameter, f"{text} names no object that {client.name} has offloaded", "R-HND-08")
+        text = f"{handle:#x}" if type(handle) is int else value_text(handle)
+        raise Violation(
+            parameter, f"{text} does not name an object that {client.name} has offloaded", "R-HND-08"
+        )
 
     def _down(self, operation: OperationRow) -> Handler:
-        """The handler of a request such as NdisOffloadTcpSend."""
+        """Return the handler of a request such as NdisOffloadTcpSend."""
 
         def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             args = message[2]
@@ -92,10 +95,10 @@ class Io:
             for a in addresses:
                 twin = adapter.nbls.get(a)
                 if twin is not None and twin.binding.protocol is client:
-                    raise Violation("NetBufferList", f"{a:#x} is outstanding on {adapter.name} already")
+                    raise Violation("NetBufferList", f"{a:#x} is already outstanding on {adapter.name}")
                 if twin is not None:
                     status = (
-                        _ABORTED  # the driver that passed it down before is dead; the list is not back yet
+                        _ABORTED  # its earlier sender is dead, and the list is not back from the driver below
                     )
                 if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
                     raise Violation(
@@ -104,7 +107,7 @@ class Io:
             if not adapter.alive:
                 status = _ABORTED
             if status is not None:
-                columns.pop("NetBufferLists", None)  # the contents are the sender's and stay there
+                columns.pop("NetBufferLists", None)  # the contents stay with the sender
                 self._complete_nbls(binding, operation, addresses, [status] * len(addresses), columns, ())
                 return
             request = NblRequest(operation, binding, args[0], columns.get("Context"))
@@ -118,13 +121,13 @@ class Io:
         return down
 
     def lend(self, binding: Binding, addresses: list[int], request: NblRequest) -> None:
-        """Keep the books of the lists of one request that a driver below is given."""
+        """Record the lists that a request lends to the driver below."""
         binding.adapter.nbls.update(dict.fromkeys(addresses, request))
         binding.io.setdefault(request.offload_handle, set()).update(addresses)
         binding.outstanding += len(addresses)
 
     def take(self, adapter: Adapter, address: int) -> NblRequest:
-        """The driver below does not have this list any more."""
+        """Remove a list from the books: the driver below does not have it any more."""
         request = adapter.nbls.pop(address)
         binding, handle = request.binding, request.offload_handle
         binding.outstanding -= 1
@@ -135,9 +138,9 @@ class Io:
         return request
 
     def _gone(self, client: Client, handle: Any) -> int | None:
-        """The binding context for a request that crossed a removal, after which its handle names nothing.
+        """Return the binding context for a request that crossed a removal, so that its handle is unknown.
 
-        None if nothing was removed that it could have named.
+        Returns None if nothing that it could have named was removed.
         """
         if type(handle) is not int or space_of(handle) != client.space:
             return None
@@ -162,7 +165,7 @@ class Io:
         self.out.send(client, [operation.completion_handler, None, [context, upper]])
 
     def _up(self, operation: OperationRow) -> Handler:
-        """The handler of a completion such as NdisTcpOffloadSendComplete."""
+        """Return the handler of a completion such as NdisTcpOffloadSendComplete."""
         allowed = frozenset(int(s) for s in ALLOWED_STATUS[operation.op])
 
         def up(client: Client, message: Message, frames: Sequence[bytes]) -> None:
@@ -180,12 +183,12 @@ class Io:
                     f"{wrong:#x} is not legal for {operation.op}",
                     _LEGAL[operation.op],
                 )
-            # One call may gather lists of several requests; NDIS sorts them out by binding.
+            # One call may complete lists of several requests. NDIS sorts them by binding.
             groups: dict[int, list[int]] = {}
             for i, a in enumerate(addresses):
                 request = adapter.nbls.get(a)
                 if request is None and self.injected.late:
-                    continue  # NDIS itself held this call back, and the list is home by now
+                    continue  # a fault delayed this call, and the list has been completed since
                 if request is None or request.operation is not operation:
                     reason = f"{a:#x} is not outstanding as {operation.op} on {adapter.name}"
                     raise Violation("NetBufferList", reason, "R-IM-11")
@@ -199,7 +202,7 @@ class Io:
                 binding = adapter.nbls[mine[0]].binding
                 part = (columns, frames) if len(groups) == 1 else _part(columns, frames, mine)
                 contexts = {self.take(adapter, a).context for a in mine}
-                # Lists of several requests have no common context; the driver looks each list up.
+                # Lists of several requests have no common context. The driver finds each list itself.
                 part[0]["Context"] = contexts.pop() if len(contexts) == 1 else None
                 self._complete_nbls(binding, operation, mine, [statuses[i] for i in indexes], *part)
                 binding.came_back()
@@ -225,13 +228,13 @@ class Io:
         )
 
     def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
-        """Return the lists a dead adapter still holds, or those of one binding: REQUEST_ABORTED in each."""
+        """Return the lists that a dead adapter holds, or those of one binding, with REQUEST_ABORTED."""
         mine = [a for a, r in adapter.nbls.items() if binding is None or r.binding is binding]
         if mine:
             self.give_back(adapter, mine, _ABORTED)
 
     def give_back(self, adapter: Adapter, addresses: list[int], status: int) -> None:
-        """Complete lists on behalf of a driver below that cannot, or is not to."""
+        """Complete lists in place of a driver below that cannot, or must not, complete them."""
         groups: dict[tuple[int, str, int | None], list[int]] = {}
         for a in addresses:
             r = adapter.nbls[a]
@@ -251,10 +254,10 @@ class Io:
                 bound.came_back()
 
     def _receive_return(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
-        """NdisOffloadTcpReceiveReturn names the binding (R-DIS-10) and is not answered (R-DIS-45)."""
+        """NdisOffloadTcpReceiveReturn: it names the binding (R-DIS-10) and has no answer (R-DIS-45)."""
         columns = check_nbl_columns(message[2][1], "NdisOffloadTcpReceiveReturn.NetBufferList")
         if message[2][0] in client.past_bindings:
-            return  # NDIS took them back when it closed the binding; this call crossed that
+            return  # the call crossed the end of the binding, where NDIS returned the lists
         binding = self.registry.binding_of(client, message[2][0])
         adapter = binding.adapter
         for a in columns["NetBufferList"]:
@@ -264,14 +267,14 @@ class Io:
             self.out.send(adapter.driver, _message(handler, [adapter.context, columns], frames), frames)
 
     def take_back_received(self, binding: Binding) -> None:
-        """A binding closes: what its protocol kept of received data and did not return, NDIS does."""
+        """Return the received lists that the protocol of a closing binding did not return."""
         addresses = [a for a, answered in binding.kept.items() if answered]
         for a in addresses:
             del binding.kept[a]
         self.hand_back_received(binding.adapter, addresses)
 
     def hand_back_received(self, adapter: Adapter, addresses: list[int]) -> None:
-        """Give lists with received data back to the driver below in place of the driver above."""
+        """Return lists with received data to the driver below, in place of the driver above."""
         if addresses and adapter.alive:
             handler = CALLS["NdisOffloadTcpReceiveReturn"].leads_to
             self.out.send(adapter.driver, [handler, None, [adapter.context, {"NetBufferList": addresses}]])
@@ -284,7 +287,7 @@ def _message(name: str, params: list[Any], frames: Sequence[bytes]) -> Message:
 def _part(
     columns: dict[str, Any], frames: Sequence[bytes], addresses: list[int]
 ) -> tuple[dict[str, Any], Sequence[bytes]]:
-    """What belongs to some of the lists of a call, the data included. Raises :class:`DecodeError`."""
+    """Return the columns and frames of some lists of a call. Raises :class:`DecodeError`."""
     if columns.get("NetBufferLists") is None:
         return dict(columns), ()
     objects = Attachments(columns["NetBufferLists"], frames).read()

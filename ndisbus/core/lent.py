@@ -1,4 +1,4 @@
-"""What is lent with a block list, and must come back as it was."""
+"""What a block list lends. It must come back unchanged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ndisbus.lists.blocklist import Key
 __all__ = ["LENT", "failed_columns", "same"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
-#: What a driver below must hand back exactly as it was given (R-BLK-12, R-BLK-13, R-IM-05).
+#: Columns that a driver below must hand back exactly as it got them (R-BLK-12, R-BLK-13, R-IM-05).
 LENT: Final = (*Key.IM_RESERVED, *Key.PROTOCOL_RESERVED)
 
 
 def same(a: Any, b: Any, n: int) -> bool:
-    """Whether two columns hold the same values, spread out or not."""
+    """Return whether two columns hold the same ``n`` values. One value may stand for all ``n``."""
     if a == b:
         return True
     if type(a) is list:
@@ -27,7 +27,7 @@ def same(a: Any, b: Any, n: int) -> bool:
 def failed_columns(
     blocks: list[int], handles: Sequence[int | None], lent: dict[str, Any], status: int
 ) -> dict[str, Any]:
-    """The columns of a completion that NDIS makes itself: lent columns as they were, one status."""
+    """Return the columns of a completion that NDIS makes itself: the lent columns, and one status."""
     columns: dict[str, Any] = {Key.BLOCK: blocks, Key.STATUS: status}
     if None in handles:
         # A placeholder always succeeds (R-TREE-02).

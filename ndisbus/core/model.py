@@ -1,4 +1,4 @@
-"""What NDIS knows: clients, adapters, bindings, outstanding requests. Data, and what they count."""
+"""What NDIS knows: clients, adapters, bindings, outstanding requests. Data and simple counts only."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ __all__ = [
 
 @dataclass(slots=True, kw_only=True)
 class CoreConfig:
-    """Limits, in seconds."""
+    """Limits. All times are in seconds."""
 
-    #: How often a miniport is asked by MiniportCheckForHangEx.
+    #: Interval of MiniportCheckForHangEx.
     check_interval: float = 0.25
-    #: How long it may owe the answer before it is a dead adapter.
+    #: How long a miniport may take to answer it. After that its adapters count as dead.
     hang_limit: float = 2.0
-    #: How long a request may be outstanding before the driver that holds it is taken for hung.
+    #: How long a driver may hold a request. After that the driver counts as hung.
     request_limit: float = 10.0
-    #: How long a protocol may take to close a binding that it was told to unbind.
+    #: How long a protocol may take to close a binding that NDIS asked it to close.
     unbind_limit: float = 5.0
-    #: How long the second terminate of objects whose first one failed may be wanting (R-DIS-43).
+    #: How long NDIS waits for the second terminate of objects whose first one failed (R-DIS-43).
     lost_limit: float = 2.0
-    #: Seed of everything random (faults with a probability).
+    #: Seed of all random numbers (faults with a probability).
     seed: int = 0
 
 
 class AdapterState(enum.Enum):
-    """Life of an adapter."""
+    """The states of an adapter."""
 
     INITIALIZING = "initializing"
     UP = "up"
@@ -61,7 +61,7 @@ class AdapterState(enum.Enum):
 
 
 class BindingState(enum.Enum):
-    """Life of a binding. In ABANDONED its protocol is dead and NDIS cleans up after it."""
+    """The states of a binding. In ABANDONED its protocol is dead and NDIS cleans up."""
 
     OPEN = "open"
     UNBINDING = "unbinding"
@@ -72,7 +72,7 @@ class BindingState(enum.Enum):
 
 @dataclass(slots=True, frozen=True)
 class BugCheck:
-    """A report: which driver did what, in which parameter of which call, against which rule."""
+    """A report of a broken rule: the driver, the call, its parameter, the reason, the rule."""
 
     driver: str
     pid: int
@@ -84,7 +84,7 @@ class BugCheck:
     at: float
 
     def to_wire(self) -> dict[str, Any]:
-        """As a map, for ``closed`` messages and ``ndisbus ps``."""
+        """Return the report as a map for ``closed`` messages and ``ndisbus ps``."""
         return {
             "Driver": self.driver,
             "Pid": self.pid,
@@ -101,13 +101,13 @@ class BugCheck:
         return f"bug check: {self.driver} (pid {self.pid}) {self.call}({self.parameter}): {self.reason}{rule}"
 
 
-#: Called with the values of a ``return``, or with None when the client is gone.
+#: Called with the values of a ``return``, or with None if the client has gone.
 Continuation = Callable[[list[Any] | None], None]
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A call of NDIS that the client has not answered."""
+    """A call of NDIS that the client has not answered yet."""
 
     name: str
     then: Continuation
@@ -115,7 +115,7 @@ class Pending:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One registered process (one epoch of one driver)."""
+    """One registered process: one epoch of one driver."""
 
     key: Any
     name: str
@@ -127,40 +127,40 @@ class Client:
     closed: bool = False
     next_call: int = 0
     pending: dict[int, Pending] = field(default_factory=dict)
-    #: Handles NDIS gave it on registration; None while that edge is not registered.
+    #: Handles that NDIS gave it on registration. None while that edge is not registered.
     miniport_driver: int | None = None
     miniport_context: int | None = None
     protocol_driver: int | None = None
-    #: The protocol edge's handle from the moment its registration begins (ProtocolSetOptions).
+    #: The protocol edge's handle, known from the start of its registration (ProtocolSetOptions).
     protocol_handle: int | None = None
     protocol_context: int | None = None
-    #: Which characteristics it registered: "provider-generic", "provider-tcp", "client-generic", ...
+    #: The characteristics that it registered: "provider-generic", "provider-tcp", "client-generic", ...
     handlers: set[str] = field(default_factory=set)
-    #: Adapter names its protocol edge binds to, or "auto".
+    #: Names of the adapters that its protocol edge binds to, or "auto".
     bind: tuple[str, ...] | str = ()
-    #: The adapter that "auto" stands for; kept so that the client gets the same one again.
+    #: The adapter chosen for "auto". Kept so that the client gets the same one again.
     assigned: str | None = None
-    #: Epoch of the intermediate driver that was asked for that adapter; it is asked once.
+    #: Epoch of the intermediate driver that was asked for that adapter. Each epoch is asked once.
     asked_epoch: int = 0
     binding_now: set[str] = field(default_factory=set)
-    #: Adapters (handles) that it closed of its own accord; they are not offered to it again.
+    #: Handles of adapters whose bindings it closed by itself. They are not offered to it again.
     given_up: set[int] = field(default_factory=set)
     adapters: list[Adapter] = field(default_factory=list)
     bindings: list[Binding] = field(default_factory=list)
-    #: Bindings that NDIS closed; the driver may still close them once. The value is the binding's context
-    #: if it was closed by force: what comes late through it fails. Otherwise it was given up, and is None.
+    #: Bindings that NDIS closed. The driver may still close each of them once. The value is the binding's
+    #: context if it was closed by force: late requests through it fail. It is None if the driver gave it up.
     closed_handles: dict[int, int | None] = field(default_factory=dict)
-    #: All of its bindings that are closed or closing: NDIS has taken back what was indicated through them.
+    #: All its bindings that are closed or closing. NDIS has taken back what was indicated through them.
     past_bindings: set[int] = field(default_factory=set)
     watched: bool = False
 
     @property
     def is_intermediate(self) -> bool:
-        """Whether it has both edges."""
+        """Return whether it has a miniport edge and a protocol edge."""
         return self.miniport_driver is not None and self.protocol_driver is not None
 
     def forced(self, handle: int | None) -> int | None:
-        """ProtocolBindingContext of a binding that was closed by force; None for any other handle."""
+        """Return the ProtocolBindingContext of a binding closed by force; None for any other handle."""
         return self.closed_handles.get(handle) if self.closed_handles and handle is not None else None
 
     def __str__(self) -> str:
@@ -177,66 +177,66 @@ class Adapter:
     virtual: bool
     state: AdapterState = AdapterState.INITIALIZING
     context: int | None = None
-    #: NDIS_TCP_CONNECTION_OFFLOAD as reported, and as enabled now; None: no chimney.
+    #: NDIS_TCP_CONNECTION_OFFLOAD as reported, and as enabled now. None: no chimney.
     capabilities: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
-    #: What protocols are told of it when they are bound: CurrentMacAddress, MtuSize, link speeds.
+    #: What protocols learn of it when they are bound: CurrentMacAddress, MtuSize, link speeds.
     facts: dict[str, Any] = field(default_factory=dict)
     chimney_owner: Binding | None = None
     paused: bool = False
     bindings: list[Binding] = field(default_factory=list)
     requests: dict[int, Request] = field(default_factory=dict)
     nbls: dict[int, NblRequest] = field(default_factory=dict)
-    #: The ordinary data path: lists given to the driver to send, and lists that it indicated, with how many
-    #: bindings have not returned them.
+    #: The ordinary data path: the lists given to the driver to send; and the lists that it indicated, each
+    #: with the number of bindings that have not returned it.
     sends: dict[int, PacketSend] = field(default_factory=dict)
     indicated: dict[int, int] = field(default_factory=dict)
     oids: dict[int, OidRequest] = field(default_factory=dict)
-    #: Called when the last binding is closed; set while the adapter is to be halted.
+    #: Called when the last binding is closed. Set while the adapter waits to be halted.
     on_unbound: Callable[[], None] | None = None
     on_halted: Callable[[], None] | None = None
     completed: int = 0
 
     @property
     def alive(self) -> bool:
-        """Whether requests may still be passed to its driver."""
+        """Return whether requests may still be passed to its driver."""
         return self.state in (AdapterState.UP, AdapterState.CLOSING) and not self.driver.closed
 
 
 @dataclass(slots=True, eq=False)
 class Binding:
-    """A protocol's binding to an adapter. Its handle is also the SourceHandle of what it passes down."""
+    """A protocol's binding to an adapter. Its handle is the SourceHandle of all that it passes down."""
 
     handle: int
     protocol: Client
     adapter: Adapter
     context: int
     state: BindingState = BindingState.OPEN
-    #: What is offloaded through it: OffloadHandle -> (layer, the driver below's PVOID).
+    #: Objects offloaded through it: OffloadHandle -> (layer, PVOID of the driver below).
     objects: dict[int, tuple[int, int]] = field(default_factory=dict)
-    #: OffloadHandles that pending initiates offer, and that pending terminates name.
+    #: OffloadHandles named by pending initiates, and by pending terminates.
     offloading: set[int | None] = field(default_factory=set)
     terminating: set[int | None] = field(default_factory=set)
-    #: Objects whose terminate failed: known for their events and for one more terminate (R-DIS-43).
+    #: Objects whose terminate failed. Their events pass, and one more terminate may name them (R-DIS-43).
     lost: dict[int, tuple[int, int]] = field(default_factory=dict)
-    #: Those of them that NDIS terminated itself in the end.
+    #: The ones among them that NDIS itself terminated.
     swept: set[int | None] = field(default_factory=set)
-    #: Requests of this binding that are not completed: of all kinds, and the block lists among them.
+    #: Outstanding requests of this binding: of all kinds, and the block lists among them.
     outstanding: int = 0
     lists: int = 0
     #: The net buffer lists among them, by the OffloadHandle of their connection.
     io: dict[int, set[int]] = field(default_factory=dict)
-    #: Lists that were indicated to its protocol and are not returned.
+    #: Frame lists that were indicated to its protocol and are not returned.
     received: dict[int, None] = field(default_factory=dict)
-    #: The same of the chimney: lists with data of connections. False: the indication is not answered yet.
+    #: The same for lists with data of connections. False: the indication is not answered yet.
     kept: dict[int, bool] = field(default_factory=dict)
-    #: Set from when the binding begins to close: see whether it can. Whatever it waits for may come back
-    #: through any part of the core, so the books lead to :class:`ndisbus.core.bindings.Bindings` themselves.
+    #: Closes a closing binding if it can be closed now. Set when the binding begins to close. Any part of the
+    #: core may return what the binding waits for, so each of them calls this.
     on_return: Callable[[], None] | None = None
 
     def came_back(self) -> None:
-        """Something that was outstanding through this binding is completed."""
+        """Note that something outstanding through this binding is completed."""
         if self.on_return is not None:
             self.on_return()
 
@@ -245,7 +245,7 @@ class Binding:
 class Request:
     """A state-manipulation request that an adapter has been given and has not completed.
 
-    Holds what NDIS lent, to compare it with what comes back.
+    It keeps what NDIS lent, to compare it with what comes back.
     """
 
     operation: OperationRow
@@ -258,13 +258,13 @@ class Request:
     contexts: list[int | None]
     columns: dict[str, Any]
     started_at: float
-    #: When the driver below this one gave the list back; it has the request to itself since then.
+    #: When the driver below this one completed the list. Since then only this driver holds the request.
     back_at: float = 0.0
-    #: Set for requests that NDIS itself made.
+    #: Set for requests that NDIS itself made: called instead of a driver above.
     then: Callable[[], None] | None = None
-    #: Send data that goes along with new offloads: OffloadHandle -> net buffer lists.
+    #: Send data that goes down with new offloads: OffloadHandle -> net buffer lists.
     chains: dict[int, list[int]] = field(default_factory=dict)
-    #: A status that an armed fault puts in the place of the outcome.
+    #: A status that an armed fault puts in place of the outcome.
     verdict: int | None = None
 
 
@@ -276,9 +276,9 @@ class NblRequest:
     binding: Binding
     offload_handle: int
     context: int | None
-    #: A fault took its completion away, or holds it back: the driver below does not have it any more.
+    #: A fault dropped or delayed its completion: the driver below does not have it any more.
     waylaid: bool = False
-    #: It went down with its connection, and comes back with it if it is not completed before.
+    #: It went down with its connection. If it is not completed before, it comes back with it.
     along: bool = False
 
 
@@ -289,9 +289,9 @@ class PacketSend:
     binding: Binding
     context: int | None
     started_at: float
-    #: When the driver below this one completed some of them; it has those to itself since then.
+    #: When the driver below this one completed some of them. Since then only this driver holds those.
     back_at: float = 0.0
-    #: Lists that a fault took away, or the completion of: the driver below will not complete them.
+    #: Lists that a fault dropped, or whose completion it dropped. The driver below will not complete them.
     waylaid: set[int] | None = None
 
 
@@ -303,27 +303,27 @@ class OidRequest:
     request: dict[str, Any]
     started_at: float
     back_at: float = 0.0
-    #: Whether it is a set that enables the chimney.
+    #: Whether it is a set request that enables the chimney.
     enabling: bool = False
 
 
 @dataclass(slots=True)
 class Injected:
-    """What a fault does to the call that is being handled. :class:`ndisbus.core.faults.Faults` sets it."""
+    """What a fault does to the call in hand. :class:`ndisbus.core.faults.Faults` sets it."""
 
-    #: The request fails with this status before it is passed down.
+    #: The request fails with this status and is not passed down.
     status: int | None = None
-    #: The call was held back: what it names may be gone, which the driver that made it could not know.
+    #: The call was delayed. Objects that it names may have gone since, without the driver's fault.
     late: bool = False
 
 
-#: Serves a call of a driver: the client, the message, the payload frames.
+#: Serves a call of a driver. Arguments: the client, the message, the payload frames.
 Handler = Callable[[Client, "Message", Sequence[bytes]], None]
 Handlers = dict[str, Handler]
 
 
 def status_of(values: list[Any] | None) -> int:
-    """The status in an answer; NDIS_STATUS_FAILURE if there is none."""
+    """Return the status in an answer; NDIS_STATUS_FAILURE if there is no answer."""
     if not values or type(values[0]) is not int:
         return int(NdisStatus.FAILURE)
     return int(values[0])

@@ -1,4 +1,4 @@
-"""OID requests: NDIS answers some itself, arbitrates the chimney, and passes the rest down."""
+"""OID requests: NDIS answers some itself, decides who has the chimney, and passes the rest down."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ndisbus.core.violation import Violation
 from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisOidRequest, NdisTaskOffloadHeader
+from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
@@ -27,7 +28,7 @@ _SET: Final = int(NdisRequestType.NdisRequestSetInformation)
 
 
 class Oids:
-    """NdisOidRequest and its completion."""
+    """Serves NdisOidRequest and its completion."""
 
     __slots__ = ("clock", "heap", "injected", "out", "registry")
 
@@ -41,7 +42,7 @@ class Oids:
         self.injected = injected
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {"NdisOidRequest": self._oid_request, "NdisMOidRequestComplete": self._oid_complete}
 
     def _oid_request(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
@@ -49,7 +50,7 @@ class Oids:
         request = NdisOidRequest.from_wire(wire, "NdisOidRequest.OidRequest")
         context = client.forced(handle)
         if context is not None:
-            # Closed by force meanwhile.
+            # NDIS has closed the binding by force.
             late = [context, wire, int(NdisStatus.FAILURE), "the binding is closed"]
             self.out.send(client, ["ProtocolOidRequestComplete", None, late])
             return
@@ -84,7 +85,7 @@ class Oids:
                 done = values[1] if len(values) > 1 else {**wire, "RequestId": key}
                 self._finish(adapter, key, done, values[0], "MiniportOidRequest.OidRequest")
 
-        # RequestId names the request between NDIS and the miniport; the requester gets its own back.
+        # RequestId names the request between NDIS and the miniport. The requester gets its own one back.
         self.out.call(
             adapter.driver, "MiniportOidRequest", [adapter.context, {**wire, "RequestId": key}], returned
         )
@@ -92,7 +93,7 @@ class Oids:
     def _ndis_answers(
         self, adapter: Adapter, request: NdisOidRequest
     ) -> tuple[int, dict[str, Any] | None] | None:
-        """What NDIS answers without asking the miniport (R-OID-12, R-OID-13); None if it does not."""
+        """Return the answer of NDIS itself (R-OID-12, R-OID-13); None if the miniport has to be asked."""
         known: dict[int, dict[str, Any] | None] = {
             int(Oid.OID_TCP_CONNECTION_OFFLOAD_CURRENT_CONFIG): adapter.config,
             int(Oid.OID_TCP_CONNECTION_OFFLOAD_HARDWARE_CAPABILITIES): adapter.capabilities,
@@ -108,14 +109,14 @@ class Oids:
         return _SUCCESS, value
 
     def _claim(self, binding: Binding, request: NdisOidRequest) -> str:
-        """Whether a protocol may set the offload capabilities; the reason why not, or empty (R-OID-08)."""
+        """Return why a protocol may not set the offload capabilities; "" if it may (R-OID-08)."""
         adapter, enabling = binding.adapter, _enables(request)
         owner = adapter.chimney_owner
         if owner is not None and owner.state not in (BindingState.OPEN, BindingState.UNBINDING):
-            # Its protocol is gone; NDIS cleans up after it and needs no chimney for that.
+            # Its protocol has gone. NDIS cleans up after it and needs no chimney for that.
             return ""
         if owner is None and enabling:
-            # A set that the miniport has not answered yet claims the chimney as well.
+            # A set request that the miniport has not answered yet also claims the chimney.
             pending = (
                 o.binding for o in adapter.oids.values() if o.enabling and not o.binding.protocol.closed
             )
@@ -136,11 +137,13 @@ class Oids:
         adapter = self.registry.adapter_of(client, handle, "MiniportAdapterHandle")
         key = wire.get("RequestId")
         if type(key) is not int or key not in adapter.oids:
-            raise Violation("OidRequest.RequestId", f"no request {key!r} is outstanding on {adapter.name}")
+            raise Violation(
+                "OidRequest.RequestId", f"request {value_text(key)} is not outstanding on {adapter.name}"
+            )
         self._finish(adapter, key, wire, status, "NdisMOidRequestComplete.OidRequest")
 
     def _finish(self, adapter: Adapter, key: int, wire: Any, status: int, where: str) -> None:
-        """A request came back from the miniport. :class:`Violation` if it is not the one that was given."""
+        """End a request that the miniport completed. Raises :class:`Violation` if it was changed."""
         oid = adapter.oids[key]
         request = NdisOidRequest.from_wire(oid.request, "OidRequest")
         answer = NdisOidRequest.from_wire(wire, where)
@@ -161,7 +164,7 @@ class Oids:
         oid.binding.came_back()
 
     def _enabled(self, binding: Binding, request: NdisOidRequest) -> None:
-        """A set of OID_TCP_TASK_OFFLOAD is through: only what it names is enabled (R-OID-05, R-OID-07)."""
+        """Record a set of OID_TCP_TASK_OFFLOAD: only what it names is enabled (R-OID-05, R-OID-07)."""
         adapter = binding.adapter
         if not _enables(request):
             adapter.chimney_owner, adapter.config = None, None
@@ -171,12 +174,12 @@ class Oids:
         self.out.emit("chimney.enabled", adapter=adapter.name, protocol=binding.protocol.name)
 
     def complete(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
-        """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
+        """Call ProtocolOidRequestComplete. ``reason`` says why NDIS itself refused; "" if it did not."""
         for own in binding.protocol.adapters:
             for above in own.oids.values():
                 above.back_at = (
                     self.clock.now
-                )  # one of them went on as this one, whatever its RequestId is there
+                )  # a request of the layer above became this one, with a different RequestId
         if binding.adapter.state is AdapterState.DEAD and not reason:
             reason = f"adapter {binding.adapter.name} is gone"
         self.out.send(
@@ -184,7 +187,7 @@ class Oids:
         )
 
     def abort(self, adapter: Adapter) -> None:
-        """Fail the OID requests a dead adapter still holds."""
+        """Fail the OID requests that a dead adapter holds."""
         for oid in list(adapter.oids.values()):
             oid.binding.outstanding -= 1
             self.complete(
@@ -194,7 +197,7 @@ class Oids:
 
 
 def _enables(request: NdisOidRequest) -> bool:
-    """Whether a request is a set that enables the chimney."""
+    """Return whether a request is a set request that enables the chimney."""
     header = request.information_buffer
     return (
         request.request_type == _SET

@@ -1,4 +1,4 @@
-"""What leaves the core: calls, answers and refusals for clients, events for the trace."""
+"""What leaves the core: calls, answers and refusals for clients, and events for the trace."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ __all__ = ["Interceptor", "Outbound", "Send", "Trace", "clip"]
 Send = tuple[Any, "Message", Sequence[bytes]]
 Trace = Callable[[dict[str, Any]], None]
 
-#: Longest text of a report or refusal: it quotes what a client wrote, and must fit into a message.
+#: Longest text of a report or refusal. It quotes what a client wrote, and must fit into a message.
 _MAX_TEXT: Final = 1000
 
 
 def clip(text: str) -> str:
-    """The text, shortened if it is too long to travel."""
+    """Return the text, shortened if it is too long for a message."""
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
 
 
 class Interceptor(Protocol):
-    """Decides about a call before it is sent. :class:`ndisbus.core.faults.Faults` is the only one.
+    """Decides about a call before it is sent. :class:`ndisbus.core.faults.Faults` implements it.
 
-    A Protocol, because the two need each other: every call that leaves may meet a fault, and a fault that
-    fails a call completes the request in it, which sends. ``Outbound`` is made first, and the faults
-    put themselves in here.
+    It is a Protocol because the two need each other: each call that leaves may meet a fault, and a fault that
+    fails a call completes its request, which sends. ``Outbound`` is made first, and ``Faults`` then sets
+    itself here.
     """
 
     def intercept(self, client: Client, message: Message, frames: Sequence[bytes]) -> bool:
-        """Whether the call must not be sent now."""
+        """Return whether the call must not be sent now."""
 
 
 class Outbound:
-    """Collects what is to be sent, in order. ``trace``, if it is set, gets an event for all that passes."""
+    """Collects what is to be sent, in order. ``trace``, if set, gets an event for each call that passes."""
 
     __slots__ = ("clock", "interceptor", "outbox", "refused", "registry", "table", "trace")
 
@@ -55,11 +55,11 @@ class Outbound:
         self.trace = trace
         self.interceptor: Interceptor | None = None
         self.outbox: list[Send] = []
-        #: How many messages were refused.
+        #: Number of refused messages.
         self.refused = 0
 
     def send(self, client: Client, message: Message, frames: Sequence[bytes] = ()) -> None:
-        """Queue a message for a client; nothing goes to a closed one."""
+        """Queue a message for a client. Messages for a closed client are dropped."""
         if client.closed:
             return
         if self.trace is not None:
@@ -73,11 +73,11 @@ class Outbound:
         self.outbox.append((client.key, message, frames))
 
     def post(self, key: Any, message: Message, frames: Sequence[bytes] = ()) -> None:
-        """Queue a message past trace and faults: control answers, and calls that met their fault already."""
+        """Queue a message without trace and faults: a control answer, or a call after its fault."""
         self.outbox.append((key, message, frames))
 
     def expect(self, client: Client, name: str, then: Callable[[list[Any] | None], None]) -> int:
-        """Await the answer to a call that is about to be sent; returns the call's id."""
+        """Expect the answer to a call that is about to be sent. Returns the call's id."""
         client.next_call += 1
         client.pending[client.next_call] = Pending(name, then)
         return client.next_call
@@ -85,7 +85,7 @@ class Outbound:
     def call(
         self, client: Client, name: str, args: list[Any], then: Callable[[list[Any] | None], None]
     ) -> None:
-        """Call a handler that answers; ``then`` gets its values, or None if the client is gone first."""
+        """Call a handler that answers. ``then`` gets its values, or None if the client goes first."""
         if client.closed:
             then(None)
             return
@@ -97,19 +97,19 @@ class Outbound:
             self.send(client, [RETURN, message[1], list(values)])
 
     def refuse(self, key: Any, call_id: int | None, what: str, reason: str) -> None:
-        """Tell a sender that its message was not accepted, and why."""
+        """Tell a sender that its message was refused, and why."""
         self.refused += 1
         what, reason = clip(what), clip(reason)
         self.emit("refused", call=what, reason=reason)
         self.outbox.append((key, ["refused", call_id, [{"Call": what, "Reason": reason}]], ()))
 
     def drain(self) -> list[Send]:
-        """Take what is to be sent."""
+        """Return what is to be sent, in order, and forget it."""
         out, self.outbox = self.outbox, []
         return out
 
     def note_call(self, client: Client, message: Message, *, inbound: bool) -> None:
-        """Trace a call that passes, if it is one of the call table."""
+        """Trace a message that passes, if it is a call of the call table."""
         event = describe_call(self.registry, client, message, self.clock.now, inbound=inbound)
         if event is not None and self.trace is not None:
             self.trace(event)

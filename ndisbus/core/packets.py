@@ -1,10 +1,10 @@
-"""The ordinary data path: frames down, their completions up, frames up, and the lists back down.
+"""The ordinary data path: frames down and their completions up, frames up and their lists back down.
 
-NDIS keeps, per adapter, the lists that its driver was given to send and has not completed, and those that it
-indicated and has not been given back. It reads addresses, SourceHandle and Status, and what a list holds it
-passes on unread, the frames uncopied. Every list that is sent is completed once, and every list that is
-indicated without NDIS_RECEIVE_FLAGS_RESOURCES goes back once, whichever process dies: with SEND_ABORTED
-if the driver below had it, with PAUSED if not.
+For each adapter NDIS keeps two sets of lists: those that the driver was given to send and has not completed,
+and those that it indicated and has not got back. NDIS reads addresses, SourceHandle and Status. It passes on
+the contents of a list unread, and the frames without a copy. Each list that is sent is completed once. Each
+list that is indicated without NDIS_RECEIVE_FLAGS_RESOURCES goes back once. Both hold whichever process dies:
+a list that the driver below had is completed with SEND_ABORTED, one that it did not have with PAUSED.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RETURN: Final = "MiniportReturnNetBufferLists"
 
 
 class Packets:
-    """NdisSendNetBufferLists, NdisMIndicateReceiveNetBufferLists and what ends them."""
+    """Passes on NdisSendNetBufferLists, NdisMIndicateReceiveNetBufferLists and what ends them."""
 
     __slots__ = ("clock", "injected", "out", "registry")
 
@@ -51,7 +51,7 @@ class Packets:
         self.injected = injected
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {
             PACKET_SEND.request: self._send_packets,
             PACKET_SEND.completion: self._complete_packets,
@@ -79,10 +79,10 @@ class Packets:
         sends = adapter.sends
         twins = sends.keys() & addresses
         if twins:
-            # The driver that passed it down before is dead, and it is not back yet; or it was this driver.
+            # The earlier sender is dead and the list is not back yet, or this driver sent it twice.
             twin = next((a for a in twins if sends[a].binding.protocol is client), None)
             if twin is not None:
-                raise Violation("NetBufferLists", f"{twin:#x} is outstanding on {adapter.name} already")
+                raise Violation("NetBufferLists", f"{twin:#x} is already outstanding on {adapter.name}")
             status = _ABORTED
         stray = self._stray(client, addresses, (own.sends for own in client.adapters))
         if stray is not None:
@@ -104,7 +104,7 @@ class Packets:
         self.out.send(adapter.driver, out, frames)
 
     def hold(self, client: Client, message: Message) -> tuple[Binding, int] | None:
-        """A fault holds a send back, and its binding does not close meanwhile: which one, how many lists."""
+        """Count a send that a fault delays, so that its binding stays open. Returns (binding, lists)."""
         args = message[2]
         binding = self.registry.bindings.get(args[0]) if args and type(args[0]) is int else None
         wire = args[1] if len(args) > 1 else None
@@ -116,7 +116,7 @@ class Packets:
 
     @staticmethod
     def _stray(client: Client, addresses: list[int], lent: Iterable[dict[int, Any]]) -> int | None:
-        """A list that is neither the driver's own nor lent to it (sent from above, indicated from below)."""
+        """Return a list that is neither the driver's own nor lent to it from above or below, or None."""
         low = client.space << ADDRESS_BITS
         if low <= min(addresses) and max(addresses) < low + (1 << ADDRESS_BITS):
             return None
@@ -141,7 +141,7 @@ class Packets:
         self.out.send(client, [PACKET_SEND.completion_handler, None, [context, columns, 0]])
 
     def _note_back(self, client: Client, address: int) -> None:
-        """From now on only the driver in the middle has the lists of a call (HangWatch judges by it)."""
+        """Note that from now on only the intermediate driver has the lists of a call (see HangWatch)."""
         for own in client.adapters:
             request = own.sends.get(address)
             if request is not None:
@@ -166,14 +166,14 @@ class Packets:
             if not self.injected.late:
                 a = addresses[requests.index(None)]
                 raise Violation("NetBufferList", f"{a:#x} is not outstanding as a send on {adapter.name}")
-            # NDIS itself held this call back, and some of its lists are back by now.
+            # A fault delayed this call, and some of its lists have been completed since.
             there = [i for i, r in enumerate(requests) if r is not None]
             if not there:
                 return
             addresses = [addresses[i] for i in there]
             statuses = [statuses[i] for i in there]
             requests = [requests[i] for i in there]
-        # One call may gather lists of several: NDIS sorts them out by binding, and by what each left in them.
+        # One call may complete lists of several sends. NDIS sorts them by binding and by their SourceHandle.
         groups: dict[tuple[int, int | None], tuple[Binding, list[int], list[int]]] = {}
         if len(set(requests)) == 1 and (only := requests[0]) is not None:
             groups[only.binding.handle, only.context] = (only.binding, addresses, statuses)
@@ -201,9 +201,9 @@ class Packets:
             binding.came_back()
 
     def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
-        """Complete the sends that a dead adapter still holds.
+        """Complete the sends that a dead adapter holds.
 
-        For one binding: those of its sends that a fault took away, which will not be completed otherwise.
+        With ``binding``: only its sends that a fault dropped, which no driver will complete.
         """
         mine = [
             a
@@ -214,7 +214,7 @@ class Packets:
             self.finish(adapter, mine, _ABORTED)
 
     def finish(self, adapter: Adapter, addresses: Sequence[int], status: int) -> None:
-        """Complete sends on behalf of the driver below, in the order in which they were made."""
+        """Complete sends in place of the driver below, in the order in which they were made."""
         groups: dict[tuple[int, int | None], tuple[Binding, list[int]]] = {}
         for a in addresses:
             r = adapter.sends.pop(a)
@@ -241,13 +241,13 @@ class Packets:
         indicated = adapter.indicated
         twins = indicated.keys() & addresses
         if twins:
-            raise Violation("NetBufferLists", f"{min(twins):#x} is with the layers above already")
+            raise Violation("NetBufferLists", f"{min(twins):#x} is already with the layers above")
         bound = [b for b in adapter.bindings if b.state in _BOUND]
         if not flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             stray = self._stray(client, addresses, (b.received for b in client.bindings))
             if stray is not None:
                 if client.past_bindings:
-                    return  # NDIS took them back when it closed a binding; this call crossed that
+                    return  # the call crossed the end of a binding, where NDIS returned the lists
                 raise Violation(
                     "NetBufferLists",
                     f"{stray:#x} neither lies in the address space of the driver nor was lent to it",
@@ -265,7 +265,7 @@ class Packets:
             )
 
     def _hand_back(self, adapter: Adapter, addresses: list[int], flags: int = 0) -> None:
-        """Give lists back to the miniport."""
+        """Return lists to the miniport."""
         columns = {"NetBufferList": addresses, "SourceHandle": adapter.handle}
         self.out.send(adapter.driver, [_RETURN, None, [adapter.context, columns, flags]])
 
@@ -274,7 +274,7 @@ class Packets:
         where = "NdisReturnNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=False)
         if handle in client.past_bindings:
-            return  # NDIS took them back when it closed the binding; this call crossed that
+            return  # the call crossed the end of the binding, where NDIS returned the lists
         binding = self.registry.binding_of(client, handle)
         received = binding.received
         if not all(map(received.__contains__, addresses)):
@@ -287,7 +287,7 @@ class Packets:
         self._give_up(binding, addresses, flags)
 
     def _give_up(self, binding: Binding, addresses: list[int], flags: int = 0) -> None:
-        """A protocol gives lists up; they go back to the miniport when no other protocol has them."""
+        """Take lists back from a protocol. They return to the miniport when no other protocol has them."""
         received, adapter = binding.received, binding.adapter
         for a in addresses:
             del received[a]
@@ -304,13 +304,13 @@ class Packets:
             self._hand_back(adapter, home, flags)
 
     def take_back(self, binding: Binding) -> None:
-        """A binding closes: what its protocol did not return, NDIS does."""
+        """Return the lists that the protocol of a closing binding did not return."""
         if binding.received:
             self._give_up(binding, list(binding.received))
 
     def drop_indication(self, name: str, client: Client, args: list[Any]) -> None:
-        """A fault takes an indication of frames away: as if the wire had lost them, the lists go back."""
-        # A driver's call is not checked yet. One that is malformed is dropped as well.
+        """Drop an indication of frames, as if the wire had lost them. Its lists go back to the miniport."""
+        # The driver's call is not checked yet. A malformed one is dropped as well.
         if len(args) < len(CALLS[name].params) or type(args[-1]) is not int:
             return
         wire = args[1]
@@ -327,7 +327,7 @@ class Packets:
                 self._hand_back(adapter, lists)
 
     def _give_up_late(self, binding: Binding, addresses: list[int]) -> None:
-        """As :meth:`_give_up`, of what it still has."""
+        """As :meth:`_give_up`, for the lists that the binding still has."""
         mine = [a for a in addresses if a in binding.received]
         if mine:
             self._give_up(binding, mine)

@@ -16,6 +16,7 @@ from ndisbus.ddi.characteristics import (
 )
 from ndisbus.ddi.enums import NdisChimneyOffloadType, ObjectType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Registration"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
-#: Header.Type -> what is registered by it, and its structure. Provider structures belong to the
-#: miniport edge, client structures to the protocol edge (R-DIS-44).
+#: Header.Type -> what it registers, and its structure. Provider structures belong to the miniport edge,
+#: client structures to the protocol edge (R-DIS-44).
 _CHARACTERISTICS: Final[dict[int, tuple[str, type[Characteristics]]]] = {
     int(ObjectType.NDIS_OBJECT_TYPE_PROVIDER_CHIMNEY_OFFLOAD_GENERIC_CHARACTERISTICS): (
         "provider-generic",
@@ -68,7 +69,7 @@ class Registration:
         self.adapters = adapters
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {
             "NdisMRegisterMiniportDriver": self._register_miniport,
             "NdisRegisterProtocolDriver": self._register_protocol,
@@ -80,11 +81,11 @@ class Registration:
     def _register_miniport(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         context, path = self._registry_path(message[2])
         if client.miniport_driver is not None:
-            raise Violation("MiniportDriverContext", "this driver registered a miniport edge already")
+            raise Violation("MiniportDriverContext", "this driver has already registered a miniport edge")
         names = _names(path.get("Adapters", []), "RegistryPath.Adapters")
         for n in names:
             if self.registry.adapter_is_named(n):
-                raise Violation("RegistryPath.Adapters", f"an adapter called {n!r} is here already")
+                raise Violation("RegistryPath.Adapters", f"there is already an adapter called '{n}'")
         client.miniport_driver = handle = self.heap.address()
         client.miniport_context = context
 
@@ -102,7 +103,7 @@ class Registration:
     def _register_protocol(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         context, path = self._registry_path(message[2])
         if client.protocol_driver is not None:
-            raise Violation("ProtocolDriverContext", "this driver registered a protocol edge already")
+            raise Violation("ProtocolDriverContext", "this driver has already registered a protocol edge")
         bind = path.get("Bind", [])
         client.bind = "auto" if bind == "auto" else tuple(_names(bind, "RegistryPath.Bind"))
         handle = self.heap.address()
@@ -121,12 +122,12 @@ class Registration:
     def _registry_path(self, args: list[Any]) -> tuple[int | None, dict[str, Any]]:
         context, path = args
         if context is not None and type(context) is not int:
-            raise Violation("DriverContext", f"a pointer or nil expected, got {type(context).__name__}")
+            raise Violation("DriverContext", f"a pointer or nil expected, got {value_text(context)}")
         if type(path) is not dict:
-            raise Violation("RegistryPath", f"a map expected, got {type(path).__name__}")
+            raise Violation("RegistryPath", f"a map expected, got {value_text(path)}")
         unknown = set(path) - {"Name", "Adapters", "Bind"}
         if unknown:
-            raise Violation("RegistryPath", f"unknown member {sorted(unknown)[0]!r}")
+            raise Violation("RegistryPath", f"unknown member {value_text(sorted(unknown)[0])}")
         return context, path
 
     def _set_optional_handlers(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
@@ -159,5 +160,5 @@ def _names(value: Any, where: str) -> Iterable[str]:
     if type(value) is not list or any(type(v) is not str or not 0 < len(v) <= NAME_LIMIT for v in value):
         raise Violation(where, f"an array of names of 1 to {NAME_LIMIT} characters expected")
     if len(set(value)) != len(value):
-        raise Violation(where, "it holds a name twice")
+        raise Violation(where, "a name occurs twice")
     return list(value)

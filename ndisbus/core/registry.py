@@ -1,4 +1,4 @@
-"""The registry: which clients, adapters and bindings there are, and how a handle finds one of them."""
+"""The registry: the clients, adapters and bindings, and how a handle finds one of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndisbus.core.model import AdapterState, BindingState
 from ndisbus.core.violation import Violation
+from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from ndisbus.core.model import Adapter, Binding, Client
@@ -16,41 +17,41 @@ __all__ = ["Registry", "handle_text"]
 
 
 class Registry:
-    """Tables of what is there. It only looks things up: the parts of the core add and remove."""
+    """The tables. This class only looks things up; the parts of the core add and remove."""
 
     __slots__ = ("adapters", "bindings", "by_space", "clients", "cut_off")
 
     def __init__(self) -> None:
         #: By the key of the connection. A closed client stays until it says hello again or is forgotten.
         self.clients: dict[Any, Client] = {}
-        #: By address space: the clients that are open, and the latest closed ones.
+        #: By address space: the open clients, and the latest closed ones.
         self.by_space: dict[int, Client] = {}
-        #: Hung drivers that were removed, by name, until they die or say hello.
+        #: Removed drivers that hung, by name, until they die or say hello.
         self.cut_off: dict[str, Client] = {}
         self.adapters: dict[int, Adapter] = {}
         self.bindings: dict[int, Binding] = {}
 
     def open_clients(self) -> Iterator[Client]:
-        """Clients whose epoch is open."""
+        """Iterate over the clients whose epoch is open."""
         return (c for c in self.clients.values() if not c.closed)
 
     def client_named(self, name: Any) -> Client | None:
-        """The open client of that name."""
+        """Return the open client of that name, or None."""
         return next((c for c in self.open_clients() if c.name == name), None)
 
     def adapter_is_named(self, name: str) -> bool:
-        """Whether an adapter that is not dead bears this name."""
+        """Return whether an adapter that is not dead has this name."""
         return any(a.name == name and a.state is not AdapterState.DEAD for a in self.adapters.values())
 
     def adapter_up(self, name: str) -> Adapter | None:
-        """The adapter of that name, if it is up."""
+        """Return the adapter of that name if it is up, or None."""
         for adapter in self.adapters.values():
             if adapter.name == name and adapter.state is AdapterState.UP:
                 return adapter
         return None
 
     def adapter_of(self, client: Client, handle: Any, parameter: str) -> Adapter:
-        """The adapter a miniport names by its NdisMiniportHandle. :class:`Violation` if it is not its own."""
+        """Return the adapter of a NdisMiniportHandle. Raises :class:`Violation` if it is not the client's."""
         adapter = self.adapters.get(handle) if type(handle) is int else None
         if adapter is None or adapter.driver is not client:
             raise Violation(
@@ -59,7 +60,7 @@ class Registry:
         return adapter
 
     def binding_of(self, client: Client, handle: Any) -> Binding:
-        """The open binding that a protocol names. :class:`Violation` if it is not its own or is closed."""
+        """Return an open binding by its handle. Raises :class:`Violation` if the client does not have it."""
         binding = self.bindings.get(handle) if type(handle) is int else None
         if binding is None or binding.protocol is not client:
             # An example of docs/protocol.md has these words, byte by byte.
@@ -70,7 +71,7 @@ class Registry:
         return binding
 
     def adapter_named_in(self, client: Client, message: Message) -> Adapter | None:
-        """The adapter that a call's first parameter leads to, as a handle or as a context."""
+        """Return the adapter that a call's first parameter names, as a handle or as a context."""
         args = message[2]
         first = args[0] if args else None
         if type(first) is not int:
@@ -90,5 +91,5 @@ class Registry:
 
 
 def handle_text(handle: Any) -> str:
-    """A handle that a driver sent, for an error text."""
-    return f"{handle:#x}" if type(handle) is int else f"a value of type {type(handle).__name__}"
+    """Return a handle that a driver sent, as text for an error."""
+    return f"{handle:#x}" if type(handle) is int else value_text(handle)

@@ -1,8 +1,8 @@
 """Removal of a client: it was killed, stalled beyond the limit, broke a rule, or left.
 
-What a dead driver held for the layers above is completed upwards at once, in the order it was issued,
-and its bindings are unbound (a surprise removal). What it had offloaded below is terminated and freed.
-Each request is completed exactly once, whatever dies.
+What a dead driver held for the layers above is completed upwards at once, in the order of the requests, and
+its bindings are unbound (a surprise removal). What it had offloaded below is terminated and freed. Each
+request is completed exactly once, whichever process dies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_CUT_OFF", "Removal"]
 
-#: Hung drivers that are remembered after their removal; beyond that the oldest is forgotten.
+#: Number of hung drivers that are remembered after their removal. Above that the oldest is forgotten.
 MAX_CUT_OFF: Final = 32
 _FAILURE: Final = int(NdisStatus.FAILURE)
 
@@ -55,7 +55,7 @@ class Removal:
         self.completions = completions
 
     def process_died(self, client: Client, reason: str) -> None:
-        """The process is gone: :meth:`remove`, and it is not listed as cut off any more."""
+        """Remove the client of a dead process, and do not list it as cut off any more."""
         if self.registry.cut_off.get(client.name) is client:
             del self.registry.cut_off[client.name]
         self.remove(client, reason)
@@ -63,9 +63,9 @@ class Removal:
     def remove(
         self, client: Client, reason: str, *, bug_check: BugCheck | None = None, hung: bool = False
     ) -> None:
-        """Close a driver's epoch and clean up on both sides of it. Harmless when it is closed already.
+        """Close a driver's epoch and clean up above and below it. Does nothing if it is already closed.
 
-        A ``hung`` one stays listed as cut off, since its process is there.
+        A ``hung`` driver stays listed as cut off because its process still exists.
         """
         if client.closed:
             return
@@ -80,7 +80,7 @@ class Removal:
         client.closed = True
         self.out.emit("closed", driver=client.name, pid=client.pid, epoch=client.epoch, reason=reason)
         for adapter in client.adapters:
-            adapter.state = AdapterState.DEAD  # first: from now on no protocol may be bound to it
+            adapter.state = AdapterState.DEAD  # first, so that no protocol is bound to it from now on
         for pending in list(client.pending.values()):
             pending.then(None)
         client.pending.clear()
@@ -91,11 +91,11 @@ class Removal:
         self.bindings.bind_all()
 
     def _remove_adapter(self, adapter: Adapter, reason: str) -> None:
-        """A surprise removal: fail what is outstanding, abort what was offloaded, unbind."""
+        """Remove an adapter by surprise: fail what is outstanding, abort what was offloaded, unbind."""
         adapter.state = AdapterState.DEAD
         self.registry.adapters.pop(adapter.handle, None)
         adapter.driver.adapters.remove(adapter)
-        # Net buffer lists first, as always: those of a connection are back before its terminate completes.
+        # Net buffer lists first: those of a connection must be back before its terminate completes.
         self.io.abort(adapter)
         self.packets.abort(adapter)
         for request in list(adapter.requests.values()):

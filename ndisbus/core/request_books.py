@@ -1,6 +1,6 @@
-"""The books of block-list requests: what is given to a driver below, and what is offloaded through a binding.
+"""The books of block-list requests: what a driver below holds, and what is offloaded through a binding.
 
-Giving a list down turns it from the PROTOCOL form into the MINIPORT form, by replacing a few columns.
+A list that goes down changes from the PROTOCOL form to the MINIPORT form: a few columns are replaced.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["RequestBooks"]
 
 _SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
-#: What a driver below does not get to see, or gets afresh.
+#: Columns that a driver below does not see, or that NDIS replaces.
 _STRIPPED: Final = frozenset((*Key.NDIS_RESERVED, *Key.SCRATCH, Key.NET_BUFFER_LISTS))
 
 
 class RequestBooks:
-    """Passes requests down and notes what is offloaded."""
+    """Passes requests down and records what is offloaded."""
 
     __slots__ = ("io", "out")
 
@@ -35,7 +35,7 @@ class RequestBooks:
         self.io = io
 
     def pass_down(self, request: Request, frames: Sequence[bytes]) -> None:
-        """Give the list to the driver below, in the MINIPORT form (R-BLK-02), and keep the books."""
+        """Give the list to the driver below in the MINIPORT form (R-BLK-02), and record the request."""
         binding, adapter = request.binding, request.binding.adapter
         if request.operation.op == "initiate":
             fresh = request.handles
@@ -63,7 +63,7 @@ class RequestBooks:
         lower[Key.CELL] = request.cells
         lower[Key.SOURCE_HANDLE] = binding.handle
         if Key.NET_BUFFER_LISTS in columns:
-            # Lent to the driver below; NDIS itself has no use for them and does not keep them.
+            # Lent to the driver below. NDIS does not need them and does not keep them.
             lower[Key.NET_BUFFER_LISTS] = columns.pop(Key.NET_BUFFER_LISTS)
         columns.pop(Key.STATE, None)
         message: Message = [request.operation.handler, None, [adapter.context, lower]]
@@ -72,7 +72,7 @@ class RequestBooks:
         self.out.send(adapter.driver, message, frames)
 
     def forget(self, binding: Binding, handles: Sequence[int | None]) -> None:
-        """These objects are not offloaded through the binding any more."""
+        """Forget objects that are not offloaded through the binding any more."""
         objects, lost = binding.objects, binding.lost
         for handle in handles:
             if handle is not None and objects.pop(handle, None) is None and lost:

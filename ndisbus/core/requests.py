@@ -1,7 +1,7 @@
 """The five state-manipulation operations on their way down, through a binding.
 
-NDIS checks the list, notes down what it lends, and turns the PROTOCOL form into the MINIPORT form by
-replacing a few columns. The way up is in :mod:`ndisbus.core.completions`.
+NDIS checks the list, records what it lends, and changes the PROTOCOL form into the MINIPORT form by replacing
+a few columns. :mod:`ndisbus.core.completions` has the way up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FAILURE: Final = int(NdisStatus.FAILURE)
 
 
 class Requests:
-    """Requests on block lists."""
+    """Serves requests on block lists."""
 
     __slots__ = ("books", "clock", "injected", "out", "registry", "terminator")
 
@@ -57,11 +57,11 @@ class Requests:
         self.terminator = terminator
 
     def handlers(self) -> Handlers:
-        """Handlers by name of call."""
+        """Return the handlers by name of call."""
         return {o.request: self._down(o) for o in STATE_OPERATIONS}
 
     def _down(self, operation: OperationRow) -> Handler:
-        """The handler of a request such as NdisInitiateOffload."""
+        """Return the handler of a request such as NdisInitiateOffload."""
         where = f"{operation.request}.OffloadBlockList"
 
         def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
@@ -77,7 +77,7 @@ class Requests:
             refusal = self._why_not(request)
             if status is not None and not refusal:
                 if operation.op == "terminate":
-                    # It fails for the driver above only: what is offloaded below must not be left behind.
+                    # It fails only for the driver above. Objects offloaded below must still be terminated.
                     request.verdict = status
                 else:
                     self._refuse_request(request, "a fault was injected", status)
@@ -92,7 +92,7 @@ class Requests:
     def _examine(
         self, operation: OperationRow, where: str, client: Client, binding: Binding, columns: dict[str, Any]
     ) -> Request:
-        """Check a request's list and take note of what is lent with it."""
+        """Check a request's list and record what is lent with it."""
         blocks: list[int] = columns[Key.BLOCK]
         n = len(blocks)
         root = blocks[0]
@@ -102,7 +102,7 @@ class Requests:
         twin = adapter.requests.get(root)
         if twin is not None and twin.binding.protocol is client:
             raise Violation(
-                "OffloadBlockList", f"list {root:#x} is outstanding on {adapter.name} already", "R-BLK-11"
+                "OffloadBlockList", f"list {root:#x} is already outstanding on {adapter.name}", "R-BLK-11"
             )
         if low <= root < high:
             if n > 1 and not (low <= min(blocks) and max(blocks) < high):
@@ -122,7 +122,7 @@ class Requests:
                 )
             if upper.operation is not operation:
                 given = upper.operation
-                reason = f"{root:#x} was given by {given.handler}; it goes on by {given.request}"
+                reason = f"{root:#x} was given by {given.handler}; pass it on by {given.request}"
                 raise Violation("OffloadBlockList", reason, "R-IM-01")
             for key in (Key.NEXT, Key.DEPENDENT, Key.TYPE):
                 if not same(columns.get(key), upper.columns.get(key), n):
@@ -169,7 +169,7 @@ class Requests:
         return request
 
     def _send_data(self, client: Client, request: Request, where: str) -> dict[int, list[int]]:
-        """Outstanding send data that goes down with new connections; it comes back as sends do (R-OSD-10)."""
+        """Record send data that goes down with new connections. It comes back as sends do (R-OSD-10)."""
         columns = request.columns
         attached = chain_addresses(columns.get(Key.NET_BUFFER_LISTS) or (), f"{where}.NetBufferLists")
         pointers = columns[Key.NBL_CHAIN]
@@ -184,13 +184,13 @@ class Requests:
             if handle is None or request.contexts[i] is not None or request.layers[i] != Layer.TCP:
                 raise Violation(at, "only a connection that is being offloaded brings send data", "R-BLK-14")
             if pointer not in attached:
-                raise Violation(at, f"{pointer:#x} names no list that came along", "R-BLK-14")
+                raise Violation(at, f"{pointer:#x} does not name a list of this message", "R-BLK-14")
             chains[handle] = attached.pop(pointer)
             for a in chains[handle]:
                 if space_of(a) != client.space and not any(a in own.nbls for own in client.adapters):
                     raise Violation(at, f"{a:#x} does not lie in the address space of the driver", "R-IM-10")
                 if a in held:
-                    raise Violation(at, f"{a:#x} is outstanding on {request.binding.adapter.name} already")
+                    raise Violation(at, f"{a:#x} is already outstanding on {request.binding.adapter.name}")
         return chains
 
     def _lent_to(self, client: Client, root: int) -> Request | None:
@@ -208,7 +208,7 @@ class Requests:
         contexts: list[int | None],
         layers: list[int],
     ) -> None:
-        """Objects named by a request are offloaded through this binding, offered ones are not yet."""
+        """Check that named objects are offloaded through this binding, and that offered ones are not yet."""
         objects, offloading, terminating = binding.objects, binding.offloading, binding.terminating
         initiating = operation.op == "initiate"
         if len(handles) > 16 and _in_order(operation.op, binding, handles, contexts, layers):
@@ -221,20 +221,20 @@ class Requests:
                 raise Violation("OffloadBlockList.OffloadHandle", f"{handle:#x} is being offloaded", rule)
             if context is None:
                 if not initiating:
-                    reason = f"{handle:#x} names no offloaded object: its cell holds NULL"
+                    reason = f"{handle:#x} does not name an offloaded object: its cell holds NULL"
                     raise Violation("OffloadBlockList.OffloadHandle", reason, "R-HND-04")
                 if handle in objects:
                     raise Violation(
-                        "OffloadBlockList.OffloadHandle", f"{handle:#x} is offloaded already", "R-INIT-02"
+                        "OffloadBlockList.OffloadHandle", f"{handle:#x} is already offloaded", "R-INIT-02"
                     )
                 continue
             known = objects.get(handle)
             if known is None and operation.op == "terminate":
-                known = binding.lost.get(handle)  # its first terminate failed: one more may follow (R-DIS-43)
+                known = binding.lost.get(handle)  # its first terminate failed; one more may follow (R-DIS-43)
                 if known is None and handle in binding.swept:
                     continue
             if known is None and not binding.adapter.alive:
-                continue  # it was lost with its adapter; the request fails without being passed down
+                continue  # it was lost with its adapter: the request fails and is not passed down
             if known is None:
                 raise Violation(
                     "OffloadBlockList.OffloadHandle",
@@ -263,12 +263,12 @@ class Requests:
                 raise Violation("OffloadBlockList.OffloadHandle", reason, "R-HND-07")
 
     def _why_not(self, request: Request) -> str:
-        """Why a request is not passed down at all; it then fails at once. Empty if it is."""
+        """Return why a request is not passed down and fails at once; "" if it is passed down."""
         binding, adapter = request.binding, request.binding.adapter
         if not adapter.alive:
             return f"adapter {adapter.name} is gone"
         if request.root in adapter.requests:
-            # The driver that passed it down before is dead; the driver below has not handed it back yet.
+            # The driver that passed it down before is dead. The driver below has not handed it back yet.
             return f"{adapter.driver.name} still has list {request.root:#x}"
         if request.operation.op == "terminate" and not binding.swept.isdisjoint(request.handles):
             return "NDIS terminated its objects, since the second terminate did not come in time"
@@ -277,9 +277,9 @@ class Requests:
         if adapter.state is not AdapterState.UP:
             return f"adapter {adapter.name} is closing"
         if not adapter.driver.handlers >= {"provider-generic", "provider-tcp"}:
-            return f"{adapter.driver.name} registered no chimney handlers [R-REG-10]"
+            return f"{adapter.driver.name} has not registered chimney handlers [R-REG-10]"
         if not binding.protocol.handlers >= {"client-generic", "client-tcp"}:
-            return f"{binding.protocol.name} registered no chimney handlers [R-REG-02]"
+            return f"{binding.protocol.name} has not registered chimney handlers [R-REG-02]"
         if adapter.chimney_owner is not binding:
             owner = adapter.chimney_owner
             who = f"{owner.protocol.name} has" if owner else "no protocol has"
@@ -287,7 +287,7 @@ class Requests:
         return ""
 
     def _refuse_request(self, request: Request, reason: str, status: int = _FAILURE) -> None:
-        """Fail a request that was not passed down: every block that status, nothing below has seen it."""
+        """Fail a request that was not passed down, with ``status`` in every block."""
         self.out.emit("request.refused", op=request.operation.op, list=request.root, reason=reason)
         binding = request.binding
         if request.operation.op == "terminate":
@@ -304,7 +304,7 @@ class Requests:
     def _too_late(
         self, client: Client, operation: OperationRow, handle: int, context: int, columns: dict[str, Any]
     ) -> None:
-        """A request on a binding that NDIS closed by force meanwhile: nothing is below it any more."""
+        """Fail a request on a binding that NDIS has closed by force. Nothing is left below it."""
         blocks = columns[Key.BLOCK]
         handles = columns.get(Key.OFFLOAD_HANDLE)
         if type(handles) is not list:
@@ -317,7 +317,7 @@ class Requests:
 def _in_order(
     op: str, binding: Binding, handles: list[int | None], contexts: list[int | None], layers: list[int]
 ) -> bool:
-    """Whether all blocks of a long list plainly name what they should; False calls for a closer look."""
+    """Check a long list fast: True if every block clearly names what it should, False to check each one."""
     if None in handles or (binding.offloading and not binding.offloading.isdisjoint(handles)):
         return False
     if op in ("initiate", "terminate") and len(set(handles)) != len(handles):

@@ -1,4 +1,4 @@
-"""Everything ``ndisbus ps`` shows: processes, adapters, bindings, bug checks, faults."""
+"""The data of ``ndisbus ps``: processes, adapters, bindings, bug checks, faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Survey", "said_counters"]
 
 
 class Survey:
-    """Reads from the other parts, and changes nothing."""
+    """Reads from the other parts and changes nothing."""
 
     __slots__ = ("admission", "bug_checks", "clock", "config", "heap", "out", "registry", "table")
 
@@ -47,21 +47,21 @@ class Survey:
         self.admission = admission
 
     def show(self, found: dict[int, dict[str, Any] | None]) -> dict[str, Any]:
-        """Everything ``ndisbus ps`` shows; ``found`` is what the drivers said of themselves, by epoch."""
+        """Return all data of ``ndisbus ps``. ``found``: what the drivers reported of themselves, by epoch."""
         now = self.clock.now
         processes = []
         for c in self.registry.open_clients():
             said = found.get(c.epoch)
             processes.append(_process(c, "no answer" if said is None else "ready", said))
         adapters = [_adapter(a, now) for a in self.registry.adapters.values()]
-        # A driver that died may have left adapters behind that are still being unbound: they count too.
+        # Adapters of a dead driver that are still being unbound count too.
         left = {b.adapter.handle: b.adapter for b in self.registry.bindings.values()}
         adapters += [_adapter(a, now) for a in left.values() if a.handle not in self.registry.adapters]
         return {
             "Now": now,
             "Seed": self.config.seed,
             "Processes": processes,
-            # A list of its own: a program that waits for a driver must not take one of these for it.
+            # A separate list: a program that waits for a driver must not mistake one of these for it.
             "CutOff": [_process(p, "cut off: hung", None) for p in self.registry.cut_off.values()],
             "Bus": {"Pid": self.admission.ready_extra.get("Pid"), "Heap": len(self.heap.objects)},
             "Adapters": adapters,
@@ -118,7 +118,7 @@ def _process(p: Client, state: str, said: dict[str, Any] | None) -> dict[str, An
 
 
 def said_counters(said: Any) -> dict[str, Any]:
-    """What a driver said of itself, reduced to numbers under names: it may have put anything there."""
+    """Return the counters that a driver reported. It may send anything; only numbers under names are kept."""
     said = said if type(said) is dict else {}
     counters = said.get("Counters")
     counters = counters if type(counters) is dict else {}

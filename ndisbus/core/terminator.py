@@ -1,6 +1,6 @@
-"""Terminates that NDIS makes itself, of objects that the driver above does not terminate.
+"""Terminates that NDIS makes itself, for objects that the driver above does not terminate.
 
-That driver is dead, it closed its binding without terminating, or it did not repeat a terminate that failed.
+That driver is dead, closed its binding without terminating, or did not repeat a terminate that failed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Terminator:
         self.books = books
 
     def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
-        """The terminate of these objects failed: they may be terminated once more, at last by NDIS itself."""
+        """Keep objects whose terminate failed. They may be terminated once more; at last NDIS does it."""
         if lost:
             binding.lost.update(lost)
             self.clock.schedule(
@@ -48,7 +48,7 @@ class Terminator:
             )
 
     def _sweep(self, binding: Binding, handles: list[int]) -> None:
-        """Terminate, once, objects whose first terminate failed and whose second one did not come."""
+        """Terminate objects whose first terminate failed and whose second one did not come in time."""
         left = [h for h in handles if h in binding.lost and h not in binding.terminating]
         if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
             return  # the end of the binding terminates them

@@ -1,4 +1,4 @@
-"""What the trace tells of a call: who, what, which list, how many blocks, which statuses."""
+"""The trace event of a call: its drivers, its list, the number of blocks, the statuses."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _PACKETS: Final = frozenset(
 def describe_call(
     registry: Registry, client: Client, message: Message, now: float, *, inbound: bool
 ) -> dict[str, Any] | None:
-    """The trace event of a call; None if the message is not a call of the table.
+    """Return the trace event of a call; None if the message is not a call of the table.
 
-    Calls are traced before they are checked, so nothing in them is taken for granted.
+    Calls are traced before they are checked, so this function makes no assumption about their contents.
     """
     name, args = message[0], message[2]
     call = CALLS.get(name)
@@ -75,7 +75,7 @@ def describe_call(
 
 
 def _describe_lists(event: dict[str, Any], columns: dict[str, Any]) -> None:
-    """How many frames, or lists that go back, and the statuses of those that were sent."""
+    """Add the number of frames, or of returned lists, and the statuses of completed sends."""
     lists, status = columns.get("NetBufferList"), columns.get("Status")
     if type(lists) is list:
         event["lists"] = len(lists)

@@ -186,7 +186,7 @@ def test_ps_shows_a_dead_adapter_until_everybody_has_let_go(host: Host, nic: Nic
         ("driver", {"Name": "nic", "Command": "x", "Arguments": 5}, "Arguments"),
         ("fault.add", {"Action": "drop"}, "Call"),
         ("fault.remove", {"Id": 9}, "no fault 9"),
-        ("fault.remove", {}, "no fault None"),
+        ("fault.remove", {}, "no fault nil"),
         ("adapter.add", {}, "no intermediate driver"),
         ("adapter.remove", {"Name": "nic0"}, "no virtual adapter called 'nic0'"),
     ],
@@ -254,7 +254,7 @@ def test_a_name_that_cannot_be_had_is_the_users_problem(
 ) -> None:
     """And not that of the intermediate driver, which would be cut off for using it."""
     im = bench.client(Im, "im").start("im0-a")
-    expected = "there is an adapter called|1 to 64 characters"
+    expected = "there is already an adapter called|1 to 64 characters"
     assert re.search(expected, refused(user, "adapter.add", {"Name": name}))
     assert im.names() == []
 

@@ -289,7 +289,7 @@ def test_an_indication_that_makes_no_sense_is_a_bug_check(
 def test_a_list_is_indicated_once_at_a_time(bench: Bench, host: Host, nic: Nic) -> None:
     lists = indicate(nic)
     indicate(nic, NetBufferList=lists)
-    assert "above already" in bench.bug_check.reason
+    assert "already with the layers above" in bench.bug_check.reason
 
 
 @pytest.mark.parametrize("wrong", ["list", "source", "twice", "contents"])

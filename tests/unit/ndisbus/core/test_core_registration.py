@@ -107,7 +107,7 @@ def test_nothing_is_accepted_before_hello_and_no_second_hello(bench: Bench) -> N
     assert stranger.refusals.pop()["Reason"] == "say hello first"
     stranger.hello()
     stranger.send("hello", PROTOCOL_VERSION, {"Name": "x"})
-    assert "said hello already" in stranger.refusals.pop()["Reason"]
+    assert "already said hello" in stranger.refusals.pop()["Reason"]
     assert bench.core.bug_checks.reports == []
 
 
@@ -223,7 +223,7 @@ def test_an_adapter_that_does_not_come_up_is_not_there(bench: Bench, how: str) -
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ({"Name": "x", "Adapters": ["nic0"]}, "'nic0' is here already"),
+        ({"Name": "x", "Adapters": ["nic0"]}, "already an adapter called 'nic0'"),
         ({"Name": "x", "Adapters": ["a", "a"]}, "twice"),
         ({"Name": "x", "Adapters": [""]}, "names of 1 to 64"),
         ({"Name": "x", "Adapters": ["a" * 65]}, "names of 1 to 64"),

@@ -1,8 +1,8 @@
-"""The acknowledgement clock: when the remote end gets an ACK or a window update that no data carries.
+"""The acknowledgement clock: when the remote end gets an ACK or a window update without data.
 
 RFC 9293 3.8.6.3 and RFC 5681 4.2 (delayed ACKs), R-TMR-28 (the receiver's silly window timer). A successor
 starts with nothing owed: pending ACKs are sent before a hand-over (R-TMR-06), and the silly window timer is
-not carried across (R-TMR-27).
+not handed over (R-TMR-27).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class AckClock:
     __slots__ = ("_parameters", "due", "last", "owed", "waiting", "window_due", "window_owed")
 
     owed: bool
-    """An ACK leaves with the next transmit()."""
+    """Whether an ACK leaves with the next transmit()."""
     waiting: int
-    """Segments with data that came in order since the last ACK. At TcpAckFrequency an ACK is owed."""
+    """In-order segments with data since the last ACK. At TcpAckFrequency an ACK is owed."""
     due: int
     """When the delayed ACK becomes owed. NEVER unless ``waiting`` is above 0."""
     last: int
     """The newest ACK that was sent, Last.ACK.sent of RFC 7323 4.3. Never beyond RcvNxt."""
     window_owed: bool
-    """The next window that is offered tells all the room there is, however little it grew."""
+    """Whether the next window offers all free space, even if it grew by little."""
     window_due: int
     """When ``window_owed`` becomes true: a small opening waits for a larger one. NEVER while none waits."""
 
@@ -39,15 +39,15 @@ class AckClock:
         self.last = rcv_nxt
 
     def owe(self) -> None:
-        """An ACK leaves with the next transmit()."""
+        """Send an ACK with the next transmit()."""
         self.owed = True
 
     def owe_window(self) -> None:
-        """An ACK that tells all the room there is leaves with the next transmit()."""
+        """Send an ACK that offers all free space with the next transmit()."""
         self.owed = self.window_owed = True
 
     def data_taken(self, now: int) -> None:
-        """A segment with data came in order: each TcpAckFrequency-th is acknowledged at once."""
+        """Count a segment with data that came in order. Each TcpAckFrequency-th is acknowledged at once."""
         parameters = self._parameters
         self.waiting = waiting = self.waiting + 1
         if waiting >= parameters.tcp_ack_frequency:
@@ -56,23 +56,23 @@ class AckClock:
             self.due = now + parameters.tcp_delayed_ack_ticks
 
     def sent(self, rcv_nxt: int) -> None:
-        """A segment with ACK ``rcv_nxt`` and the current window leaves: nothing more is owed."""
+        """Note that a segment with ACK ``rcv_nxt`` and the current window leaves: nothing more is owed."""
         self.owed = self.window_owed = False
         self.waiting = 0
         self.due = self.window_due = NEVER
         self.last = rcv_nxt
 
     def begin(self, rcv_nxt: int) -> None:
-        """The remote end's SYN was taken: RcvNxt has its first value."""
+        """Take the first value of RcvNxt from the remote end's SYN."""
         self.last = rcv_nxt
 
     def window_opened(self, now: int) -> None:
-        """The window grew by too little to be told at once (R-TMR-28)."""
+        """Start the silly window timer: the window grew by too little to be offered at once (R-TMR-28)."""
         if self.window_due == NEVER:
             self.window_due = now + self._parameters.tcp_sws_prevention_ticks
 
     def expire(self, now: int) -> None:
-        """Act on the timers that expired."""
+        """Act on the timers that have expired."""
         if self.due <= now:
             self.due = NEVER
             self.owed = True
@@ -81,10 +81,10 @@ class AckClock:
             self.window_owed = True
 
     def cancel(self) -> None:
-        """The connection goes up or ends: the ACK that was owed is not sent."""
+        """Cancel the owed ACK: the connection is uploaded or ends."""
         self.owed = False
         self.due = NEVER
 
     def stop(self) -> None:
-        """No timer runs any more."""
+        """Stop all timers."""
         self.due = self.window_due = NEVER

@@ -15,14 +15,14 @@ __all__ = ["acknowledge", "advance", "is_valid"]
 
 
 def is_valid(m: TcpConnection, ack: int) -> bool:
-    """SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.MAX, RFC 5961 5.2."""
+    """Return whether SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.MAX (RFC 5961 5.2)."""
     d = m.delegated
     first = d.snd_una - d.max_snd_wnd
     return (ack - first) & 0xFFFFFFFF <= (d.snd_max - first) & 0xFFFFFFFF
 
 
 def acknowledge(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """Act on the ACK and the window of an acceptable segment; False if it is to be dropped."""
+    """Act on the ACK and the window of an acceptable segment. Returns False if it must be dropped."""
     d = m.delegated
     una = d.snd_una
     ack = segment.ack
@@ -32,7 +32,7 @@ def acknowledge(m: TcpConnection, segment: Segment, now: int) -> bool:
         if not is_valid(m, ack):
             challenge.challenge_ack(m, now)
             return False
-        return True  # an old ACK, overtaken by a newer one
+        return True  # an old ACK that a newer one has overtaken
     reported = 0
     if m.sacking and (segment.sack or m.recovery.board is not None):
         reported = m.recovery.report(segment)
@@ -48,7 +48,7 @@ def acknowledge(m: TcpConnection, segment: Segment, now: int) -> bool:
 
 
 def advance(m: TcpConnection, segment: Segment, acked: int, now: int) -> None:
-    """``acked`` sequence numbers from SndUna on are acknowledged for the first time."""
+    """Act on the first acknowledgement of ``acked`` sequence numbers from SndUna on."""
     d = m.delegated
     ack = segment.ack
     data = len(m.sending)
@@ -58,10 +58,10 @@ def advance(m: TcpConnection, segment: Segment, acked: int, now: int) -> None:
     if d.dup_ack_count:
         m.recovery.acknowledged(ack, bytes_acked, m.mss)
     elif d.c_wnd <= d.max_snd_wnd:
-        # A CWnd beyond any window that the remote end ever offered would mean nothing.
+        # A CWnd above the largest window that the remote end ever offered has no meaning.
         on_ack(d, bytes_acked, m.mss)
     d.snd_una = ack
-    # A retransmission that has become needless is skipped: SndNxt is never before SndUna.
+    # Skip a retransmission that is not needed any more: SndNxt is never before SndUna.
     if (ack - d.snd_nxt) & 0xFFFFFFFF < 0x80000000:
         d.snd_nxt = ack
     if bytes_acked:
@@ -77,7 +77,7 @@ def advance(m: TcpConnection, segment: Segment, acked: int, now: int) -> None:
 
 
 def _measure(m: TcpConnection, segment: Segment, now: int) -> None:
-    """Take a round trip sample of an ACK that may be one: by timestamp, or of the segment that was timed."""
+    """Take a round trip sample from an ACK if it gives one: by timestamp, or of the timed segment."""
     rtt = m.rtt
     m.recovery.passed(segment.ack)
     if not m.stamped:
@@ -101,11 +101,11 @@ def _fin_acknowledged(m: TcpConnection, now: int) -> None:
 
 
 def _window(m: TcpConnection, segment: Segment, window: int, newer: bool, now: int) -> None:
-    """SND.WND from segments that are not older than the one it was last taken from.
+    """Take SND.WND from segments that are not older than the one that it was last taken from.
 
-    SND.WL2 is not kept: it never lies beyond SND.UNA, and ``segment`` acknowledges SND.UNA at least.
-    ``newer``: it acknowledges more than any segment before. Then it is not an old one even if its number is:
-    the remote end sends something again. With the old window its right edge would move on with SND.UNA.
+    SND.WL2 is not kept: it is never beyond SND.UNA, and ``segment`` acknowledges at least SND.UNA. ``newer``:
+    the segment acknowledges more than any segment before. Then it counts as new even if its number is old,
+    because the remote end sends something again. With the old window, its right edge would move with SND.UNA.
     """
     d = m.delegated
     if (segment.seq - d.send_wl1) & 0xFFFFFFFF < 0x80000000:

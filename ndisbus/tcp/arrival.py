@@ -15,13 +15,13 @@ __all__ = ["receive"]
 
 
 def receive(m: TcpConnection, segment: Segment, now: int) -> None:
-    """See TcpMachine.receive."""
+    """Handle an arriving segment: see TcpMachine.receive."""
     d = m.delegated
     state = d.state
     if (
         state is ESTABLISHED
         and segment.seq == d.rcv_nxt
-        # ACK, with or without PSH, and nothing else that matters.
+        # ACK, with or without PSH, and no other flag of interest.
         and segment.flags & 0x37 == 0x10
         and _predicted(m, segment, now)
     ):
@@ -35,9 +35,9 @@ def receive(m: TcpConnection, segment: Segment, now: int) -> None:
 
 
 def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """An in-order segment in ESTABLISHED with nothing special about it or about the connection.
+    """Handle an in-order segment in ESTABLISHED if nothing about it or the connection is special.
 
-    Does what _synchronized would do; False, and nothing done, if there may be more to it.
+    Does what _synchronized would do. Returns False, with nothing done, if the segment needs _synchronized.
     """
     d = m.delegated
     window = segment.window << m.snd_scale
@@ -87,7 +87,7 @@ def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
 
 
 def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
-    """SYN_RCVD and later: the checks in the order of the RFC. Each of them may drop the segment."""
+    """Handle a segment in SYN_RCVD and later: the checks in the RFC's order. Each of them may drop it."""
     d = m.delegated
     flags = segment.flags
     if m.stamped and not flags & (RST | SYN) and not _timestamp_passes(m, segment, now):
@@ -97,10 +97,10 @@ def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
     length = segment.length
     if flags & SYN and d.state is SYN_RCVD and rel == -1 and not flags & RST:
         if not flags & ACK:
-            # The SYN of the remote end again: our answer was lost.
+            # The remote end repeats its SYN: our answer was lost.
             d.snd_nxt = d.snd_una
             return
-        # The SYN,ACK of a simultaneous open; beyond the SYN it is an ordinary segment.
+        # The SYN,ACK of a simultaneous open. Apart from the SYN it is an ordinary segment.
         rel = 0
         flags &= ~SYN
     elif not _in_window(rel, length, window, flags):
@@ -136,11 +136,11 @@ def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
 
 
 def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
-    """RFC 9293 3.10.7.4 first: whether a segment that begins ``rel`` beyond RCV.NXT touches the window.
+    """Return whether a segment, ``rel`` beyond RCV.NXT, touches the window (RFC 9293 3.10.7.4 first).
 
-    Two allowances. With a zero window the ACK, RST and URG of what begins at RCV.NXT count, though no data
-    is taken. And an empty ACK may lie on the right edge: that is where SND.NXT of the remote
-    end is when a whole window of data was lost.
+    There are two exceptions. With a zero window, the ACK, RST and URG of a segment that begins at RCV.NXT
+    count, though no data is taken. And an empty ACK may lie on the right edge: SND.NXT of the remote end is
+    there when a whole window of data was lost.
     """
     if length and window:
         return rel < window and rel + length > 0
@@ -150,39 +150,39 @@ def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
 
 
 def _timestamp_passes(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """RFC 7323 3.2 (a segment without the option is dropped) and 5.3 R1 (PAWS)."""
+    """Return whether a segment passes RFC 7323 3.2 (the option must be there) and 5.3 R1 (PAWS)."""
     ts_val = segment.ts_val
     if ts_val is None:
         return False
     if m.timestamps.passes(ts_val, m.settings.parameters.ticks_per_second, now):
         return True
-    # An old duplicate; the ACK helps a remote end that has gone astray.
+    # An old duplicate. The ACK corrects a remote end whose numbers are wrong.
     challenge.acknowledge_again(m, segment.length, now)
     return False
 
 
 def _take_timestamp(m: TcpConnection, segment: Segment, ts_val: int, now: int) -> None:
-    """TS.Recent, RFC 7323 4.3 (2): from segments that begin at or before the last ACK sent."""
+    """Set TS.Recent from a segment that begins at or before the last ACK sent (RFC 7323 4.3 (2))."""
     if (m.ack_clock.last - segment.seq) & 0xFFFFFFFF < 0x80000000:
         m.timestamps.take(ts_val, now)
 
 
 def _unacceptable(m: TcpConnection, segment: Segment, rel: int, length: int, now: int) -> None:
-    """Outside the window: dropped, and unless it is an RST answered with an ACK."""
+    """Drop a segment outside the window, and answer it with an ACK unless it is an RST."""
     flags = segment.flags
     if flags & RST:
         return
     if flags & SYN and m.settings.offloaded:
-        m.ack_clock.owe()  # each time (R-BRA-03)
+        m.ack_clock.owe()  # every time (R-BRA-03)
         return
     if flags & FIN and m.delegated.state is TIME_WAIT and rel + length == 0:
-        # The FIN of the remote end again: our ACK of it was lost.
+        # The remote end repeats its FIN: our ACK of it was lost.
         time_wait(m, now)
     challenge.acknowledge_again(m, length - (flags >> 1 & 1), now)
 
 
 def _acceptable(m: TcpConnection, now: int) -> None:
-    """An acceptable segment: the remote end is alive."""
+    """Note that an acceptable segment arrived: the remote end is alive."""
     if m.keepalive.kind != IDLE:
         m.keepalive.heard(now)
     if m.delegated.state is FIN_WAIT_2:

@@ -1,4 +1,4 @@
-"""The two queues of a connection: bytes not yet acknowledged, bytes not yet read. Empty ones cost little."""
+"""The two queues of a connection: bytes not acknowledged, bytes not read. Empty ones use little memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Final
 __all__ = ["ReceiveBuffer", "SendBuffer"]
 
 _COMPACT: Final = 64
-"""So many used-up pieces are kept at the front of a list before it is cut."""
+"""Number of used pieces at the front of a list before they are removed."""
 
 
 class SendBuffer:
-    """Bytes from SndUna on, in the pieces in which they were given: each ends where a PSH belongs."""
+    """Bytes from SndUna on, in the pieces in which they were given. Each piece ends with a PSH."""
 
     __slots__ = ("_base", "_ends", "_first", "_pieces")
 
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self._pieces: list[bytes] = []
-        # Where each piece ends, counted from the first byte ever appended; ascending, so it can be searched.
+        # The end of each piece, counted from the first byte ever appended. Ascending, so it can be searched.
         self._ends: list[int] = []
         self._first = 0  # index of the piece that holds SndUna
-        self._base = 0  # where SndUna is, in the same count
+        self._base = 0  # position of SndUna, in the same count
         for piece in pieces:
             self.append(piece)
 
@@ -31,7 +31,7 @@ class SendBuffer:
         return ends[-1] - self._base if ends else 0
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue ``data`` behind the rest. bytes are kept as they are, other buffers are copied."""
+        """Append ``data``. bytes are kept as they are, other buffers are copied."""
         size = len(data)
         if size:
             ends = self._ends
@@ -39,9 +39,9 @@ class SendBuffer:
             self._pieces.append(bytes(data))
 
     def take(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """At most ``size`` bytes, ``offset`` bytes beyond SndUna; they stay queued until acked().
+        """Return at most ``size`` bytes, ``offset`` bytes beyond SndUna. They stay queued until acked().
 
-        And whether a piece ends within them, so that they deserve PSH (R-SEND-05).
+        The second value says whether a piece ends within them, so that they need PSH (R-SEND-05).
         """
         start = self._base + offset
         ends = self._ends
@@ -67,7 +67,7 @@ class SendBuffer:
         return b"".join(parts), True
 
     def acked(self, n: int) -> None:
-        """Drop ``n`` bytes from the front, 0..len(self)."""
+        """Drop ``n`` bytes from the front; ``n`` is 0..len(self)."""
         self._base = base = self._base + n
         ends = self._ends
         if not ends:
@@ -89,7 +89,7 @@ class SendBuffer:
             pieces[i] = b""
 
     def pieces(self) -> list[bytes]:
-        """All that is queued, in its pieces; the first without the bytes already acknowledged."""
+        """Return all queued bytes in their pieces, without the bytes that are acknowledged."""
         result = self._pieces[self._first :]
         if result:
             gone = len(result[0]) - (self._ends[self._first] - self._base)
@@ -99,14 +99,14 @@ class SendBuffer:
 
 
 class ReceiveBuffer:
-    """Bytes received in order and not yet read."""
+    """Bytes received in order and not read yet."""
 
     __slots__ = ("_at", "_first", "_pieces", "_size")
 
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self._pieces: list[bytes] = []
         self._first = 0  # index of the first piece with unread bytes
-        self._at = 0  # where those begin in it
+        self._at = 0  # position of the first unread byte in that piece
         self._size = 0
         for piece in pieces:
             self.append(piece)
@@ -115,14 +115,14 @@ class ReceiveBuffer:
         return self._size
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue ``data``. bytes are kept as they are, other buffers are copied."""
+        """Append ``data``. bytes are kept as they are, other buffers are copied."""
         size = len(data)
         if size:
             self._pieces.append(bytes(data))
             self._size += size
 
     def read(self, n: int | None = None) -> bytes:
-        """At most ``n`` bytes, or all there are."""
+        """Remove and return at most ``n`` bytes, or all."""
         size = self._size
         if n is None or n >= size:
             pieces = self.pieces()
@@ -158,7 +158,7 @@ class ReceiveBuffer:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def pieces(self) -> list[bytes]:
-        """All that is unread, without reading it."""
+        """Return all unread bytes, without reading them."""
         result = self._pieces[self._first :]
         if self._at:
             result[0] = result[0][self._at :]

@@ -1,6 +1,6 @@
 """RST and SYN against a synchronized connection: RFC 5961 on a host, R-BRA-01 to R-BRA-07 on a target.
 
-Also the limit on ACKs that answer segments of no use, for a host and for a target (RFC 5961 7).
+Also the limit on ACKs that answer useless segments, for a host and for a target (RFC 5961 7).
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ def _limit(m: TcpConnection, now: int) -> ChallengeLimit:
 
 
 def challenge_ack(m: TcpConnection, now: int) -> None:
-    """Owe the remote end an ACK, unless too many were sent for reasons of this kind."""
+    """Owe the remote end a challenge ACK, unless the limit is reached."""
     if _limit(m, now).allowed(m.settings.parameters.ticks_per_second, now):
         m.ack_clock.owe()
 
 
 def acknowledge_again(m: TcpConnection, length: int, now: int) -> None:
-    """Owe the ACK for an unacceptable segment, limited if it is empty: two ends could go on for ever."""
+    """Owe the ACK for an unacceptable segment.
+
+    It is limited for an empty one: two ends could answer for ever.
+    """
     if length > 0:
         m.ack_clock.owe()
     else:
@@ -37,21 +40,21 @@ def acknowledge_again(m: TcpConnection, length: int, now: int) -> None:
 
 
 def in_window_reset(m: TcpConnection, rel: int, now: int) -> None:
-    """An RST that touches the window; ``rel``: its sequence number, counted from RCV.NXT."""
+    """Handle an RST that touches the window. ``rel``: its sequence number, counted from RCV.NXT."""
     if rel < 0:
         return
     if rel:
         if not m.settings.offloaded:
             challenge_ack(m, now)
         elif m.keepalive.kind != BLIND_RESET:
-            # One, until an acceptable segment arrives or the check ends (R-BRA-02).
+            # Answer once, until an acceptable segment arrives or the check ends (R-BRA-02).
             m.ack_clock.owe()
             m.keepalive.check(now)
         return
     state = m.delegated.state
     if state is SYN_RCVD:
         if m.handshake is not None and m.handshake.passive:
-            close(m)  # the listener goes on as before
+            close(m)  # the listener continues as before
         else:
             close(m, "connection refused", EventKind.REFUSED)
     elif not m.settings.offloaded and (state is CLOSING or state is LAST_ACK or state is TIME_WAIT):
@@ -61,7 +64,7 @@ def in_window_reset(m: TcpConnection, rel: int, now: int) -> None:
 
 
 def in_window_syn(m: TcpConnection, rel: int, now: int) -> None:
-    """A SYN that touches the window. In TIME_WAIT the owner asks accepts_reuse() before it comes here."""
+    """Handle a SYN that touches the window. In TIME_WAIT the owner first asks accepts_reuse()."""
     state = m.delegated.state
     if not m.settings.offloaded:
         if state is SYN_RCVD and m.handshake is not None and m.handshake.passive:
@@ -69,7 +72,7 @@ def in_window_syn(m: TcpConnection, rel: int, now: int) -> None:
         else:
             challenge_ack(m, now)
     elif state is TIME_WAIT:
-        return  # the host's (R-IP-06)
+        return  # it is for the host (R-IP-06)
     elif rel < 0:
         m.ack_clock.owe()
     elif rel == 0:

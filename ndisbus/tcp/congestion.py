@@ -25,54 +25,54 @@ __all__ = [
 ]
 
 MAX_CWND: Final = 1 << 30
-"""The largest window that scaling allows (RFC 7323 2.3): a larger CWnd would mean nothing."""
+"""The largest window that scaling allows (RFC 7323 2.3). A larger CWnd has no meaning."""
 
 
 def initial_window(mss: int) -> int:
-    """IW of RFC 5681 3.1: two to four segments."""
+    """Return IW of RFC 5681 3.1 in bytes: two to four segments."""
     if mss > 2190:
         return 2 * mss
     return 3 * mss if mss > 1095 else 4 * mss
 
 
 def start(delegated: TcpOffloadStateDelegated, mss: int, *, syn_lost: bool = False) -> None:
-    """CWnd and SsThresh of a new connection; one segment if a SYN or its ACK was lost (RFC 5681 3.1)."""
+    """Set CWnd and SsThresh of a new connection. One segment if a SYN or its ACK was lost (RFC 5681 3.1)."""
     delegated.c_wnd = mss if syn_lost else initial_window(mss)
     delegated.ss_thresh = MAX_CWND
     delegated.dup_ack_count = 0
 
 
 def on_ack(delegated: TcpOffloadStateDelegated, acked: int, mss: int) -> None:
-    """``acked`` new bytes were acknowledged, outside recovery: slow start or congestion avoidance."""
+    """Grow CWnd for ``acked`` new bytes outside recovery: slow start or congestion avoidance."""
     c_wnd = delegated.c_wnd
     if c_wnd < delegated.ss_thresh:
         c_wnd += acked if acked < mss else mss
     else:
-        # A segment per window of acknowledged bytes, by bytes: it needs no counter beside the structure.
+        # One segment per window of acknowledged bytes, counted in bytes: no extra counter is needed.
         c_wnd += (mss * (acked if acked < c_wnd else c_wnd)) // c_wnd or 1
     delegated.c_wnd = c_wnd if c_wnd < MAX_CWND else MAX_CWND
 
 
 def _halve(flight: int, mss: int) -> int:
-    """SsThresh after a loss, RFC 5681 (4)."""
+    """Return SsThresh after a loss, RFC 5681 (4)."""
     half = flight >> 1
     return half if half > 2 * mss else 2 * mss
 
 
 def enter_recovery(delegated: TcpOffloadStateDelegated, flight: int, mss: int, *, sack: bool = False) -> None:
-    """The duplicate ACK threshold is reached: fast retransmit, RFC 6582 3.2 step 2 or RFC 6675 5 (4.2)."""
+    """Start fast retransmit at the duplicate ACK threshold: RFC 6582 3.2 step 2 or RFC 6675 5 (4.2)."""
     delegated.ss_thresh = half = _halve(flight, mss)
     delegated.c_wnd = half if sack else half + 3 * mss
 
 
 def dup_ack(delegated: TcpOffloadStateDelegated, mss: int) -> None:
-    """One more duplicate ACK during recovery without SACK: a segment has left the network."""
+    """Grow CWnd for one more duplicate ACK in recovery without SACK: a segment has left the network."""
     c_wnd = delegated.c_wnd + mss
     delegated.c_wnd = c_wnd if c_wnd < MAX_CWND else MAX_CWND
 
 
 def partial_ack(delegated: TcpOffloadStateDelegated, acked: int, mss: int) -> None:
-    """An ACK of ``acked`` new bytes that does not end recovery, without SACK: RFC 6582 3.2 step 3."""
+    """Shrink CWnd for an ACK that does not end recovery, without SACK: RFC 6582 3.2 step 3."""
     c_wnd = delegated.c_wnd - acked
     if acked >= mss:
         c_wnd += mss
@@ -80,7 +80,7 @@ def partial_ack(delegated: TcpOffloadStateDelegated, acked: int, mss: int) -> No
 
 
 def full_ack(delegated: TcpOffloadStateDelegated, flight: int, mss: int) -> None:
-    """Recovery is over: deflate, the way that RFC 6582 3.2 step 3 (1) gives against a burst.
+    """End recovery: set CWnd as RFC 6582 3.2 step 3 (1) does to prevent a burst.
 
     ``flight``: bytes outstanding after this ACK.
     """
@@ -90,9 +90,9 @@ def full_ack(delegated: TcpOffloadStateDelegated, flight: int, mss: int) -> None
 
 
 def on_timeout(delegated: TcpOffloadStateDelegated, flight: int, mss: int, *, again: bool = False) -> None:
-    """The retransmission timer expired: loss window of one segment, RFC 5681 3.1.
+    """Set CWnd to one segment after the retransmission timer expired: RFC 5681 3.1.
 
-    ``again``: the segment was retransmitted by the timer before, so SsThresh stays.
+    ``again``: the timer has retransmitted this segment before, so SsThresh stays.
     """
     if not again:
         delegated.ss_thresh = _halve(flight, mss)
@@ -101,13 +101,13 @@ def on_timeout(delegated: TcpOffloadStateDelegated, flight: int, mss: int, *, ag
 
 
 def after_idle(delegated: TcpOffloadStateDelegated, mss: int) -> None:
-    """Nothing was sent for more than an RTO: restart from RW = min(IW, CWnd), RFC 5681 4.1."""
+    """Restart from RW = min(IW, CWnd) after nothing was sent for more than an RTO (RFC 5681 4.1)."""
     window = initial_window(mss)
     if delegated.c_wnd > window:
         delegated.c_wnd = window
 
 
 def limited_transmit(delegated: TcpOffloadStateDelegated, mss: int, threshold: int) -> int:
-    """Bytes of new data that may go out beyond CWnd for the first duplicate ACKs, RFC 3042."""
+    """Return the bytes of new data that may leave beyond CWnd for the first duplicate ACKs (RFC 3042)."""
     count = delegated.dup_ack_count
     return 0 if count >= threshold else (count if count < 2 else 2) * mss

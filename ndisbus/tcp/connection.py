@@ -1,7 +1,7 @@
 """What a connection consists of: the offload state structures, buffers, and the parts that own the rest.
 
-The modules that carry out a conversation (see the list in the package's docstring) are functions on this
-class; :class:`ndisbus.tcp.machine.TcpMachine` puts them together. Nothing here decides anything.
+The modules of the conversations (see the list in the package's docstring) are functions on this class.
+:class:`ndisbus.tcp.machine.TcpMachine` joins them. This module makes no decisions.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["Handshake", "TcpConnection"]
 
 
 class Handshake:
-    """What is remembered until ESTABLISHED.
+    """What is kept until ESTABLISHED.
 
-    ``mss``: the MSS to advertise. ``passive``: whether the SYN of the remote end began it. ``lost``: a SYN
-    had to be sent again.
+    ``mss``: the MSS to advertise. ``passive``: whether the remote end's SYN opened the connection. ``lost``:
+    whether a SYN had to be sent again.
     """
 
     __slots__ = ("lost", "mss", "passive")
@@ -45,9 +45,9 @@ class Handshake:
 class TcpConnection:
     """The state of one connection.
 
-    The structures are used in place; there is no second copy of what they hold. Each part says beside its
-    fields what is always true of them and what a successor starts with. Only the module of a part assigns to
-    the part's fields and to the members of the delegated structure that it names in ``OWNS``; a test holds
+    The structures are used in place; there is no second copy of their contents. Beside its fields each part
+    says what is always true of them, and what a successor starts with. Only the module of a part assigns to
+    the part's fields and to the members of the delegated structure that its ``OWNS`` names. A test checks
     that.
     """
 
@@ -100,48 +100,48 @@ class TcpConnection:
     recovery: Recovery
     timestamps: TimestampClock
     challenges: ChallengeLimit | None
-    """None until a challenge ACK is asked for."""
+    """None until a challenge ACK is needed."""
 
     # Data.
     sending: SendBuffer
     received: ReceiveBuffer
     gaps: OutOfOrder | None
-    """Data that came out of order; None while there is none. Handed over as segments, which the successor is
-    given before any other."""
+    """Out-of-order data; None while there is none. It is handed over as segments, which the successor gets
+    before all others."""
     events: EventQueue
 
-    # What follows from the constant and the path structures (options.refresh).
+    # Derived from the constant and the path structures (options.refresh).
     mss: int
     stamped: bool
-    """Timestamps are used."""
+    """Whether timestamps are used."""
     sacking: bool
-    """SACK is used."""
+    """Whether SACK is used."""
     snd_scale: int
     rcv_scale: int
 
-    # Before ESTABLISHED, where nothing is offloaded (R-STATE-06).
+    # Before ESTABLISHED, when nothing is offloaded (R-STATE-06).
     handshake: Handshake | None
     closing: bool
-    """The user has closed in SYN_RCVD: a FIN follows."""
+    """Whether the user has closed in SYN_RCVD: a FIN follows."""
 
-    # Urgent data is not offloaded (R-SEND-04, R-IP-07): a successor knows of none.
+    # Urgent data is not offloaded (R-SEND-04, R-IP-07): a successor knows nothing of it.
     snd_up: int | None
-    """Behind the last urgent byte to send; None if there is none, or it is acknowledged."""
+    """Sequence number behind the last urgent byte to send; None if there is none, or it is acknowledged."""
     rcv_up: int | None
-    """Behind the last urgent byte that was announced; None if none ever was."""
+    """Sequence number behind the last urgent byte that was announced; None if there never was one."""
 
-    # Segments that are owed beyond data and ACKs; lost at a hand-over like segments.
+    # Segments that are owed besides data and ACKs. A hand-over may lose them, as the network may.
     replies: list[Segment] | None
     """RSTs that answer unacceptable ACKs of the handshake."""
     reset_owed: bool
-    """An RST leaves with the next transmit(): the connection was aborted."""
+    """Whether an RST leaves with the next transmit(), because the connection was aborted."""
 
     error: str | None
-    """Why it is CLOSED, unless it was closed in order."""
+    """Why the connection is CLOSED; None after an orderly close."""
     stopped: bool
-    """It was handed over, or asks for an upload: segments, timers and transmit() do nothing any more."""
+    """Whether it was handed over or asks for an upload: segments, timers and transmit() then do nothing."""
     progress_at: int
-    """When forward progress was last told; a successor may tell it once too often."""
+    """When forward progress was last reported. A successor may report it once too often."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class TcpConnection:
         self.path_cached = path_cached
         self.settings = settings
         delegated.state = State(delegated.state)
-        # An IntFlag would do, but costs half a microsecond whenever a bit is tested.
+        # A plain int: testing a bit of an IntFlag costs half a microsecond.
         const.flags = int(const.flags)
         cached.flags = int(cached.flags)
         self.sending = SendBuffer(send_data)
@@ -174,7 +174,7 @@ class TcpConnection:
         self.progress_at = -1
 
     def stop_timers(self) -> None:
-        """No timer runs any more, and no probe is owed."""
+        """Stop all timers, and owe no probe."""
         self.timer.stop()
         self.keepalive.stop()
         self.ack_clock.stop()

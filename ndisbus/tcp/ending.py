@@ -1,6 +1,6 @@
-"""How a connection ends, and what its owner is told: closed, reset, given up, or to be uploaded.
+"""How a connection ends, and what its owner is told: closed, reset, timed out, or to be uploaded.
 
-Also the answers of RFC 9293 3.10.7.1 and 3.10.7.2 to segments that have no machine.
+Also the answers to segments without a machine (RFC 9293 3.10.7.1 and 3.10.7.2).
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 _TELL: Final = (SYN_RCVD, ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT)
-"""States in which the remote end has to hear of an abort (RFC 9293 3.10.5)."""
+"""States in which the remote end must be told of an abort (RFC 9293 3.10.5)."""
 
 
 def note(m: TcpConnection, kind: EventKind, value: int) -> None:
-    """Count ``value`` bytes into an event of this kind that still waits, or add one."""
+    """Add ``value`` bytes to a waiting event of this kind, or queue a new event."""
     events = m.events
     if events:
         last = events[-1]
@@ -54,14 +54,14 @@ def note(m: TcpConnection, kind: EventKind, value: int) -> None:
 
 
 def progress(m: TcpConnection, now: int) -> None:
-    """Something new came from the remote end, or was acknowledged by it (R-NUD-04, RFC 4861 7.3.1)."""
+    """Report progress: the remote end sent or acknowledged something new (R-NUD-04, RFC 4861 7.3.1)."""
     if m.progress_at != now:
         m.progress_at = now
         note(m, EventKind.PROGRESS, 0)
 
 
 def close(m: TcpConnection, error: str | None = None, kind: EventKind | None = None) -> None:
-    """CLOSED: nothing is sent or taken any more; what was received can still be read."""
+    """Enter CLOSED: nothing is sent or received any more. Received data can still be read."""
     if m.delegated.state is CLOSED:
         return
     m.delegated.state = CLOSED
@@ -75,7 +75,7 @@ def close(m: TcpConnection, error: str | None = None, kind: EventKind | None = N
 
 
 def abort(m: TcpConnection) -> None:
-    """See TcpMachine.abort."""
+    """Abort the connection: see TcpMachine.abort."""
     tell = m.delegated.state in _TELL and not m.stopped
     close(m, "aborted")
     if tell:
@@ -83,19 +83,19 @@ def abort(m: TcpConnection) -> None:
 
 
 def time_wait(m: TcpConnection, now: int) -> None:
-    """Enter TIME_WAIT, or begin its two MSL again. A target offers the connection for upload (R-TMR-04)."""
+    """Enter TIME_WAIT, or restart its two MSL. A target offers the connection for upload (R-TMR-04)."""
     m.timer.time_wait(now)
     if m.delegated.state is TIME_WAIT:
         return
     m.delegated.state = TIME_WAIT
     m.keepalive.off()
     if m.settings.offloaded:
-        # It goes on until then: the FIN of the remote end may come again.
+        # It continues until the upload: the remote end may repeat its FIN.
         m.events.append(TcpEvent(EventKind.UPLOAD, int(TcpUploadReason.UploadRequested), "TIME_WAIT"))
 
 
 def timed_out(m: TcpConnection, why: str) -> None:
-    """The remote end did not answer: a host gives up, a target asks for the upload (R-EVT-10)."""
+    """Act on a remote end that does not answer: a host closes, a target asks for upload (R-EVT-10)."""
     if m.settings.offloaded:
         upload(m, TcpUploadReason.TimeoutExpiration, why)
     else:
@@ -103,9 +103,9 @@ def timed_out(m: TcpConnection, why: str) -> None:
 
 
 def upload(m: TcpConnection, reason: TcpUploadReason, why: str, *, closed: bool = False) -> None:
-    """Ask for the upload and stop processing (R-EVT-05); timers keep their values for the hand-over.
+    """Ask for the upload and stop processing (R-EVT-05). Timers keep their values for the hand-over.
 
-    ``closed``: the connection goes up in the CLOSED state.
+    ``closed``: the connection is uploaded in the CLOSED state.
     """
     m.stopped = True
     if closed:
@@ -115,7 +115,7 @@ def upload(m: TcpConnection, reason: TcpUploadReason, why: str, *, closed: bool 
 
 
 def answer_closed(segment: Segment) -> Segment | None:
-    """The RST for a segment that belongs to no connection, RFC 9293 3.10.7.1; None answers an RST."""
+    """Return the RST for a segment without a connection (RFC 9293 3.10.7.1); None if it is an RST itself."""
     flags = segment.flags
     if flags & RST:
         return None
@@ -129,7 +129,7 @@ def answer_closed(segment: Segment) -> Segment | None:
 
 
 def answer_listen(segment: Segment) -> tuple[bool, Segment | None]:
-    """(whether to open a connection for it, the RST to send) in LISTEN, RFC 9293 3.10.7.2."""
+    """Answer a segment in LISTEN (RFC 9293 3.10.7.2). Returns (whether to open a connection, RST to send)."""
     flags = segment.flags
     if flags & RST:
         return False, None

@@ -1,4 +1,4 @@
-"""What a TCP machine tells its owner beyond the segments it sends."""
+"""What a TCP machine tells its owner, besides the segments that it sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["EventKind", "EventQueue", "TcpEvent"]
 
 
 class EventKind(Enum):
-    """The kinds of event; ``value`` and ``text`` are those of :class:`TcpEvent`."""
+    """The kinds of event. ``value`` and ``text`` are those of :class:`TcpEvent`."""
 
     CONNECTED = "connected"
     """The handshake is complete: ESTABLISHED is reached."""
@@ -17,7 +17,7 @@ class EventKind(Enum):
     SENT = "sent"
     """``value`` more bytes given to send() were acknowledged by the remote end."""
     FIN = "fin"
-    """The remote end sends no more; data before its FIN may still be unread."""
+    """The remote end has sent its FIN. Data before the FIN may still be unread."""
     RESET = "reset"
     """An acceptable RST ended the connection."""
     REFUSED = "refused"
@@ -27,17 +27,17 @@ class EventKind(Enum):
     CLOSED = "closed"
     """The machine has nothing left to do and may be dropped."""
     URGENT = "urgent"
-    """Urgent data is announced; ``value`` is the number of bytes up to and with its last one."""
+    """Urgent data is announced. ``value`` is the number of bytes up to and including the last urgent one."""
     PROGRESS = "progress"
     """Forward progress was confirmed: the remote end acknowledged something new (R-NUD-04)."""
     DOUBT = "doubt"
-    """TcpDoubtReachabilityRetransmissions were sent for one segment: is the neighbor still there?"""
+    """One segment was sent TcpDoubtReachabilityRetransmissions times: the neighbor may be unreachable."""
     UPLOAD = "upload"
     """The machine wants to be uploaded; ``value`` is a TcpUploadReason. Offloaded machines only."""
 
 
 class TcpEvent:
-    """One event. ``value`` and ``text`` mean what :class:`EventKind` says, and nothing for other kinds."""
+    """One event. :class:`EventKind` says what ``value`` and ``text`` mean; other kinds do not use them."""
 
     __slots__ = ("kind", "text", "value")
 
@@ -60,10 +60,10 @@ class TcpEvent:
 
 
 class EventQueue(list[TcpEvent]):
-    """Events, oldest first. A list, because a deque would cost an idle connection 700 bytes more."""
+    """Events, oldest first. A list: a deque would cost an idle connection 700 bytes more."""
 
     __slots__ = ()
 
     def popleft(self) -> TcpEvent:
-        """The oldest event, no longer queued. Raises IndexError if there is none."""
+        """Remove and return the oldest event. Raises IndexError if there is none."""
         return self.pop(0)

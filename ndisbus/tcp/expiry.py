@@ -1,7 +1,7 @@
 """What happens when a timer expires: retransmission (RFC 6298), probes, the end of waiting.
 
-The limits of the retransmission timer, R-TMR-22 and R-TMR-23, are in ``_retransmission``; the interval
-between two retransmissions is worked out in timer.py and rtt.py.
+The limits of the retransmission timer, R-TMR-22 and R-TMR-23, are in ``_retransmission``. timer.py and rtt.py
+compute the interval between two retransmissions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_KEEP_ALIVE: Final = "no answer to keepalive probes"
 
 
 def expire(m: TcpConnection, now: int) -> None:
-    """See TcpMachine.on_timer."""
+    """Act on expired timers: see TcpMachine.on_timer."""
     if m.stopped:
         return
     timer = m.timer
@@ -50,7 +50,7 @@ def _fin_wait_2(m: TcpConnection) -> None:
 
 
 def _persist(m: TcpConnection, now: int) -> None:
-    """Send a window probe, or give up a remote end that answers none (R-TMR-15, R-TMR-18)."""
+    """Send a window probe, or end a connection whose probes are not answered (R-TMR-15, R-TMR-18)."""
     if m.delegated.retransmit_count >= m.settings.parameters.tcp_maximum_retransmissions:
         timed_out(m, "no answer to window probes")
     else:
@@ -58,11 +58,11 @@ def _persist(m: TcpConnection, now: int) -> None:
 
 
 def _keepalive(m: TcpConnection, now: int) -> None:
-    """Probe an idle remote end, or give up one that answered no probe."""
+    """Probe an idle remote end, or end a connection whose probes were not answered."""
     d = m.delegated
     keepalive = m.keepalive
     if keepalive.kind == KEEP_ALIVE and d.snd_una != d.snd_max:
-        # Not idle: data that is not answered is the retransmission timer's (RFC 9293 3.8.4).
+        # Not idle: the retransmission timer handles data that is not acknowledged (RFC 9293 3.8.4).
         keepalive.start(now)
     elif keepalive.owe_probe(now):
         return
@@ -75,7 +75,7 @@ def _keepalive(m: TcpConnection, now: int) -> None:
 
 
 def _retransmission(m: TcpConnection, now: int) -> None:
-    """RFC 6298 (5.4) to (5.6), RFC 5681 3.1, and the limits R-TMR-22, R-TMR-23."""
+    """Retransmit: RFC 6298 (5.4) to (5.6), RFC 5681 3.1, and the limits R-TMR-22, R-TMR-23."""
     d = m.delegated
     timer = m.timer
     if d.snd_una == d.snd_max:
@@ -111,5 +111,5 @@ def _retransmission(m: TcpConnection, now: int) -> None:
         return
     m.recovery.timed_out(m.mss, again=count > 1)
     if m.stamped:
-        # The next ACK that acknowledges something measures a round trip, whatever it acknowledges.
+        # The next ACK of something new measures a round trip.
         m.rtt.expect_after((d.snd_una - 1) & 0xFFFFFFFF)

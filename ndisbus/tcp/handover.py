@@ -1,7 +1,7 @@
-"""Taking a connection over and giving it away: between the structures and the running fields.
+"""Taking a connection over and handing it over: between the structures and the running fields.
 
-The rules: R-TMR-05, R-TMR-06, R-TMR-09, R-TMR-12, R-TMR-19, R-TMR-25, R-TS-04, R-TS-05.
-What a part takes over from the structures, and what a successor does without, is written in the part.
+The rules: R-TMR-05, R-TMR-06, R-TMR-09, R-TMR-12, R-TMR-19, R-TMR-25, R-TS-04, R-TS-05. Each part says what
+it takes from the structures and what a successor does not get.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Handover", "hand_over", "take_over", "write_back"]
 
 
 class Handover:
-    """What goes with the structures.
+    """What is handed over with the structures.
 
-    ``last``: segments to transmit before anything else happens: the ACKs that were owed (R-TMR-06).
+    ``last``: segments to transmit before anything else: the ACKs that were owed (R-TMR-06).
     ``send_data``: the bytes from SndUna on, in their pieces. ``received``: bytes received and not read.
-    ``segments``: data that arrived out of order, for the successor's receive(); to drop them is allowed,
-    for the remote end still has them (R-TERM-16).
+    ``segments``: out-of-order data, for the successor's receive(). They may be dropped, because the remote
+    end still has the data (R-TERM-16).
     """
 
     __slots__ = ("last", "received", "segments", "send_data")
@@ -56,14 +56,14 @@ def take_over(m: TcpConnection, now: int) -> None:
 
 
 def write_back(m: TcpConnection, now: int) -> None:
-    """See TcpMachine.write_back."""
+    """Update the structures: see TcpMachine.write_back."""
     m.timer.write_back(now)
     m.keepalive.write_back(now)
     m.timestamps.write_back(now)
 
 
 def hand_over(m: TcpConnection, now: int) -> Handover:
-    """See TcpMachine.hand_over."""
+    """Hand the connection over: see TcpMachine.hand_over."""
     last: list[Segment] = []
     d = m.delegated
     if m.replies is not None:
@@ -83,7 +83,7 @@ def hand_over(m: TcpConnection, now: int) -> Handover:
 
 
 def _out_of_order(m: TcpConnection) -> list[Segment]:
-    """What waits behind a gap, as segments that carry nothing else that would be new."""
+    """Return the data behind a gap as segments that carry nothing else new."""
     gaps = m.gaps
     if gaps is None:
         return []

@@ -1,4 +1,4 @@
-"""Opening a connection: SYNs, SYN_SENT and SYN_RCVD (RFC 9293 3.5, 3.10.7.3), the options agreed on."""
+"""Opening a connection: SYNs, SYN_SENT and SYN_RCVD (RFC 9293 3.5, 3.10.7.3), and the agreed options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["establish", "reset", "syn_received", "syn_sent", "take_options", "tr
 
 
 def _handshake_of(m: TcpConnection) -> Handshake:
-    """The handshake of a machine before ESTABLISHED; one made from structures offers what its path takes."""
+    """Return the handshake before ESTABLISHED. A machine made from structures offers the path's MSS."""
     result = m.handshake
     if result is None:
         mss = m.path_cached.path_mtu - options.headers(m.path_const)
@@ -28,7 +28,7 @@ def _handshake_of(m: TcpConnection) -> Handshake:
 
 
 def transmit(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """The SYN or SYN,ACK, unless it is on its way already (SndNxt beyond it)."""
+    """Send the SYN or SYN,ACK, unless it has been sent (SndNxt is beyond it)."""
     d = m.delegated
     if d.snd_nxt != d.snd_una:
         return
@@ -60,7 +60,7 @@ def transmit(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def take_options(m: TcpConnection, syn: Segment, now: int) -> None:
-    """Settle the connection's options by the SYN of the remote end: what it does not offer is not used."""
+    """Set the connection's options from the remote end's SYN. Options that it does not offer are not used."""
     const = m.const
     d = m.delegated
     flags = const.flags
@@ -86,7 +86,7 @@ def take_options(m: TcpConnection, syn: Segment, now: int) -> None:
 
 
 def establish(m: TcpConnection, segment: Segment, now: int) -> None:
-    """Our SYN is acknowledged: ESTABLISHED."""
+    """Enter ESTABLISHED: our SYN is acknowledged."""
     d = m.delegated
     lost = m.handshake is not None and m.handshake.lost
     m.handshake = None
@@ -110,7 +110,7 @@ def establish(m: TcpConnection, segment: Segment, now: int) -> None:
 
 
 def syn_sent(m: TcpConnection, segment: Segment, now: int) -> None:
-    """SEGMENT ARRIVES in SYN_SENT, RFC 9293 3.10.7.3."""
+    """Handle an arriving segment in SYN_SENT, RFC 9293 3.10.7.3."""
     d = m.delegated
     flags = segment.flags
     if flags & ACK and (segment.ack != (d.snd_una + 1) & 0xFFFFFFFF or d.snd_max == d.snd_una):
@@ -128,7 +128,7 @@ def syn_sent(m: TcpConnection, segment: Segment, now: int) -> None:
         establish(m, segment, now)
         m.ack_clock.owe()
     else:
-        # Simultaneous open: our SYN once more, now with an ACK (RFC 9293 3.5, MUST-10).
+        # Simultaneous open: send our SYN again, now with an ACK (RFC 9293 3.5, MUST-10).
         d.state = SYN_RCVD
         d.snd_nxt = d.snd_una
         m.rtt.drop()
@@ -138,7 +138,7 @@ def syn_sent(m: TcpConnection, segment: Segment, now: int) -> None:
 
 
 def syn_received(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """The ACK field in SYN_RCVD, RFC 9293 3.10.7.4 fifth; False if the segment is to be dropped."""
+    """Handle the ACK field in SYN_RCVD (RFC 9293 3.10.7.4 fifth). Returns False if the segment is dropped."""
     d = m.delegated
     if segment.ack != (d.snd_una + 1) & 0xFFFFFFFF or d.snd_max == d.snd_una:
         reset(m, segment, now)
@@ -154,7 +154,7 @@ def syn_received(m: TcpConnection, segment: Segment, now: int) -> bool:
 
 
 def reset(m: TcpConnection, segment: Segment, now: int) -> None:
-    """Answer an unacceptable ACK with <SEQ=SEG.ACK><CTL=RST>; the connection stays as it is."""
+    """Answer an unacceptable ACK with <SEQ=SEG.ACK><CTL=RST>. The connection does not change."""
     answer = Segment(segment.ack, 0, RST, 0, b"", 0, m.const.local_port, m.const.remote_port)
     if m.stamped and m.delegated.state is not SYN_SENT:
         answer.ts_val = own(now, m.timestamps.delta)

@@ -1,12 +1,12 @@
 """The TCP machine: one connection, sans-I/O, on the three offload state structures.
 
-The structures *are* the state of the connection. They are used in place, and at any instant they can be taken
-out with :meth:`TcpMachine.hand_over` and put into another machine, on this side of the chimney or on the
-other, which goes on where this one stopped. What a machine keeps beside them is in connection.py and its
-parts, each with what a successor does without it.
+The structures *are* the state of the connection and are used in place. :meth:`TcpMachine.hand_over` can take
+them out at any moment. Another machine, on this side of the chimney or the other, then continues where this
+one stopped. connection.py and its parts hold what a machine keeps besides, each with what a successor does
+without it.
 
-What the machine does is in modules by conversation, functions on
-:class:`~ndisbus.tcp.connection.TcpConnection`; this class is their table of contents.
+The modules of the conversations are functions on :class:`~ndisbus.tcp.connection.TcpConnection`. This class
+lists them as methods.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ __all__ = ["Handover", "TcpMachine"]
 
 
 class TcpMachine(TcpConnection):
-    """One connection. ``now`` is always a reading of a clock of TicksPerSecond that never goes back.
+    """One connection. ``now`` is always a reading of a clock with TicksPerSecond that never goes back.
 
-    Give it segments (:meth:`receive`), expiries (:meth:`on_timer`) and the user's calls; after any of them
-    take what it owes the remote end (:meth:`transmit`), what it has to say (``events``) and the time at which
-    it wants to be called again (:meth:`next_deadline`). :class:`ndisbus.tcp.owner.MachineOwner` does that.
+    Give it segments (:meth:`receive`), expiries (:meth:`on_timer`) and the user's calls. After each of them
+    take the segments it owes the remote end (:meth:`transmit`), its ``events``, and the time of its next call
+    (:meth:`next_deadline`). :class:`ndisbus.tcp.owner.MachineOwner` does that.
     """
 
     __slots__ = ()
@@ -60,10 +60,10 @@ class TcpMachine(TcpConnection):
         send_data: Iterable[bytes] = (),
         received: Iterable[bytes] = (),
     ) -> None:
-        """Go on with a connection in whatever state the structures describe.
+        """Continue a connection in any state that the structures describe.
 
         ``send_data``: the bytes from SndUna on, in the pieces in which they were sent (R-OSD-04).
-        ``received``: bytes received and acknowledged but not yet read, ending before RcvNxt (R-BRD-02).
+        ``received``: bytes received and acknowledged but not read, ending before RcvNxt (R-BRD-02).
         """
         super().__init__(
             const,
@@ -80,21 +80,21 @@ class TcpMachine(TcpConnection):
     # -- the wire
 
     def receive(self, segment: Segment, now: int) -> None:
-        """A segment of this connection, whose checksum was verified, has arrived."""
+        """Handle an arriving segment of this connection. Its checksum has been verified."""
         arrival.receive(self, segment, now)
 
     def transmit(self, now: int) -> list[Segment]:
-        """All that is owed to the remote end now, in the order in which it is to leave."""
+        """Return the segments that are owed to the remote end now, in the order in which they must leave."""
         return output.transmit(self, now)
 
     # -- time
 
     def hurry(self, now: int) -> None:
-        """The way to the remote end is open again: what is backed off is sent without waiting longer."""
+        """Send what is backed off without further waiting: the remote end is reachable again."""
         self.timer.hurry(now)
 
     def next_deadline(self) -> int | None:
-        """When on_timer() has something to do; None while no timer runs."""
+        """Return the clock reading at which on_timer() is due; None while no timer runs."""
         if self.stopped:
             return None
         timer = self.timer
@@ -111,16 +111,16 @@ class TcpMachine(TcpConnection):
         return due if due < NEVER else None
 
     def on_timer(self, now: int) -> None:
-        """Time has passed: act on every timer that expired. May be called too early or too late."""
+        """Act on every timer that has expired. May be called too early or too late."""
         expiry.expire(self, now)
 
     # -- the user
 
     def send(self, data: bytes, *, urgent: bool = False) -> None:
-        """Queue data; it is sent in the order given, and PSH marks the end of each piece (R-SEND-05).
+        """Queue data. It is sent in the order given, and PSH marks the end of each piece (R-SEND-05).
 
-        ``urgent``: the remote end is told to hurry to the end of this piece (RFC 9293 3.8.5). A target never
-        gets urgent data to send (R-SEND-04). Raises LocalProtocolError once the send half is closed.
+        ``urgent``: the data ends with an urgent byte (RFC 9293 3.8.5). A target never gets urgent data to
+        send (R-SEND-04). Raises LocalProtocolError once the send half is closed.
         """
         state = self.delegated.state
         if (
@@ -128,29 +128,29 @@ class TcpMachine(TcpConnection):
             and state is not CLOSE_WAIT
             and (self.closing or (state is not SYN_SENT and state is not SYN_RCVD))
         ):
-            raise LocalProtocolError(f"nothing can be sent any more in state {state.name}")
+            raise LocalProtocolError(f"nothing can be sent in state {state.name}: the send half is closed")
         self.sending.append(data)
         if urgent and data:
             syn = state is SYN_SENT or state is SYN_RCVD
             self.snd_up = (self.delegated.snd_una + syn + len(self.sending)) & 0xFFFFFFFF
 
     def read(self, n: int | None = None) -> bytes:
-        """At most ``n`` bytes of what was received, or all of it. Room for a larger window follows."""
+        """Return at most ``n`` received bytes, or all. Reading makes room for a larger window."""
         return self.received.read(n)
 
     @property
     def available(self) -> int:
-        """Bytes that can be read."""
+        """Number of bytes that can be read."""
         return len(self.received)
 
     @property
     def queued(self) -> int:
-        """Bytes given to send() that the remote end has not acknowledged, sent or not."""
+        """Number of bytes given to send() that are not acknowledged, whether sent or not."""
         return len(self.sending)
 
     @property
     def unsent(self) -> int:
-        """Bytes given to send() that were never sent."""
+        """Number of bytes given to send() that were never sent."""
         d = self.delegated
         syn = d.state is SYN_SENT or d.state is SYN_RCVD
         sent = 0 if syn else (d.snd_max - d.snd_una) & 0xFFFFFFFF
@@ -158,7 +158,7 @@ class TcpMachine(TcpConnection):
 
     @property
     def at_end(self) -> bool:
-        """The FIN of the remote end was received and all data before it was read."""
+        """Whether the remote end's FIN was received and all data before it was read."""
         state = self.delegated.state
         return (state in FIN_SEEN or (state is CLOSED and self.error is None)) and not len(self.received)
 
@@ -168,7 +168,7 @@ class TcpMachine(TcpConnection):
         return self.delegated.state
 
     def shutdown(self) -> None:
-        """CLOSE of RFC 9293 3.10.4: a FIN follows the queued data. Doing it again changes nothing."""
+        """Send a FIN after the queued data (CLOSE of RFC 9293 3.10.4). A second call does nothing."""
         state = self.delegated.state
         if state is ESTABLISHED:
             self.delegated.state = FIN_WAIT_1
@@ -180,39 +180,39 @@ class TcpMachine(TcpConnection):
             ending.close(self)
 
     def abort(self) -> None:
-        """ABORT of RFC 9293 3.10.5: an RST if the remote end has to be told; the connection is gone."""
+        """End the connection, with an RST if the remote end must be told (ABORT of RFC 9293 3.10.5)."""
         ending.abort(self)
 
     def give_up(self, why: str) -> None:
-        """Close without telling the remote end, for instance when it is unreachable. ``error`` says why."""
+        """Close without telling the remote end, for example an unreachable one. ``error`` becomes ``why``."""
         ending.close(self, why)
 
     # -- the offload
 
     def update_cached(self, new: TcpOffloadStateCached, now: int) -> None:
-        """Take over new cached values; the flags that ask for it restart timers (R-UPD-03, R-UPD-11)."""
+        """Take over new cached values. Their flags restart timers (R-UPD-03, R-UPD-11)."""
         update.update_cached(self, new, now)
 
     def path_changed(self, now: int) -> None:
-        """PathMtu or the path structures changed: what is unacknowledged is cut anew."""
+        """Act on a new PathMtu or new path structures: unacknowledged data is segmented again."""
         update.path_changed(self)
 
     def write_back(self, now: int) -> None:
-        """Bring timers and clock into the delegated structure, for a query; the machine goes on."""
+        """Write timers and clock into the delegated structure, for a query. The machine continues."""
         handover.write_back(self, now)
 
     def hand_over(self, now: int) -> Handover:
-        """Give the connection away: the structures are complete, and this machine does nothing any more.
+        """Hand the connection over: the structures are complete, and this machine does nothing any more.
 
         Take its ``events`` first: they are not handed over.
         """
         return handover.hand_over(self, now)
 
     def accepts_reuse(self, syn: Segment) -> bool:
-        """Whether this connection, in TIME_WAIT, may give way to the new one that ``syn`` asks for.
+        """Return whether this connection, in TIME_WAIT, may be replaced by the one that ``syn`` asks for.
 
-        RFC 9293 3.6.1, RFC 6191. The owner then drops this machine and gives the SYN to its listener, with
-        an initial sequence number beyond SndMax. Otherwise the SYN is an ordinary segment for receive().
+        RFC 9293 3.6.1, RFC 6191. If so, the owner drops this machine and gives the SYN to its listener, with
+        an initial sequence number beyond SndMax. If not, the SYN is an ordinary segment for receive().
         """
         return options.accepts_reuse(self, syn)
 

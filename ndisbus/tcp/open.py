@@ -21,7 +21,7 @@ __all__ = ["active_open", "passive_open", "window_scale"]
 
 
 def window_scale(receive_buffer: int) -> int:
-    """The smallest shift count with which a window field can offer the whole buffer, at most 14."""
+    """Return the smallest shift count that lets a window field offer the whole buffer, at most 14."""
     shift = 0
     while shift < 14 and receive_buffer >> shift > 0xFFFF:
         shift += 1
@@ -45,12 +45,12 @@ def active_open(
     scaling: bool = True,
     hash_value: int = 0,
 ) -> TcpMachine:
-    """A machine in SYN_SENT; its first transmit() is the SYN.
+    """Return a machine in SYN_SENT. Its first transmit() returns the SYN.
 
-    ``cached``: the connection's cached state, used in place; ``initial_rcv_wnd`` is the receive buffer.
-    ``iss``: initial sequence number (RFC 9293 3.4.1), ``ts_time``: first timestamp; the caller chooses both
-    at random. ``mss``: what to advertise, by default what the path's MTU leaves. ``timestamps``, ``sack``,
-    ``scaling``: the options to offer.
+    ``cached``: the connection's cached state, used in place; its ``initial_rcv_wnd`` is the receive buffer in
+    bytes. ``iss``: initial sequence number (RFC 9293 3.4.1). ``ts_time``: first timestamp. The caller chooses
+    both at random. ``mss``: the MSS to advertise, by default what the path's MTU leaves. ``timestamps``,
+    ``sack``, ``scaling``: the options to offer.
     """
     const = _const(cached, local_port, remote_port, timestamps, sack, scaling, hash_value)
     return _machine(
@@ -74,10 +74,10 @@ def passive_open(
     scaling: bool = True,
     hash_value: int = 0,
 ) -> TcpMachine:
-    """A machine in SYN_RCVD for a SYN that came to a listener; its first transmit() is the SYN,ACK.
+    """Return a machine in SYN_RCVD for a listener's SYN. Its first transmit() returns the SYN,ACK.
 
-    ``syn``: a segment that ending.answer_listen() found worth a connection. The rest as in active_open();
-    options that the SYN does not offer are not used.
+    ``syn``: a segment for which ending.answer_listen() opens a connection. For the rest see active_open().
+    Options that the SYN does not offer are not used.
     """
     const = _const(cached, syn.destination_port, syn.source_port, timestamps, sack, scaling, hash_value)
     machine = _machine(

@@ -1,4 +1,4 @@
-"""What the options of a connection mean for it: sizes of segments, and which SYN may follow TIME_WAIT."""
+"""What a connection's options determine: sizes of segments, and which SYN may follow TIME_WAIT."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ __all__ = [
 
 DEFAULT_MSS_V4: Final = 536
 DEFAULT_MSS_V6: Final = 1220
-"""What a remote end takes that sent no MSS option (RFC 9293 3.7.1)."""
+"""The MSS of a remote end that sent no MSS option (RFC 9293 3.7.1)."""
 MIN_MSS: Final = 48
-"""A smaller RemoteMss or path counts as this: a remote end cannot make us send a header for every byte."""
+"""Smallest segment size used. A remote end must not make us send a header for every byte."""
 TIMESTAMP_BYTES: Final = 12
-"""A Timestamps option with its padding."""
+"""Bytes of a Timestamps option with its padding."""
 
 
 def headers(path: PathOffloadStateConst) -> int:
-    """Bytes of IP and TCP header on a path, without options."""
+    """Return the bytes of IP and TCP header on a path, without options."""
     return 40 if len(path.source_address) == 4 else 60
 
 
 def default_mss(path: PathOffloadStateConst) -> int:
-    """The MSS of a remote end that names none (RFC 9293 3.7.1)."""
+    """Return the MSS of a remote end that sent no MSS option (RFC 9293 3.7.1)."""
     return DEFAULT_MSS_V4 if len(path.source_address) == 4 else DEFAULT_MSS_V6
 
 
 def refresh(m: TcpConnection) -> None:
-    """Work out what follows from the constant and the path structures: options in use, segment size."""
+    """Compute what follows from the constant and the path structures: options in use, segment size."""
     const = m.const
     flags = const.flags
     m.stamped = bool(flags & TCP_FLAG_TIMESTAMP_ENABLED)
     m.sacking = bool(flags & TCP_FLAG_SACK_ENABLED)
     scaling = bool(flags & TCP_FLAG_WINDOW_SCALING_ENABLED)
-    # RFC 7323 2.3: a shift count above 14 is taken as 14.
+    # RFC 7323 2.3: a shift count above 14 counts as 14.
     m.snd_scale = min(const.snd_wind_scale, 14) if scaling else 0
     m.rcv_scale = min(const.rcv_wind_scale, 14) if scaling else 0
     size = min(const.remote_mss, m.path_cached.path_mtu - headers(m.path_const))
@@ -62,18 +62,18 @@ def refresh(m: TcpConnection) -> None:
 
 
 def sack_limit(m: TcpConnection) -> int:
-    """How many SACK blocks fit beside the other options (RFC 2018 3)."""
+    """Return how many SACK blocks fit beside the other options (RFC 2018 3)."""
     return 3 if m.stamped else 4
 
 
 def accepts_reuse(m: TcpConnection, syn: Segment) -> bool:
-    """See TcpMachine.accepts_reuse."""
+    """Return whether a SYN may replace this connection: see TcpMachine.accepts_reuse."""
     d = m.delegated
     if d.state is not TIME_WAIT or syn.flags & (SYN | ACK | RST) != SYN:
         return False
     if m.stamped and syn.ts_val is not None:
         ahead = (syn.ts_val - d.ts_recent) & 0xFFFFFFFF
-        # RFC 6191 2: a newer timestamp proves that the SYN is new; with an equal one the number decides.
+        # RFC 6191 2: a newer timestamp proves that the SYN is new. If both are equal, the number decides.
         if ahead:
             return ahead < 0x80000000
     return gt(syn.seq, (d.rcv_nxt - 1) & 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""What leaves: data as the windows allow, retransmissions, FIN, probes, ACKs and window updates.
+"""What leaves: data within the windows, retransmissions, FIN, probes, ACKs and window updates.
 
 RFC 9293 3.8.6 (silly windows, Nagle), RFC 5681 (congestion window), R-SEND-05 (PSH), R-OSD-06 to R-OSD-09.
 """
@@ -16,7 +16,7 @@ __all__ = ["transmit"]
 
 
 def transmit(m: TcpConnection, now: int) -> list[Segment]:
-    """See TcpMachine.transmit."""
+    """Return the segments that are owed: see TcpMachine.transmit."""
     out: list[Segment] = []
     if m.replies is not None:
         out += m.replies
@@ -52,7 +52,7 @@ def transmit(m: TcpConnection, now: int) -> list[Segment]:
 
 
 def acknowledge(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """An ACK without data. Its sequence number is one that the remote end takes even if its window shrank."""
+    """Send an ACK without data. The remote end accepts its sequence number even if its window shrank."""
     d = m.delegated
     flight = (d.snd_max - d.snd_una) & 0xFFFFFFFF
     seq = d.snd_max if flight <= d.snd_wnd else (d.snd_una + d.snd_wnd) & 0xFFFFFFFF
@@ -61,7 +61,7 @@ def acknowledge(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _segment(m: TcpConnection, seq: int, flags: int, payload: bytes, now: int) -> Segment:
-    """A segment with the ACK, the window and the options that belong to it now."""
+    """Return a segment with the current ACK, window and options."""
     const = m.const
     segment = Segment(
         seq, m.delegated.rcv_nxt, flags, windows.offer(m), payload, 0, const.local_port, const.remote_port
@@ -75,7 +75,7 @@ def _segment(m: TcpConnection, seq: int, flags: int, payload: bytes, now: int) -
 
 
 def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """Data from SND.NXT on, outside recovery by scoreboard, and the FIN behind it."""
+    """Send data from SND.NXT on, and the FIN behind it; not in a recovery by scoreboard."""
     d = m.delegated
     una = d.snd_una
     sending = m.sending
@@ -120,7 +120,7 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
         if size > limit - sent:
             size = limit - sent
         if board and sent < outstanding:
-            # Going back over what was sent before: the remote end holds some of it.
+            # Sending again what was sent before: the remote end has some of it.
             start, room = board.hole((una + sent) & 0xFFFFFFFF, d.snd_max)
             skipped = (start - una) & 0xFFFFFFFF
             if skipped != sent:
@@ -173,7 +173,7 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _may_send(m: TcpConnection, size: int, flags: int, outstanding: int) -> bool:
-    """Whether a segment of less than an MSS of new data may leave: Nagle, and R-TMR-26."""
+    """Return whether a segment with less than an MSS of new data may leave: Nagle, and R-TMR-26."""
     if flags & FIN or m.timer.override:
         return True
     d = m.delegated
@@ -183,7 +183,7 @@ def _may_send(m: TcpConnection, size: int, flags: int, outstanding: int) -> bool
 
 
 def _again(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """Fast retransmit: the first segment that is not acknowledged, once more; SND.NXT stays."""
+    """Send the first unacknowledged segment again (fast retransmit). SND.NXT does not move."""
     d = m.delegated
     outstanding = (d.snd_max - d.snd_una) & 0xFFFFFFFF
     if not outstanding:
@@ -198,7 +198,10 @@ def _again(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _piece(m: TcpConnection, offset: int, size: int, now: int) -> Segment:
-    """The segment of ``size`` sequence numbers, ``offset`` beyond SND.UNA; the FIN follows the data."""
+    """Return the segment of ``size`` sequence numbers, ``offset`` beyond SND.UNA.
+
+    The FIN follows the data.
+    """
     sending = m.sending
     flags = ACK
     data = min(size, len(sending) - offset)
@@ -211,7 +214,7 @@ def _piece(m: TcpConnection, offset: int, size: int, now: int) -> Segment:
 
 
 def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """Recovery with SACK, RFC 6675 5 step 4.3 and (C): as long as the pipe leaves room for a segment."""
+    """Recover with SACK (RFC 6675 5 step 4.3 and (C)): send while the pipe has room for a segment."""
     d = m.delegated
     recovery = m.recovery
     board = recovery.board
@@ -228,7 +231,7 @@ def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
         sent = (d.snd_max - una) & 0xFFFFFFFF
         new = min(total, d.snd_wnd) - sent
         if 0 < new < mss and new < total - sent:
-            new = 0  # a silly window
+            new = 0  # a silly window: send no new data
         what = board.next_segment(una, d.snd_max, mss, limit, new)
         if what is None:
             break
@@ -246,7 +249,7 @@ def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """One byte beyond a zero window, RFC 9293 3.8.6.1; nothing if the window has opened meanwhile."""
+    """Send one byte beyond a zero window (RFC 9293 3.8.6.1). Sends nothing if the window has opened."""
     d = m.delegated
     if d.snd_wnd or not (len(m.sending) or d.state in FIN_OWED):
         m.timer.probe_dropped()
@@ -254,7 +257,7 @@ def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
     out.append(_piece(m, 0, 1, now))
     m.rtt.drop()
     if d.snd_max == d.snd_una:
-        # The byte counts as sent, and still has to be sent with what follows it.
+        # The byte counts as sent, and must be sent again with the data behind it.
         d.snd_max = (d.snd_una + 1) & 0xFFFFFFFF
     d.snd_nxt = d.snd_una
     m.timer.probed(now)
@@ -262,7 +265,7 @@ def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
 
 
 def _keepalive_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
-    """An empty segment with an old sequence number, which has to be answered (RFC 9293 3.8.4)."""
+    """Send an empty segment with an old sequence number, which must be answered (RFC 9293 3.8.4)."""
     d = m.delegated
     out.append(_segment(m, (d.snd_una - 1) & 0xFFFFFFFF, ACK, b"", now))
     m.keepalive.probed()
@@ -279,7 +282,7 @@ def _reset(m: TcpConnection, now: int) -> Segment:
 
 
 def _mark_urgent(m: TcpConnection, snd_up: int, out: list[Segment]) -> None:
-    """Urgent data lies ahead of these segments: say so (RFC 9293 3.8.5)."""
+    """Set the urgent pointer in these segments: urgent data lies ahead (RFC 9293 3.8.5)."""
     for segment in out:
         ahead = (snd_up - segment.seq) & 0xFFFFFFFF
         if 0 < ahead < 0x80000000 and not segment.flags & RST:

@@ -1,4 +1,4 @@
-"""Data that arrived out of order, until the gap before it is filled (RFC 9293 3.10.7.4), and SACK for it."""
+"""Out-of-order data, kept until the gap before it is filled (RFC 9293 3.10.7.4), and its SACK blocks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 __all__ = ["MAX_PIECES", "OutOfOrder"]
 
 MAX_PIECES: Final = 1024
-"""More separate payloads are not kept, however small: the remote end sends them again."""
+"""Most separate payloads that are kept, however small. The remote end sends the others again."""
 
 _RECENT: Final = 8
-"""So many of the latest arrivals are remembered for the order of SACK blocks."""
+"""Number of latest arrivals that are kept for the order of SACK blocks."""
 
 
 class OutOfOrder:
     """Payloads beyond RcvNxt. Where two overlap, the bytes that came first stay.
 
-    Arguments and results are 32-bit sequence numbers. Inside, numbers are unrolled: they count on from
-    RcvNxt without wrapping. Runs of bytes without a gap are kept together, each with its payloads.
+    Arguments and results are 32-bit sequence numbers. Inside, numbers are unrolled: they count on from RcvNxt
+    without wrapping. Runs of bytes without a gap are kept together, each with its payloads.
     """
 
     __slots__ = ("_base", "_count", "_fin", "_left", "_payloads", "_recent", "_right")
@@ -30,20 +30,20 @@ class OutOfOrder:
         self._payloads: list[list[bytes]] = []
         self._count = 0  # payloads in all runs
         self._fin: int | None = None  # unrolled sequence number of the remote end's FIN
-        self._recent: list[int] = []  # a byte of each of the latest arrivals, the latest first
+        self._recent: list[int] = []  # one byte number of each of the latest arrivals, the latest first
 
     def __bool__(self) -> bool:
         return bool(self._left) or self._fin is not None
 
     def __len__(self) -> int:
-        """Bytes held."""
+        """Number of bytes held."""
         return sum(self._right) - sum(self._left)
 
     def insert(self, seq: int, payload: bytes | memoryview, fin: bool, rcv_nxt: int, right_edge: int) -> int:
-        """Keep what lies within ``rcv_nxt``..``right_edge`` and is new; the number of bytes kept.
+        """Keep the new bytes within ``rcv_nxt``..``right_edge``. Returns the number of bytes kept.
 
-        ``fin``: a FIN follows the payload. It is kept only if it lies within the window too, and if no
-        byte beyond it is there already; bytes beyond a FIN that is there are dropped.
+        ``fin``: a FIN follows the payload. It is kept only if it lies within the window too, and if no byte
+        beyond it is held. Bytes beyond a FIN that is held are dropped.
         """
         base = self._advance(rcv_nxt)
         limit = base + ((right_edge - base) & 0xFFFFFFFF)
@@ -64,7 +64,7 @@ class OutOfOrder:
         return self._store(a, b, payload[a - start : b - start])
 
     def take(self, rcv_nxt: int) -> tuple[list[bytes], bool]:
-        """The bytes that are in order now, no longer kept here, and whether the FIN comes right after them.
+        """Remove the bytes that are in order now. Returns them, and whether the FIN follows directly.
 
         ``rcv_nxt``: the next byte expected. The caller moves it past the bytes (and the FIN) returned.
         """
@@ -84,7 +84,7 @@ class OutOfOrder:
         return pieces, True
 
     def sack_blocks(self, limit: int) -> tuple[tuple[int, int], ...]:
-        """At most ``limit`` blocks for a SACK option, RFC 2018 4: the run of the latest arrival first."""
+        """Return at most ``limit`` SACK blocks (RFC 2018 4), the run of the latest arrival first."""
         lefts = self._left
         if not lefts:
             return ()
@@ -101,7 +101,7 @@ class OutOfOrder:
         return tuple((lefts[i] & 0xFFFFFFFF, rights[i] & 0xFFFFFFFF) for i in order)
 
     def segments(self) -> list[tuple[int, bytes, bool]]:
-        """All that is held, as (sequence number, payload, FIN follows), ascending; it stays here."""
+        """Return all that is held as (sequence number, payload, FIN follows), ascending. It stays here."""
         result = []
         for left, payloads in zip(self._left, self._payloads, strict=True):
             seq = left
@@ -117,7 +117,7 @@ class OutOfOrder:
         return result
 
     def clear(self) -> None:
-        """Drop all (R-TERM-16)."""
+        """Drop everything (R-TERM-16)."""
         self._left.clear()
         self._right.clear()
         self._payloads.clear()

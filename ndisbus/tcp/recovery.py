@@ -1,7 +1,7 @@
 """Loss recovery: fast retransmit (RFC 5681 3.2), NewReno (RFC 6582), SACK-based (RFC 6675), RFC 3042.
 
-The part that owns the congestion window. Its arithmetic is in congestion.py, the ranges that the remote end
-holds are in sack.py.
+This part owns the congestion window. congestion.py has its arithmetic, sack.py the ranges that the remote end
+holds.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["Recovery"]
 
 
 class Recovery:
-    """What is lost, and what is done about it.
+    """Finds lost segments and decides what to send again.
 
-    A recovery is going on exactly while DupAckCount is at ``threshold`` or beyond, so that a successor knows.
+    Recovery is active if and only if DupAckCount is at ``threshold`` or above. So a successor knows it.
     """
 
     OWNS: ClassVar = ("c_wnd", "dup_ack_count", "ss_thresh")
@@ -27,15 +27,16 @@ class Recovery:
     __slots__ = ("_delegated", "board", "point", "resend", "threshold")
 
     threshold: int
-    """TcpDuplicateAckThreshold, 1 to 255: DupAckCount holds no more than a UCHAR."""
+    """TcpDuplicateAckThreshold, 1 to 255, because DupAckCount is a UCHAR."""
     point: int
-    """The recovery, or the going back after a timeout, ends with an ACK beyond this: "recover" of RFC 6582,
-    RecoveryPoint of RFC 6675. Within SndUna - 1 .. SndMax. A successor takes SndMax if either is going on."""
+    """An ACK beyond this ends the recovery, or the retransmission after a timeout: "recover" of RFC 6582,
+    RecoveryPoint of RFC 6675. Within SndUna - 1 .. SndMax. A successor takes SndMax if one of them is
+    active."""
     resend: bool
-    """The first segment that is not acknowledged leaves once more with the next transmit()."""
+    """Whether the first unacknowledged segment is sent again with the next transmit()."""
     board: Scoreboard | None
     """What the remote end holds beyond SndUna. None while it reports nothing and no duplicate was counted.
-    A successor starts without: the remote end repeats its blocks."""
+    A successor starts without it: the remote end repeats its blocks."""
 
     def __init__(self, delegated: TcpOffloadStateDelegated, duplicate_ack_threshold: int, mss: int) -> None:
         d = self._delegated = delegated
@@ -44,7 +45,7 @@ class Recovery:
         self.resend = False
         self.point = (d.snd_una - 1) & 0xFFFFFFFF
         if not d.c_wnd:
-            # The structure came from a place that knows nothing of congestion: as after the handshake.
+            # The structure has no congestion values: start as after the handshake.
             congestion.start(d, mss)
         if d.dup_ack_count >= self.threshold:
             self.point = d.snd_max
@@ -54,16 +55,16 @@ class Recovery:
 
     @property
     def active(self) -> bool:
-        """Whether lost segments are being retransmitted without waiting for the timer."""
+        """Whether lost segments are retransmitted without waiting for the timer."""
         return self._delegated.dup_ack_count >= self.threshold
 
     def start(self, syn_seq: int, mss: int, *, syn_lost: bool) -> None:
-        """The handshake is complete: the congestion window has its first value."""
+        """Set the first value of the congestion window after the handshake."""
         self.point = syn_seq
         congestion.start(self._delegated, mss, syn_lost=syn_lost)
 
     def report(self, segment: Segment) -> int:
-        """Enter a segment's SACK blocks on the scoreboard; the number of bytes that are new."""
+        """Enter a segment's SACK blocks on the scoreboard. Returns the number of new bytes."""
         d = self._delegated
         board = self.board
         if board is None:
@@ -79,7 +80,7 @@ class Recovery:
         return new
 
     def duplicate(self, mss: int) -> None:
-        """A duplicate ACK: RFC 5681 2, or with SACK one that reports something new (RFC 6675 2)."""
+        """Count a duplicate ACK: RFC 5681 2, or with SACK one that reports something new (RFC 6675 2)."""
         d = self._delegated
         limit = self.threshold
         board = self.board
@@ -96,13 +97,13 @@ class Recovery:
         flight = (d.snd_max - una) & 0xFFFFFFFF
         pending = (self.point - una) & 0xFFFFFFFF
         if pending <= flight and (pending or not board):
-            # The last timeout or recovery is not acknowledged beyond: these duplicates may come from our own
+            # No ACK beyond the last timeout or recovery yet: these duplicates may come from our own
             # retransmissions (RFC 6582 3.2 step 2; SACK tells). The count stays below the threshold.
             d.dup_ack_count = limit - 1
             return
         beyond = flight - d.c_wnd
         if beyond > 0:
-            # The segments that limited transmit sent are not to be counted (RFC 5681 3.2 step 2).
+            # Do not count the segments that limited transmit sent (RFC 5681 3.2 step 2).
             flight -= min(-(-beyond // mss), 2) * mss
         congestion.enter_recovery(d, flight, mss, sack=bool(board))
         d.dup_ack_count = limit
@@ -112,7 +113,7 @@ class Recovery:
             board.enter_recovery(una)
 
     def acknowledged(self, ack: int, acked: int, mss: int) -> None:
-        """An ACK of new data while duplicates have been counted: partial, full, or the end of an alarm."""
+        """Act on an ACK of new data after duplicates: partial, full, or the end of a false alarm."""
         d = self._delegated
         if d.dup_ack_count < self.threshold:
             d.dup_ack_count = 0
@@ -123,17 +124,17 @@ class Recovery:
             self.resend = False
             return
         if self.board is not None:
-            return  # the scoreboard knows what to send next
+            return  # the scoreboard decides what to send next
         congestion.partial_ack(d, acked, mss)
         self.resend = True
 
     def passed(self, ack: int) -> None:
-        """Keep ``point`` close behind an ACK beyond it, so that it never lies ahead when the numbers wrap."""
+        """Move ``point`` behind an ACK beyond it, so that it is never ahead when the numbers wrap."""
         if 0 < (ack - self.point) & 0xFFFFFFFF < 0x80000000:
             self.point = (ack - 1) & 0xFFFFFFFF
 
     def timed_out(self, mss: int, *, again: bool) -> None:
-        """The retransmission timer expired: start from one segment; what was reported is forgotten.
+        """Start from one segment after the retransmission timer expired. Forget the reported ranges.
 
         ``again``: the timer has sent this segment before.
         """
@@ -145,9 +146,9 @@ class Recovery:
             self.board.clear()
 
     def path_changed(self, mss: int, *, smaller: bool) -> None:
-        """A segment has another size. ``smaller``: what is outstanding was too large, and is sent again.
+        """Act on a new segment size. ``smaller``: outstanding segments were too large and are sent again.
 
-        That is not a sign of congestion: CWnd stays (RFC 1191 6.4), but holds one segment at least.
+        That is not a sign of congestion: CWnd stays (RFC 1191 6.4), but is at least one segment.
         """
         d = self._delegated
         if d.c_wnd < mss:
@@ -158,11 +159,11 @@ class Recovery:
             self.resend = False
 
     def idle(self, mss: int) -> None:
-        """Nothing was sent for more than an RTO (RFC 5681 4.1)."""
+        """Restart the window: nothing was sent for more than an RTO (RFC 5681 4.1)."""
         congestion.after_idle(self._delegated, mss)
 
     def take_resend(self) -> bool:
-        """Whether the first segment is owed once more; it is not any longer."""
+        """Return whether the first segment must be sent again, and clear that mark."""
         resend = self.resend
         self.resend = False
         return resend

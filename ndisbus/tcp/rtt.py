@@ -1,7 +1,7 @@
 """Round trip estimation and retransmission timeout, RFC 6298, on SRtt (times 8) and RttVar (times 4).
 
-Times are whole ticks. SRtt 0 means that there is no sample yet; RttVar may then hold an RTO to begin with.
-A round trip shorter than a tick counts as one tick, the clock granularity G of the RFC.
+Times are whole ticks. SRtt 0 means that there is no sample yet. RttVar may then hold an RTO to start with. A
+round trip shorter than a tick counts as one tick, the clock granularity G of the RFC.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _USHORT: Final = 0xFFFF
 
 
 class RoundTrip:
-    """The estimate, which lives in the structure, and the measurement that is under way.
+    """The estimate, which lives in the structure, and the measurement in progress.
 
-    At most one round trip is measured per window of data (RFC 6298 3): with timestamps by the echo in the
-    first ACK beyond ``segment``, without them by timing one segment that is sent once (Karn's algorithm). A
-    successor starts a new measurement.
+    At most one round trip is measured per window of data (RFC 6298 3). With timestamps the echo in the first
+    ACK beyond ``segment`` measures it. Without them one segment that is sent once is timed (Karn's
+    algorithm). A successor starts a new measurement.
     """
 
     OWNS: ClassVar = ("rtt_var", "s_rtt")
@@ -42,20 +42,20 @@ class RoundTrip:
     # -- the measurement
 
     def time(self, seq: int, now: int) -> None:
-        """Measure the round trip of the segment that begins at ``seq`` and leaves now."""
+        """Start to time the segment that begins at ``seq`` and leaves now."""
         self.segment = seq
         self.at = now
 
     def drop(self) -> None:
-        """Something is sent again: an ACK may be for either copy, so that nothing is timed (Karn)."""
+        """Stop timing: something is sent again, so an ACK may be for either copy (Karn)."""
         self.at = -1
 
     def expect_after(self, seq: int) -> None:
-        """The next sample comes from an ACK beyond ``segment``."""
+        """Take the next sample from an ACK beyond ``seq``."""
         self.segment = seq
 
     def timed(self, now: int) -> bool:
-        """The segment that was timed is acknowledged: take the sample. False if no segment was timed."""
+        """Take the sample of the timed segment, which is acknowledged. Returns False if none was timed."""
         if self.at < 0:
             return False
         self.sample(now - self.at)
@@ -63,14 +63,14 @@ class RoundTrip:
         return True
 
     def echoed(self, ticks: int) -> bool:
-        """A timestamp was echoed: take the sample. False if the echo cannot be right."""
+        """Take the sample of an echoed timestamp. Returns False if the echo cannot be right."""
         if not 0 <= ticks <= self.settings.rto_max:
             return False
         self.sample(ticks)
         return True
 
     def established(self, lost: bool) -> None:
-        """The handshake is over. ``lost``: a SYN was sent again, nothing was measured (RFC 6298 5.7)."""
+        """End the handshake. ``lost``: a SYN was sent again, and nothing was measured (RFC 6298 5.7)."""
         if lost:
             self.seed(self.settings.syn_rto)
         self.at = -1
@@ -79,7 +79,7 @@ class RoundTrip:
     # -- the estimate
 
     def sample(self, ticks: int) -> None:
-        """Take one round trip into SRtt and RttVar, RFC 6298 (2.2), (2.3); both saturate at 0xFFFF."""
+        """Enter one round trip into SRtt and RttVar, RFC 6298 (2.2), (2.3). Both saturate at 0xFFFF."""
         delegated = self._delegated
         rtt = ticks if ticks > 1 else 1
         s_rtt = delegated.s_rtt
@@ -97,14 +97,15 @@ class RoundTrip:
         delegated.rtt_var = variation if variation < _USHORT else _USHORT
 
     def seed(self, ticks: int) -> None:
-        """Begin with this RTO instead of the initial one, until there is a sample: RFC 6298 (5.7)."""
+        """Start with this RTO instead of the initial one, until there is a sample: RFC 6298 (5.7)."""
         self._delegated.s_rtt = 0
         self._delegated.rtt_var = ticks if ticks < _USHORT else _USHORT
 
     def rto(self, doublings: int = 0) -> int:
-        """RTO in ticks: RFC 6298 (2.1) before a sample, (2.3) to (2.5) after; doubled so many times (5.5).
+        """Return the RTO in ticks: RFC 6298 (2.1) before a sample, (2.3) to (2.5) after it.
 
-        At least RtoMin once there is a sample, at most RtoMax always.
+        It is doubled ``doublings`` times (5.5). It is at least RtoMin once there is a sample, and at most
+        RtoMax always.
         """
         delegated = self._delegated
         settings = self.settings

@@ -9,14 +9,14 @@ from typing import Final
 __all__ = ["MAX_RANGES", "Scoreboard"]
 
 MAX_RANGES: Final = 256
-"""More separate ranges are not kept: what is not on the board counts as not yet received."""
+"""Most separate ranges that are kept. What is not on the board counts as not received."""
 
 
 class Scoreboard:
     """Ranges that the remote end has reported, and how far this recovery has retransmitted.
 
-    Arguments and results are 32-bit sequence numbers. Inside, numbers are unrolled: they count on from
-    SndUna without wrapping, so that ranges can be kept sorted.
+    Arguments and results are 32-bit sequence numbers. Inside, numbers are unrolled: they count on from SndUna
+    without wrapping, so that ranges can be sorted.
     """
 
     __slots__ = ("_high_rxt", "_left", "_rescued", "_right", "_una", "sacked")
@@ -28,17 +28,17 @@ class Scoreboard:
         self._high_rxt = 0  # RFC 6675 HighRxt + 1: the first byte not retransmitted in this recovery
         self._rescued = False  # RFC 6675 RescueRxt: once per recovery
         self.sacked = 0
-        """Bytes reported beyond SndUna."""
+        """Number of bytes reported beyond SndUna."""
 
     def __bool__(self) -> bool:
         return bool(self._left)
 
     def ranges(self) -> list[tuple[int, int]]:
-        """What the remote end holds, (left, right), ascending from SndUna."""
+        """Return what the remote end holds as (left, right), ascending from SndUna."""
         return [(a & 0xFFFFFFFF, b & 0xFFFFFFFF) for a, b in zip(self._left, self._right, strict=True)]
 
     def clear(self) -> None:
-        """Forget all: the remote end may have reneged (RFC 2018 8: after a retransmission timeout)."""
+        """Forget everything: the remote end may have reneged (RFC 2018 8: after a retransmission timeout)."""
         self._left.clear()
         self._right.clear()
         self.sacked = 0
@@ -46,10 +46,10 @@ class Scoreboard:
         self._high_rxt = self._una
 
     def update(self, blocks: Iterable[tuple[int, int]], snd_una: int, snd_max: int) -> int:
-        """Take in an ACK: SndUna as it is now, and the blocks of its SACK option.
+        """Enter an ACK: the current SndUna, and the blocks of its SACK option.
 
-        Returns the number of bytes that are new. Blocks that are empty, reversed, or not within
-        SndUna..SndMax (a D-SACK, RFC 2883, reports bytes below) are ignored.
+        Returns the number of new bytes. Blocks that are empty, reversed, or not within SndUna..SndMax are
+        ignored (a D-SACK, RFC 2883, reports bytes below).
         """
         una = self._advance(snd_una)
         limit = una + ((snd_max - una) & 0xFFFFFFFF)
@@ -63,16 +63,16 @@ class Scoreboard:
         return new
 
     def enter_recovery(self, snd_una: int) -> None:
-        """A recovery begins: nothing was retransmitted in it yet."""
+        """Begin a recovery: nothing has been retransmitted in it."""
         self._high_rxt = self._advance(snd_una)
         self._rescued = False
 
     def is_lost(self, seq: int, mss: int, threshold: int) -> bool:
-        """IsLost: whether enough arrived beyond ``seq``, which the remote end lacks, to give it up."""
+        """IsLost: return whether enough arrived beyond ``seq``, which is missing, to count it as lost."""
         return self._unrolled(seq) < self._lost_edge(mss, threshold)
 
     def set_pipe(self, snd_una: int, snd_max: int, mss: int, threshold: int) -> int:
-        """SetPipe: an estimate of the bytes that are in the network now."""
+        """SetPipe: estimate and return the number of bytes that are in the network now."""
         una = self._advance(snd_una)
         limit = una + ((snd_max - una) & 0xFFFFFFFF)
         edge = self._lost_edge(mss, threshold)
@@ -84,10 +84,11 @@ class Scoreboard:
     def next_segment(
         self, snd_una: int, snd_max: int, mss: int, threshold: int, new_data: int
     ) -> tuple[int, int, int] | None:
-        """NextSeg: (sequence number, bytes at most, rule 1..4 of RFC 6675 4) of what to send next, or None.
+        """NextSeg: return what to send next, or None.
 
-        ``new_data``: bytes beyond SndMax that there are and that SndWnd allows. Rule 2 sends those, the
-        others retransmit. What is sent is to be reported to :meth:`retransmitted`.
+        The result is (sequence number, most bytes, rule 1..4 of RFC 6675 4). ``new_data``: the bytes beyond
+        SndMax that exist and that SndWnd allows. Rule 2 sends those, the others retransmit. Report what is
+        sent to :meth:`retransmitted`.
         """
         una = self._advance(snd_una)
         limit = una + ((snd_max - una) & 0xFFFFFFFF)
@@ -105,7 +106,7 @@ class Scoreboard:
             return snd_max, min(mss, new_data), 2
         if self._rescued or not rights:
             return None
-        # The last hole; what lies beyond the highest SACK was never reported, and is all one hole.
+        # The last hole: everything beyond the highest SACK was never reported.
         end = limit
         floor = highest
         if highest == limit:
@@ -115,7 +116,7 @@ class Scoreboard:
         return (start & 0xFFFFFFFF, end - start, 4) if start < end else None
 
     def retransmitted(self, seq: int, size: int, rule: int = 1) -> None:
-        """``size`` bytes from ``seq`` were sent again, by that rule of :meth:`next_segment`."""
+        """Record that ``size`` bytes from ``seq`` were sent again, by that rule of :meth:`next_segment`."""
         if rule == 4:
             self._rescued = True
         elif rule != 2:
@@ -124,7 +125,7 @@ class Scoreboard:
                 self._high_rxt = end
 
     def hole(self, seq: int, snd_max: int) -> tuple[int, int]:
-        """The first bytes from ``seq`` on that the remote end does not hold: (sequence number, size)."""
+        """Return the first missing bytes from ``seq`` on as (sequence number, size)."""
         start = self._unrolled(seq)
         start, end = self._hole(start, start + ((snd_max - start) & 0xFFFFFFFF))
         return start & 0xFFFFFFFF, end - start
@@ -180,11 +181,11 @@ class Scoreboard:
         return b - a - old
 
     def _lost_edge(self, mss: int, threshold: int) -> int:
-        """Every byte before this that is not on the board is lost; SndUna if none is."""
+        """Return the edge before which every byte that is not on the board is lost; SndUna if none is."""
         lefts = self._left
         rights = self._right
         enough = (threshold - 1) * mss
-        few = len(lefts) - threshold  # the range of this index has ``threshold`` ranges from it on
+        few = len(lefts) - threshold  # the range of this index begins the last ``threshold`` ranges
         size = 0
         for i in range(len(lefts) - 1, -1, -1):
             size += rights[i] - lefts[i]

@@ -13,35 +13,38 @@ MASK: Final = 0xFFFFFFFF
 
 
 def seq_add(seq: int, n: int) -> int:
-    """``seq`` moved by ``n``, which may be negative."""
+    """Return ``seq`` moved by ``n``, which may be negative."""
     return (seq + n) & 0xFFFFFFFF
 
 
 def seq_diff(a: int, b: int) -> int:
-    """a - b as a signed number, -2**31..2**31-1: how far ``a`` lies beyond ``b``."""
+    """Return a - b as a signed number, -2**31..2**31-1: how far ``a`` lies beyond ``b``."""
     return ((a - b + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 def lt(a: int, b: int) -> bool:
-    """a < b."""
+    """Return whether a < b."""
     return 0 < (b - a) & 0xFFFFFFFF < 0x80000000
 
 
 def le(a: int, b: int) -> bool:
-    """a <= b."""
+    """Return whether a <= b."""
     return (b - a) & 0xFFFFFFFF < 0x80000000
 
 
 def gt(a: int, b: int) -> bool:
-    """a > b."""
+    """Return whether a > b."""
     return 0 < (a - b) & 0xFFFFFFFF < 0x80000000
 
 
 def ge(a: int, b: int) -> bool:
-    """a >= b."""
+    """Return whether a >= b."""
     return (a - b) & 0xFFFFFFFF < 0x80000000
 
 
 def between(left: int, seq: int, right: int) -> bool:
-    """left <= seq < right, for a range of any size below 2**32; an empty range holds nothing."""
+    """Return whether left <= seq < right, for a range below 2**32 numbers.
+
+    An empty range contains nothing.
+    """
     return (seq - left) & 0xFFFFFFFF < (right - left) & 0xFFFFFFFF

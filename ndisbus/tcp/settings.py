@@ -1,4 +1,4 @@
-"""What all connections of one host, or of one target, have in common: how long timers run, and limits."""
+"""Settings that all connections of one host, or of one target, share: times of timers, and limits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["TcpSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpSettings:
-    """Milliseconds are given, ticks are worked out once. A timer never gets less than one tick.
+    """Times are given in milliseconds and converted to ticks once. A timer has at least one tick.
 
-    ``offloaded``: the machine is a target's, which asks for an upload where a host's machine aborts, and
-    leaves urgent data and an in-order SYN to the host (R-EVT-09, R-BRA-03).
-    ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5); the RFC asks for a lower bound of 1 s; ours is shorter.
+    ``offloaded``: the machine is a target's. It asks for an upload where a host's machine aborts, and leaves
+    urgent data and an in-order SYN to the host (R-EVT-09, R-BRA-03).
+    ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5). The RFC asks for a lower bound of 1 s; ours is shorter.
     ``syn_rto_ms``: RTO when data begins after a SYN was lost, RFC 6298 (5.7).
-    ``msl_ms``: TIME_WAIT lasts twice this. ``fin_wait_2_ms``: R-TMR-07.
-    ``connect_retries``: how often a SYN (or SYN-ACK) is repeated before the attempt is given up. 7 make it
-    last for 183 s; three minutes are the least (RFC 9293 3.8.3, MUST-23).
+    ``msl_ms``: TIME_WAIT lasts twice this time. ``fin_wait_2_ms``: R-TMR-07.
+    ``connect_retries``: how often a SYN or SYN,ACK is repeated before the attempt ends. 7 repetitions take
+    183 s; three minutes is the minimum (RFC 9293 3.8.3, MUST-23).
     ``challenge_ms``, ``syn_challenge_ms``: blind reset protection, R-BRA-04 and R-BRA-03.
     """
 
@@ -46,7 +46,10 @@ class TcpSettings:
     syn_challenge: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Raises LocalProtocolError unless TicksPerSecond is 10, 100 or 1000 (R-TMR-02)."""
+        """Compute the ticks.
+
+        Raises LocalProtocolError unless TicksPerSecond is 10, 100 or 1000 (R-TMR-02).
+        """
         self.parameters.validate()
         for name, ms in (
             ("rto_min", self.rto_min_ms),
@@ -61,5 +64,5 @@ class TcpSettings:
             object.__setattr__(self, name, self.ticks(ms))
 
     def ticks(self, ms: int) -> int:
-        """``ms`` milliseconds in ticks of 1/TicksPerSecond s, rounded up, at least 1."""
+        """Return ``ms`` milliseconds in ticks of 1/TicksPerSecond s, rounded up, at least 1."""
         return max(1, -(-ms * self.parameters.ticks_per_second // 1000))

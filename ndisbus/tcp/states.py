@@ -1,7 +1,7 @@
-"""Short names for what the modules of the machine compare all the time: connection states and timer kinds.
+"""Short names for connection states and kinds of timer, which the modules of the machine often compare.
 
-The states are those of RFC 9293 3.3.2 under the numbers of TCP_OFFLOAD_CONNECTION_STATE. They are compared by
-identity, which is the cheapest test there is.
+The states are those of RFC 9293 3.3.2 with the numbers of TCP_OFFLOAD_CONNECTION_STATE. They are compared by
+identity, the cheapest test.
 """
 
 from __future__ import annotations
@@ -50,25 +50,25 @@ LAST_ACK: Final = State.TcpConnectionLastAck
 TIME_WAIT: Final = State.TcpConnectionTimeWait
 
 FIN_OWED: Final = (FIN_WAIT_1, CLOSING, LAST_ACK)
-"""Our FIN is queued behind the data, or sent and not acknowledged."""
+"""States in which our FIN is queued behind the data, or sent and not acknowledged."""
 FIN_SEEN: Final = (CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT)
-"""The FIN of the remote end was received in order: RcvNxt lies beyond it."""
+"""States in which the remote end's FIN was received in order: RcvNxt lies beyond it."""
 
 NEVER: Final = 1 << 62
-"""The time at which a timer expires that does not run."""
-# Kinds of timer. What Retransmit.TimeoutDelta stands for: one at a time (R-TMR-09, R-TMR-13).
+"""The expiry time of a timer that does not run."""
+# Kinds of timer. Those of Retransmit.TimeoutDelta run one at a time (R-TMR-09, R-TMR-13).
 IDLE: Final = 0
 RETRANSMIT: Final = 1
 PERSIST: Final = 2
 FIN_2: Final = 3
 TWO_MSL: Final = 4
-# What KeepAlive.TimeoutDelta stands for.
+# Those of KeepAlive.TimeoutDelta.
 KEEP_ALIVE: Final = 5
 BLIND_RESET: Final = 6
 
 
 def delta_of(due: int, now: int) -> int:
-    """TimeoutDelta: ticks left, 0 if it expired and was not acted on, all ones if it does not run."""
+    """Return TimeoutDelta: the ticks left, 0 for an expiry not acted on yet, all ones for no timer."""
     if due >= NEVER:
         return TIMER_NOT_RUNNING
     left = due - now

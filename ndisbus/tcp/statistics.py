@@ -1,8 +1,8 @@
-"""The counters of one IP version, as a host and a target keep them alike (RFC 4293, RFC 4022).
+"""The counters of one IP version, as host and target both keep them (RFC 4293, RFC 4022).
 
-They are the structures in which a target reports its own (DDI pages IP_OFFLOAD_STATS, TCP_OFFLOAD_STATS), so
-that those of both sides can be added (R-STAT-09). The numbers in them only grow; they wrap when they are read
-(R-STAT-03).
+They are the structures in which a target reports its own counters (DDI pages IP_OFFLOAD_STATS,
+TCP_OFFLOAD_STATS). So the counters of both sides can be added (R-STAT-09). The numbers in them only grow;
+they wrap when they are read (R-STAT-03).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class FamilyStats:
         self.tcp = TcpOffloadStats()
 
     def datagram_in(self, size: int) -> None:
-        """A datagram of ``size`` bytes, IP header included (R-STAT-04)."""
+        """Count a received datagram of ``size`` bytes, IP header included (R-STAT-04)."""
         ip = self.ip
         ip.in_receives += 1
         ip.in_octets += size
 
     def segment_out(self, size: int, resent: int, length: int, reset: bool) -> None:
-        """A segment in a datagram of ``size`` bytes; ``resent`` of its ``length`` numbers were sent before.
+        """Count a segment sent in a datagram of ``size`` bytes; ``resent`` of its ``length`` numbers are old.
 
-        OutSegments leaves out what is nothing but a retransmission (R-STAT-05).
+        OutSegments does not count segments that are only retransmissions (R-STAT-05).
         """
         ip, tcp = self.ip, self.tcp
         ip.out_requests += 1
@@ -50,7 +50,7 @@ class FamilyStats:
 
 
 def resent(segment: Segment, high: int) -> tuple[int, int]:
-    """How many of a segment's sequence numbers were sent before, and what ``high`` is after it.
+    """Return how many of a segment's sequence numbers were sent before, and the new value of ``high``.
 
     ``high``: one beyond the highest sequence number that was sent so far.
     """
@@ -63,11 +63,11 @@ def resent(segment: Segment, high: int) -> tuple[int, int]:
 
 
 def added(own: S, theirs: S) -> S:
-    """The sums of the counters of two structures, wrapped to the width of each (R-STAT-03, R-STAT-09)."""
+    """Return the sums of the counters of two structures, each wrapped to its width (R-STAT-03, R-STAT-09)."""
     counters = {m.attr: (getattr(own, m.attr) + getattr(theirs, m.attr)) & m.maximum for m in own.MEMBERS}
     return type(own)(**counters)
 
 
 def wrapped(stats: S) -> S:
-    """A copy whose counters have wrapped to zero at the maximum of their members (R-STAT-03)."""
+    """Return a copy whose counters are wrapped to the width of their members (R-STAT-03)."""
     return added(stats, type(stats)())

@@ -13,15 +13,15 @@ __all__ = ["syn_text", "take", "take_gaps", "urgent"]
 
 
 def take(m: TcpConnection, segment: Segment, rel: int, now: int) -> None:
-    """Text and FIN of an acceptable segment; ``rel``: where it begins, counted from RcvNxt."""
+    """Take text and FIN of an acceptable segment. ``rel``: its beginning, counted from RcvNxt."""
     d = m.delegated
     state = d.state
     if state is not ESTABLISHED and state is not FIN_WAIT_1 and state is not FIN_WAIT_2:
-        return  # the remote end has sent its FIN
+        return  # the remote end has already sent its FIN
     payload = segment.payload
     fin = segment.flags & FIN
     if rel < 0:
-        m.ack_clock.owe()  # it came before, or part of it
+        m.ack_clock.owe()  # all or part of it was received before
         if rel + len(payload) + fin <= 0:
             return
         payload = payload[-rel:]
@@ -42,7 +42,7 @@ def take(m: TcpConnection, segment: Segment, rel: int, now: int) -> None:
         if fin:
             _fin(m, now)
         return
-    # Out of order, or the filling of a gap: ACK at once (RFC 5681 4.2).
+    # Out of order, or it fills a gap: ACK at once (RFC 5681 4.2).
     m.ack_clock.owe()
     if m.gaps is None:
         m.gaps = OutOfOrder()
@@ -53,13 +53,13 @@ def take(m: TcpConnection, segment: Segment, rel: int, now: int) -> None:
         before = d.rcv_nxt
         take_gaps(m, now)
         if size and d.rcv_nxt == before:
-            # The store had no room for it, but what is in order needs none.
+            # The store had no room for it, but in-order data needs no store.
             _deliver(m, payload)
             take_gaps(m, now)
 
 
 def take_gaps(m: TcpConnection, now: int) -> None:
-    """Deliver what has come into order."""
+    """Deliver the data that is in order now."""
     gaps = m.gaps
     if gaps is None:
         return
@@ -101,7 +101,7 @@ def _fin(m: TcpConnection, now: int) -> None:
 
 
 def syn_text(m: TcpConnection, segment: Segment, now: int) -> None:
-    """Data and FIN that came with a SYN: taken at once if that established the connection, else kept."""
+    """Take data and FIN of a SYN: at once if the SYN established the connection, otherwise keep them."""
     payload = segment.payload
     fin = segment.flags & FIN
     if not payload and not fin:
@@ -118,7 +118,8 @@ def syn_text(m: TcpConnection, segment: Segment, now: int) -> None:
 
 
 def urgent(m: TcpConnection, segment: Segment) -> None:
-    """RCV.UP, RFC 9293 3.10.7.4 sixth: tell the user of urgent data ahead. The data stays in line (RFC 6093).
+    """Tell the user of urgent data ahead (RCV.UP, RFC 9293 3.10.7.4 sixth). The data stays in line (RFC
+    6093).
 
     The pointer leads to the byte behind the urgent data.
     """

@@ -1,16 +1,16 @@
 """The timer of the sending half: retransmission, persist, FIN_WAIT_2 and two MSL; and the override timer.
 
 Retransmit.TimeoutDelta of the delegated structure stands for one of the first four. They never run together,
-and the state of the connection tells which one it is (R-TMR-09, R-TMR-13). What follows when the timer
-expires is in expiry.py; here is what starts and stops it, and what it counts.
+and the state of the connection tells which one it is (R-TMR-09, R-TMR-13). This module starts and stops the
+timer and keeps its counters. expiry.py has what happens when it expires.
 
-**What bounds the retransmission timer:** :meth:`SendTimer.retransmitted` doubles the interval, from
-:meth:`ndisbus.tcp.rtt.RoundTrip.rto` (RFC 6298), which keeps it between RtoMin and RtoMax. How often, and for
-how long altogether, is limited in expiry.py: ``_retransmission`` (R-TMR-22, R-TMR-23).
+**What bounds the retransmission timer:** :meth:`SendTimer.retransmitted` doubles the interval. It takes the
+interval from :meth:`ndisbus.tcp.rtt.RoundTrip.rto` (RFC 6298), which keeps it between RtoMin and RtoMax.
+``_retransmission`` in expiry.py limits how often and how long in all (R-TMR-22, R-TMR-23).
 
 Persist (R-TMR-13 to R-TMR-19): probes of a zero window, in rounds. Retransmit.Count counts the probes of a
-round and SndWndProbeCount the rounds; a zero-window ACK ends a round once a probe of it is out (R-DIS-21).
-With an open window the counters are the retransmission's (R-DIS-20).
+round and SndWndProbeCount the rounds. A zero-window ACK ends a round if a probe of it has been sent
+(R-DIS-21). While the window is open the counters belong to the retransmission (R-DIS-20).
 """
 
 from __future__ import annotations
@@ -60,21 +60,22 @@ class SendTimer:
     """IDLE, RETRANSMIT, PERSIST, FIN_2 or TWO_MSL. RETRANSMIT runs while a SYN, data or a FIN is outstanding
     and SndWnd is not 0; PERSIST while SndWnd is 0 and something waits to be sent."""
     due: int
-    """When it expires. NEVER exactly while ``kind`` is IDLE."""
+    """When it expires. NEVER if and only if ``kind`` is IDLE."""
     backoff: int
-    """How often the RTO is doubled. Retransmit.Count at least; it outlives the count's return to zero until a
-    round trip was measured (RFC 6298 5.7). A successor starts with the count."""
+    """How often the RTO is doubled. At least Retransmit.Count. It stays when the count returns to zero, until
+    a round trip is measured (RFC 6298 5.7). A successor starts with the count."""
     last_sent: int
-    """When a SYN, data or a FIN was last sent. A successor starts with now, or with an RTO before ``due``."""
+    """When a SYN, data or a FIN was last sent. A successor starts with now, or with one RTO before
+    ``due``."""
     probe: bool
-    """A window probe leaves with the next transmit(), unless the window has opened."""
+    """Whether a window probe leaves with the next transmit(), unless the window has opened."""
     override: bool
-    """The next transmit() sends as much as the window allows, however little it is (R-TMR-27)."""
+    """Whether the next transmit() sends as much as the window allows, however little (R-TMR-27)."""
     override_due: int
-    """When ``override`` becomes true. NEVER unless a small segment is held back. Not carried across."""
+    """When ``override`` becomes true. NEVER unless a small segment is held back. Not handed over."""
 
     def __init__(self, delegated: TcpOffloadStateDelegated, rtt: RoundTrip, now: int) -> None:
-        """Go on as the structure says (R-TMR-05); a timer that has to run runs."""
+        """Continue from the structure's values (R-TMR-05), and start a timer that must run."""
         d = self._delegated = delegated
         self._rtt = rtt
         self.probe = self.override = False
@@ -86,7 +87,7 @@ class SendTimer:
             self.last_sent = min(self.due - rtt.rto(self.backoff), now)
 
     def _taken_over(self, now: int) -> tuple[int, int]:
-        """(kind, due) by the state and Retransmit.TimeoutDelta."""
+        """Return (kind, due) from the state and Retransmit.TimeoutDelta."""
         d = self._delegated
         state = d.state
         settings = self._rtt.settings
@@ -99,24 +100,24 @@ class SendTimer:
         if state is TIME_WAIT:
             return TWO_MSL, due if running else now + settings.time_wait
         if not d.snd_wnd and state is not SYN_SENT and state is not SYN_RCVD:
-            # If it does not run, transmit() begins it as soon as there is something to send.
+            # If it does not run, transmit() starts it as soon as there is something to send.
             return (PERSIST, due) if running else (IDLE, NEVER)
         if d.snd_una == d.snd_max:
             return IDLE, NEVER
         return RETRANSMIT, due if running else now + self._rtt.rto(self.backoff)
 
     def write_back(self, now: int) -> None:
-        """Bring the timer into the structure (R-TMR-05)."""
+        """Write the timer into the structure (R-TMR-05)."""
         d = self._delegated
         d.retransmit_timeout_delta = TIMER_NOT_RUNNING if d.state is CLOSED else delta_of(self.due, now)
 
     def off(self) -> None:
-        """The timer does not run any more."""
+        """Stop the timer."""
         self.kind = IDLE
         self.due = NEVER
 
     def stop(self) -> None:
-        """The connection is over here: nothing runs and no probe is owed."""
+        """Stop everything and owe no probe: the connection has ended here."""
         self.off()
         self.override_due = NEVER
         self.probe = False
@@ -124,21 +125,21 @@ class SendTimer:
     # -- retransmission (RFC 6298 5)
 
     def sent(self, now: int) -> None:
-        """Data or a FIN left: the timer runs (5.1)."""
+        """Start the timer if it does not run: data or a FIN left (5.1)."""
         self.last_sent = now
         if self.kind != RETRANSMIT and self._delegated.snd_wnd:
             self.kind = RETRANSMIT
             self.due = now + self._rtt.rto(self.backoff)
 
     def syn_sent(self, now: int) -> None:
-        """A SYN left, for which no window is needed."""
+        """Start the timer: a SYN left, which needs no window."""
         self.last_sent = now
         if self.kind == IDLE:
             self.kind = RETRANSMIT
             self.due = now + self._rtt.rto(self.backoff)
 
     def acknowledged(self, all_of_it: bool, now: int) -> None:
-        """Something new was acknowledged: restart, or stop if nothing is outstanding (5.2, 5.3)."""
+        """Restart the timer after a new acknowledgement, or stop it if nothing is outstanding (5.2, 5.3)."""
         if self.kind == PERSIST:
             return
         d = self._delegated
@@ -151,16 +152,19 @@ class SendTimer:
             self.due = now + self._rtt.rto(self.backoff)
 
     def measured(self) -> None:
-        """A round trip was measured: the RTO is not doubled any more."""
+        """Stop doubling the RTO: a round trip was measured."""
         self.backoff = 0
 
     def waited(self, now: int) -> None:
-        """The interval is over without an ACK: it counts into TotalRT (R-TMR-23)."""
+        """Add the interval to TotalRT: it passed without an ACK (R-TMR-23)."""
         d = self._delegated
         d.total_rt = min(d.total_rt + max(now - self.last_sent, 0), MAX_RT_NO_LIMIT)
 
     def retransmitted(self, longest: int, now: int) -> int:
-        """One more retransmission: back off (5.5, 5.6), ``longest`` ticks at most. Returns their number."""
+        """Count one more retransmission and back off (5.5, 5.6), at most ``longest`` ticks.
+
+        Returns the count.
+        """
         d = self._delegated
         count = d.retransmit_count = min(d.retransmit_count + 1, 255)
         self.backoff += 1
@@ -169,24 +173,24 @@ class SendTimer:
         return count
 
     def begin_again(self) -> None:
-        """The handshake has got a step further: what comes next has a fresh timer."""
+        """Reset the timer: the handshake has reached its next step."""
         d = self._delegated
         d.retransmit_count = d.total_rt = self.backoff = 0
         self.off()
 
     def restart_max_rt(self) -> None:
-        """The time limit MaxRT counts from now on (R-UPD-03)."""
+        """Count the time limit MaxRT from now on (R-UPD-03)."""
         self._delegated.total_rt = 0
 
     def hurry(self, now: int) -> None:
-        """What is backed off is retransmitted now."""
+        """Retransmit what is backed off now."""
         if self.kind == RETRANSMIT and self.backoff and self.due > now:
             self.due = now
 
     # -- persist
 
     def window_closed(self, now: int) -> None:
-        """The window is zero and there is something to send (R-TMR-14)."""
+        """Start the persist timer: the window is zero and there is something to send (R-TMR-14)."""
         d = self._delegated
         d.snd_wnd_probe_count = 0
         d.retransmit_count = d.total_rt = 0
@@ -194,7 +198,7 @@ class SendTimer:
         self.due = now + self._rtt.rto()
 
     def zero_window(self, pending: bool, now: int) -> None:
-        """An acceptable segment offered a zero window (R-TMR-16). ``pending``: something waits to be sent."""
+        """Note a zero window of an acceptable segment (R-TMR-16). ``pending``: something waits to be sent."""
         d = self._delegated
         if self.kind != PERSIST:
             if pending:
@@ -209,23 +213,23 @@ class SendTimer:
             self.due = now + self._rtt.rto(d.snd_wnd_probe_count)
 
     def owe_probe(self, now: int) -> None:
-        """The persist timer expired: a probe is owed, and the next one later (R-TMR-15)."""
+        """Owe a probe now, and start the timer for the next one (R-TMR-15)."""
         d = self._delegated
         self.probe = True
         self.due = now + self._rtt.rto(d.retransmit_count)
         d.retransmit_count += 1
 
     def probed(self, now: int) -> None:
-        """The probe left."""
+        """Note that the probe has left."""
         self.probe = False
         self.last_sent = now
 
     def probe_dropped(self) -> None:
-        """No probe is needed any more: the window has opened, or nothing waits."""
+        """Owe no probe any more: the window has opened, or nothing waits."""
         self.probe = False
 
     def window_opened(self, now: int) -> None:
-        """The window is open again (R-TMR-17). Changes nothing unless the persist timer runs."""
+        """Stop the persist timer if it runs: the window is open again (R-TMR-17)."""
         if self.kind != PERSIST:
             return
         d = self._delegated
@@ -239,31 +243,31 @@ class SendTimer:
     # -- the end of a connection
 
     def fin_wait_2(self, now: int) -> None:
-        """FIN_WAIT_2 begins, or an acceptable segment arrived in it (R-TMR-07)."""
+        """Start the timer of FIN_WAIT_2, or restart it for an acceptable segment (R-TMR-07)."""
         self.kind = FIN_2
         self.due = now + self._rtt.settings.fin_wait_2
 
     def time_wait(self, now: int) -> None:
-        """TIME_WAIT begins, or begins again (R-TMR-04)."""
+        """Start the timer of TIME_WAIT, or restart it (R-TMR-04)."""
         self.kind = TWO_MSL
         self.due = now + self._rtt.settings.time_wait
 
     # -- the override timer (RFC 9293 3.8.6.2.1, R-TMR-27)
 
     def held_back(self, now: int) -> None:
-        """A small segment is not sent: it is after the override time, whatever the window is then."""
+        """Hold a small segment back. It is sent after the override time, whatever the window is then."""
         if self.override_due == NEVER:
             self.override_due = now + self._rtt.settings.parameters.tcp_sws_prevention_ticks
 
     def not_held(self) -> None:
-        """Data left: nothing is held back."""
+        """Hold nothing back any more: data has left."""
         self.override_due = NEVER
 
     def override_expired(self) -> None:
-        """The override time is over."""
+        """Note that the override time is over."""
         self.override_due = NEVER
         self.override = True
 
     def override_used(self) -> None:
-        """As much as the window allows was sent."""
+        """Note that as much as the window allows was sent."""
         self.override = False

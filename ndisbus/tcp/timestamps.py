@@ -1,7 +1,7 @@
 """Timestamps that keep growing across offload and upload (R-TS-01), and PAWS (RFC 7323 5).
 
-Each side's timestamp clock is its own clock plus a delta. TsTime carries the reading across; the side that
-takes over works out its delta from it. All numbers are ticks modulo 2**32.
+Each side's timestamp clock is its own clock plus a delta. TsTime carries the reading to the other side, which
+computes its own delta from it. All numbers are ticks modulo 2**32.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from ndisbus.state.tcp import TcpOffloadStateDelegated
 __all__ = ["PAWS_IDLE_SECONDS", "TimestampClock", "delta_from", "own", "paws_ok", "round_trip"]
 
 PAWS_IDLE_SECONDS: Final = 24 * 24 * 3600
-"""A TsRecent older than this proves nothing any more: RFC 7323 5.5."""
+"""Ticks after which a TsRecent proves nothing any more: RFC 7323 5.5."""
 
 
 def delta_from(ts_time: int, clock: int) -> int:
-    """The delta of the side that takes over when its own clock reads ``clock`` (R-TS-04, R-TS-05)."""
+    """Return the delta of the side that takes over, whose own clock reads ``clock`` (R-TS-04, R-TS-05)."""
     return (ts_time - clock) & 0xFFFFFFFF
 
 
 def own(now: int, delta: int) -> int:
-    """The timestamp to send, and TsTime of a hand-over: own clock plus own delta (R-TS-02, R-TS-03)."""
+    """Return the timestamp to send, also TsTime of a hand-over: clock plus delta (R-TS-02, R-TS-03)."""
     return (now + delta) & 0xFFFFFFFF
 
 
 def round_trip(now: int, delta: int, ecr: int) -> int:
-    """The round trip that an echoed timestamp measures (R-TS-06); negative: the echo is from the future."""
+    """Return the round trip of an echoed timestamp (R-TS-06). Negative: the echo is from the future."""
     return ((now + delta - ecr + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 def paws_ok(ts_val: int, ts_recent: int, age: int, ticks_per_second: int) -> bool:
-    """Whether a segment with ``ts_val`` passes PAWS, RFC 7323 5.3 R1.
+    """Return whether a segment with ``ts_val`` passes PAWS, RFC 7323 5.3 R1.
 
-    ``age``: ticks since TsRecent was taken, TsRecentAge. It passes unless ``ts_val`` is older than
-    ``ts_recent``; after 24 days even then, for the clock of the remote end may have wrapped.
+    ``age``: ticks since TsRecent was taken (TsRecentAge). It passes unless ``ts_val`` is older than
+    ``ts_recent``. After 24 days it passes even then, because the remote end's clock may have wrapped.
     """
     return (ts_val - ts_recent) & 0xFFFFFFFF < 0x80000000 or age > PAWS_IDLE_SECONDS * ticks_per_second
 
@@ -48,9 +48,9 @@ class TimestampClock:
     __slots__ = ("_delegated", "at", "delta")
 
     delta: int
-    """What is added to the own clock for a timestamp. Never changes while one machine has the connection."""
+    """Added to the own clock for a timestamp. Never changes while one machine has the connection."""
     at: int
-    """When TsRecent was taken; TsRecentAge counts from there. May lie before this machine was made."""
+    """When TsRecent was taken; TsRecentAge counts from then. May be before this machine was made."""
 
     def __init__(self, delegated: TcpOffloadStateDelegated, now: int) -> None:
         self._delegated = delegated
@@ -58,16 +58,16 @@ class TimestampClock:
         self.at = now - delegated.ts_recent_age
 
     def take(self, ts_val: int, now: int) -> None:
-        """TsRecent is ``ts_val`` from now on. The caller has checked the segment (RFC 7323 4.3)."""
+        """Set TsRecent to ``ts_val``. The caller has checked the segment (RFC 7323 4.3)."""
         self._delegated.ts_recent = ts_val
         self.at = now
 
     def passes(self, ts_val: int, ticks_per_second: int, now: int) -> bool:
-        """PAWS: whether a segment with ``ts_val`` may be new."""
+        """Return whether a segment with ``ts_val`` passes PAWS."""
         return paws_ok(ts_val, self._delegated.ts_recent, now - self.at, ticks_per_second)
 
     def write_back(self, now: int) -> None:
-        """Bring the clock into the structure (R-TS-03)."""
+        """Write the clock into the structure (R-TS-03)."""
         d = self._delegated
         d.ts_time = own(now, self.delta)
         d.ts_recent_age = min(max(now - self.at, 0), 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""What the host tells a running connection: new cached values, a new path MTU."""
+"""Changes by the host on a running connection: new cached values, a new path MTU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEMBERS: Final = tuple(f.name for f in fields(TcpOffloadStateCached))
 
 
 def update_cached(m: TcpConnection, new: TcpOffloadStateCached, now: int) -> None:
-    """See TcpMachine.update_cached. ``new`` may be the machine's own structure, already changed."""
+    """Take over cached values: see TcpMachine.update_cached. ``new`` may be the machine's own structure."""
     old = m.cached
     same = new is old
     probes = same or new.ka_probe_count != old.ka_probe_count
@@ -30,18 +30,21 @@ def update_cached(m: TcpConnection, new: TcpOffloadStateCached, now: int) -> Non
         setattr(old, name, getattr(new, name))
     flags = old.flags = int(old.flags)
     if flags & TCP_FLAG_UPDATE_RCV_WND and windows.room(m) > m.delegated.rcv_wnd:
-        # Told at once, however little it is (R-STATE-18). A window that was offered is not taken back.
+        # Offered at once, however little it is (R-STATE-18). A window that was offered is not taken back.
         m.ack_clock.owe_window()
     if flags & TCP_FLAG_MAX_RT_RESTART:
         m.timer.restart_max_rt()
     if flags & (TCP_FLAG_KEEP_ALIVE_RESTART | TCP_FLAG_MAX_RT_RESTART):
-        # Either flag resets what changed (R-UPD-11, R-DIS-13); the timer's own restarts it in any case.
+        # Either flag resets what changed (R-UPD-11, R-DIS-13). The timer's own flag always restarts it.
         m.keepalive.updated(probes, times or bool(flags & TCP_FLAG_KEEP_ALIVE_RESTART), now)
     m.keepalive.flag_changed(now)
 
 
 def path_changed(m: TcpConnection) -> None:
-    """See TcpMachine.path_changed: for a smaller MTU what is outstanding was too large, and is sent again."""
+    """Act on a new MTU: see TcpMachine.path_changed.
+
+    For a smaller one, outstanding segments are sent again.
+    """
     before = m.mss
     options.refresh(m)
     d = m.delegated

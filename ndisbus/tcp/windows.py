@@ -1,4 +1,4 @@
-"""The window that is offered to the remote end, and when it is worth a segment (RFC 9293 3.8.6.2.2)."""
+"""The window that is offered to the remote end, and when it needs a segment (RFC 9293 3.8.6.2.2)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["offer", "room", "update_due"]
 
 
 def room(m: TcpConnection) -> int:
-    """Bytes from RCV.NXT on that the receive buffer has room for, as far as a window field can say."""
+    """Return the free bytes of the receive buffer from RCV.NXT on, as far as a window field can tell."""
     free = m.cached.initial_rcv_wnd - len(m.received)
     largest = 0xFFFF << m.rcv_scale
     return free if free < largest else largest
 
 
 def offer(m: TcpConnection) -> int:
-    """The window field of a segment that leaves now; RcvWnd becomes what it says.
+    """Return the window field of a segment that leaves now, and set RcvWnd to its value.
 
-    The right edge never moves back, and moves on only by a full segment or half the buffer, so that the
-    remote end is not led to send small segments.
+    The right edge never moves back. It moves forward only by a full segment or half the buffer, so that the
+    remote end does not send small segments.
     """
     d = m.delegated
     window = d.rcv_wnd
@@ -27,7 +27,7 @@ def offer(m: TcpConnection) -> int:
     scale = m.rcv_scale
     gain = free - window
     if gain > 0 and (gain >= m.mss or 2 * gain >= m.cached.initial_rcv_wnd or m.ack_clock.window_owed):
-        # Rounded down to what the field can say; it may not move the edge back by that.
+        # Rounded down to a value of the field. That must not move the edge back.
         rounded = free >> scale << scale
         if rounded > window:
             d.rcv_wnd = window = rounded
@@ -40,9 +40,9 @@ def offer(m: TcpConnection) -> int:
 
 
 def update_due(m: TcpConnection, now: int) -> bool:
-    """Whether the user has read so much that the remote end should hear of it without being asked.
+    """Return whether the user has read so much that the remote end must be told without asking.
 
-    If the window is small and the gain too, the silly window timer tells it later (R-TMR-28).
+    If the window is small and the gain too, the silly window timer offers it later (R-TMR-28).
     """
     d = m.delegated
     window = d.rcv_wnd

@@ -8,7 +8,8 @@ Files in reading order:
 
 - driver: the driver, put together from its conversations; cli and config: how it is started
 - edges, registration: both edges, and the tables of entry points; adapter: what the driver stands between
-- entries, life: call entries and offload entries, and their lives; overlay: the two forms of one list
+- entries, life: call entries and offload entries, and their lives; overlay: the two forms of
+  one list; saves and restores SourceHandle and ImReserved
 - operations, io, packets, indications, oids: one conversation each; stamps: 802.1Q values in an initiate
 """
 

@@ -23,7 +23,9 @@ _COVERED: Final = (Key.CELL, Key.CONTEXT)
 
 
 def go_down(entry: ImCallEntry, offload_handles: list[int | None]) -> None:
-    """Save, store the call entry's address in ImReserved, overlay the PROTOCOL form (R-IM-03, R-IM-04).
+    """Save SourceHandle and ImReserved, and overlay the PROTOCOL form (R-IM-03, R-IM-04).
+
+    The call entry's address is then in ImReserved.
 
     ``offload_handles``: pointers to this driver's NDIS_OFFLOAD_HANDLEs, one per block, None for placeholders.
     """
@@ -35,7 +37,7 @@ def go_down(entry: ImCallEntry, offload_handles: list[int | None]) -> None:
 
 
 def put_back(entry: ImCallEntry, contexts: Column) -> None:
-    """Lay the MINIPORT form over the list and restore what :func:`go_down` saved (R-IM-05).
+    """Lay the MINIPORT form over the list and restore SourceHandle and ImReserved (R-IM-05).
 
     ``contexts``: what lies in the upper driver's cells now, one per block or one for all.
     """

@@ -17,8 +17,8 @@ Files in reading order:
 - What goes out: ``tracing``, ``fault_rules``, ``outbound``.
 - Net buffer lists and OIDs: ``io``, ``packets``, ``oids``.
 - Block lists: ``lent``, ``request_books``, ``terminator``, ``requests``, ``completions``.
-- Begin and end of clients, adapters and bindings: ``bindings``, ``indications``, ``removal``, ``hangs``,
-  ``adapters``, ``registration``.
+- Begin and end of clients, adapters and bindings: ``bindings``, ``indications``, ``removal`` (fails
+  what a dead driver held), ``hangs``, ``adapters``, ``registration``.
 - From a message to a part: ``dispatch``, ``faults``, ``admission``, ``survey``, ``control``.
 - All parts together: ``core``.
 """

@@ -2,8 +2,7 @@
 
 A completion is compared with what was lent: it must have the same blocks, SourceHandle, ImReserved and
 ProtocolReserved, and a legal Status in every block. A difference is a bug check of the driver that completed
-the list. This module also acts in place of dead drivers: it fails what a dead driver below holds, and
-terminates what a dead driver above left.
+the list. This module also acts in place of a dead driver below: it fails the lists that the driver holds.
 """
 
 from __future__ import annotations

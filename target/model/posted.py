@@ -13,6 +13,8 @@ __all__ = ["Posted", "TcpIo"]
 class Posted:
     """A net buffer list that was posted and has not been completed.
 
+    ``data/delivery`` fills those of receive requests.
+
     ``call_context`` is the NET_BUFFER_LIST.Context that came with it; it goes back unchanged.
     """
 

@@ -184,7 +184,7 @@ class IoOperations(ImEdges):
         return entries
 
     def _propagate(self, operation: OperationRow, entry: ImIoEntry, chain: NblChain) -> None:
-        """Restore SourceHandle and Context, and hand the lists of one request up; the last frees the entry."""
+        """Restore SourceHandle and Context, hand the lists of one request up; the last frees the entry."""
         for a in chain.addresses:
             del self.io[a]
         entry.left.difference_update(chain.addresses)

@@ -2,9 +2,9 @@
 
 Three things start it (R-DLV-01): data in sequence (:func:`arrived`), receive requests (:func:`posted`), the
 push timer. Data is placed in posted requests (:func:`_fill`); only data for which there is no request is
-indicated (R-RECV-04). Until an indication has returned, nothing else is delivered (R-DLV-03, R-RECV-05). Data that the
-host refused, or that came down with the connection, waits for a request (R-IND-06, R-BRD-05), and later data
-queues behind it (R-BRD-06, R-DLV-05).
+indicated (R-RECV-04). Until an indication has returned, nothing else is delivered (R-DLV-03, R-RECV-05).
+Data that the host refused, or that came down with the connection, waits for a request (R-IND-06, R-BRD-05),
+and later data queues behind it (R-BRD-06, R-DLV-05).
 
 Undelivered data is in one place: in the machine's receive buffer, so that the window accounts for it, or in
 ``TcpIo.buffered`` while the connection does not have a machine.

@@ -16,7 +16,7 @@ from tests.interop.lab import DEADLINE, Lab, remove_leftovers
 def _missing() -> str | None:
     """Why there can be no lab here, None if there can."""
     if not sys.platform.startswith("linux"):
-        return "Linux's own TCP is wanted as the peer"
+        return "Linux's own TCP is wanted as the remote end"
     if os.geteuid():
         return "root is needed for network namespaces and TAP devices"
     for tool, package in (("ip", "iproute2"), ("ss", "iproute2"), ("setpriv", "util-linux")):

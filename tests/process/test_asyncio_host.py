@@ -31,7 +31,7 @@ from tools.torture_stack import RealStack, leftovers, three_layers, with_peer
 
 pytestmark = pytest.mark.process
 
-PEER = "10.77.0.2"
+REMOTE = "10.77.0.2"
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_a_hundred_connections(stack: RealStack) -> None:
 def test_streams_through_the_chimney_and_back(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
         assert await host.ping("fd77::2") < 20
-        async with await host.connect((PEER, 7)) as connection:
-            assert connection.getpeername() == (PEER, 7)
+        async with await host.connect((REMOTE, 7)) as connection:
+            assert connection.getpeername() == (REMOTE, 7)
             assert connection.writer.get_extra_info("sockname") == connection.getsockname()
             for move in (connection.offload, connection.upload):
                 assert await echo(connection, b"x" * 300_000) == b"x" * 300_000
@@ -118,10 +118,10 @@ def test_accepting(stack: RealStack) -> None:
 def test_what_goes_wrong_is_raised_in_the_task(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
         with pytest.raises(ConnectionRefused):
-            await host.connect((PEER, 81))
+            await host.connect((REMOTE, 81))
         with pytest.raises(SocketTimeout, match=r"within 0\.2 s"):
             await host.connect(("10.77.0.250", 7), timeout=0.2)
-        connection = await host.connect((PEER, 7))
+        connection = await host.connect((REMOTE, 7))
         with pytest.raises(LocalProtocolError, match="only what is Offloaded"):
             await connection.query()
         with pytest.raises(LocalProtocolError, match="belongs to the network stack"):
@@ -136,7 +136,7 @@ def test_what_goes_wrong_is_raised_in_the_task(stack: RealStack) -> None:
 
 def test_a_cancelled_task_has_taken_nothing(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
-        connection = await host.connect((PEER, 7))
+        connection = await host.connect((REMOTE, 7))
         for _ in range(20):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
@@ -159,7 +159,7 @@ def test_a_cancelled_task_has_taken_nothing(stack: RealStack) -> None:
 
 def test_a_writer_is_paused_and_what_it_wrote_arrives(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
-        connection = await host.connect((PEER, 9))
+        connection = await host.connect((REMOTE, 9))
         for _ in range(40):
             connection.writer.write(bytes(100_000))
             await connection.writer.drain()
@@ -199,7 +199,7 @@ def test_what_ends_the_loop_reaches_every_task() -> None:
         told = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(t) for t in told] == [BugChecked] * 3
         with pytest.raises(BugChecked):
-            await host.ping(PEER)
+            await host.ping(REMOTE)
         await host.close()
 
     with RealStack(three_layers()) as stack:  # one that may have seen a bug check
@@ -208,13 +208,13 @@ def test_what_ends_the_loop_reaches_every_task() -> None:
 
 def test_an_idle_host_costs_nothing_and_another_loop_is_refused(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
-        connection = await host.connect((PEER, 7))
+        connection = await host.connect((REMOTE, 7))
         before = time.process_time()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
                 await connection.reader.read(1)
         assert time.process_time() - before < 0.3
-        ping = host.ping(PEER)
+        ping = host.ping(REMOTE)
         with pytest.raises(LocalProtocolError, match="another event loop"):
             await asyncio.to_thread(asyncio.run, ping)
         connection.close()
@@ -233,7 +233,7 @@ def test_without_a_bus_and_in_a_forked_child(stack: RealStack, tmp_path: Path) -
         owner, os.getpid = os.getpid, lambda: -1  # as a child would see it
         try:
             with pytest.raises(HostForked):
-                await host.ping(PEER)
+                await host.ping(REMOTE)
             with pytest.raises(HostForked):
                 await host.runner.close()
         finally:
@@ -248,7 +248,7 @@ def test_a_lost_connection_reaches_the_reader(stack: RealStack) -> None:
             pass
 
     async def work(host: LiveHost) -> None:
-        connection = await host.connect((PEER, 19))
+        connection = await host.connect((REMOTE, 19))
         assert await connection.reader.readexactly(1000)
         assert (await connection.offload()).succeeded
         stack.run("-m", "ndisbus", "fault", "restart", "target")

@@ -103,7 +103,7 @@ def test_call_before_hello_is_refused(bus: Bus, client: Client) -> None:
     assert bus.ps()["Adapters"] == []
 
 
-def test_garbage_of_one_peer_does_not_disturb_another(bus: Bus, client: Client) -> None:
+def test_garbage_of_one_client_does_not_disturb_another(bus: Bus, client: Client) -> None:
     hello(client, "good")
     noise = random.Random(20)
     other = Client(bus.endpoint)

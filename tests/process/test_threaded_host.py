@@ -36,7 +36,7 @@ from tools.torture_stack import RealStack, leftovers, three_layers, with_peer
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-PEER = "10.77.0.2"
+REMOTE = "10.77.0.2"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def program(stack: RealStack, code: str) -> subprocess.CompletedProcess[str]:
 def echo(host: LiveHost, number: int, rounds: int) -> int:
     """Echo over a connection that moves down and up again; bytes that came back."""
     moved = 0
-    with host.connect((PEER, 7), timeout=20) as connection:
+    with host.connect((REMOTE, 7), timeout=20) as connection:
         for i in range(rounds):
             if i % 8 == 2:
                 connection.offload()
@@ -104,7 +104,7 @@ def test_six_threads_use_one_host_for_a_minute(host: LiveHost) -> None:
 def test_several_threads_use_one_connection(host: LiveHost) -> None:
     """One sends, others receive: every byte reaches one of them."""
     size = 200_000
-    with host.connect((PEER, 7), timeout=20) as connection:
+    with host.connect((REMOTE, 7), timeout=20) as connection:
         got: list[int] = []
 
         def read() -> None:
@@ -124,7 +124,7 @@ def test_several_threads_use_one_connection(host: LiveHost) -> None:
 
 def test_a_host_answers_while_its_program_does_something_else(stack: RealStack, host: LiveHost) -> None:
     """The program is blocked in a read of a pipe; netstat and ps are told about it, and an echo comes."""
-    with host.connect((PEER, 7), timeout=20) as connection:
+    with host.connect((REMOTE, 7), timeout=20) as connection:
         assert connection.offload().succeeded
         command = [sys.executable, "-m", "hoststack", "netstat", "--json", "threaded"]
         netstat = subprocess.Popen(
@@ -134,7 +134,7 @@ def test_a_host_answers_while_its_program_does_something_else(stack: RealStack, 
         shown = netstat.stdout.read()  # blocks until the host has answered
         netstat.stdout.close()
         assert netstat.wait(20) == 0
-        assert f'"{PEER}"' in shown
+        assert f'"{REMOTE}"' in shown
         assert '"Offloaded"' in shown
         ps = stack.run("-m", "ndisbus", "ps", "--json")
         assert ps.returncode == 0
@@ -143,14 +143,14 @@ def test_a_host_answers_while_its_program_does_something_else(stack: RealStack, 
 
 @pytest.mark.soak
 def test_a_program_that_sleeps_for_half_a_minute_is_served(stack: RealStack, host: LiveHost) -> None:
-    with host.connect((PEER, 7), timeout=20) as connection:
+    with host.connect((REMOTE, 7), timeout=20) as connection:
         for _ in range(2):
             connection.sendall(b"before")
             seen = []
             end = time.monotonic() + 30
             while time.monotonic() < end:  # this program calls nothing of the host meanwhile
                 seen.append(stack.run("-m", "hoststack", "netstat", "--json", "threaded").stdout)
-            assert all(f'"{PEER}"' in s for s in seen)
+            assert all(f'"{REMOTE}"' in s for s in seen)
             assert connection.recv_exactly(6) == b"before"
 
 
@@ -186,7 +186,7 @@ def test_a_server_thread_and_a_thread_for_each_connection(stack: RealStack, host
 
 
 def test_connections_have_the_methods_of_the_chimney(host: LiveHost) -> None:
-    with host.connect((PEER, 7)) as one, host.connect(("fd77::2", 7)) as two:
+    with host.connect((REMOTE, 7)) as one, host.connect(("fd77::2", 7)) as two:
         assert {one.served_by, two.served_by} == {ConnectionState.IN_HOST}
         with pytest.raises(LocalProtocolError, match="InHost: only what is Offloaded can be queried"):
             one.query()
@@ -206,7 +206,7 @@ def test_connections_have_the_methods_of_the_chimney(host: LiveHost) -> None:
 
 def test_what_the_stack_serves_is_not_for_the_raw_operations(host: LiveHost) -> None:
     """Otherwise the machine would go on in the host while the target has the connection too."""
-    with host.connect((PEER, 7)) as connection:
+    with host.connect((REMOTE, 7)) as connection:
         tcb = connection.tcb
         for use in (
             lambda: host.chimney.offload([tcb]),
@@ -222,7 +222,11 @@ def test_what_the_stack_serves_is_not_for_the_raw_operations(host: LiveHost) -> 
 
 
 def test_a_second_caller_is_not_kept_from_waiting_by_the_first(host: LiveHost) -> None:
-    with host.connect((PEER, 7)) as silent, host.connect((PEER, 7)) as busy, ThreadPoolExecutor(1) as pool:
+    with (
+        host.connect((REMOTE, 7)) as silent,
+        host.connect((REMOTE, 7)) as busy,
+        ThreadPoolExecutor(1) as pool,
+    ):
         silent.settimeout(None)
         waiting = pool.submit(silent.recv, 5)
         busy.settimeout(0.05)
@@ -234,7 +238,7 @@ def test_a_second_caller_is_not_kept_from_waiting_by_the_first(host: LiveHost) -
 
 def test_an_interrupted_caller_gives_up_and_the_host_goes_on(host: LiveHost) -> None:
     """The main thread waits in recv when SIGINT comes; nothing of the host is torn by it."""
-    with host.connect((PEER, 7)) as connection:
+    with host.connect((REMOTE, 7)) as connection:
         connection.settimeout(None)
 
         def interrupt() -> None:
@@ -261,7 +265,7 @@ def test_closing_tells_those_who_wait(stack: RealStack) -> None:
             with pytest.raises(HostClosed, match="'leaver' was closed"):
                 caller.result(20)
     with pytest.raises(HostClosed):
-        host.ping(PEER)
+        host.ping(REMOTE)
     server.close()
     assert not [t for t in threading.enumerate() if "leaver" in t.name]
     stack.wait_for(lambda survey: not leftovers(survey), "the host left something")
@@ -286,7 +290,7 @@ def test_what_ends_the_loop_reaches_every_caller_and_later_calls(stack: RealStac
 
 def test_a_callback_may_act_and_cannot_wait(host: LiveHost) -> None:
     seen: list[object] = []
-    with host.connect((PEER, 7)) as connection:
+    with host.connect((REMOTE, 7)) as connection:
 
         def on_event(_: object, event: SocketEvent) -> None:
             if event is not SocketEvent.READABLE:
@@ -306,7 +310,7 @@ def test_a_callback_may_act_and_cannot_wait(host: LiveHost) -> None:
 
 def test_errors_of_connections_reach_the_thread_that_asked(host: LiveHost) -> None:
     with ThreadPoolExecutor(4) as pool:
-        refused = [pool.submit(host.connect, (PEER, 81)) for _ in range(4)]
+        refused = [pool.submit(host.connect, (REMOTE, 81)) for _ in range(4)]
         for attempt in refused:
             with pytest.raises(ConnectionRefused):
                 attempt.result(20)
@@ -321,7 +325,7 @@ def test_without_a_bus_attaching_fails_in_time(tmp_path: Path) -> None:
 def test_a_host_that_is_not_threaded_belongs_to_one_thread_at_a_time(stack: RealStack) -> None:
     with (
         LiveHost.attach("single", stack.endpoint, timeout=20, threaded=False) as host,
-        host.connect((PEER, 7)) as connection,
+        host.connect((REMOTE, 7)) as connection,
         ThreadPoolExecutor(1) as pool,
     ):
         connection.sendall(b"hello")
@@ -335,10 +339,10 @@ def test_a_host_that_is_not_threaded_belongs_to_one_thread_at_a_time(stack: Real
         pumping = pool.submit(host.pump, until, 20.0)
         assert inside.wait(20)
         with pytest.raises(LocalProtocolError, match="threaded=True"):
-            host.ping(PEER)
+            host.ping(REMOTE)
         told.set()
         assert pumping.result(20)
-        assert host.ping(PEER) < 20
+        assert host.ping(REMOTE) < 20
 
 
 FORK = """
@@ -395,7 +399,7 @@ def test_a_host_that_is_forgotten_leaves(stack: RealStack) -> None:
 
 def test_an_idle_host_costs_nothing(stack: RealStack, host: LiveHost) -> None:
     """No busy loop: the thread sleeps until something happens."""
-    with host.connect((PEER, 7)) as connection:
+    with host.connect((REMOTE, 7)) as connection:
         before = time.process_time()
         connection.settimeout(1.0)
         with pytest.raises(SocketTimeout):

@@ -54,7 +54,7 @@ class DataMonkey(Monkey):
         self._on_connection(lambda host, tcb: host.disconnect(tcb))
 
     def do_abort(self) -> None:
-        """The peers reset every connection: what is posted on them is aborted by the target itself."""
+        """The remote ends reset every connection: what is posted on them is aborted by the target itself."""
         if "target" not in self.dead and self.sim.driver("target").ndis.attached:
             self._target("indicate", event="abort")
 

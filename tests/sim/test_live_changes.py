@@ -30,7 +30,7 @@ def offloaded(stack: LiveStack, address: str) -> Flow:
 
 def too_big(stack: LiveStack, packet: bytes, mtu: int) -> None:
     """The remote host, in a router's place, reports that a packet did not get through."""
-    peer = stack.peer.stack
+    remote = stack.remote.stack
     four = packet[0] >> 4 == 4
     source, destination = (packet[16:20], packet[12:16]) if four else (packet[24:40], packet[8:24])
     if four:
@@ -38,11 +38,11 @@ def too_big(stack: LiveStack, packet: bytes, mtu: int) -> None:
     else:
         message = icmpv6.TooBig(mtu, icmpv6.quote(packet))
     if four:
-        peer.sender.send(source, destination, icmp.PROTOCOL, icmp.build(message))
+        remote.sender.send(source, destination, icmp.PROTOCOL, icmp.build(message))
     else:
         payload = icmpv6.build(message, source, destination)
-        peer.sender.send(source, destination, icmpv6.PROTOCOL, payload)
-    peer.flush()
+        remote.sender.send(source, destination, icmpv6.PROTOCOL, payload)
+    remote.flush()
 
 
 @pytest.mark.parametrize("address", ["10.77.0.2", "fd77::2"])
@@ -52,13 +52,13 @@ def test_a_smaller_path_mtu_reaches_the_target_and_is_used_there(address: str) -
     stack.ready()
     flow = offloaded(stack, address)
     heard: list[bytes] = []
-    receive = stack.peer.stack.receive
+    receive = stack.remote.stack.receive
 
     def listen(interface: Any, frames: list[bytes], now: float) -> None:
         heard.extend(frames)
         receive(interface, frames, now)
 
-    stack.peer.stack.receive = listen  # type: ignore[method-assign]
+    stack.remote.stack.receive = listen  # type: ignore[method-assign]
     again = Flow(stack, flow.socket, 20_000, 2)
     stack.wait(lambda: again.done)
     longest = max(heard, key=len)
@@ -81,10 +81,10 @@ def test_a_changed_link_address_reaches_the_target() -> None:
     flow = offloaded(stack, "10.77.0.2")
     (neighbor,) = contexts(stack, NeighborContext)
     new = bytes.fromhex("0277000000aa")
-    interface = stack.peer.station.interface
-    stack.peer.stack.replug(interface, new, 1500)
-    stack.peer.stack.detection.announce(interface, ip_address("10.77.0.2").packed)
-    stack.peer.stack.flush()
+    interface = stack.remote.station.interface
+    stack.remote.stack.replug(interface, new, 1500)
+    stack.remote.stack.detection.announce(interface, ip_address("10.77.0.2").packed)
+    stack.remote.stack.flush()
     stack.wait(lambda: neighbor.cached.dl_destination_address == new)
     again = Flow(stack, flow.socket, 20_000, 2)
     stack.wait(lambda: again.done)
@@ -111,7 +111,7 @@ def test_two_changes_in_a_row_both_arrive() -> None:
 def test_a_redirect_moves_an_offloaded_path() -> None:
     """R-UPD-04, R-UPD-06: the new next hop is offloaded first, then the path is relinked to it."""
     stack = LiveStack(4, gateways=[("192.0.2.0/24", "10.77.0.2")])
-    stack.peer.stack.interfaces.local[ip_address("192.0.2.9").packed] = stack.peer.station.interface
+    stack.remote.stack.interfaces.local[ip_address("192.0.2.9").packed] = stack.remote.station.interface
     stack.ready()
     flow = offloaded(stack, "192.0.2.9")
     (neighbor,) = contexts(stack, NeighborContext)
@@ -119,7 +119,7 @@ def test_a_redirect_moves_an_offloaded_path() -> None:
     def redirect(host: Any) -> None:
         router, target = ip_address("10.77.0.2").packed, ip_address("10.77.0.3").packed
         destination = ip_address("192.0.2.9").packed
-        mac = stack.peer.station.interface.mac
+        mac = stack.remote.station.interface.mac
         host.stack.redirects.arrived(host.interface, router, destination, target, mac, host.stack.now)
 
     stack.act(redirect)

@@ -1,4 +1,4 @@
-"""Anything at any moment: applications, offloads, deaths, news of the network; nothing is left over."""
+"""Anything at any moment: applications, offloads, deaths, changes in the network; nothing is left over."""
 
 from __future__ import annotations
 

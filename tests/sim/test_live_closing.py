@@ -31,7 +31,7 @@ def nothing_is_left(stack: LiveStack) -> None:
     """Neither side has a trace of any connection."""
     stack.wait(lambda: not stack.host.offloaded_sockets.sockets, limit=300)
     stack.wait(lambda: not stack.host.stack.transport.sockets, limit=300)
-    stack.wait(lambda: not stack.peer.stack.transport.sockets, limit=300)
+    stack.wait(lambda: not stack.remote.stack.transport.sockets, limit=300)
     counters = stack.host.inspect()
     assert (counters["tcbs"], counters["offloaded"], counters["posted"]) == (0, 0, 0)
     assert not stack.host.offloaded_sockets
@@ -125,7 +125,7 @@ def test_what_is_to_be_uploaded_before_it_is_down_brings_its_data_back() -> None
     nothing_is_left(stack)
 
 
-def test_nobody_reads_from_an_offloaded_connection_and_the_peer_stops() -> None:
+def test_nobody_reads_from_an_offloaded_connection_and_the_remote_end_stops() -> None:
     """R-IND-06: what the receive buffer does not hold is refused, and comes when it is asked for."""
     stack = ready(impairments=Impairments(delay=0.01))
     socket = stack.connect("10.77.0.2", 80)
@@ -161,11 +161,11 @@ def test_data_for_a_closed_socket_resets_an_offloaded_connection_as_it_does_in_t
     stack.act(lambda _: socket.close())
     nothing_is_left(stack)
     assert isinstance(socket.error, ConnectionAborted)
-    assert stack.peer.stack.counters["tcp: no connection"] == 0
+    assert stack.remote.stack.counters["tcp: no connection"] == 0
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_data_of_a_disconnect_that_the_peer_has_in_part_is_not_sent_twice(seed: int) -> None:
+def test_data_of_a_disconnect_that_the_remote_end_has_in_part_is_not_sent_twice(seed: int) -> None:
     """R-DISC-10: the rest of it begins behind the bytes that the completion says were acknowledged."""
     stack = ready(seed, impairments=Impairments(delay=0.01))
     socket = stack.connect("10.77.0.2", 7)

@@ -21,8 +21,8 @@ def forwarded(stack: LiveStack) -> int:
 
 
 def altered(stack: LiveStack, change: Callable[[bytes], list[bytes]]) -> None:
-    """From now on a router between the peer and the target changes the IP packets of the peer."""
-    link = stack.peer.station.link
+    """Let a router between the remote host and the target change the IP packets of the remote host."""
+    link = stack.remote.station.link
 
     class Router:
         def __getattr__(self, name: str) -> object:
@@ -33,7 +33,7 @@ def altered(stack: LiveStack, change: Callable[[bytes], list[bytes]]) -> None:
             for packet in packets:
                 link.send(frame[:14] + packet, now)
 
-    stack.peer.station.link = Router()  # type: ignore[assignment]
+    stack.remote.station.link = Router()  # type: ignore[assignment]
 
 
 def cut(packet: bytes) -> list[bytes]:
@@ -80,7 +80,7 @@ def offload_amid(stack: LiveStack, flow: Flow) -> None:
 
 
 def test_segments_that_come_during_the_offload_are_forwarded_when_it_is_done() -> None:
-    """R-FWD-01: the peer goes on sending while the initiate is on its way."""
+    """R-FWD-01: the remote host goes on sending while the initiate is on its way."""
     for seed in range(40):
         stack = LiveStack(seed)
         stack.ready()

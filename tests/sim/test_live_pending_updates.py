@@ -72,9 +72,9 @@ def far_connection(seed: int) -> tuple[LiveStack, Socket]:
     """A connection through a gateway, and another gateway on the link that serves the same host."""
     stack = LiveStack(seed)
     stack.host.gateways.append(("192.0.2.0/24", "10.77.0.2"))
-    interface, peer = stack.peer.station.interface, stack.peer.stack
+    interface, remote = stack.remote.station.interface, stack.remote.stack
     for address in (FAR, "10.77.0.3"):
-        peer.interfaces.local[ip_address(address).packed] = interface
+        remote.interfaces.local[ip_address(address).packed] = interface
     interface.local[ip_address("10.77.0.3").packed] = interface.local[ip_address("10.77.0.2").packed]
     stack.ready()
     return stack, stack.connect(FAR, 7)

@@ -74,7 +74,7 @@ def test_a_dead_neighbor_is_probed_and_then_invalidated_on_both_sides(stack: Liv
     """R-NUD-11: NRD has only grown, the probes stay unanswered, and the entry is invalidated."""
     entry = entry_of(stack, flow)
     stack.sim.run_for(2 * STALE)
-    stack.peer.station.link.close()
+    stack.remote.station.link.close()
     stack.sim.stall("peer")
     stack.act(lambda h: flow.socket.send(b"into the void"))
     stack.wait(lambda: entry.neighbor in stack.host.doubts.open)

@@ -125,7 +125,7 @@ def test_a_stream_is_whole_or_breaks_off_with_an_error_when_the_target_dies(
     for f in flows:
         f.check()
     assert not stack.host.offloaded_sockets.lost
-    stack.wait(lambda: len(stack.peer.servants.serving) == sum(not f.failed for f in flows), limit=600)
+    stack.wait(lambda: len(stack.remote.servants.serving) == sum(not f.failed for f in flows), limit=600)
 
 
 @pytest.mark.parametrize("through_im", [False, True], ids=["target", "im"])
@@ -159,7 +159,7 @@ def test_closing_while_offloaded_ends_in_order() -> None:
     )
 
 
-def test_what_was_offloaded_dies_with_the_target_and_the_peer_hears_of_it() -> None:
+def test_what_was_offloaded_dies_with_the_target_and_the_remote_end_hears_of_it() -> None:
     stack = LiveStack(4)
     stack.ready()
     flow = Flow(stack, stack.connect("10.77.0.2", 7), 5_000, 4)
@@ -172,7 +172,7 @@ def test_what_was_offloaded_dies_with_the_target_and_the_peer_hears_of_it() -> N
     assert other.socket.error is None
     stack.sim.restart("target")
     stack.wait(lambda: stack.host.can_offload)
-    stack.wait(lambda: len(stack.peer.stack.transport.sockets) == 1)
+    stack.wait(lambda: len(stack.remote.stack.transport.sockets) == 1)
     # The one that was in the host has lost nothing but time.
     again = Flow(stack, other.socket, 5_000, 6)
     stack.wait(lambda: again.done)

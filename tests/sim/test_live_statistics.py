@@ -14,7 +14,7 @@ def read(stack: LiveStack) -> dict[str, dict[str, int]]:
 
 
 def test_segments_count_once_wherever_their_connection_is() -> None:
-    """R-STAT-09: the host adds the target's counters to its own; what the peer counts is the same."""
+    """R-STAT-09: the host adds the target's counters to its own; what the remote host counts is the same."""
     stack = LiveStack(1)
     stack.ready()
     before = read(stack)["TCP over IPv4"]
@@ -33,9 +33,9 @@ def test_segments_count_once_wherever_their_connection_is() -> None:
     assert after["InSegments"] > own.in_segments > 0
     assert after["OutSegments"] > own.out_segments > 0
     assert after["CurrentlyEstablished"] == 1
-    peer = stack.peer.stack.tallies[4]
-    assert after["InSegments"] == peer.tcp.out_segments
-    assert after["OutSegments"] == peer.tcp.in_segments
+    remote = stack.remote.stack.tallies[4]
+    assert after["InSegments"] == remote.tcp.out_segments
+    assert after["OutSegments"] == remote.tcp.in_segments
     assert (after["RetransmittedSegments"], after["InErrors"], after["OutResets"]) == (0, 0, 0)
 
 
@@ -45,7 +45,7 @@ def test_what_is_sent_again_and_what_is_broken_is_told_apart() -> None:
     flow = Flow(stack, stack.connect("10.77.0.2", 7), 40_000, 1)
     stack.wait(lambda: flow.done)
     tally = stack.host.stack.tallies[4]
-    link = stack.peer.station.link
+    link = stack.remote.station.link
     stack.sim.stall("peer")
     stack.act(lambda h: flow.socket.send(b"x" * 100))
     sent = tally.tcp.out_segments
@@ -55,7 +55,7 @@ def test_what_is_sent_again_and_what_is_broken_is_told_apart() -> None:
     link.receive(stack.sim.now)
     stack.sim.resume("peer")
     to = stack.host.interface.mac if stack.host.interface is not None else b""
-    damaged = stack.peer.station.interface.header(to, 0x0800)
+    damaged = stack.remote.station.interface.header(to, 0x0800)
     link.send(damaged + b"\x45" + bytes(8), stack.sim.now)
     stack.sim.run_for(0.1)
     assert tally.ip.in_header_errors == 1
@@ -66,5 +66,5 @@ def test_a_connection_to_nowhere_is_answered_by_a_reset_that_counts() -> None:
     stack.ready()
     socket = stack.act(lambda h: h.stack.tcp_connect(("fd77::2", 99)))
     stack.wait(lambda: socket.error is not None)
-    assert stack.peer.stack.tallies[6].tcp.out_resets == 1
+    assert stack.remote.stack.tallies[6].tcp.out_resets == 1
     assert read(stack)["TCP over IPv6"]["InSegments"] == 1

@@ -1,6 +1,7 @@
-"""A whole stack with a wire, in the simulation: host with a network stack, drivers, target, and a peer.
+"""A whole stack with a wire, in the simulation: host with a network stack, drivers, target, remote host.
 
-The peer is on the wire and not on the bus; it is simulated as a driver without edges, so that it has turns.
+The remote host is on the wire and not on the bus. The simulation runs it as a driver without edges, so that
+it has turns.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from ndisbus.wire.memory import MemorySegment
 from target.driver import TargetDriver
 from target.hardware.config import TargetConfig
 
-__all__ = ["HOST", "PEER", "Flow", "LiveStack", "PeerDriver"]
+__all__ = ["HOST", "REMOTE", "Flow", "LiveStack", "RemoteDriver"]
 
 HOST = ("10.77.0.1/24", "fd77::1/64")
-PEER = ("10.77.0.2/24", "fd77::2/64")
+REMOTE = ("10.77.0.2/24", "fd77::2/64")
 
 
-class PeerDriver(Driver):
+class RemoteDriver(Driver):
     """A remote host in the simulation."""
 
     def __init__(self, link: Link, seed: int) -> None:
         self.stack = NetStack(TcpSettings(), random.Random(seed))
-        self.station = Station(self.stack, link, station_mac(2), PEER, announce=False)
+        self.station = Station(self.stack, link, station_mac(2), REMOTE, announce=False)
         self.servants = Servants(self.stack)
 
     def next_deadline(self) -> float | None:
@@ -67,11 +68,11 @@ class LiveStack:
         self.seed = seed
         self._plugs = 0
         self.impairments = impairments
-        self.peer = PeerDriver(self.segment.station("peer"), seed)
+        self.remote = RemoteDriver(self.segment.station("peer"), seed)
         self.sim.start("target", self._target)
         if through_im:
             self.sim.start("im", ImDriver)
-        self.sim.start("peer", lambda: self.peer)
+        self.sim.start("peer", lambda: self.remote)
         bind = "auto" if through_im else "nic0"
         self.host = NetHost(
             "host",

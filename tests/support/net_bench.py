@@ -22,9 +22,9 @@ from ndisbus.net.segment import ACK, SYN, Segment
 from ndisbus.tcp.settings import TcpSettings
 
 MAC = bytes.fromhex("020000000001")
-PEER_MAC = bytes.fromhex("020000000002")
-IP, PEER = ip_address("10.77.0.1").packed, ip_address("10.77.0.2").packed
-IP6, PEER6 = ip_address("fd77::1").packed, ip_address("fd77::2").packed
+REMOTE_MAC = bytes.fromhex("020000000002")
+IP, REMOTE = ip_address("10.77.0.1").packed, ip_address("10.77.0.2").packed
+IP6, REMOTE6 = ip_address("fd77::1").packed, ip_address("fd77::2").packed
 
 
 class Recorder(StackHooks):
@@ -115,26 +115,28 @@ class Bench:
 
     # -- making frames
 
-    def frame(self, ethertype: int, packet: bytes, *, to: bytes = MAC, source: bytes = PEER_MAC) -> bytes:
+    def frame(self, ethertype: int, packet: bytes, *, to: bytes = MAC, source: bytes = REMOTE_MAC) -> bytes:
         return EthernetHeader(to, source, ethertype).build() + packet
 
     def ipv4(self, protocol: int, payload: bytes, *, to: bytes = MAC, **header: Any) -> bytes:
-        """A frame from the peer."""
-        values: dict[str, Any] = {"source": PEER, "destination": IP, "protocol": protocol} | header
+        """A frame from the remote host."""
+        values: dict[str, Any] = {"source": REMOTE, "destination": IP, "protocol": protocol} | header
         return self.frame(ETHERTYPE_IPV4, ipv4.Ipv4Header(**values).build(payload), to=to)
 
     def ipv6(self, next_header: int, payload: bytes, *, to: bytes = MAC, **header: Any) -> bytes:
-        values: dict[str, Any] = {"source": PEER6, "destination": IP6, "next_header": next_header} | header
+        values: dict[str, Any] = {"source": REMOTE6, "destination": IP6, "next_header": next_header} | header
         return self.frame(ETHERTYPE_IPV6, ipv6.Ipv6Header(**values).build(payload), to=to)
 
-    def icmp(self, message: Any, *, source: bytes = PEER, destination: bytes = IP, to: bytes = MAC) -> bytes:
+    def icmp(
+        self, message: Any, *, source: bytes = REMOTE, destination: bytes = IP, to: bytes = MAC
+    ) -> bytes:
         return self.ipv4(icmp.PROTOCOL, icmp.build(message), source=source, destination=destination, to=to)
 
     def icmpv6(
         self,
         message: Any,
         *,
-        source: bytes = PEER6,
+        source: bytes = REMOTE6,
         destination: bytes = IP6,
         hop_limit: int = 255,
         to: bytes = MAC,
@@ -144,22 +146,24 @@ class Bench:
             icmpv6.PROTOCOL, payload, source=source, destination=destination, hop_limit=hop_limit, to=to
         )
 
-    def tcp(self, segment: Segment, *, source: bytes = PEER, destination: bytes = IP) -> bytes:
+    def tcp(self, segment: Segment, *, source: bytes = REMOTE, destination: bytes = IP) -> bytes:
         payload = tcp.build(segment, pseudo_header(source, destination, tcp.PROTOCOL))
         if len(source) == 4:
             return self.ipv4(tcp.PROTOCOL, payload, source=source, destination=destination)
         return self.ipv6(tcp.PROTOCOL, payload, source=source, destination=destination)
 
-    def arp(self, operation: int, *, mac: bytes = PEER_MAC, ip: bytes = PEER, target: bytes = IP) -> bytes:
+    def arp(
+        self, operation: int, *, mac: bytes = REMOTE_MAC, ip: bytes = REMOTE, target: bytes = IP
+    ) -> bytes:
         to = MAC if operation == arp.REPLY else b"\xff" * 6
         packet = arp.ArpPacket(operation, mac, ip, MAC if operation == arp.REPLY else bytes(6), target)
         return self.frame(ETHERTYPE_ARP, packet.build(), to=to, source=mac)
 
-    def know_peer(self) -> None:
-        """Let the stack know the peer's link address, for both families; both entries are reachable."""
-        for address in (PEER, PEER6):
+    def know_remote(self) -> None:
+        """Let the stack know the remote host's link address; the entries of both families are reachable."""
+        for address in (REMOTE, REMOTE6):
             entry = self.stack.neighbors.get(self.interface, address)
-            entry.heard(PEER_MAC, self.now)
+            entry.heard(REMOTE_MAC, self.now)
             entry.confirm(self.now)
 
     # -- reading frames
@@ -191,7 +195,7 @@ class Bench:
     # -- conversations
 
     def answer_resolution(self) -> None:
-        """Answer what the stack asks for the peer's address."""
+        """Answer what the stack asks for the remote host's address."""
         replies = []
         for frame in self.take():
             info = peek(frame)
@@ -200,13 +204,13 @@ class Bench:
                 replies.append(self.arp(arp.REPLY, ip=question.target_ip))
             elif info.version == 6:
                 for message in self.messages([frame]):
-                    answer = NeighborAdvertisement(message.target, PEER_MAC, solicited=True, override=True)
+                    answer = NeighborAdvertisement(message.target, REMOTE_MAC, solicited=True, override=True)
                     replies.append(self.icmpv6(answer, source=message.target))
         self.frames += self.give(*replies)
 
     def connected(self, *, options: Any = None, port: int = 80, **syn_ack: Any) -> tuple[Any, Segment]:
-        """A socket of the stack, connected to the peer, and the SYN that it sent."""
-        self.know_peer()
+        """A socket of the stack, connected to the remote host, and the SYN that it sent."""
+        self.know_remote()
         more = {} if options is None else {"options": options}
         socket = self.stack.tcp_connect(("10.77.0.2", port), **more)
         self.stack.flush()

@@ -1,4 +1,4 @@
-"""One attack on one connection: many mutated segments, then the real peer goes on."""
+"""One attack on one connection: many mutated segments, then the true remote end goes on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def attack(seed: int, findings: Findings, *, steps: int = 150) -> None:
 
 
 def heal(victim: Victim) -> bool:
-    """The real peer goes on: does the connection? Raises Broken; False if there is none any more.
+    """The true remote end goes on: does the connection? Raises Broken; False if there is none any more.
 
     New data has to be taken, and all that is queued has to get out.
     """

@@ -1,4 +1,4 @@
-"""Segments as a peer gone mad, an attacker or a broken wire would send them."""
+"""Segments as a broken remote end, an attacker or a broken wire would send them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _number(rng: Random, near: tuple[int, ...]) -> int:
 
 
 def _base(victim: Victim, rng: Random) -> Segment:
-    """Something that a peer might well send."""
+    """Something that a remote end might well send."""
     d = victim.machine.delegated
     kind = rng.randrange(9)
     size = rng.choice([1, 10, 536, 1448, 1460, rng.randint(1, 3000)])
@@ -125,7 +125,7 @@ def _moves_on(victim: Victim, segment: Segment) -> bool:
 
 
 def fill(victim: Victim, segment: Segment) -> None:
-    """Give the segment the bytes of the peer's stream that belong to its sequence number."""
+    """Give the segment the bytes of the remote end's stream that belong to its sequence number."""
     size = len(segment.payload)
     if victim.machine.state is State.TcpConnectionSynSent and segment.flags & SYN:
         victim.irs = segment.seq  # this SYN says where the stream begins

@@ -1,4 +1,4 @@
-"""What a peer, or anybody on the wire, can see of one end of a connection, checked against what it may see.
+"""Check what the remote end, or a listener on the wire, sees of one end against what it may see.
 
 The observer knows the byte stream that the end is to send, and every segment that reached it. A machine that
 is torn out and replaced has to keep all of this true: for the observer nothing happened.
@@ -14,7 +14,7 @@ _M: int = 0xFFFFFFFF
 
 
 class Violation(AssertionError):
-    """An end did what a peer must never see."""
+    """An end did what a remote end must never see."""
 
 
 def _unroll(near: int, seq: int) -> int:
@@ -37,8 +37,8 @@ class Observer:
         "_mss",
         "_mtu",
         "_offered",
-        "_peer_scale",
-        "_peer_syn",
+        "_remote_scale",
+        "_remote_syn",
         "_sacking",
         "_scale",
         "_stamping",
@@ -67,11 +67,11 @@ class Observer:
         self._mtu = mtu
         self._mss = 536 if header == 40 else 1220
         self._scale = 0
-        self._peer_scale = 0
+        self._remote_scale = 0
         self._stamping = False
         self._sacking = False
         self._syn: Segment | None = None
-        self._peer_syn: Segment | None = None
+        self._remote_syn: Segment | None = None
         self._finished = False
         self._last_ts: int | None = None
         self._heard_ts: set[int] = {0}
@@ -109,7 +109,7 @@ class Observer:
                 self._contiguous = self._heard = segment.seq + 1
                 if segment.mss is not None:
                     self._mss = segment.mss
-                self._peer_syn = segment
+                self._remote_syn = segment
                 self._settle(segment)
         elif self._contiguous < 0:
             return
@@ -129,7 +129,7 @@ class Observer:
             ack = _unroll(self.highest, segment.ack)
             if ack > self.highest:
                 return
-            scale = 0 if flags & SYN else self._peer_scale
+            scale = 0 if flags & SYN else self._remote_scale
             self._edge = max(self._edge, ack + (segment.window << scale))
 
     def _merge(self) -> None:
@@ -152,7 +152,7 @@ class Observer:
         self._sacking = ours.sack_permitted and syn.sack_permitted
         if ours.window_scale is not None and syn.window_scale is not None:
             self._scale = min(ours.window_scale, 14)
-            self._peer_scale = min(syn.window_scale, 14)
+            self._remote_scale = min(syn.window_scale, 14)
 
     # -- what the end sends
 
@@ -181,8 +181,8 @@ class Observer:
             self._iss = segment.seq
             self.highest = segment.seq + 1
             self._edge = self.highest
-            if self._peer_syn is not None:
-                self._settle(self._peer_syn)
+            if self._remote_syn is not None:
+                self._settle(self._remote_syn)
         else:
             self._require(segment.seq == first.seq, segment, "another initial sequence number")
             self._require(segment.mss == first.mss, segment, "another MSS")

@@ -1,7 +1,7 @@
 """A TCP connection under attack: made in any state, and watched after each step.
 
-The peer's byte stream is a function of the position, so any segment can carry the bytes that belong to its
-sequence number; then whatever the machine takes has to be right. Its own stream is checked the same way.
+The remote end's byte stream is a function of the position, so any segment can carry the bytes that belong to
+its sequence number, and all bytes that the machine takes have to be right. Its own stream is checked, too.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def ours(position: int, size: int) -> bytes:
 
 
 def theirs(position: int, size: int) -> bytes:
-    """The same of the stream that its peer sends."""
+    """The same for the stream that the remote end sends."""
     start = position % _PERIOD
     return _THEIRS[start : start + size]
 
 
 class Victim:
-    """A machine with everything that its owner and its peer know of it."""
+    """A machine with everything that its owner and its remote end know of it."""
 
     def __init__(self, rng: Random, state: State, *, offloaded: bool = False) -> None:
         """A connection in ``state``, reached by the ordinary exchange of segments."""
@@ -113,7 +113,7 @@ class Victim:
         self.iss = rng.choice([rng.getrandbits(32), (1 << 32) - rng.randint(1, 5000)])
         self.irs = rng.choice([rng.getrandbits(32), (1 << 32) - rng.randint(1, 5000)])
         self.genuine = True
-        """Whether all that was injected carried the peer's bytes."""
+        """Whether all that was injected carried the remote end's bytes."""
         self.pushed = 0
         self.read = 0
         self.shut = False
@@ -221,10 +221,10 @@ class Victim:
                 self.receive(self.answer(FIN))
                 self.settle()
 
-    # -- what its peer and its owner do
+    # -- what its remote end and its owner do
 
     def answer(self, flags: int = 0, payload: bytes = b"", window: int = 8192) -> Segment:
-        """What the real peer would send now: in order, and acknowledging all."""
+        """What the true remote end would send now: in order, and acknowledging all."""
         m = self.machine
         d = m.delegated
         segment = Segment(d.rcv_nxt, d.snd_max, ACK | flags, window, payload, 0, _PORTS[1], _PORTS[0])
@@ -304,7 +304,7 @@ class Victim:
         elif after not in _NEXT[before]:
             raise Broken(f"{segment!r} led from {before.name} to {after.name}")
         if before is State.TcpConnectionSynSent:
-            self.irs = segment.seq  # whoever answers the SYN is the peer
+            self.irs = segment.seq  # the end that answers the SYN is the remote end
 
     def _may_close(self, before: State, segment: Segment, rcv_nxt: int, final_ack: bool) -> bool:
         flags = segment.flags

@@ -279,7 +279,7 @@ def test_zero_windows_open_again() -> None:
     assert served.recv_exactly(50_000) == b"y" * 50_000
 
 
-def test_keepalive_finds_a_dead_peer_and_keeps_a_living_one() -> None:
+def test_keepalive_finds_a_dead_remote_host_and_keeps_a_living_one() -> None:
     world = NetWorld()
     a, b = world.host("a"), world.host("b")
     server = b.network.listen((None, 7))
@@ -295,7 +295,7 @@ def test_keepalive_finds_a_dead_peer_and_keeps_a_living_one() -> None:
     assert isinstance(caught.value, (ConnectionTimedOut, Unreachable))
 
 
-def test_a_crashed_peer_answers_with_a_reset() -> None:
+def test_a_crashed_remote_host_answers_with_a_reset() -> None:
     """RFC 9293 3.5.1: half-open connections."""
     world = NetWorld()
     a, b = world.host("a"), world.host("b")

@@ -28,7 +28,7 @@ def test_every_byte_once_and_in_order_and_every_run_ends(first: int) -> None:
     assert sum(outcome == "delivered" for outcome in outcomes) > BATCH / 2
 
 
-def test_hand_overs_cost_nothing_that_a_peer_could_see() -> None:
+def test_hand_overs_cost_nothing_that_a_remote_end_could_see() -> None:
     """R-OSD-06: without loss there are as many segments as without, and as few are repeated.
 
     The successor comes at once here; a longer gap is a delay, which may well cost a retransmission.

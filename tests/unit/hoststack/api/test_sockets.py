@@ -132,7 +132,7 @@ def test_an_attempt_has_the_applications_deadline_and_tcps_own(world: NetWorld, 
         a.network.ping("10.77.0.2", timeout=1.0)
 
 
-def test_a_peer_that_falls_silent(world: NetWorld, a: Host, b: Host) -> None:
+def test_a_remote_end_that_falls_silent(world: NetWorld, a: Host, b: Host) -> None:
     server = b.network.listen((None, 7))
     client = a.network.connect(("10.77.0.2", 7), timeout=5.0)
     server.accept()[0]

@@ -132,7 +132,9 @@ def test_what_was_set_on_a_socket_is_what_is_read(pair: tuple[socket.socket, soc
 
 
 @LINUX_ONLY
-def test_bytes_that_the_peer_does_not_take_stay_queued(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_bytes_that_the_remote_end_does_not_take_stay_queued(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
     client, _server = pair
     client.setblocking(False)
     sent = 0

@@ -18,7 +18,7 @@ from ndisbus.net.icmp import Unreachable as IcmpUnreachable
 from ndisbus.net.icmpv6 import TooBig
 from ndisbus.net.nd import Redirect6
 from ndisbus.net.segment import ACK, Segment
-from tests.support.net_bench import IP6, PEER, PEER6, PEER_MAC, Bench
+from tests.support.net_bench import IP6, REMOTE, REMOTE6, REMOTE_MAC, Bench
 
 ROUTER = bytes((10, 77, 0, 254))
 ROUTER_MAC = bytes.fromhex("0200000000fe")
@@ -33,7 +33,7 @@ def bench() -> Bench:
 
 def connecting(bench: Bench, to: str = "10.77.0.2") -> tuple[Any, bytes]:
     """A socket in SYN_SENT, and the packet of its SYN."""
-    bench.know_peer()
+    bench.know_remote()
     socket = bench.stack.tcp_connect((to, 80))
     bench.stack.flush()
     (frame,) = bench.take()
@@ -135,7 +135,7 @@ def test_an_error_about_a_strangers_packet_is_counted(bench: Bench) -> None:
 
 
 def test_an_error_about_a_ping_is_its_outcome(bench: Bench) -> None:
-    bench.know_peer()
+    bench.know_remote()
     ping = bench.stack.ping("10.77.0.2")
     bench.stack.flush()
     (frame,) = bench.take()
@@ -174,8 +174,8 @@ def test_fragmentation_needed_narrows_the_path_and_what_is_in_flight_is_cut_anew
 
 def test_too_big_of_ipv6_stops_at_1280(bench: Bench) -> None:
     """RFC 8201 section 4."""
-    bench.know_peer()
-    entry = bench.stack.paths.get(IP6, PEER6)
+    bench.know_remote()
+    entry = bench.stack.paths.get(IP6, REMOTE6)
     assert entry is not None
     bench.stack.ping("fd77::2", 1400)
     bench.stack.flush()
@@ -262,8 +262,8 @@ def test_a_redirect_moves_the_path_to_another_neighbor(bench: Bench) -> None:
     bench.run(1.0)
     question = arp.parse(bench.take()[0][14:])
     assert question.target_ip == OTHER_ROUTER
-    frames = bench.give(bench.arp(arp.REPLY, ip=OTHER_ROUTER, mac=PEER_MAC))
-    assert frames[0][:6] == PEER_MAC
+    frames = bench.give(bench.arp(arp.REPLY, ip=OTHER_ROUTER, mac=REMOTE_MAC))
+    assert frames[0][:6] == REMOTE_MAC
     assert bench.stack.tcp_connect(("192.0.2.9", 81)).path_entry is socket.path_entry
     route = bench.stack.routes.lookup(FAR)
     assert route is not None
@@ -273,7 +273,7 @@ def test_a_redirect_moves_the_path_to_another_neighbor(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("by", "to", "reason"),
     [
-        (PEER, OTHER_ROUTER, "redirect: not by the next hop"),
+        (REMOTE, OTHER_ROUTER, "redirect: not by the next hop"),
         (ROUTER, bytes((192, 0, 2, 1)), "redirect: target not on the link"),
         (ROUTER, bytes((10, 77, 0, 1)), "redirect: to ourselves"),
     ],
@@ -318,11 +318,11 @@ def test_a_redirect_to_a_router_that_is_not_there_is_forgotten(bench: Bench) -> 
 
 def test_a_redirect_of_ipv6_by_the_routers_link_local_address(bench: Bench) -> None:
     """RFC 4861 8.3; the target's address comes with it."""
-    bench.know_peer()
+    bench.know_remote()
     bench.stack.add_route("::/0", bench.interface, "fd77::2")
     router = ip_address("fe80::2").packed
     far = ip_address("2001:db8::9").packed
-    bench.stack.neighbors.get(bench.interface, router).heard(PEER_MAC, bench.now)
+    bench.stack.neighbors.get(bench.interface, router).heard(REMOTE_MAC, bench.now)
     socket = bench.stack.tcp_connect(("2001:db8::9", 80))
     bench.stack.flush()
     (frame,) = bench.take()

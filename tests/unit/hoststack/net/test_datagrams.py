@@ -16,18 +16,18 @@ from ndisbus.net.icmp import Echo, ParameterProblem, TimeExceeded, Unreachable
 from ndisbus.net.ipv4 import Ipv4Header
 from ndisbus.net.ipv6 import Ipv6Header
 from ndisbus.net.udp import UdpDatagram
-from tests.support.net_bench import IP, IP6, MAC, PEER, PEER6, PEER_MAC, Bench
+from tests.support.net_bench import IP, IP6, MAC, REMOTE, REMOTE6, REMOTE_MAC, Bench
 
 
 @pytest.fixture
 def bench() -> Bench:
     bench = Bench()
-    bench.know_peer()
+    bench.know_remote()
     return bench
 
 
 def udp(bench: Bench, *, six: bool = False, **header: Any) -> bytes:
-    source, destination = (PEER6, IP6) if six else (PEER, IP)
+    source, destination = (REMOTE6, IP6) if six else (REMOTE, IP)
     destination = header.get("destination", destination)
     datagram = UdpDatagram(1000, 53, b"question").build(pseudo_header(source, destination, 17))
     return bench.ipv6(17, datagram, **header) if six else bench.ipv4(17, datagram, **header)
@@ -35,7 +35,7 @@ def udp(bench: Bench, *, six: bool = False, **header: Any) -> bytes:
 
 def test_an_echo_is_answered_with_the_same_data(bench: Bench) -> None:
     (frame,) = bench.give(bench.icmp(Echo(7, 9, b"abc")))
-    assert frame[:12] == PEER_MAC + MAC
+    assert frame[:12] == REMOTE_MAC + MAC
     assert bench.messages([frame]) == [Echo(7, 9, b"abc", reply=True)]
     (frame,) = bench.give(bench.icmpv6(Echo(7, 9, b"abc"), hop_limit=64))
     assert bench.messages([frame]) == [Echo(7, 9, b"abc", reply=True)]
@@ -45,11 +45,11 @@ def test_a_large_echo_comes_in_fragments_and_is_answered_in_fragments(bench: Ben
     data = random.Random(1).randbytes(4000)
     for six in (False, True):
         if six:
-            body = icmpv6.build(Echo(1, 2, data), PEER6, IP6)
-            packets = fragments.fragment(Ipv6Header(PEER6, IP6, 58, 64).build(body), 1280, 77)
+            body = icmpv6.build(Echo(1, 2, data), REMOTE6, IP6)
+            packets = fragments.fragment(Ipv6Header(REMOTE6, IP6, 58, 64).build(body), 1280, 77)
         else:
             body = icmp.build(Echo(1, 2, data))
-            packets = fragments.fragment(Ipv4Header(PEER, IP, 1, 64).build(body), 576)
+            packets = fragments.fragment(Ipv4Header(REMOTE, IP, 1, 64).build(body), 576)
         assert len(packets) > 3
         ethertype = 0x86DD if six else 0x0800
         frames = [bench.frame(ethertype, p) for p in packets]
@@ -58,7 +58,7 @@ def test_a_large_echo_comes_in_fragments_and_is_answered_in_fragments(bench: Ben
         assert len(answer) == 3
         assert all(len(f) <= 1514 for f in answer)
         again = Bench()
-        again.know_peer()
+        again.know_remote()
         for f in answer:
             assert again.give(f) == []
         whole = [again.stack.datagrams.reassembler.add(f[14 : bench.info(f).end], 0.0) for f in answer]
@@ -70,11 +70,11 @@ def test_a_large_echo_comes_in_fragments_and_is_answered_in_fragments(bench: Ben
 def test_the_longest_echo_there_can_be_is_answered(bench: Bench, six: bool) -> None:
     """An IPv4 packet of 65535 bytes, and as much behind an IPv6 header."""
     if six:
-        body = icmpv6.build(Echo(1, 2, bytes(0xFFFF - 8)), PEER6, IP6)
-        packets = fragments.fragment(Ipv6Header(PEER6, IP6, 58, 64).build(body), 1500, 77)
+        body = icmpv6.build(Echo(1, 2, bytes(0xFFFF - 8)), REMOTE6, IP6)
+        packets = fragments.fragment(Ipv6Header(REMOTE6, IP6, 58, 64).build(body), 1500, 77)
     else:
         body = icmp.build(Echo(1, 2, bytes(0xFFFF - 20 - 8)))
-        packets = fragments.fragment(Ipv4Header(PEER, IP, 1, 64).build(body), 1500)
+        packets = fragments.fragment(Ipv4Header(REMOTE, IP, 1, 64).build(body), 1500)
     frames = [bench.frame(0x86DD if six else 0x0800, p) for p in packets]
     assert len(bench.give(*frames)) == len(frames)
 
@@ -88,8 +88,8 @@ def test_identifications_are_of_the_lower_half(bench: Bench) -> None:
     assert len(seen) == 0x8000
     assert max(seen) == 0x7FFF
     frames = bench.give(bench.icmpv6(Echo(1, 1, bytes(1400)), hop_limit=64))
-    bench.stack.paths.get(IP6, PEER6)
-    entry = bench.stack.paths.find(IP6, PEER6)
+    bench.stack.paths.get(IP6, REMOTE6)
+    entry = bench.stack.paths.find(IP6, REMOTE6)
     assert entry is not None
     entry.learn(1280, bench.now)
     frames = bench.give(bench.icmpv6(Echo(1, 1, bytes(1400)), hop_limit=64))
@@ -103,7 +103,7 @@ def test_a_udp_datagram_finds_nobody(bench: Bench) -> None:
     assert isinstance(message, Unreachable)
     assert message.code == icmp.PORT_UNREACHABLE
     quoted = icmp.original(message.original)
-    assert (quoted.source, quoted.source_port, quoted.destination_port) == (PEER, 1000, 53)
+    assert (quoted.source, quoted.source_port, quoted.destination_port) == (REMOTE, 1000, 53)
     (message,) = bench.messages(bench.give(udp(bench, six=True)))
     assert isinstance(message, Unreachable)
     assert message.code == icmpv6.PORT_UNREACHABLE
@@ -135,7 +135,7 @@ def test_an_unknown_protocol(bench: Bench) -> None:
 
 
 def test_errors_are_not_answered_by_errors(bench: Bench) -> None:
-    packet = Ipv4Header(IP, PEER, 17, 64).build(UdpDatagram(5, 6).build(0))
+    packet = Ipv4Header(IP, REMOTE, 17, 64).build(UdpDatagram(5, 6).build(0))
     assert bench.give(bench.icmp(Unreachable(icmp.PORT_UNREACHABLE, packet))) == []
     assert bench.give(bench.icmp(Unreachable(icmp.PORT_UNREACHABLE, b"\x45nonsense"))) == []
 
@@ -236,16 +236,16 @@ def test_random_bytes_never_raise(bench: Bench) -> None:
 def test_a_datagram_that_stays_incomplete_is_given_up_with_time_exceeded(bench: Bench) -> None:
     """RFC 1122 3.3.2, RFC 8200 4.5: after 60 s, and only if the first fragment is there."""
     packets = fragments.fragment(
-        Ipv4Header(PEER, IP, 1, 64, 0, 77).build(icmp.build(Echo(1, 2, bytes(3000)))), 1500
+        Ipv4Header(REMOTE, IP, 1, 64, 0, 77).build(icmp.build(Echo(1, 2, bytes(3000)))), 1500
     )
     second = fragments.fragment(
-        Ipv4Header(PEER, IP, 1, 64, 0, 78).build(icmp.build(Echo(1, 2, bytes(3000)))), 1500
+        Ipv4Header(REMOTE, IP, 1, 64, 0, 78).build(icmp.build(Echo(1, 2, bytes(3000)))), 1500
     )
     bench.give(bench.frame(0x0800, packets[0]))
     bench.give(bench.frame(0x0800, second[1]))
     bench.run(59.0)
     bench.take()
-    bench.know_peer()
+    bench.know_remote()
     bench.run(2.0)
     (message,) = bench.messages(bench.take())
     assert isinstance(message, TimeExceeded)

@@ -15,7 +15,7 @@ from ndisbus.net import arp
 from ndisbus.net.ethernet import BROADCAST, EthernetHeader
 from ndisbus.net.nd import ALL_NODES, NeighborAdvertisement, NeighborSolicitation, solicited_node
 from ndisbus.net.segment import SYN
-from tests.support.net_bench import IP, IP6, MAC, PEER, PEER_MAC, Bench
+from tests.support.net_bench import IP, IP6, MAC, REMOTE, REMOTE_MAC, Bench
 
 OTHER_MAC = bytes.fromhex("020000000003")
 NOBODY = bytes(4)
@@ -118,7 +118,7 @@ def test_a_tentative_address_is_not_answered_for(bench: Bench) -> None:
     bench.take()
     question = bench.arp(arp.REQUEST)
     assert bench.give(question) == []
-    asked = NeighborSolicitation(IP6, PEER_MAC)
+    asked = NeighborSolicitation(IP6, REMOTE_MAC)
     group = solicited_node(IP6)
     assert bench.give(bench.icmpv6(asked, destination=group, to=b"\x33\x33" + group[12:])) == []
     bench.run(3.0)
@@ -134,7 +134,7 @@ def test_nothing_is_sent_from_a_tentative_address(bench: Bench) -> None:
     assert {p.sender_ip for p in arps([f for _, f in sent])} <= {NOBODY}
     assert not bench.segments([f for _, f in sent])
     bench.run(0.3)
-    questions = [p for p in arps(bench.take()) if p.target_ip == PEER]
+    questions = [p for p in arps(bench.take()) if p.target_ip == REMOTE]
     assert [p.sender_ip for p in questions] == [IP]
     (syn,) = bench.segments(bench.give(bench.arp(arp.REPLY)))
     assert syn.flags & SYN
@@ -144,7 +144,7 @@ def test_a_neighbor_that_is_heard_during_the_test_is_not_sent_to(bench: Bench) -
     bench.take()
     bench.stack.tcp_connect(("10.77.0.2", 7))
     bench.stack.flush()
-    bench.know_peer()
+    bench.know_remote()
     assert not bench.segments([f for _, f in timeline(bench, 0.1)])
     bench.run(0.4)
     assert [s.flags for s in bench.segments()] == [SYN]
@@ -232,7 +232,7 @@ def test_an_address_is_defended_once_in_ten_seconds(ready: Bench, version: int) 
 
 
 def test_connections_that_are_offloaded_are_aborted_below(ready: Bench) -> None:
-    ready.know_peer()
+    ready.know_remote()
     socket, _ = ready.connected()
     ready.stack.detach(socket, ready.now)
     ready.give(announcement(OTHER_MAC), announcement(OTHER_MAC))

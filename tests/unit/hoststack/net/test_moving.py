@@ -16,7 +16,7 @@ from ndisbus.net.checksum import pseudo_header
 from ndisbus.net.ipv4 import Ipv4Header
 from ndisbus.net.segment import ACK, FIN, PSH, Segment
 from ndisbus.state.images import TcpOffloadStateDelegated
-from tests.support.net_bench import IP, PEER, Bench
+from tests.support.net_bench import IP, REMOTE, Bench
 
 
 @pytest.fixture
@@ -25,23 +25,23 @@ def bench() -> Bench:
 
 
 def connected(bench: Bench) -> tuple[Any, Any]:
-    """A connected socket, and how the peer sends on it: ``peer(offset, payload, acked, flags)``."""
+    """A connected socket, and how the remote end sends on it: ``remote(offset, payload, acked, flags)``."""
     socket, syn = bench.connected()
 
-    def peer(at: int, payload: bytes = b"", acked: int = 0, flags: int = ACK) -> bytes:
+    def remote(at: int, payload: bytes = b"", acked: int = 0, flags: int = ACK) -> bytes:
         return bench.tcp(
             Segment(
                 9001 + at, (syn.seq + 1 + acked) & 0xFFFFFFFF, flags, 65535, payload, 0, 80, syn.source_port
             )
         )
 
-    return socket, peer
+    return socket, remote
 
 
 def test_what_was_owed_is_sent_before_the_connection_goes(bench: Bench) -> None:
     """R-TMR-06: a delayed ACK leaves before the state does."""
-    socket, peer = connected(bench)
-    assert bench.give(peer(0, b"one segment")) == [], "the ACK is delayed"
+    socket, remote = connected(bench)
+    assert bench.give(remote(0, b"one segment")) == [], "the ACK is delayed"
     bench.stack.detach(socket, bench.now)
     bench.stack.flush()
     (ack,) = bench.segments()
@@ -51,11 +51,11 @@ def test_what_was_owed_is_sent_before_the_connection_goes(bench: Bench) -> None:
 
 def test_everything_is_in_the_tcb(bench: Bench) -> None:
     """R-OSD-05, R-BRD-02: what is in the queues and what the sequence numbers say agree."""
-    socket, peer = connected(bench)
+    socket, remote = connected(bench)
     socket.send(b"sent and lost")
     bench.stack.flush()
-    bench.give(peer(0, b"unread"))
-    bench.give(peer(10, b"out of order"))
+    bench.give(remote(0, b"unread"))
+    bench.give(remote(10, b"out of order"))
     socket.send(b" never sent")
     bench.stack.detach(socket, bench.now)
     bench.stack.flush()
@@ -68,7 +68,7 @@ def test_everything_is_in_the_tcb(bench: Bench) -> None:
     assert tcb.delegated.rcv_nxt == 9007
     assert tcb.held is not None
     (held,) = tcb.held
-    pseudo = pseudo_header(PEER, IP, tcp.PROTOCOL)
+    pseudo = pseudo_header(REMOTE, IP, tcp.PROTOCOL)
     segment = tcp.parse_segment(held, pseudo)
     assert (segment.seq, segment.payload) == (9011, b"out of order")
     assert tcb.path.neighbor.cached.host_reachability_delta < 1000
@@ -77,10 +77,10 @@ def test_everything_is_in_the_tcb(bench: Bench) -> None:
 
 
 def test_it_goes_on_as_if_nothing_had_been(bench: Bench) -> None:
-    socket, peer = connected(bench)
+    socket, remote = connected(bench)
     socket.send(b"lost")
-    bench.give(peer(0, b"one "))
-    bench.give(peer(8, b"three"))
+    bench.give(remote(0, b"one "))
+    bench.give(remote(8, b"three"))
     bench.take()
     for _ in range(3):
         bench.stack.detach(socket, bench.now)
@@ -92,26 +92,26 @@ def test_it_goes_on_as_if_nothing_had_been(bench: Bench) -> None:
     with pytest.raises(LocalProtocolError):
         bench.stack.attach(socket, bench.now)
     bench.take()
-    bench.give(peer(4, b"two "))
+    bench.give(remote(4, b"two "))
     assert socket.recv() == b"one two three"
     bench.run(1.0)
     assert any(s.payload == b"lost" for s in bench.segments())
-    bench.give(peer(13, acked=4))
+    bench.give(remote(13, acked=4))
     assert socket.unacknowledged == 0
     assert socket.connected
 
 
 def test_segments_for_a_connection_that_is_away_are_handed_on(bench: Bench) -> None:
     """R-IP-03, R-IP-04: fragments and packets with options come to the host, which passes the segment on."""
-    socket, peer = connected(bench)
+    socket, remote = connected(bench)
     bench.stack.detach(socket, bench.now)
-    whole = peer(0, b"x" * 900)
+    whole = remote(0, b"x" * 900)
     packet = whole[14:]
     payload = packet[20:]
     bench.give(whole)
-    options = Ipv4Header(PEER, IP, tcp.PROTOCOL, options=bytes((148, 4, 0, 0))).build(payload)
+    options = Ipv4Header(REMOTE, IP, tcp.PROTOCOL, options=bytes((148, 4, 0, 0))).build(payload)
     bench.give(bench.frame(0x0800, options))
-    pieces = fragments.fragment(Ipv4Header(PEER, IP, tcp.PROTOCOL, identification=5).build(payload), 576)
+    pieces = fragments.fragment(Ipv4Header(REMOTE, IP, tcp.PROTOCOL, identification=5).build(payload), 576)
     assert len(pieces) == 2
     bench.give(*(bench.frame(0x0800, p) for p in pieces))
     assert bench.hooks.calls == [("segments", socket.tcb, [payload])] * 3
@@ -123,11 +123,11 @@ def test_segments_for_a_connection_that_is_away_are_handed_on(bench: Bench) -> N
 
 def test_what_was_held_meanwhile_is_processed_by_the_host(bench: Bench) -> None:
     """R-TERM-05, R-TERM-12."""
-    socket, peer = connected(bench)
+    socket, remote = connected(bench)
     heard: list[SocketEvent] = []
     socket.on_event = lambda s, e: heard.append(e)
     bench.stack.detach(socket, bench.now)
-    frame, end = peer(0, b"forwarded"), peer(9, flags=ACK | FIN)
+    frame, end = remote(0, b"forwarded"), remote(9, flags=ACK | FIN)
     socket.tcb.held = [frame[34:], b"rubbish", end[34:]]
     bench.stack.attach(socket, bench.now)
     bench.stack.flush()
@@ -170,7 +170,7 @@ def test_a_close_that_nobody_could_be_told_is_made_up_for(bench: Bench) -> None:
     assert socket.state is State.TcpConnectionFinWait1
 
 
-def test_the_peers_end_that_came_while_it_was_away_is_remembered(bench: Bench) -> None:
+def test_a_fin_of_the_remote_end_while_it_was_away_is_remembered(bench: Bench) -> None:
     socket, _ = connected(bench)
     bench.stack.detach(socket, bench.now)
     d = socket.tcb.delegated

@@ -12,7 +12,7 @@ from ndisbus.net.ethernet import BROADCAST, ETHERTYPE_ARP
 from ndisbus.net.ipv6 import Ipv6Header
 from ndisbus.net.nd import NeighborAdvertisement, NeighborSolicitation, solicited_node
 from ndisbus.net.segment import ACK, Segment
-from tests.support.net_bench import IP, IP6, MAC, PEER, PEER6, PEER_MAC, Bench
+from tests.support.net_bench import IP, IP6, MAC, REMOTE, REMOTE6, REMOTE_MAC, Bench
 
 OTHER_MAC = bytes.fromhex("020000000099")
 
@@ -22,7 +22,7 @@ def bench() -> Bench:
     return Bench()
 
 
-def entry(bench: Bench, address: bytes = PEER) -> NeighborEntry:
+def entry(bench: Bench, address: bytes = REMOTE) -> NeighborEntry:
     found = bench.stack.neighbors.find(bench.interface, address)
     assert found is not None
     return found
@@ -50,28 +50,28 @@ def test_arp_asks_everybody_keeps_the_datagram_and_sends_it_with_the_answer(benc
     frames = ping(bench)
     question = asked_by_arp(frames)
     assert frames[0][:6] == BROADCAST
-    assert (question.operation, question.sender_ip, question.target_ip) == (arp.REQUEST, IP, PEER)
+    assert (question.operation, question.sender_ip, question.target_ip) == (arp.REQUEST, IP, REMOTE)
     assert entry(bench).state is S.INCOMPLETE
     (echo,) = bench.give(bench.arp(arp.REPLY))
-    assert echo[:6] == PEER_MAC
+    assert echo[:6] == REMOTE_MAC
     assert bench.info(echo).protocol == 1
     assert entry(bench).state is S.REACHABLE
-    assert ping(bench)[0][:6] == PEER_MAC
+    assert ping(bench)[0][:6] == REMOTE_MAC
 
 
 def test_nd_asks_the_solicited_node_group_and_takes_the_solicited_answer(bench: Bench) -> None:
     frames = ping(bench, "fd77::2")
     question = asked_by_nd(bench, frames)
     assert frames[0][:6] == b"\x33\x33\xff\x00\x00\x02"
-    assert question.target == PEER6
+    assert question.target == REMOTE6
     assert question.source_mac == MAC
     header = bench.info(frames[0])
-    assert header.destination == solicited_node(PEER6)
+    assert header.destination == solicited_node(REMOTE6)
     assert frames[0][14 + 7] == 255
-    answer = NeighborAdvertisement(PEER6, PEER_MAC, solicited=True, override=True)
+    answer = NeighborAdvertisement(REMOTE6, REMOTE_MAC, solicited=True, override=True)
     (echo,) = bench.give(bench.icmpv6(answer))
-    assert echo[:6] == PEER_MAC
-    assert entry(bench, PEER6).state is S.REACHABLE
+    assert echo[:6] == REMOTE_MAC
+    assert entry(bench, REMOTE6).state is S.REACHABLE
 
 
 def test_datagrams_are_sent_in_the_order_in_which_they_waited(bench: Bench) -> None:
@@ -96,7 +96,7 @@ def test_three_questions_in_three_seconds_then_unreachable_and_the_next_datagram
     assert "10.77.0.2 does not answer" in waiting.error
     assert entry(bench).state is S.UNREACHABLE
     assert bench.count("neighbor: unreachable") == 1
-    assert asked_by_arp(ping(bench)).target_ip == PEER
+    assert asked_by_arp(ping(bench)).target_ip == REMOTE
     assert entry(bench).state is S.INCOMPLETE
 
 
@@ -111,31 +111,31 @@ def test_reachable_becomes_stale_delay_and_probe_and_an_answer_restores_it(bench
     bench.run(1000.0)
     assert entry(bench).state is S.STALE, "a stale entry that nobody uses is left alone"
     bench.take()
-    assert ping(bench)[0][:6] == PEER_MAC, "a stale address is used"
+    assert ping(bench)[0][:6] == REMOTE_MAC, "a stale address is used"
     assert entry(bench).state is S.DELAY
     bench.run(4.9)
     assert bench.take() == []
     bench.run(0.2)
     frames = bench.take()
-    assert asked_by_arp(frames).target_ip == PEER
-    assert frames[0][:6] == PEER_MAC, "a probe is unicast"
+    assert asked_by_arp(frames).target_ip == REMOTE
+    assert frames[0][:6] == REMOTE_MAC, "a probe is unicast"
     assert entry(bench).state is S.PROBE
     bench.give(bench.arp(arp.REPLY))
     assert entry(bench).state is S.REACHABLE
 
 
 def test_probes_without_an_answer_make_it_unreachable(bench: Bench) -> None:
-    bench.know_peer()
+    bench.know_remote()
     bench.run(31.0)
     ping(bench, "fd77::2")
     bench.run(5.0 + 3.1)
     probes = bench.messages(bench.take())
     assert [type(m) for m in probes] == [NeighborSolicitation] * 3
-    assert entry(bench, PEER6).state is S.UNREACHABLE
+    assert entry(bench, REMOTE6).state is S.UNREACHABLE
 
 
 def test_progress_of_a_connection_keeps_its_neighbor_reachable(bench: Bench) -> None:
-    """RFC 4861 7.3.1: no probe is sent as long as the peer acknowledges something new now and then."""
+    """RFC 4861 7.3.1: no probe is sent as long as the remote end acknowledges something new now and then."""
     socket, syn = bench.connected()
     seq = syn.seq + 1
     for _ in range(10):
@@ -159,7 +159,7 @@ def test_a_connection_in_doubt_has_its_neighbor_probed(bench: Bench) -> None:
     bench.run(12.0)
     frames = [f for f in bench.take() if f[12:14] == ETHERTYPE_ARP.to_bytes(2, "big")]
     assert frames
-    assert frames[0][:6] == PEER_MAC
+    assert frames[0][:6] == REMOTE_MAC
 
 
 def test_a_changed_address_is_used_at_once_by_connections_and_told_if_offloaded(bench: Bench) -> None:
@@ -174,29 +174,29 @@ def test_a_changed_address_is_used_at_once_by_connections_and_told_if_offloaded(
     bench.stack.flush()
     assert bench.take()[0][:6] == OTHER_MAC
     found.neighbor.state = Life.OFFLOADED
-    bench.give(bench.arp(arp.REQUEST, mac=PEER_MAC))
+    bench.give(bench.arp(arp.REQUEST, mac=REMOTE_MAC))
     assert bench.hooks.calls == [("neighbor_changed", found.neighbor)]
 
 
 def test_a_gratuitous_arp_changes_what_is_known_and_adds_nothing(bench: Bench) -> None:
     """RFC 826: merge, but add only who wants something of us."""
-    announcement = bench.arp(arp.REQUEST, mac=OTHER_MAC, ip=PEER, target=PEER)
+    announcement = bench.arp(arp.REQUEST, mac=OTHER_MAC, ip=REMOTE, target=REMOTE)
     assert bench.give(announcement) == []
-    assert bench.stack.neighbors.find(bench.interface, PEER) is None
-    bench.know_peer()
+    assert bench.stack.neighbors.find(bench.interface, REMOTE) is None
+    bench.know_remote()
     bench.give(announcement)
     assert entry(bench).mac == OTHER_MAC
     assert entry(bench).state is S.STALE
-    same = bench.arp(arp.REQUEST, mac=OTHER_MAC, ip=PEER, target=PEER)
+    same = bench.arp(arp.REQUEST, mac=OTHER_MAC, ip=REMOTE, target=REMOTE)
     entry(bench).confirm(bench.now)
     bench.give(same)
-    assert entry(bench).state is S.REACHABLE, "the same address is no news"
+    assert entry(bench).state is S.REACHABLE, "the same address changes nothing"
 
 
 def test_an_arp_reply_that_nobody_asked_for_confirms_nothing(bench: Bench) -> None:
     bench.give(bench.arp(arp.REPLY))
-    assert bench.stack.neighbors.find(bench.interface, PEER) is None
-    bench.know_peer()
+    assert bench.stack.neighbors.find(bench.interface, REMOTE) is None
+    bench.know_remote()
     bench.give(bench.arp(arp.REPLY, mac=OTHER_MAC))
     assert entry(bench).mac == OTHER_MAC
     assert entry(bench).state is S.STALE
@@ -205,10 +205,10 @@ def test_an_arp_reply_that_nobody_asked_for_confirms_nothing(bench: Bench) -> No
 def test_who_asks_for_our_address_is_answered_and_remembered_as_stale(bench: Bench) -> None:
     (reply,) = bench.give(bench.arp(arp.REQUEST))
     answer = arp.parse(reply[14:])
-    assert reply[:6] == PEER_MAC
+    assert reply[:6] == REMOTE_MAC
     assert (answer.operation, answer.sender_mac, answer.sender_ip) == (arp.REPLY, MAC, IP)
     assert entry(bench).state is S.STALE
-    assert bench.give(bench.arp(arp.REQUEST, target=PEER[:3] + b"\x63")) == [], "not our address"
+    assert bench.give(bench.arp(arp.REQUEST, target=REMOTE[:3] + b"\x63")) == [], "not our address"
 
 
 def test_an_address_probe_is_answered_without_being_remembered(bench: Bench) -> None:
@@ -219,14 +219,14 @@ def test_an_address_probe_is_answered_without_being_remembered(bench: Bench) -> 
 
 
 def test_a_neighbor_solicitation_is_answered_and_its_sender_remembered(bench: Bench) -> None:
-    question = NeighborSolicitation(IP6, PEER_MAC)
+    question = NeighborSolicitation(IP6, REMOTE_MAC)
     (answer,) = bench.messages(
         bench.give(bench.icmpv6(question, destination=solicited_node(IP6), to=bench_group()))
     )
     assert isinstance(answer, NeighborAdvertisement)
     assert (answer.target, answer.target_mac, answer.solicited, answer.override) == (IP6, MAC, True, True)
-    assert entry(bench, PEER6).state is S.STALE
-    assert bench.give(bench.icmpv6(NeighborSolicitation(PEER6, PEER_MAC))) == [], "not our address"
+    assert entry(bench, REMOTE6).state is S.STALE
+    assert bench.give(bench.icmpv6(NeighborSolicitation(REMOTE6, REMOTE_MAC))) == [], "not our address"
 
 
 def bench_group() -> bytes:
@@ -235,7 +235,7 @@ def bench_group() -> bytes:
 
 def test_a_solicitation_from_afar_is_refused(bench: Bench) -> None:
     """RFC 4861 7.1.1: a hop limit below 255 has passed a router."""
-    assert bench.give(bench.icmpv6(NeighborSolicitation(IP6, PEER_MAC), hop_limit=254)) == []
+    assert bench.give(bench.icmpv6(NeighborSolicitation(IP6, REMOTE_MAC), hop_limit=254)) == []
     assert len(bench.stack.neighbors) == 0
     assert sum(n for reason, n in bench.stack.counters.items() if reason.startswith("nd")) == 1
 
@@ -243,30 +243,30 @@ def test_a_solicitation_from_afar_is_refused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("before", "solicited", "override", "mac", "after", "known"),
     [
-        (S.REACHABLE, False, False, OTHER_MAC, S.STALE, PEER_MAC),
-        (S.STALE, False, False, OTHER_MAC, S.STALE, PEER_MAC),
+        (S.REACHABLE, False, False, OTHER_MAC, S.STALE, REMOTE_MAC),
+        (S.STALE, False, False, OTHER_MAC, S.STALE, REMOTE_MAC),
         (S.REACHABLE, False, True, OTHER_MAC, S.STALE, OTHER_MAC),
-        (S.REACHABLE, False, True, PEER_MAC, S.REACHABLE, PEER_MAC),
-        (S.STALE, True, False, PEER_MAC, S.REACHABLE, PEER_MAC),
-        (S.STALE, False, True, None, S.STALE, PEER_MAC),
+        (S.REACHABLE, False, True, REMOTE_MAC, S.REACHABLE, REMOTE_MAC),
+        (S.STALE, True, False, REMOTE_MAC, S.REACHABLE, REMOTE_MAC),
+        (S.STALE, False, True, None, S.STALE, REMOTE_MAC),
         (S.PROBE, True, True, OTHER_MAC, S.REACHABLE, OTHER_MAC),
-        (S.PROBE, True, True, None, S.REACHABLE, PEER_MAC),
-        (S.PROBE, True, False, OTHER_MAC, S.PROBE, PEER_MAC),
+        (S.PROBE, True, True, None, S.REACHABLE, REMOTE_MAC),
+        (S.PROBE, True, False, OTHER_MAC, S.PROBE, REMOTE_MAC),
     ],
 )
 def test_an_advertisement_by_its_flags(
     bench: Bench, before: S, solicited: bool, override: bool, mac: bytes | None, after: S, known: bytes
 ) -> None:
     """RFC 4861 7.2.5."""
-    bench.know_peer()
-    found = entry(bench, PEER6)
+    bench.know_remote()
+    found = entry(bench, REMOTE6)
     if before is not S.REACHABLE:
         bench.run(31.0)
     if before is S.PROBE:
         ping(bench, "fd77::2")
         bench.run(5.1)
     assert found.state is before
-    bench.give(bench.icmpv6(NeighborAdvertisement(PEER6, mac, solicited=solicited, override=override)))
+    bench.give(bench.icmpv6(NeighborAdvertisement(REMOTE6, mac, solicited=solicited, override=override)))
     assert found.state is after
     assert found.mac == known
 
@@ -294,7 +294,7 @@ def test_the_cache_is_bounded_and_entries_in_use_stay(bench: Bench) -> None:
 
 def test_reachability_ages_are_written_in_ticks(bench: Bench) -> None:
     """R-NUD-01: both deltas are ticks since the last confirmation and alike when a neighbor is offloaded."""
-    bench.know_peer()
+    bench.know_remote()
     neighbor = entry(bench).neighbor
     seen = [neighbor.reachable]
     bench.run(12.5)
@@ -311,7 +311,7 @@ def test_reachability_ages_are_written_in_ticks(bench: Bench) -> None:
 
 def test_an_offloaded_neighbor_in_delay_and_one_that_is_lost_are_told(bench: Bench) -> None:
     """In DELAY the target may know of progress; without an answer the entry is to be invalidated."""
-    bench.know_peer()
+    bench.know_remote()
     neighbor = entry(bench).neighbor
     neighbor.state = Life.OFFLOADED
     bench.run(31.0)
@@ -333,7 +333,7 @@ def test_malformed_questions_are_counted_and_not_answered(bench: Bench) -> None:
     assert bench.count("arp: short header") == 1
     assert bench.give(bench.arp(arp.REQUEST, mac=b"\x03\0\0\0\0\1")) == []
     assert len(bench.stack.neighbors) == 0
-    header = Ipv6Header(PEER6, IP6, 58, 255)
+    header = Ipv6Header(REMOTE6, IP6, 58, 255)
     damaged = header.build(b"\x87\0\0\0" + bytes(4) + IP6)
     assert bench.give(bench.frame(0x86DD, damaged)) == []
     assert bench.count("icmpv6: bad checksum") == 1

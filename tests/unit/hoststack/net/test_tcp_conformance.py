@@ -1,7 +1,7 @@
 """What RFC 9293 asks of TCP and IP together, seen from the wire: addresses, ports, ICMP, options, TIME-WAIT.
 
-The rows of docs/tcp.md that a machine alone cannot show. A bare station on the segment plays the peer, frame
-by frame.
+The rows of docs/tcp.md that a machine alone cannot show. A bare station on the segment plays the remote host,
+frame by frame.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ndisbus.tcp.settings import TcpSettings
 
 HOST = bytes([10, 77, 0, 1])
 SECOND = bytes([10, 77, 0, 9])
-PEER = bytes([10, 77, 0, 2])
+REMOTE = bytes([10, 77, 0, 2])
 HOST_MAC = bytes([2, 0, 0, 0, 0, 1])
-PEER_MAC = bytes([2, 0, 0, 0, 0, 2])
+REMOTE_MAC = bytes([2, 0, 0, 0, 0, 2])
 PLAIN = SocketOptions(timestamps=False, sack=False, window_scaling=False, nagle=False)
 
 ESTABLISHED = TcpOffloadConnectionState.TcpConnectionEstablished
@@ -40,7 +40,7 @@ CLOSED = TcpOffloadConnectionState.TcpConnectionClosed
 
 
 class Lan:
-    """The stack, and a peer who answers ARP and otherwise does what the test says."""
+    """The stack, and a remote host who answers ARP and otherwise does what the test says."""
 
     def __init__(self, seed: int = 1) -> None:
         self.stack = NetStack(TcpSettings(), random.Random(seed))
@@ -52,7 +52,7 @@ class Lan:
         self.packets: list[tuple[ipv4.Ipv4Header, bytes]] = []
 
     def run(self, seconds: float = 0.0) -> None:
-        """Let time pass; ARP requests for the peer's address are answered."""
+        """Let time pass; ARP requests for the remote host's address are answered."""
         end = self.now + seconds
         for _ in range(10_000):
             self._answer()
@@ -70,26 +70,26 @@ class Lan:
             header, payload = ethernet.parse(self.frames.pop(0))
             if header.ethertype == ethernet.ETHERTYPE_ARP:
                 asked = arp.parse(payload)
-                if asked.operation == arp.REQUEST and asked.target_ip == PEER:
-                    reply = arp.ArpPacket(arp.REPLY, PEER_MAC, PEER, asked.sender_mac, asked.sender_ip)
+                if asked.operation == arp.REQUEST and asked.target_ip == REMOTE:
+                    reply = arp.ArpPacket(arp.REPLY, REMOTE_MAC, REMOTE, asked.sender_mac, asked.sender_ip)
                     self.frame(reply.build(), ethernet.ETHERTYPE_ARP)
             elif header.ethertype == ethernet.ETHERTYPE_IPV4:
                 self.packets.append(ipv4.parse(payload))
 
     def frame(self, payload: bytes, ethertype: int, mac: bytes = HOST_MAC) -> None:
-        frame = ethernet.EthernetHeader(mac, PEER_MAC, ethertype).build() + payload
+        frame = ethernet.EthernetHeader(mac, REMOTE_MAC, ethertype).build() + payload
         self.stack.receive(self.interface, [frame], self.now)
 
     def ip(self, protocol: int, payload: bytes, *, mac: bytes = HOST_MAC, **header: Any) -> None:
-        """A packet from the peer arrives."""
-        fields = {"source": PEER, "destination": HOST, **header}
+        """A packet from the remote host arrives."""
+        fields = {"source": REMOTE, "destination": HOST, **header}
         packet = ipv4.Ipv4Header(protocol=protocol, **fields).build(payload)
         self.frame(packet, ethernet.ETHERTYPE_IPV4, mac)
         self.run()
 
     def tcp(self, segment: Segment, **header: Any) -> None:
-        """A segment from the peer arrives."""
-        pseudo = pseudo_header(header.get("source", PEER), header.get("destination", HOST), tcp.PROTOCOL)
+        """A segment from the remote host arrives."""
+        pseudo = pseudo_header(header.get("source", REMOTE), header.get("destination", HOST), tcp.PROTOCOL)
         self.ip(tcp.PROTOCOL, tcp.build(segment, pseudo), **header)
 
     def sent(self) -> list[tuple[ipv4.Ipv4Header, Segment]]:
@@ -109,7 +109,7 @@ class Lan:
         return socket, self.only()[1]
 
     def established(self, **options: Any) -> tuple[Socket, Segment, Callable[..., Segment]]:
-        """A connection that the host opened, its SYN, and what makes segments of the peer."""
+        """A connection that the host opened, its SYN, and what makes segments of the remote host."""
         socket, syn = self.connect(**options)
 
         def segment(
@@ -126,11 +126,11 @@ class Lan:
 
 def quoted(syn: Segment, ack: int = 0, payload: bytes = b"") -> bytes:
     """The packet that an ICMP error quotes: what the host had sent."""
-    pseudo = pseudo_header(HOST, PEER, tcp.PROTOCOL)
+    pseudo = pseudo_header(HOST, REMOTE, tcp.PROTOCOL)
     segment = Segment(
         (syn.seq + ack) & 0xFFFF_FFFF, 0, ACK, 0, payload, 0, syn.source_port, syn.destination_port
     )
-    return ipv4.Ipv4Header(HOST, PEER, tcp.PROTOCOL).build(tcp.build(segment, pseudo))
+    return ipv4.Ipv4Header(HOST, REMOTE, tcp.PROTOCOL).build(tcp.build(segment, pseudo))
 
 
 # -- initial sequence numbers
@@ -154,7 +154,7 @@ def test_initial_sequence_numbers_follow_a_clock() -> None:
 def test_initial_sequence_numbers_have_a_secret_part() -> None:
     """RFC9293-SHLD-1, RFC9293-MUST-9.
 
-    Another port, peer or secret gives a number that has nothing to do with it.
+    Another port, remote host or secret gives a number that has nothing to do with it.
     """
     numbers = set()
     for seed in (1, 2):
@@ -491,7 +491,7 @@ def test_closing_a_listener() -> None:
 
 
 def test_closing_with_data_unread_resets() -> None:
-    """RFC9293-MAY-1, RFC9293-SHLD-3: the peer learns that what it sent is lost."""
+    """RFC9293-MAY-1, RFC9293-SHLD-3: the remote host learns that what it sent is lost."""
     lan = Lan()
     socket, _, segment = lan.established()
     lan.tcp(segment(payload=b"never read"))

@@ -23,13 +23,13 @@ from ndisbus.ddi.tcp_enums import TcpCachedFlags, TcpConstFlags
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import LocalProtocolError
 from ndisbus.net.segment import ACK, FIN, PSH, RST, SYN, Segment
-from tests.support.net_bench import IP, IP6, PEER, PEER6, Bench
+from tests.support.net_bench import IP, IP6, REMOTE, REMOTE6, Bench
 
 
 @pytest.fixture
 def bench() -> Bench:
     bench = Bench()
-    bench.know_peer()
+    bench.know_remote()
     return bench
 
 
@@ -83,7 +83,7 @@ def test_a_segment_for_nobody_is_reset(
 
 
 def test_the_same_over_ipv6(bench: Bench) -> None:
-    (frame,) = bench.give(bench.tcp(segment(SYN), source=PEER6, destination=IP6))
+    (frame,) = bench.give(bench.tcp(segment(SYN), source=REMOTE6, destination=IP6))
     (reset,) = bench.segments([frame])
     assert reset.flags == RST | ACK
 
@@ -122,7 +122,7 @@ def test_a_listener_of_one_address_hears_only_that_and_goes_before_the_wildcard(
     four = bench.stack.tcp_listen("10.77.0.1", 80)
     opened(bench, four)
     assert (len(everybody.ready), len(six.ready), len(four.ready)) == (0, 0, 1)
-    bench.give(bench.tcp(segment(SYN), source=PEER6, destination=IP6))
+    bench.give(bench.tcp(segment(SYN), source=REMOTE6, destination=IP6))
     assert (len(everybody.half_open), len(six.half_open)) == (0, 1)
     four.close()
     bench.stack.flush()
@@ -131,7 +131,7 @@ def test_a_listener_of_one_address_hears_only_that_and_goes_before_the_wildcard(
     assert len(everybody.ready) == 1
     only = bench.stack.tcp_listen("10.77.0.1", 81)
     (reset,) = bench.segments(
-        bench.give(bench.tcp(segment(SYN, to=only.port), source=PEER6, destination=IP6))
+        bench.give(bench.tcp(segment(SYN, to=only.port), source=REMOTE6, destination=IP6))
     )
     assert reset.flags & RST
 
@@ -235,9 +235,9 @@ def test_options_of_a_listener_go_to_its_connections(bench: Bench) -> None:
 def test_a_connection_gets_the_hash_of_receive_side_scaling(bench: Bench) -> None:
     """R-RSS-01: worked out once, by the host, when the connection begins."""
     socket, syn = bench.connected()
-    assert socket.tcb.const.hash_value == tcp_hash(IP, syn.source_port, PEER, 80)
+    assert socket.tcb.const.hash_value == tcp_hash(IP, syn.source_port, REMOTE, 80)
     six = bench.stack.tcp_connect(("fd77::2", 80))
-    assert six.tcb.const.hash_value == tcp_hash(IP6, six.local[1], PEER6, 80)
+    assert six.tcb.const.hash_value == tcp_hash(IP6, six.local[1], REMOTE6, 80)
     assert six.tcb.cached.flow_label == six.tcb.const.hash_value & 0xFFFFF
 
 
@@ -556,7 +556,7 @@ def test_half_close(bench: Bench) -> None:
     assert socket.at_end
 
 
-def test_a_peer_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
+def test_a_remote_end_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
     """FIN_WAIT_2 runs out after 120 s in the host as well; an application that still waits is told why."""
     socket, syn = bench.connected()
     socket.shutdown()
@@ -572,7 +572,7 @@ def test_a_peer_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
 
 def test_events_in_their_order(bench: Bench) -> None:
     heard: list[SocketEvent] = []
-    bench.know_peer()
+    bench.know_remote()
     socket = bench.stack.tcp_connect(("10.77.0.2", 80), on_event=lambda s, e: heard.append(e))
     bench.stack.flush()
     (syn,) = bench.segments()
@@ -589,7 +589,7 @@ def test_events_in_their_order(bench: Bench) -> None:
 
 
 def test_segments_out_of_order_are_each_acknowledged_though_they_come_together(bench: Bench) -> None:
-    """RFC 5681 3.2: the peer counts duplicate ACKs; one for the whole batch would not do."""
+    """RFC 5681 3.2: the remote end counts duplicate ACKs; one for the whole batch would not do."""
     socket, syn = bench.connected(options=SocketOptions(sack=False, timestamps=False))
     to = syn.source_port
     lost_first = [

@@ -47,7 +47,7 @@ def test_everything_arrives_in_order_within_the_limits(
         assert all(len(decode_packet(frames)) <= most for frames in sent)
 
 
-def test_small_batch_is_one_packet() -> None:
+def test_few_messages_are_one_packet() -> None:
     given_ = [message(i, [b"p"]) for i in range(100)]
     [frames] = packets(Packer(), given_)
     assert decoded([frames]) == plain(given_)

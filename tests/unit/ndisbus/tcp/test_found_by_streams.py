@@ -13,7 +13,7 @@ from tests.unit.ndisbus.tcp.conformance.ladder import ESTABLISHED, V4, Endpoint
 
 
 def test_the_window_of_a_retransmission_with_a_newer_ack_counts() -> None:
-    """The peer retransmits an old number with a new ACK: with the old window, the edge would be too far."""
+    """An old number is retransmitted with a new ACK: with the old window, the edge would be too far."""
     end = Endpoint.established(send_window=2000, c_wnd=10_000)
     end.gets("A", seq=1001, size=1000, window=2000)
     end.drop_sent()
@@ -65,7 +65,7 @@ def test_data_with_a_syn_is_not_taken_twice(fin: bool) -> None:
 
 @pytest.mark.parametrize("passive", [False, True])
 def test_no_window_update_leaves_before_the_handshake_is_complete(passive: bool) -> None:
-    """A buffer beyond 65535 bytes cannot be offered by a SYN; that is no news to be told at once."""
+    """A buffer beyond 65535 bytes cannot be offered by a SYN; so it need not be told at once."""
     cached = TcpOffloadStateCached(initial_rcv_wnd=1_000_000)
     ports = {"local_port": 1, "remote_port": 2}
     rest = {

@@ -58,7 +58,7 @@ def test_an_rst_outside_the_window_is_dropped_silently(seq: int) -> None:
 def test_an_rst_of_exactly_rcv_nxt_ends_the_connection(state: Any) -> None:
     """R-BRA-01: RCV.NXT itself raises TcpIndicateAbort, in whatever state."""
     end = Endpoint.in_state(state, offloaded=True)
-    end.gets("R", seq=end.peer_next)
+    end.gets("R", seq=end.remote_next)
     end.expect_state(CLOSED)
     assert end.heard_of(EventKind.RESET)
     end.expect_nothing()
@@ -113,7 +113,7 @@ def test_a_syn_outside_the_window_is_answered_each_time(seq: int) -> None:
 def test_a_syn_of_exactly_rcv_nxt_uploads_in_closed(state: Any) -> None:
     """R-BRA-03, R-IP-06, R-OPEN-01: UploadRequested, state CLOSED; R-DIS-46: it is not answered first."""
     end = Endpoint.in_state(state, offloaded=True)
-    end.gets("S", seq=end.peer_next)
+    end.gets("S", seq=end.remote_next)
     end.expect_nothing()
     end.expect_state(CLOSED)
     assert uploads(end) == [TcpUploadReason.UploadRequested]
@@ -147,7 +147,7 @@ def test_a_syn_in_the_window_starts_the_check() -> None:
 def test_a_syn_in_time_wait_is_left_to_the_host() -> None:
     """R-IP-06: neither taken nor answered."""
     end = Endpoint.in_state(TIME_WAIT, offloaded=True)
-    end.gets("S", seq=end.peer_next + 5)
+    end.gets("S", seq=end.remote_next + 5)
     end.expect_nothing()
     end.expect_state(TIME_WAIT)
 
@@ -155,7 +155,7 @@ def test_a_syn_in_time_wait_is_left_to_the_host() -> None:
 def test_timestamps_do_not_shield_a_syn() -> None:
     """R-BRA-03: a SYN is judged by its number, whatever timestamp it has or has not."""
     end = target_end(timestamps=True)
-    end.gets("S", seq=end.peer_next, options={"ts_val": None})
+    end.gets("S", seq=end.remote_next, options={"ts_val": None})
     assert uploads(end) == [TcpUploadReason.UploadRequested]
 
 

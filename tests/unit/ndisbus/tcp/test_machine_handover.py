@@ -148,7 +148,7 @@ def test_options_go_on(addresses: Any) -> None:
     assert block.ts_val is not None
     end.gets("A", seq=1, size=500, ack=1)
     end.drop_sent()
-    # Blocks of the peer: after three of them the hole is sent again, and no more than the hole.
+    # Blocks of the remote end: after three of them the hole is sent again, and no more than the hole.
     first = end.snd_una
     mss = 1000 - 12
     for n in (2, 3, 4):
@@ -199,22 +199,22 @@ def test_timestamps_go_on_across_two_clocks() -> None:
 def test_ts_recent_and_its_age_go_across() -> None:
     """R-TS-07: what is echoed, and for how long it counts against old duplicates (PAWS)."""
     end = Endpoint.established(timestamps=True)
-    end.peer_clock += 500
+    end.remote_clock += 500
     end.gets("A", size=10)
     end.wait(1000)
     end.drop_sent()
     move(end, clock=123, offloaded=True)
-    assert end.delegated.ts_recent == end.peer_clock & 0xFFFFFFFF
+    assert end.delegated.ts_recent == end.remote_clock & 0xFFFFFFFF
     assert end.delegated.ts_recent_age == 1000
-    end.gets("A", size=10, options={"ts_val": end.peer_clock - 1})
+    end.gets("A", size=10, options={"ts_val": end.remote_clock - 1})
     end.expect_ack(11)
     assert end.rcv_nxt == 11
-    # After 24 days nobody remembers what the peer's clock was.
-    end.peer_next = 11
+    # After 24 days the remote end's clock cannot be known any more.
+    end.remote_next = 11
     end.wait(24 * 86_400_000)
     move(end, clock=-5)
     assert end.delegated.ts_recent_age == 24 * 86_400_000 + 1000
-    end.gets("A", size=10, options={"ts_val": end.peer_clock - 1})
+    end.gets("A", size=10, options={"ts_val": end.remote_clock - 1})
     assert end.rcv_nxt == 21
 
 
@@ -240,7 +240,7 @@ def test_unread_data_and_data_out_of_order_go_across() -> None:
 
 
 def test_data_out_of_order_may_be_dropped() -> None:
-    """R-TERM-16: it was reported by SACK only, so the peer still has it."""
+    """R-TERM-16: it was reported by SACK only, so the remote end still has it."""
     end = Endpoint.established(sack=True, timestamps=True)
     end.gets("A", seq=601, size=300)
     end.drop_sent()
@@ -335,7 +335,7 @@ def test_even_a_handshake_goes_on(passive: bool) -> None:
     again = end.sent.popleft().segment
     assert again.flags & SYN
     assert again.mss == 1460
-    end.peer_next = 1 if passive else 0
+    end.remote_next = 1 if passive else 0
     end.gets("A" if passive else "SA", ack=1)
     end.expect_state(ESTABLISHED)
     end.drop_sent()
@@ -466,7 +466,7 @@ def _history(
 
 @pytest.mark.parametrize("scenario", [_download, _upload])
 def test_torn_out_at_every_instant(scenario: Callable[[Endpoint, Callable[[], None]], None]) -> None:
-    """R-STATE-04, R-OSD-06, R-BRD-02: the peer gets the same bytes, ACKs and end as without."""
+    """R-STATE-04, R-OSD-06, R-BRD-02: the remote end gets the same bytes, ACKs and end as without."""
     expected, _, points = _history(scenario, -1)
     assert points > 12
     for where in range(points):

@@ -75,7 +75,7 @@ def test_without_the_flag_there_is_none() -> None:
     end.expect_nothing()
 
 
-def test_every_segment_of_the_peer_restarts_it() -> None:
+def test_every_segment_of_the_remote_end_restarts_it() -> None:
     """R-TMR-10: idle means that nothing came; a restart also forgets the probes."""
     end = idle()
     end.wait(TIMEOUT - 1)

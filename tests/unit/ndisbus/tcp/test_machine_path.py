@@ -42,8 +42,8 @@ def test_the_segment_size(mtu: int, options: dict[str, Any], mss: int) -> None:
     assert {size for _, size in sizes(end)[:-1]} == {mss}
 
 
-def test_the_peers_mss_limits_it() -> None:
-    """RFC 9293 MUST-16: with the peer's MSS smaller than the path's."""
+def test_the_remote_ends_mss_limits_it() -> None:
+    """RFC 9293 MUST-16: with the remote end's MSS smaller than the path's."""
     end = Endpoint.established(mss=700, mtu=1500)
     end.send(1400)
     assert sizes(end) == [(1, 700), (701, 700)]
@@ -61,7 +61,7 @@ def test_a_smaller_mtu_cuts_what_is_outstanding_anew() -> None:
     assert end.machine.queued == 0
 
 
-def test_what_the_peer_reports_is_not_sent_again() -> None:
+def test_what_the_remote_end_reports_is_not_sent_again() -> None:
     """RFC 2018 5.1: bytes that a SACK block covers are passed over."""
     end = Endpoint.established(mss=1460, c_wnd=14_600, sack=True)
     end.send(4380)
@@ -96,7 +96,7 @@ def test_a_congestion_window_below_the_new_segment_size_grows_to_one() -> None:
 
 
 def test_an_absurd_mtu_or_mss_is_not_obeyed() -> None:
-    """A peer cannot make us send a header for every byte: 48 bytes are the least."""
+    """A remote end cannot make us send a header for every byte: 48 bytes are the least."""
     end = Endpoint.established(mss=1)
     end.send(480)
     assert sizes(end)[0] == (1, 48)

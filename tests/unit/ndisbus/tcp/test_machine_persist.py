@@ -15,7 +15,7 @@ RTO = 1000
 
 
 def shut(**options: Any) -> Endpoint:
-    """An end with 5000 bytes to send and a peer whose window has just become zero."""
+    """An end with 5000 bytes to send and a remote end whose window has just become zero."""
     end = Endpoint.established(send_window=2000, **options)
     end.send(7000)
     end.expect_data(1, 1001)
@@ -210,7 +210,7 @@ def test_a_round_without_an_answer_is_limited(limit: int) -> None:
     assert end.delegated.retransmit_count == limit
 
 
-def test_a_host_gives_up_a_peer_that_answers_no_probe() -> None:
+def test_a_host_gives_up_a_remote_end_that_answers_no_probe() -> None:
     """R-TMR-18, read for a host, which has nobody to give the connection to."""
     end = shut()
     end.wait(1000 * RTO)
@@ -219,7 +219,7 @@ def test_a_host_gives_up_a_peer_that_answers_no_probe() -> None:
 
 
 def test_rounds_are_not_limited() -> None:
-    """R-TMR-16, RFC 9293 3.8.6.1: as long as the peer answers, the connection stays."""
+    """R-TMR-16, RFC 9293 3.8.6.1: as long as the remote end answers, the connection stays."""
     end = shut()
     for _ in range(300):
         end.until_sent()

@@ -15,7 +15,7 @@ PARAMETERS = {"tcp_sws_prevention_ticks": TICKS}
 
 
 def narrow(window: int, *, sizes: tuple[int, ...] = (5000,)) -> Endpoint:
-    """An idle end with data queued in pieces of these sizes; the peer's window is ``window`` of 4000."""
+    """An idle end with data queued in pieces of these sizes; the window was 4000 and is ``window`` now."""
     end = Endpoint.established(send_window=4000, parameters=PARAMETERS)
     end.window = window
     end.gets("A")
@@ -104,7 +104,7 @@ def test_the_timer_is_not_carried_across() -> None:
 
 
 def full(window: int = 6000) -> Endpoint:
-    """An end whose receive buffer is full: the peer has been told of a zero window."""
+    """An end whose receive buffer is full: the remote end has been told of a zero window."""
     end = Endpoint.established(receive_window=window, parameters=PARAMETERS)
     end.gets_all([end.segment("A", size=1000) for _ in range(window // 1000)])
     end.expect_ack(window + 1, window=0)

@@ -84,8 +84,8 @@ def test_fin_wait_2_is_restarted_by_every_acceptable_segment() -> None:
         end.gets("A", size=size)
     assert retransmit_left(end) == 120_000
     end.wait(70_000)
-    end.gets("A", seq=end.peer_next - 5000)
-    end.gets("A", seq=end.peer_next + 100_000)
+    end.gets("A", seq=end.remote_next - 5000)
+    end.gets("A", seq=end.remote_next + 100_000)
     assert retransmit_left(end) == 50_000
     end.wait(50_000)
     end.expect_state(CLOSED)
@@ -121,7 +121,7 @@ def test_fin_wait_2_goes_across_in_the_retransmit_member() -> None:
 
 @pytest.mark.parametrize("way", ["FIN_WAIT_2", "CLOSING"])
 def test_time_wait_is_offered_for_upload(way: str) -> None:
-    """R-TMR-04, R-OPEN-01: with UploadRequested; until then the target answers the peer's FIN."""
+    """R-TMR-04, R-OPEN-01: with UploadRequested; until then the target answers the remote end's FIN."""
     if way == "CLOSING":
         end = Endpoint.in_state(CLOSING, offloaded=True)
         end.gets("A")
@@ -132,7 +132,7 @@ def test_time_wait_is_offered_for_upload(way: str) -> None:
     end.expect_state(TIME_WAIT)
     assert uploads(end) == [TcpUploadReason.UploadRequested]
     end.wait(1000)
-    end.gets("FA", seq=end.peer_next - 1)
+    end.gets("FA", seq=end.remote_next - 1)
     end.expect_ack(2)
     assert not uploads(end)
 

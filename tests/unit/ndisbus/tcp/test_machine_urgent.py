@@ -94,7 +94,7 @@ def test_a_host_delivers_in_line() -> None:
     end.gets_all([segment])
     assert [e.value for e in end.events(EventKind.URGENT)] == [20 + 300]
     assert end.read() == incoming(0, 30)
-    # The same pointer again is no news; one further on is.
+    # The same pointer again is not told; one further on is.
     segment = end.segment("UA", size=10)
     segment.urgent = 290
     end.gets_all([segment])

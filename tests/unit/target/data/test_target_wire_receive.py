@@ -22,7 +22,7 @@ DISCONNECT, RETRIEVE, ABORT = 2, 3, 4
 URGENT_DATA = 5
 
 
-class Peer:
+class RemoteEnd:
     """Sends data in order on one connection."""
 
     def __init__(self, w: Any, t: Any) -> None:
@@ -68,7 +68,7 @@ def test_r_recv_04_data_goes_into_posted_requests(w: Any) -> None:
     t = w.live()
     a, b, c = w.nbl(bytes(3)), w.nbl(bytes(4)), w.nbl(bytes(9))
     w.post("receive", t, a, b, c)
-    Peer(w, t).push(b"0123456789")
+    RemoteEnd(w, t).push(b"0123456789")
     assert w.indicated_data == []
     assert received(w) == [
         (a.address, "SUCCESS", b"012"),
@@ -80,7 +80,7 @@ def test_r_recv_04_data_goes_into_posted_requests(w: Any) -> None:
 def test_r_dlv_01_without_requests_data_is_indicated(w: Any) -> None:
     """R-DLV-01, R-IND-01, R-IND-02, R-IND-03: one list, accepted, kept until it is returned."""
     t = w.live()
-    Peer(w, t).data(b"hello")
+    RemoteEnd(w, t).data(b"hello")
     assert w.answer() == b"hello"
     assert w.inspect()["nbls_outstanding"] == 1
     w.receive(
@@ -94,7 +94,7 @@ def test_what_no_request_holds_is_indicated(w: Any) -> None:
     t = w.live()
     a = w.nbl(bytes(4))
     w.post("receive", t, a)
-    Peer(w, t).data(b"0123456789")
+    RemoteEnd(w, t).data(b"0123456789")
     assert received(w) == [(a.address, "SUCCESS", b"0123")]
     assert w.answer() == b"456789"
 
@@ -109,10 +109,10 @@ def test_r_dlv_05_what_comes_after_refused_data_queues_behind_it(
 ) -> None:
     """R-DLV-05, R-IND-04, R-IND-05, R-IND-06, R-DIS-18: nothing is indicated before a post."""
     t = w.live()
-    peer = Peer(w, t)
-    peer.data(b"0123")
+    remote = RemoteEnd(w, t)
+    remote.data(b"0123")
     w.answer(status, consumed)
-    peer.data(b"4567")
+    remote.data(b"4567")
     w.advance(100)
     assert w.indicated_data == []
     a = w.nbl(bytes(4))
@@ -125,9 +125,9 @@ def test_r_dlv_05_what_comes_after_refused_data_queues_behind_it(
 def test_r_dlv_03_what_comes_during_an_indication_is_taken_up_when_it_has_returned(w: Any) -> None:
     """R-DLV-03, R-RECV-05, R-DLV-02: a segment and a post meanwhile; the request comes first (R-IND-07)."""
     t = w.live()
-    peer = Peer(w, t)
-    peer.data(b"0123")
-    peer.data(b"4567")
+    remote = RemoteEnd(w, t)
+    remote.data(b"0123")
+    remote.data(b"4567")
     a = w.nbl(bytes(2))
     w.post("receive", t, a)
     assert w.indicated_data == [b"0123"]
@@ -150,17 +150,17 @@ def test_r_recv_15_psh_completes_a_partly_filled_request(w: Any) -> None:
     t = w.live()
     a = w.nbl(bytes(20))
     w.post("receive", t, a)
-    peer = Peer(w, t)
-    peer.data(b"01")
+    remote = RemoteEnd(w, t)
+    remote.data(b"01")
     assert received(w) == []
-    peer.push(b"23")
+    remote.push(b"23")
     assert received(w) == [(a.address, "SUCCESS", b"0123")]
 
 
 def test_r_open_03_psh_is_remembered_with_buffered_data(w: Any) -> None:
     """R-OPEN-03: the request that takes the refused data completes at once."""
     t = w.live()
-    Peer(w, t).push(b"0123")
+    RemoteEnd(w, t).push(b"0123")
     w.answer(REFUSED)
     a = w.nbl(bytes(20))
     w.post("receive", t, a)
@@ -183,11 +183,11 @@ def test_r_recv_16_psh_and_time_mean_nothing_to_a_non_push_request(w: Any) -> No
     a = w.nbl(bytes(6))
     a.net_buffer_list_info[NO_PUSH] = 1
     w.post("receive", t, a)
-    peer = Peer(w, t)
-    peer.push(b"0123")
+    remote = RemoteEnd(w, t)
+    remote.push(b"0123")
     w.advance(1000)
     assert received(w) == []
-    peer.data(b"4567")
+    remote.data(b"4567")
     assert received(w) == [(a.address, "SUCCESS", b"012345")]
 
 
@@ -197,10 +197,10 @@ def test_r_dis_17_data_restarts_the_push_timer(w: Any) -> None:
     t = w.live()
     a = w.nbl(bytes(20))
     w.post("receive", t, a)
-    peer = Peer(w, t)
-    peer.data(b"01")
+    remote = RemoteEnd(w, t)
+    remote.data(b"01")
     w.advance(0.4)
-    peer.data(b"23")
+    remote.data(b"23")
     w.advance(0.4)
     assert received(w) == []
     w.advance(0.11)
@@ -225,7 +225,7 @@ def test_r_recv_18_a_request_that_comes_with_bytes_has_its_timer_started_at_once
 def test_r_ind_08_a_zero_byte_request_lets_data_be_indicated_again(w: Any) -> None:
     """R-IND-08."""
     t = w.live()
-    Peer(w, t).data(b"0123")
+    RemoteEnd(w, t).data(b"0123")
     w.answer(REFUSED)
     zero = w.nbl()
     w.post("receive", t, zero)
@@ -236,7 +236,7 @@ def test_r_ind_08_a_zero_byte_request_lets_data_be_indicated_again(w: Any) -> No
 def test_r_brd_06_data_that_came_with_the_connection_is_delivered_first(w: Any) -> None:
     """R-BRD-05, R-BRD-06, R-DLV-05: what arrives queues behind it, and is not indicated past it."""
     t = w.live(buffered=w.nbl(b"old "))
-    Peer(w, t).data(b"new")
+    RemoteEnd(w, t).data(b"new")
     assert w.indicated_data == []
     a = w.nbl(bytes(5))
     w.post("receive", t, a)
@@ -252,10 +252,10 @@ def test_r_conc_03_segments_are_processed_during_an_initiate_but_not_indicated(w
     t = w.tcp(rcv_nxt=5000, snd_una=1000, snd_nxt=1000, snd_max=1000, snd_wnd=9999)
     root = w.request("initiate", [(n, [(p, [t])])])
     t.handle.context = w.adapter.connections()[0].address
-    peer = Peer(w, t)
-    peer.data(b"01")
-    peer.data(b"23")
-    peer.fin()
+    remote = RemoteEnd(w, t)
+    remote.data(b"01")
+    remote.data(b"23")
+    remote.fin()
     assert w.heard()[-1].ack == 5005
     assert w.take() == []
     w.advance(1)
@@ -267,11 +267,11 @@ def test_r_conc_03_segments_are_processed_during_an_initiate_but_not_indicated(w
 def test_undelivered_data_closes_the_window(w: Any) -> None:
     """What the host does not take is in the window; consuming it opens it again."""
     t = w.live(window=4000, rcv_wnd=4000)
-    peer = Peer(w, t)
-    peer.data(bytes(1400))
+    remote = RemoteEnd(w, t)
+    remote.data(bytes(1400))
     w.answer(REFUSED)
-    peer.data(bytes(1400))
-    peer.data(bytes(1200))
+    remote.data(bytes(1400))
+    remote.data(bytes(1200))
     w.advance(0.2)
     assert w.heard()[-1].window == 0
     w.post("receive", t, w.nbl(bytes(4000)))
@@ -282,10 +282,10 @@ def test_undelivered_data_closes_the_window(w: Any) -> None:
 def test_an_accepted_indication_opens_the_window(w: Any) -> None:
     """As soon as it has returned, without anything else happening."""
     t = w.live(window=4000, rcv_wnd=4000)
-    peer = Peer(w, t)
-    peer.data(bytes(1400))
-    peer.data(bytes(1400))
-    peer.data(bytes(1200))
+    remote = RemoteEnd(w, t)
+    remote.data(bytes(1400))
+    remote.data(bytes(1400))
+    remote.data(bytes(1200))
     w.advance(0.2)
     assert w.heard()[-1].window == 0
     w.answer()
@@ -296,9 +296,9 @@ def test_an_accepted_indication_opens_the_window(w: Any) -> None:
 def test_nothing_more_is_indicated_once_the_upload_is_asked_for(w: Any) -> None:
     """R-EVT-05, R-BRD-07: what an indication in progress leaves goes up with the connection."""
     t = w.live()
-    peer = Peer(w, t)
-    peer.data(b"first ")
-    peer.data(b"second")
+    remote = RemoteEnd(w, t)
+    remote.data(b"first ")
+    remote.data(b"second")
     w.control("indicate", {"reason": "UploadRequested"})
     w.answer()
     assert w.indicated_data == []
@@ -310,22 +310,22 @@ def test_nothing_more_is_indicated_once_the_upload_is_asked_for(w: Any) -> None:
 def test_r_ind_11_data_is_acknowledged_as_there_is_room_whatever_the_host_does(w: Any) -> None:
     """R-IND-11, R-RECV-08: the second segment draws an ACK while the first one's indication is under way."""
     t = w.live()
-    peer = Peer(w, t)
-    peer.data(b"01")
-    peer.data(b"23")
+    remote = RemoteEnd(w, t)
+    remote.data(b"01")
+    remote.data(b"23")
     assert [s.ack for s in w.heard()] == [5004]
 
 
 def test_r_rss_01_the_hash_value_marks_all_data(w: Any) -> None:
     """R-RSS-01: indications and completions of requests alike."""
     t = w.live(const={"hash_value": 0xCAFE})
-    peer = Peer(w, t)
-    peer.data(b"0")
+    remote = RemoteEnd(w, t)
+    remote.data(b"0")
     w.answer()
     name = "NetBufferListHashValue"
     assert w.last_indication["NetBufferLists"][0][0]["NetBufferListInfo"] == {name: 0xCAFE}
     w.post("receive", t, w.nbl(bytes(1)))
-    peer.data(b"1")
+    remote.data(b"1")
     [(_, wire)] = w.take("NdisTcpOffloadReceiveComplete")
     assert wire["NetBufferLists"][0][0]["NetBufferListInfo"][name] == 0xCAFE
 
@@ -333,7 +333,7 @@ def test_r_rss_01_the_hash_value_marks_all_data(w: Any) -> None:
 def test_the_receive_backlog_is_what_is_buffered(w: Any) -> None:
     """What the host needs to know to post enough."""
     t = w.live()
-    Peer(w, t).data(b"0123")
+    RemoteEnd(w, t).data(b"0123")
     w.answer(REFUSED)
     w.run("query", [t])
     assert t.structures()[2].receive_backlog_size == 4
@@ -345,7 +345,7 @@ def test_the_receive_backlog_is_what_is_buffered(w: Any) -> None:
 def test_r_disc_14_a_fin_is_told_when_all_data_before_it_is_consumed(w: Any) -> None:
     """R-DISC-14: not while data is refused; the FIN itself is acknowledged long before; R-DISC-16."""
     t = w.live()
-    Peer(w, t).fin(b"last")
+    RemoteEnd(w, t).fin(b"last")
     assert w.ctx_of(t).delegated.state is State.TcpConnectionCloseWait
     w.answer(REFUSED)
     w.advance(10)
@@ -368,7 +368,7 @@ def test_r_open_02_a_partly_filled_request_completes_before_the_fin_is_told(w: A
     for x in (a, b):
         x.net_buffer_list_info[NO_PUSH] = 1
     w.post("receive", t, a, b)
-    Peer(w, t).fin(b"last")
+    RemoteEnd(w, t).fin(b"last")
     assert [c[0] for c in w.calls] == ["NdisTcpOffloadReceiveComplete", "NdisTcpOffloadEventHandler"]
     assert received(w) == [(a.address, "SUCCESS", b"last")]
     assert w.inspect()["posted_receives"] == 1
@@ -376,8 +376,8 @@ def test_r_open_02_a_partly_filled_request_completes_before_the_fin_is_told(w: A
 
 def test_a_fin_without_data_is_told_at_once_and_once(w: Any) -> None:
     t = w.live()
-    peer = Peer(w, t)
-    peer.fin()
+    remote = RemoteEnd(w, t)
+    remote.fin()
     assert w.events() == [(t.handle.address, DISCONNECT, 0)]
     w.say(t, ACK | FIN, 5000, 1000)
     w.advance(100)
@@ -397,7 +397,7 @@ def test_r_disc_15_an_acceptable_rst_is_told_at_once(w: Any, op: str) -> None:
     if op == "receive":
         w.post("receive", t, x)
     else:
-        Peer(w, t).data(b"1")
+        RemoteEnd(w, t).data(b"1")
         w.answer(REFUSED)
         w.post(op, t, x)
     seq = w.ctx_of(t).delegated.rcv_nxt
@@ -435,8 +435,8 @@ def test_r_ip_07_urgent_data_asks_for_the_upload(w: Any) -> None:
     up the ordinary path when it has been carried out, in order.
     """
     t = w.live()
-    peer = Peer(w, t)
-    peer.data(b"before")
+    remote = RemoteEnd(w, t)
+    remote.data(b"before")
     w.answer()
     urgent = w.say(t, ACK | URG, 5006, 1000, b"now!", urgent=4)
     assert w.events() == [(t.handle.address, RETRIEVE, URGENT_DATA)]
@@ -467,7 +467,7 @@ def test_r_ip_07_invalid_urgent_data_is_discarded(w: Any, seq: int, ack: int) ->
 
 
 def test_what_is_held_is_bounded(wired: Any) -> None:
-    """What does not fit is dropped and counted; the peer will send it again."""
+    """What does not fit is dropped and counted; the remote end will send it again."""
     w = wired(TargetConfig(held_bytes=200))
     t = w.live()
     w.say(t, ACK | URG, 5000, 1000, b"now!", urgent=4)
@@ -531,13 +531,13 @@ def test_a_forwarded_segment_with_urgent_data_stays_the_hosts(w: Any) -> None:
 def test_r_recv_07_completions_need_not_match_posts(w: Any) -> None:
     """R-RECV-07: requests of one post in two calls, requests of two posts in one."""
     t = w.live()
-    peer = Peer(w, t)
+    remote = RemoteEnd(w, t)
     a, b, c = w.nbl(bytes(1)), w.nbl(bytes(1)), w.nbl(bytes(1))
     w.post("receive", t, a, b)
     w.post("receive", t, c)
-    peer.data(b"1")
+    remote.data(b"1")
     assert [r[0] for r in received(w)] == [a.address]
-    peer.data(b"23")
+    remote.data(b"23")
     assert len(w.take("NdisTcpOffloadReceiveComplete")) == 1
     assert w.inspect()["posted_receives"] == 0
 
@@ -547,7 +547,7 @@ def test_r_recv_09_bytes_of_an_aborted_request_count(w: Any) -> None:
     t = w.live()
     a = w.nbl(bytes(9))
     w.post("receive", t, a)
-    Peer(w, t).data(b"0123")
+    RemoteEnd(w, t).data(b"0123")
     w.say(t, RST, 5004, 0)
     [(_, wire)] = w.take("NdisTcpOffloadReceiveComplete")
     assert [NdisStatus(s).name for s in wire["Status"]] == ["REQUEST_ABORTED"]
@@ -562,14 +562,14 @@ def test_r_recv_17_a_partly_filled_non_push_request_is_filled_further(w: Any) ->
     a.net_buffer_list_info[int(NetBufferListInfo.TcpReceiveBytesTransferred)] = 3
     advance(a.first_net_buffer, 3)
     w.post("receive", t, a)
-    Peer(w, t).data(b"new")
+    RemoteEnd(w, t).data(b"new")
     assert received(w) == [(a.address, "SUCCESS", b"oldnew")]
 
 
 def test_r_dis_41_a_receive_return_succeeds_during_an_upload(w: Any) -> None:
     """R-DIS-41, R-IND-12: it has neither a completion nor a failing result."""
     t = w.live()
-    Peer(w, t).data(b"x")
+    RemoteEnd(w, t).data(b"x")
     w.answer()
     w.control("indicate", {"reason": "UploadRequested"})
     w.take()
@@ -583,7 +583,7 @@ def test_r_dis_41_a_receive_return_succeeds_during_an_upload(w: Any) -> None:
 def test_r_dis_06_the_refusal_is_data_not_accepted(w: Any) -> None:
     """R-DIS-06: NDIS_STATUS_OFFLOAD_DATA_NOT_ACCEPTED gives the list back at once."""
     t = w.live()
-    Peer(w, t).data(b"x")
+    RemoteEnd(w, t).data(b"x")
     assert NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED.symbol == "NDIS_STATUS_OFFLOAD_DATA_NOT_ACCEPTED"
     w.answer(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED)
     assert w.inspect()["nbls_outstanding"] == 0

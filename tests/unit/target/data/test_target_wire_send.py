@@ -213,7 +213,7 @@ def test_r_disc_13_the_receive_half_stays_open(w: Any) -> None:
     assert w.inspect()["tcp"] == 1
 
 
-def test_a_disconnect_after_the_peers_fin_closes_the_connection(w: Any) -> None:
+def test_a_disconnect_after_the_remote_ends_fin_closes_the_connection(w: Any) -> None:
     """R-DISC-09, R-DISC-16: from LAST_ACK to CLOSED; the disconnect succeeds, the context stays."""
     t = w.live(state=State.TcpConnectionCloseWait)
     d = w.nbl(b"bye")

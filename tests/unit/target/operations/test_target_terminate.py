@@ -355,7 +355,7 @@ def test_r_dis_43_paths_and_neighbors_go_with_the_last_lost_connection(h: Any) -
 
 
 def test_r_dis_43_or_a_single_failing_terminate_is_the_end(make: Any) -> None:
-    """R-DIS-43: the other habit of a target: everything aborted, one FAILURE, no events, nothing left."""
+    """R-DIS-43: what other targets do: everything aborted, one FAILURE, no events, nothing left."""
     h = make(TargetConfig(fail_terminate_twice=False))
     n, p, (t,) = h.stack(1)
     s = h.nbl(b"s")

@@ -85,7 +85,7 @@ SYNCHRONIZED: Final = (ESTABLISHED, FIN_WAIT_1, FIN_WAIT_2, CLOSE_WAIT, CLOSING,
 ISS: Final = 0xFFFF_FE0C
 """Our SYN's number: the stream passes 2**32 within its first 500 bytes."""
 IRS: Final = 0xFFFF_FED4
-"""The peer's SYN's number: likewise within 300 bytes."""
+"""The remote end's SYN's number: likewise within 300 bytes."""
 START: Final = 0x1_0000_0000 - 700
 """Ticks at which an endpoint is made: the lower half of the clock is 0 again after 700 ticks."""
 
@@ -113,7 +113,7 @@ def outgoing(offset: int, size: int) -> bytes:
 
 
 def incoming(offset: int, size: int) -> bytes:
-    """``size`` bytes from ``offset`` of the stream that the peer sends."""
+    """``size`` bytes from ``offset`` of the stream that the remote end sends."""
     return _IN[offset : offset + size]
 
 
@@ -130,7 +130,7 @@ class Sent:
 
 
 class Endpoint:
-    """A machine under test with everything a peer could see of it. See the module's docstring."""
+    """A machine under test with everything a remote end could see of it. See the module's docstring."""
 
     way: ClassVar[Way] = Way.HOST
 
@@ -144,16 +144,16 @@ class Endpoint:
         self.heard: list[TcpEvent] = []
         self.queued_out = 0
         """Bytes of the outgoing stream that were given to the machine."""
-        self.peer_next = 1
-        """The next sequence number of the peer, relative."""
+        self.remote_next = 1
+        """The next sequence number of the remote end, relative."""
         self.seen = 1
-        """One past the highest sequence number the machine sent, relative: what the peer acknowledges."""
+        """One past the highest sequence number that was sent, relative: what the remote end acknowledges."""
         self.window = 60_000
-        """The window field of segments from the peer."""
+        """The window field of segments from the remote end."""
         self.timestamps = False
-        """Whether segments from the peer carry timestamps."""
-        self.peer_clock = 7_000_000
-        """What the peer's timestamp clock shows now."""
+        """Whether segments from the remote end carry timestamps."""
+        self.remote_clock = 7_000_000
+        """What the remote end's timestamp clock shows now."""
         self.echo = 0
         """The last timestamp the machine sent."""
 
@@ -246,18 +246,18 @@ class Endpoint:
         end = cls.established(**options)
         if state in (CLOSE_WAIT, LAST_ACK):
             end.gets("FA")
-            end.expect("A", ack=end.peer_next)
+            end.expect("A", ack=end.remote_next)
         if state in (FIN_WAIT_1, FIN_WAIT_2, CLOSING, LAST_ACK, TIME_WAIT):
             end.shutdown()
             end.expect("FA")
         if state is CLOSING:
             end.gets("FA", ack=end.seen - 1)
-            end.expect("A", ack=end.peer_next)
+            end.expect("A", ack=end.remote_next)
         if state in (FIN_WAIT_2, TIME_WAIT):
             end.gets("A")
         if state is TIME_WAIT:
             end.gets("FA")
-            end.expect("A", ack=end.peer_next)
+            end.expect("A", ack=end.remote_next)
         end.expect_nothing()
         end.heard.clear()
         end.expect_state(state)
@@ -304,14 +304,14 @@ class Endpoint:
             machine = passive_open(syn, cached, **common)
         end = cls(machine)
         end.seen = 0
-        end.peer_next = 0 if syn is None else syn.length
+        end.remote_next = 0 if syn is None else syn.length
         end.collect()
         return end
 
     @classmethod
-    def accepting(cls, *, peer: dict[str, Any] | None = None, size: int = 0, **options: Any) -> Endpoint:
-        """A connection in SYN_RCVD: a listener has got the peer's SYN with the options ``peer``."""
-        syn = Segment(IRS, 0, SYN, 60_000, incoming(0, size), **{"mss": 1000, **(peer or {})})
+    def accepting(cls, *, remote: dict[str, Any] | None = None, size: int = 0, **options: Any) -> Endpoint:
+        """A connection in SYN_RCVD: a listener has got the remote end's SYN with the options ``remote``."""
+        syn = Segment(IRS, 0, SYN, 60_000, incoming(0, size), **{"mss": 1000, **(remote or {})})
         return cls.opening(syn=syn, **options)
 
     # -- what the tests read
@@ -414,19 +414,19 @@ class Endpoint:
         window: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> Segment:
-        """A segment of the peer: without ``seq`` the next in order, without ``ack`` it acknowledges all."""
+        """A segment of the remote end. The default of ``seq`` is the next in order, that of ``ack`` all."""
         bits = 0
         for letter in flags:
             bits |= _FLAGS[letter]
         if seq is None:
-            seq = self.peer_next
+            seq = self.remote_next
         if data is None:
             data = incoming(seq - 1 + bool(bits & SYN), size) if size else b""
         if ack is None:
             ack = self.seen
         fields: dict[str, Any] = {}
         if self.timestamps:
-            fields = {"ts_val": self.peer_clock & _M32, "ts_ecr": self.echo if bits & ACK else 0}
+            fields = {"ts_val": self.remote_clock & _M32, "ts_ecr": self.echo if bits & ACK else 0}
         fields |= options or {}
         segment = Segment(
             (seq + self.irs) & _M32,
@@ -437,7 +437,7 @@ class Endpoint:
             **fields,
         )
         if not bits & RST:
-            self.peer_next = max(self.peer_next, seq + segment.length)
+            self.remote_next = max(self.remote_next, seq + segment.length)
         return segment
 
     def gets(self, flags: str = "A", **fields: Any) -> None:

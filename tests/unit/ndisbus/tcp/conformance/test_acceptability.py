@@ -17,7 +17,7 @@ def end_with_data_in_flight(receive_window: int = WINDOW) -> Endpoint:
 
 
 def closed_window() -> Endpoint:
-    """The peer has filled the whole receive window and nothing was read."""
+    """The remote end has filled the whole receive window and nothing was read."""
     end = Endpoint.established(receive_window=WINDOW)
     for seq in (1, 1001, 2001, 3001):
         end.gets("A", seq=seq, size=1000)
@@ -47,7 +47,7 @@ def test_an_empty_segment_outside_the_window_is_answered_and_dropped(seq: int) -
 
 
 def test_an_empty_ack_on_the_right_edge_is_taken() -> None:
-    """RFC9293-A.2: SND.NXT of a peer that has filled the window is no reason to drop what it acknowledges."""
+    """RFC9293-A.2: the ACK of a remote end that has filled the window counts, whatever its SND.NXT."""
     end = end_with_data_in_flight()
     end.gets("A", seq=WINDOW + 1, ack=1001)
     assert end.machine.queued == 0

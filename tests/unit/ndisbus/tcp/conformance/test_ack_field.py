@@ -25,7 +25,7 @@ from tests.unit.ndisbus.tcp.conformance.ladder import (
 def test_a_segment_without_ack_is_dropped(state: TcpOffloadConnectionState) -> None:
     """RFC9293-3.10.7.4-ACK-1: not even its text or its FIN counts."""
     end = Endpoint.in_state(state)
-    expected = end.peer_next
+    expected = end.remote_next
     end.gets("F", data=b"x" * 100)
     end.wait(1000 if state in (ESTABLISHED, FIN_WAIT_2, CLOSE_WAIT, TIME_WAIT) else 500)
     end.expect_nothing()
@@ -80,7 +80,7 @@ def test_an_ack_of_something_not_sent_is_answered_and_dropped(state: TcpOffloadC
     <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK> goes back.
     """
     end = Endpoint.in_state(state)
-    expected, seq = end.peer_next, end.seen
+    expected, seq = end.remote_next, end.seen
     end.gets("A", ack=seq + 1, data=b"x")
     end.expect_ack(expected, seq=seq)
     end.expect_nothing()

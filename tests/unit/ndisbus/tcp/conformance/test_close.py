@@ -128,7 +128,7 @@ def test_closing_twice_sends_no_second_fin(state: TcpOffloadConnectionState) -> 
 def test_fin_wait_2_does_not_last_for_ever() -> None:
     """RFC9293-3.6.1-FW2.
 
-    120 seconds without an acceptable segment end it; a peer that still sends keeps it.
+    120 seconds without an acceptable segment end it; a remote end that still sends keeps it.
     """
     end = Endpoint.in_state(FIN_WAIT_2)
     for _ in range(5):
@@ -223,7 +223,7 @@ def test_a_fin_ahead_of_a_gap_waits_for_the_gap_to_fill() -> None:
     assert end.read() == incoming(0, 2000)
 
 
-def test_half_closed_by_the_peer_we_still_send() -> None:
+def test_half_closed_by_the_remote_end_we_still_send() -> None:
     """RFC9293-3.6.1-HALF, RFC9293-3.10.2-EST, RFC1122-4.2.2.13.
 
     CLOSE-WAIT sends, retransmits, is acknowledged.

@@ -241,7 +241,7 @@ def test_limited_transmit_sends_new_data_for_two_duplicates() -> None:
 
 
 def test_limited_transmit_keeps_to_the_receivers_window() -> None:
-    """RFC3042-2-RWND: no new segment if the peer's window does not take it."""
+    """RFC3042-2-RWND: no new segment if the remote end's window does not take it."""
     end = in_flight(4, send_window=4000)
     end.gets("A", ack=1)
     end.gets("A", ack=1)

@@ -76,7 +76,7 @@ def test_lost_answers_are_tolerated() -> None:
     end.expect_state(ESTABLISHED)
 
 
-def test_a_peer_that_never_answers_is_given_up() -> None:
+def test_a_remote_end_that_never_answers_is_given_up() -> None:
     """RFC9293-MUST-29, RFC9293-MUST-12: after the agreed number of probes, and the user is told."""
     end = Endpoint.established(keepalive=True, cached=CACHED)
     end.wait(60_000)

@@ -90,7 +90,7 @@ def test_after_a_timeout_old_duplicates_start_no_recovery() -> None:
     end.expect_data(1001, 2001)
     threshold, window = end.delegated.ss_thresh, end.delegated.c_wnd
     for _ in range(4):
-        end.gets("A", ack=1001)  # the peer had these segments already
+        end.gets("A", ack=1001)  # the remote end had these segments already
     assert not [s for s in end.drop_sent() if end.relative_out(s.segment.seq) == 1001]
     assert end.delegated.ss_thresh == threshold
     assert end.delegated.c_wnd <= window + 2 * SMSS

@@ -116,7 +116,7 @@ def test_simultaneous_open_of_figure_7() -> None:
 
 
 def test_simultaneous_open_ended_by_an_ack() -> None:
-    """RFC9293-MUST-10: the peer's ACK of our SYN-ACK will do as well as its SYN-ACK."""
+    """RFC9293-MUST-10: the remote end's ACK of our SYN-ACK will do as well as its SYN-ACK."""
     end = crossing()
     end.gets("A", seq=1, ack=1)
     end.expect_state(ESTABLISHED)
@@ -221,7 +221,7 @@ def test_text_beside_the_syn_is_delivered_once_the_connection_is_there() -> None
     assert end.relative_in(syn_ack.ack) in (1, 101)
     assert not end.events(EventKind.DATA)
     end.gets("A", seq=101, ack=1)
-    if end.rcv_nxt == 1:  # it was not acknowledged: the peer sends it again
+    if end.rcv_nxt == 1:  # it was not acknowledged: the remote end sends it again
         end.gets("A", seq=1, size=100)
     end.expect_state(ESTABLISHED)
     assert end.read() == incoming(0, 100)
@@ -361,7 +361,7 @@ def test_syn_received_goes_back_to_listen_for_a_new_syn() -> None:
 def test_syn_received_answers_the_same_syn_again() -> None:
     """RFC9293-3.10.7.4-SEQ-6.
 
-    The peer did not get the SYN-ACK: it gets that, or the ACK that is owed, again.
+    The remote end did not get the SYN-ACK: it gets that, or the ACK that is owed, again.
     """
     end = accepting()
     end.gets("S", seq=0, options=MSS)

@@ -13,13 +13,13 @@ ALL = {"timestamps": True, "sack": True, "scaling": True}
 T = 7_000_000
 
 
-def connected(peer: dict[str, Any] | None = None, **options: Any) -> tuple[Endpoint, Segment]:
-    """An active OPEN, answered by a SYN-ACK with the options ``peer``; and the SYN."""
+def connected(remote: dict[str, Any] | None = None, **options: Any) -> tuple[Endpoint, Segment]:
+    """An active OPEN, answered by a SYN-ACK with the options ``remote``; and the SYN."""
     end = Endpoint.opening(**options)
     syn = end.expect("S", seq=0)
-    peer = {"mss": 1000} if peer is None else peer
-    end.gets("SA", seq=0, ack=1, options=peer)
-    end.timestamps = peer.get("ts_val") is not None and syn.ts_val is not None
+    remote = {"mss": 1000} if remote is None else remote
+    end.gets("SA", seq=0, ack=1, options=remote)
+    end.timestamps = remote.get("ts_val") is not None and syn.ts_val is not None
     end.drop_sent()
     end.expect_state(ESTABLISHED)
     return end, syn
@@ -50,26 +50,26 @@ def test_without_an_mss_option_the_default_counts(addresses: tuple[bytes, bytes]
     end, _ = connected({}, addresses=addresses)
     end.send(5000)
     assert max(len(sent.segment.payload) for sent in end.drop_sent()) == mss
-    other = Endpoint.accepting(peer={"mss": None}, addresses=addresses)
+    other = Endpoint.accepting(remote={"mss": None}, addresses=addresses)
     other.gets("A", seq=1, ack=1)
     other.drop_sent()
     other.send(5000)
     assert max(len(sent.segment.payload) for sent in other.drop_sent()) == mss
 
 
-def test_the_peers_mss_counts() -> None:
+def test_the_remote_ends_mss_counts() -> None:
     """RFC9293-MUST-14, RFC9293-MUST-16: from the SYN or the SYN-ACK."""
     end, _ = connected({"mss": 700})
     end.send(5000)
     end.expect("A", seq=1, length=700)
-    other = Endpoint.accepting(peer={"mss": 700})
+    other = Endpoint.accepting(remote={"mss": 700})
     other.gets("A", seq=1, ack=1)
     other.drop_sent()
     other.send(5000)
     other.expect("A", seq=1, length=700)
 
 
-def test_a_peers_mss_beyond_our_path_is_cut() -> None:
+def test_a_remote_ends_mss_beyond_our_path_is_cut() -> None:
     """RFC9293-MUST-16: the path's MTU counts."""
     end, _ = connected({"mss": 65_535}, mtu=1500)
     end.send(5000)
@@ -78,7 +78,7 @@ def test_a_peers_mss_beyond_our_path_is_cut() -> None:
 
 @pytest.mark.parametrize("mss", [0, 1, 10])
 def test_an_absurd_mss_does_not_stop_the_connection(mss: int) -> None:
-    """RFC9293-MUST-16: what the peer asks for may be silly, the stream flows."""
+    """RFC9293-MUST-16: what the remote end asks for may be silly, the stream flows."""
     end, _ = connected({"mss": mss})
     end.send(100)
     acked = 1
@@ -107,7 +107,7 @@ def test_windows_are_scaled_when_both_offer_it() -> None:
     assert end.delegated.snd_wnd == 32_000
 
 
-def test_windows_are_not_scaled_when_the_peer_does_not_offer_it() -> None:
+def test_windows_are_not_scaled_when_the_remote_end_does_not_offer_it() -> None:
     """RFC7323-2.2-BOTH: neither what we get nor what we offer."""
     end = Endpoint.opening(receive_window=1_000_000, options={"scaling": True})
     end.drop_sent()
@@ -123,7 +123,7 @@ def test_a_listener_scales_only_for_a_syn_that_offers_it() -> None:
     assert bare.expect("SA").window_scale is None
     bare.gets("A", seq=1, ack=1, window=2000)
     assert bare.delegated.snd_wnd == 2000
-    both = Endpoint.accepting(receive_window=1_000_000, peer={"window_scale": 3}, options={"scaling": True})
+    both = Endpoint.accepting(receive_window=1_000_000, remote={"window_scale": 3}, options={"scaling": True})
     answer = both.expect("SA")
     assert answer.window_scale is not None
     assert answer.window == 0xFFFF
@@ -131,9 +131,9 @@ def test_a_listener_scales_only_for_a_syn_that_offers_it() -> None:
     assert both.delegated.snd_wnd == 16_000
 
 
-def test_the_window_of_the_peers_syn_is_not_scaled() -> None:
+def test_the_window_of_the_remote_ends_syn_is_not_scaled() -> None:
     """RFC7323-2.3-SYN: SEG.WND of a SYN is taken as it stands."""
-    end = Endpoint.accepting(peer={"window_scale": 7}, options={"scaling": True})
+    end = Endpoint.accepting(remote={"window_scale": 7}, options={"scaling": True})
     assert end.delegated.snd_wnd in (0, 60_000)  # or it is taken from the ACK only
     end.gets("A", seq=1, ack=1, window=100)
     assert end.delegated.snd_wnd == 12_800
@@ -165,8 +165,8 @@ def test_sack_is_used_when_both_permit_it() -> None:
     assert end.expect_ack(1).sack
 
 
-def test_sack_is_not_used_when_the_peer_does_not_permit_it() -> None:
-    """RFC2018-2-2, RFC2018-4-NOT: no SACK option without SACK-permitted from the peer, whoever opened."""
+def test_sack_is_not_used_when_the_remote_end_does_not_permit_it() -> None:
+    """RFC2018-2-2, RFC2018-4-NOT: no SACK option unless the remote end sent SACK-permitted, in both roles."""
     end, _ = connected({"mss": 1000}, options={"sack": True})
     end.gets("A", seq=1001, size=100)
     assert not end.expect_ack(1).sack
@@ -198,7 +198,7 @@ def test_timestamps_are_used_when_both_send_them() -> None:
     assert ack.ts_ecr == T
 
 
-def test_timestamps_are_not_used_when_the_peer_sends_none() -> None:
+def test_timestamps_are_not_used_when_the_remote_end_sends_none() -> None:
     """RFC7323-3.2-EVERY: both SYNs have to have one."""
     end, _ = connected({"mss": 1000}, options={"timestamps": True})
     end.send(100)
@@ -209,7 +209,7 @@ def test_a_listener_answers_with_a_timestamp_only_if_the_syn_has_one() -> None:
     """RFC7323-3.2-ANSWER, RFC7323-3.2-ECHO: the SYN-ACK echoes that of the SYN."""
     bare = Endpoint.accepting(options={"timestamps": True})
     assert bare.expect("SA").ts_val is None
-    both = Endpoint.accepting(peer={"ts_val": T}, options={"timestamps": True})
+    both = Endpoint.accepting(remote={"ts_val": T}, options={"timestamps": True})
     answer = both.expect("SA")
     assert answer.ts_val is not None
     assert answer.ts_ecr == T
@@ -220,8 +220,8 @@ def test_a_listener_that_does_not_want_options_gets_none() -> None:
 
     What we do not offer is not used, whatever the SYN has.
     """
-    peer = {"ts_val": T, "window_scale": 7, "sack_permitted": True}
-    answer = Endpoint.accepting(peer=peer).expect("SA")
+    remote = {"ts_val": T, "window_scale": 7, "sack_permitted": True}
+    answer = Endpoint.accepting(remote=remote).expect("SA")
     assert answer.ts_val is None
     assert answer.window_scale is None
     assert not answer.sack_permitted
@@ -279,7 +279,7 @@ def test_the_ack_of_the_syn_does_not_open_the_window() -> None:
 
 
 def test_ssthresh_is_high_at_first() -> None:
-    """RFC5681-3.1-HIGH: no window that the peer could offer is beyond it."""
+    """RFC5681-3.1-HIGH: no window that the remote end could offer is beyond it."""
     end, _ = connected({"mss": 1000})
     assert end.delegated.ss_thresh >= 0xFFFF
 

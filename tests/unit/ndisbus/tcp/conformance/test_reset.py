@@ -59,8 +59,8 @@ def test_a_reset_elsewhere_in_the_window_draws_a_challenge_ack(
 ) -> None:
     """RFC9293-3.10.7.4-RST-3, RFC5961-3.2-3: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, and nothing changes."""
     end = Endpoint.in_state(state, receive_window=4000)
-    end.gets("R", seq=end.peer_next + ahead)
-    end.expect_ack(end.peer_next, seq=end.seen)
+    end.gets("R", seq=end.remote_next + ahead)
+    end.expect_ack(end.remote_next, seq=end.seen)
     end.expect_nothing()
     end.expect_state(state)
     assert not end.heard_of(EventKind.RESET)
@@ -73,13 +73,13 @@ def test_a_reset_outside_the_window_is_dropped_silently(
 ) -> None:
     """RFC9293-3.10.7.4-RST-1, RFC5961-3.2-1, RFC9293-3.5.3-VALID: no answer, no effect."""
     end = Endpoint.in_state(state, receive_window=4000)
-    end.gets("R", seq=end.peer_next + offset)
+    end.gets("R", seq=end.remote_next + offset)
     end.expect_nothing()
     end.expect_state(state)
 
 
 def test_the_answer_to_a_challenge_ends_the_connection() -> None:
-    """RFC5961-3.2-4: a peer that really has no connection answers the challenge with an exact RST."""
+    """RFC5961-3.2-4: a remote end that really has no connection answers the challenge with an exact RST."""
     end = Endpoint.established()
     end.gets("R", seq=500)
     challenge = end.expect_ack(1, seq=1)

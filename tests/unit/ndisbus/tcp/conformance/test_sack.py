@@ -119,7 +119,7 @@ def test_blocks_are_what_is_held() -> None:
 
 
 def test_no_sack_without_permission() -> None:
-    """RFC2018-4-NOT: an end whose peer did not permit it sends no SACK option at all."""
+    """RFC2018-4-NOT: without permission of the remote end, no SACK option is sent."""
     end = Endpoint.established(sack=False)
     end.gets("A", seq=1001, size=500)
     end.gets("A", seq=3001, size=500)
@@ -229,7 +229,7 @@ def test_recovery_ends_with_the_recovery_point() -> None:
 
 
 def test_a_timeout_forgets_what_was_sacked() -> None:
-    """RFC2018-5-RTO, RFC2018-5-LEFT, RFC2018-8-SENDER, RFC6675-5.1-EXPUNGE: the peer may have reneged."""
+    """RFC2018-5-RTO, RFC2018-5-LEFT, RFC2018-8-SENDER, RFC6675-5.1-EXPUNGE: the receiver may have reneged."""
     end = outstanding(10, queued=10)
     sacked(end, 1, (1001, 2001))  # one duplicate: no recovery
     end.wait(1000)

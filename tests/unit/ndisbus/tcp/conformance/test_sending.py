@@ -11,8 +11,8 @@ from tests.unit.ndisbus.tcp.conformance.ladder import V6, Endpoint
 RTO = 1000
 
 
-def test_a_segment_is_as_large_as_the_peers_mss() -> None:
-    """RFC9293-MUST-16, RFC9293-SHLD-28: the smaller of the peer's MSS and what the path takes."""
+def test_a_segment_is_as_large_as_the_remote_ends_mss() -> None:
+    """RFC9293-MUST-16, RFC9293-SHLD-28: the smaller of the remote end's MSS and what the path takes."""
     end = Endpoint.established(mss=1000, mtu=1500)
     end.send(1500)
     end.expect("A", length=1000)

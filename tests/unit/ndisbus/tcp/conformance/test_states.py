@@ -41,7 +41,7 @@ NAMES: Final = {
 
 
 def begin(state: State) -> Endpoint:
-    """A connection in that state, whose peer says nothing by itself."""
+    """A connection in that state, whose remote end sends nothing by itself."""
     if state is SYN_SENT:
         return Endpoint.opening()
     if state is SYN_RCVD:

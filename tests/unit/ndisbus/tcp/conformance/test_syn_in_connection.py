@@ -21,7 +21,7 @@ def test_a_syn_draws_a_challenge_ack(state: TcpOffloadConnectionState, flags: st
     Whatever its sequence number: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>, and then it is dropped.
     """
     end = Endpoint.in_state(state, receive_window=4000)
-    expected, seq = end.peer_next, end.seen
+    expected, seq = end.remote_next, end.seen
     end.gets(flags, seq=expected + offset)
     end.expect_ack(expected, seq=seq)
     end.expect_nothing()
@@ -42,7 +42,7 @@ def test_data_beside_a_syn_is_not_taken() -> None:
 
 
 def test_an_old_syn_ack_of_the_handshake_is_answered() -> None:
-    """RFC9293-3.10.7.4-SEQ-6: the peer's SYN-ACK again (our ACK was lost) draws the ACK again."""
+    """RFC9293-3.10.7.4-SEQ-6: the remote end's SYN-ACK again (our ACK was lost) draws the ACK again."""
     end = Endpoint.established()
     end.gets("SA", seq=0, ack=1)
     end.expect_ack(1, seq=1)

@@ -33,10 +33,10 @@ def test_data_is_delivered_and_acknowledged(state: TcpOffloadConnectionState) ->
 
 
 @pytest.mark.parametrize("state", [CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT])
-def test_text_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) -> None:
+def test_text_after_the_remote_ends_fin_is_ignored(state: TcpOffloadConnectionState) -> None:
     """RFC9293-3.10.7.4-TEXT-6: nothing can follow a FIN."""
     end = Endpoint.in_state(state)
-    expected = end.peer_next
+    expected = end.remote_next
     end.gets("A", size=100, ack=1 if state in (CLOSING, LAST_ACK) else None)
     assert end.machine.available == 0
     assert end.rcv_nxt == expected

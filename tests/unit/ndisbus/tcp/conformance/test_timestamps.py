@@ -8,10 +8,10 @@ from tests.unit.ndisbus.tcp.conformance.ladder import CLOSED, ESTABLISHED, Endpo
 
 DAY = 24 * 3600 * 1000
 T = 7_000_000
-"""The peer's clock when the connection is made."""
+"""The remote end's clock when the connection is made."""
 
 
-def test_the_peers_window_is_scaled() -> None:
+def test_the_remote_ends_window_is_scaled() -> None:
     """RFC7323-2.3-SND: shifted left by Snd.Wind.Shift, in every segment without SYN.
 
     R-RFC-01, R-RFC-02: window scaling, RFC 1323.
@@ -137,7 +137,7 @@ def test_the_round_trip_is_measured_by_the_echo() -> None:
 
 
 def test_only_an_ack_of_new_data_measures() -> None:
-    """RFC7323-4.1-NEW: an old echo in a segment of a peer that only sends says nothing of the round trip."""
+    """RFC7323-4.1-NEW: an old echo of a remote end that only sends says nothing about the round trip."""
     end = Endpoint.established(timestamps=True)
     end.wait(500)
     end.gets("A", size=100, options={"ts_ecr": end.start & 0xFFFF_FFFF})
@@ -148,12 +148,12 @@ def test_only_an_ack_of_new_data_measures() -> None:
 def test_a_delayed_ack_echoes_the_first_segment() -> None:
     """RFC7323-4.3-DELAYED: of the segments that one ACK covers, the earliest timestamp."""
     end = Endpoint.established(timestamps=True)
-    end.peer_clock = T + 10
+    end.remote_clock = T + 10
     end.gets("A", size=1000)
-    end.peer_clock = T + 20
+    end.remote_clock = T + 20
     end.gets("A", size=1000)
     assert end.expect_ack(2001).ts_ecr == T + 10
-    end.peer_clock = T + 30
+    end.remote_clock = T + 30
     end.gets("A", size=1000)
     end.wait(400)
     assert end.expect_ack(3001).ts_ecr == T + 30
@@ -164,7 +164,7 @@ def test_echoes_around_a_gap() -> None:
     end = Endpoint.established(timestamps=True)
 
     def arrives(letter: str, clock: int) -> int:
-        end.peer_clock = T + clock
+        end.remote_clock = T + clock
         end.gets("A", seq=1 + 100 * "ABCDE".index(letter), size=100)
         end.wait(400)
         return end.drop_sent()[-1].segment.ts_ecr - T
@@ -221,7 +221,7 @@ def test_timestamps_wrap(recent: int) -> None:
     """RFC7323-5.2-MODULO: older and newer are modulo 2**32."""
     end = Endpoint.established(timestamps=True)
     end.delegated.ts_recent = recent
-    end.peer_clock = recent
+    end.remote_clock = recent
     end.gets("A", size=100, options={"ts_val": (recent - 1) & 0xFFFF_FFFF})
     assert end.machine.available == 0
     end.gets("A", seq=1, size=100, options={"ts_val": (recent + 1) & 0xFFFF_FFFF})
@@ -229,7 +229,7 @@ def test_timestamps_wrap(recent: int) -> None:
 
 
 def test_the_same_timestamp_is_not_older() -> None:
-    """RFC7323-5.3-R1: a peer with a slow clock sends many segments with one timestamp."""
+    """RFC7323-5.3-R1: a remote end with a slow clock sends many segments with one timestamp."""
     end = Endpoint.established(timestamps=True)
     for _ in range(5):
         end.gets("A", size=100, options={"ts_val": T})

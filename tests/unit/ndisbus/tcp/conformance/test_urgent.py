@@ -78,7 +78,7 @@ def test_urgent_data_that_was_read_is_not_announced_again() -> None:
 
 
 @pytest.mark.parametrize("state", [CLOSE_WAIT, CLOSING, LAST_ACK, TIME_WAIT])
-def test_urg_after_the_peers_fin_is_ignored(state: TcpOffloadConnectionState) -> None:
+def test_urg_after_the_remote_ends_fin_is_ignored(state: TcpOffloadConnectionState) -> None:
     """RFC9293-3.10.7.4-URG-3: there can be no more data, urgent or not."""
     end = Endpoint.in_state(state)
     urgent(end, 10, ack=1 if state in (CLOSING, LAST_ACK) else None)

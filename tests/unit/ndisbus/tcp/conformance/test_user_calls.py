@@ -27,7 +27,7 @@ def test_send_segmentizes_and_piggybacks_the_ack(state: TcpOffloadConnectionStat
     """RFC9293-3.10.2-EST: segments of the buffer, each with ACK = RCV.NXT."""
     end = Endpoint.in_state(state)
     end.send(2500)
-    expected = end.peer_next
+    expected = end.remote_next
     end.expect("A", seq=1, ack=expected, length=1000)
     end.expect("A", seq=1001, ack=expected, length=1000)
     end.expect("A", seq=2001, ack=expected, length=500)
@@ -173,7 +173,7 @@ def test_the_end_stays_told() -> None:
     assert end.machine.at_end
 
 
-def test_aborting_is_no_reset_by_the_peer() -> None:
+def test_aborting_is_not_a_reset_by_the_remote_end() -> None:
     """RFC9293-MUST-12: the user who aborted is told CLOSED, not RESET."""
     end = Endpoint.established()
     end.abort()

@@ -25,7 +25,7 @@ def shrunk(window: int) -> Endpoint:
 
 
 def test_nothing_new_is_sent_when_the_usable_window_is_negative() -> None:
-    """RFC9293-MUST-34, RFC9293-SHLD-15: a peer that takes its window back is put up with."""
+    """RFC9293-MUST-34, RFC9293-SHLD-15: a remote end may take its window back."""
     end = shrunk(2000)
     end.send(4000)
     end.expect_nothing()
@@ -149,7 +149,7 @@ def test_a_probe_that_is_accepted_advances_the_stream_by_what_it_carried() -> No
 
 
 def test_probing_without_any_answer_ends() -> None:
-    """RFC9293-MUST-20, RFC9293-3.10.8-USER: a peer that is gone is noticed."""
+    """RFC9293-MUST-20, RFC9293-3.10.8-USER: a remote end that is gone is noticed."""
     end = zero_window(parameters={"tcp_maximum_retransmissions": 4})
     end.wait(600_000)
     assert end.heard_of(EventKind.TIMED_OUT)

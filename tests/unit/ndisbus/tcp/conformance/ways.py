@@ -44,7 +44,7 @@ DROPPED: Final = {
         "test_partial_acks_and_the_timer",
         "test_several_holes_are_repaired_one_per_round_trip",
     ],
-    "the scoreboard: the peer repeats its SACK blocks": [
+    "the scoreboard: the remote end repeats its SACK blocks": [
         "test_the_third_duplicate_starts_recovery",
         "test_new_data_waits_for_the_pipe",
         "test_a_second_hole_goes_before_new_data",
@@ -84,7 +84,7 @@ OTHERWISE_ON_A_TARGET: Final = {
         "test_urgent_data_may_be_announced_before_it_comes",
         "test_the_same_urgent_data_is_announced_once",
         "test_urgent_data_that_was_read_is_not_announced_again",
-        "test_urg_after_the_peers_fin_is_ignored",
+        "test_urg_after_the_remote_ends_fin_is_ignored",
         "test_urg_is_seen_while_our_window_is_closed",
         "test_odd_pointers_do_no_harm",
         "test_data_without_urg_after_urgent_data_flows_on",
@@ -97,6 +97,6 @@ OTHERWISE_ON_A_TARGET: Final = {
         "test_the_connection_is_closed_in_the_end",
         "test_the_application_can_set_r2",
         "test_probing_without_any_answer_ends",
-        "test_a_peer_that_never_answers_is_given_up",
+        "test_a_remote_end_that_never_answers_is_given_up",
     ],
 }

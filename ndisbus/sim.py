@@ -1,8 +1,8 @@
 """The simulation: NDIS and any number of drivers in one process, on virtual time.
 
 It runs the same core and the same ports as the bus, with the same bytes between them: every packet goes
-through the codec. The order in which queues are served is drawn from a seed, time jumps to what is due
-next, and processes are killed, stalled and restarted by a call. A run is a function of its seed.
+through the codec. A seed decides the order in which queues are served. Time jumps to what is due next. A call
+kills, stalls or restarts a process. The seed determines the whole run.
 
     sim = Simulation(seed=1)
     sim.start("target", lambda: TargetDriver(...))
@@ -29,7 +29,7 @@ from ndisbus.timer_queue import TimerQueue
 
 __all__ = ["SimulatedProcess", "Simulation", "SimulationStuck"]
 
-#: Virtual seconds between a death and the bus noticing it (a local process, pidfd).
+#: Virtual seconds from the death of a local process until the bus notices it (as by pidfd).
 NOTICE: Final = 0.001
 
 
@@ -55,7 +55,7 @@ class SimulatedProcess:
         self.deadline: float | None = None
 
     def flush(self) -> None:
-        """Move what the port wants sent into the queue."""
+        """Move what the port wants to send into the queue."""
         for head, *frames in self.sim.packets(self.port.drain()):
             self.to_bus.append((head, frames))
 
@@ -75,13 +75,13 @@ class SimulatedProcess:
         self.flush()
 
     def timer(self) -> None:
-        """Let the driver's timers run, if they are due."""
+        """Run the driver's timers if they are due."""
         if self.timer_due():
             self.port.on_timer(self.sim.now)
             self.flush()
 
     def timer_due(self) -> bool:
-        """Whether one of the driver's timers is due."""
+        """Return whether one of the driver's timers is due."""
         deadline = self.port.next_deadline()
         return deadline is not None and deadline <= self.sim.now
 
@@ -89,9 +89,9 @@ class SimulatedProcess:
 class Simulation:
     """A bus and its processes on virtual time.
 
-    With ``shuffle`` every message is a packet of its own, and any queue or any timer that is due may be
-    next. Without it, queues are served in a fixed order, and packets and timers are as in real processes:
-    messages that are sent together travel in one packet, and timers run after each packet.
+    With ``shuffle`` every message is a packet of its own, and any queue or due timer may be next. Without it,
+    queues are served in a fixed order, and packets and timers behave as in real processes: messages that are
+    sent together travel in one packet, and timers run after each packet.
     """
 
     def __init__(self, seed: int = 0, config: CoreConfig | None = None, *, shuffle: bool = True) -> None:
@@ -114,7 +114,7 @@ class Simulation:
     # -- processes -----------------------------------------------------------------------------
 
     def start_bus(self) -> None:
-        """Start NDIS; processes that are there say hello to it."""
+        """Start NDIS. Processes that already run say hello to it."""
         self.core = NdisCore(self.config, self.trace_events.append, random.Random(self.config.seed))
         self.core.clock.now = self.now
         for process in self.processes.values():
@@ -123,7 +123,7 @@ class Simulation:
                 process.flush()
 
     def kill_bus(self) -> None:
-        """kill -9 of the bus: everything in its queues is lost, drivers notice."""
+        """Kill the bus as kill -9 does: everything in its queues is lost, and drivers notice."""
         self.core = None
         for process in self.processes.values():
             process.to_bus.clear()
@@ -133,7 +133,7 @@ class Simulation:
                 process.flush()
 
     def start(self, name: str, make: Callable[[], Driver]) -> SimulatedProcess:
-        """Start a process; ``make`` builds its driver, again at every restart."""
+        """Start a process. ``make`` builds its driver, also at every restart."""
         self._pids += 1
         process = self.processes[name] = SimulatedProcess(self, name, make, self._pids)
         if self.core is not None:
@@ -142,7 +142,7 @@ class Simulation:
         return process
 
     def kill(self, name: str) -> None:
-        """kill -9: what the process had sent is delivered, what was sent to it is lost."""
+        """Kill a process as kill -9 does: what it had sent is delivered, what was sent to it is lost."""
         process = self.processes[name]
         process.alive = False
         process.to_driver.clear()
@@ -151,7 +151,7 @@ class Simulation:
     def _notice(self, process: SimulatedProcess) -> None:
         if self.core is None:
             return
-        # As ZeroMQ does: what was in the pipe is delivered first.
+        # As with ZeroMQ, what was in the pipe is delivered first.
         while process.to_bus:
             self._to_bus(process)
         self.core.clock.now = self.now
@@ -161,12 +161,12 @@ class Simulation:
         self._route()
 
     def restart(self, name: str) -> SimulatedProcess:
-        """Start a process again; its death is noticed before the next one of that name can say hello."""
+        """Start a process again. Its death is noticed before the next process of that name can say hello."""
         self._notice(self.processes[name])
         return self.start(name, self.processes[name].make)
 
     def stall(self, name: str, seconds: float | None = None) -> None:
-        """SIGSTOP, with SIGCONT after ``seconds`` of virtual time if given."""
+        """Stop a process as SIGSTOP does; with ``seconds``, continue it after that virtual time."""
         process = self.processes[name]
         process.stalled = True
         if seconds is not None:
@@ -177,15 +177,15 @@ class Simulation:
         self.processes[name].stalled = False
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Do something at a moment of virtual time."""
+        """Call ``action`` at a moment of virtual time."""
         self._events.push(when, action)
 
     def driver(self, name: str) -> Any:
-        """The driver object of a process."""
+        """Return the driver object of a process."""
         return self.processes[name].driver
 
     def act(self, name: str, action: Callable[[Any], Any]) -> Any:
-        """Let a driver do something, and take what it sends."""
+        """Let a driver do something, and queue what it sends. Returns the result of ``action``."""
         process = self.processes[name]
         process.port.now = self.now
         result = action(process.driver)
@@ -195,7 +195,7 @@ class Simulation:
     # -- control -------------------------------------------------------------------------------
 
     def control(self, verb: str, arguments: dict[str, Any] | None = None, *, limit: float = 5.0) -> Any:
-        """A control request, as ``ndisbus`` commands make it. Raises :class:`ChimneyError` when refused."""
+        """Make a control request as ``ndisbus`` does. Raises :class:`ChimneyError` if it is refused."""
         assert self.core is not None
         self._control_id += 1
         mine = self._control_id
@@ -210,7 +210,7 @@ class Simulation:
     # -- running -------------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Serve one queue, or jump to what is due next. False if nothing is left to do."""
+        """Serve one queue, or jump to what is due next. Returns False if nothing is left to do."""
         ready = self._ready()
         if ready:
             (self.rng.choice(ready) if self.shuffle else ready[0])()
@@ -231,19 +231,19 @@ class Simulation:
         return True
 
     def run_until(self, done: Callable[[], bool], *, limit: float = 60.0, steps: int = 2_000_000) -> None:
-        """Run until ``done`` holds. :class:`SimulationStuck` after ``limit`` virtual seconds."""
+        """Run until ``done`` holds. Raises :class:`SimulationStuck` after ``limit`` virtual seconds."""
         end = self.now + limit
         for _ in range(steps):
             if done():
                 return
             if self.now > end:
-                raise SimulationStuck(f"not done after {limit:g} virtual seconds")
+                raise SimulationStuck(f"the condition did not hold after {limit:g} virtual seconds")
             if not self.step():
-                raise SimulationStuck("nothing is due any more")
-        raise SimulationStuck(f"not done after {steps} steps")
+                raise SimulationStuck("the condition does not hold, and nothing is due any more")
+        raise SimulationStuck(f"the condition did not hold after {steps} steps")
 
     def run_for(self, seconds: float) -> None:
-        """Run for some virtual time."""
+        """Run for ``seconds`` of virtual time."""
         end = self.now + seconds
         reached = False
 
@@ -257,7 +257,7 @@ class Simulation:
     def _ready(self) -> list[Callable[[], None]]:
         out: list[Callable[[], None]] = []
         for process in self.processes.values():
-            if process.to_bus and self.core is not None:  # what a dead process had sent is delivered, too
+            if process.to_bus and self.core is not None:  # a dead process too: what it had sent is delivered
                 out.append(partial(self._to_bus, process))
             if process.alive and not process.stalled:
                 if process.to_driver:
@@ -293,7 +293,7 @@ class Simulation:
                     process.to_driver.append((head, payload))
 
     def packets(self, messages: Sequence[Outgoing]) -> Iterator[list[Any]]:
-        """The frames of the packets that carry ``messages``."""
+        """Iterate over the packets that carry ``messages``, each as its list of frames."""
         if not self.shuffle:
             return packets(self._pack, messages) if messages else iter(())
         return chain.from_iterable(packets(self._pack, (m,)) for m in messages)

@@ -1,7 +1,7 @@
 """The command line of the bus.
 
 The folder owns what people type and read: options, exit codes, tables, texts. It must not know how the bus or
-a driver does its work; it makes control requests over a connection, as other programs do.
+a driver works. It makes control requests over a connection, as other programs do.
 
 Files in reading order:
 

@@ -16,11 +16,11 @@ def adapter_group() -> None:
 
 @adapter_group.command("add")
 @click.argument("name", required=False)
-@click.option("--under", metavar="DRIVER", help="The intermediate driver that exposes it.")
+@click.option("--under", metavar="DRIVER", help="The intermediate driver that exposes the adapter.")
 @EndpointOption
 @JsonOption
 def add_command(name: str | None, under: str | None, endpoint: str | None, as_json: bool) -> None:
-    """Have an intermediate driver expose another adapter, called NAME or the next free name."""
+    """Make an intermediate driver expose another adapter, called NAME or the next free name."""
     arguments = {k: v for k, v in (("Name", name), ("Under", under)) if v is not None}
     with errors(as_json=as_json):
         result = request(endpoint, "adapter.add", arguments)

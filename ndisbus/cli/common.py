@@ -49,6 +49,6 @@ def request(
     *,
     command: str | None = None,
 ) -> Any:
-    """Make one control request. Raises as :meth:`ControlClient.request` does."""
+    """Make one control request and return its result. Raises as :meth:`ControlClient.request` does."""
     with ControlClient(endpoint) as client:
         return client.request(verb, arguments, timeout, command=command)

@@ -1,4 +1,4 @@
-"""``ndisbus fault``: make happen what may happen to a stack."""
+"""``ndisbus fault``: inject faults into processes and calls."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ for _command in (kill_command, stall_command, resume_command, restart_command):
 @fault_group.command("add")
 @click.argument("call")
 @click.option("--drop", is_flag=True, help="The call never arrives.")
-@click.option("--delay", type=float, metavar="SECONDS", help="The call arrives late.")
+@click.option("--delay", type=float, metavar="SECONDS", help="The call arrives this much later.")
 @click.option("--duplicate", is_flag=True, help="The call arrives twice.")
 @click.option("--fail", metavar="STATUS", help="The request ends with this NDIS_STATUS.")
-@click.option("--driver", metavar="NAME", help="Only calls that this driver makes or gets.")
+@click.option("--driver", metavar="NAME", help="Only calls that this driver makes or receives.")
 @click.option("--adapter", metavar="NAME", help="Only calls about this adapter.")
 @click.option("--direction", type=click.Choice(["down", "up"]))
 @click.option("--nth", type=int, help="Only the Nth such call.")
@@ -124,16 +124,16 @@ def reset_command(endpoint: str | None, as_json: bool) -> None:
 def knob_command(
     name: str, command: str, arguments: tuple[str, ...], endpoint: str | None, as_json: bool
 ) -> None:
-    """Have the driver NAME carry out a COMMAND of its own.
+    """Send COMMAND to the driver NAME. Each driver has commands of its own.
 
-    A VALUE that is JSON is read as JSON, any other as text. For an unknown COMMAND the driver lists those
-    that it knows.
+    A VALUE that is JSON is read as JSON, any other as text. For an unknown COMMAND the driver lists the
+    commands that it knows.
     """
     pairs = {}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or not key:
-            raise click.UsageError(f"{argument!r} is not KEY=VALUE")
+            raise click.UsageError(f"'{argument}' is not KEY=VALUE")
         pairs[key] = _value(value)
     with errors(as_json=as_json):
         asked = {"Name": name, "Command": command, "Arguments": pairs}

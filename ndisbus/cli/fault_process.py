@@ -24,23 +24,23 @@ __all__ = [
     "stall_command",
 ]
 
-#: How long the bus has to say which process it is (seconds); it may be stalled itself.
+#: Seconds that the bus has to say which process it is. The bus itself may be stalled.
 _PATIENCE: Final = 2.0
-#: How long a killed process has to be gone (seconds).
+#: Seconds within which a killed process must end.
 _DEATH: Final = 5.0
 _INTERVAL: Final = 0.02
 
 
 class NoSuchProcess(ChimneyError):
-    """No process of that name runs here, or it cannot be signalled."""
+    """No process of that name runs on this machine, or it cannot be signalled."""
 
 
 def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.Process, int | None]:
-    """The process called ``name``, and its epoch if it is on the bus.
+    """Return the process called ``name``, and its epoch if it is on the bus.
 
-    The bus is found by its pid file, as are a remote host (``hoststack peer``) and a driver that the bus does
-    not know. Raises :class:`NoSuchProcess`, or :class:`BusUnavailable`, which names ``command``, if there is
-    no bus to ask.
+    Pid files lead to the bus, to a remote host (``hoststack peer``), and to a driver that the bus does not
+    know. Raises :class:`NoSuchProcess`. Raises :class:`BusUnavailable`, whose text begins with ``command``,
+    if there is no bus to ask.
     """
     known: list[str] = []
     absent: BusUnavailable | None = None
@@ -62,7 +62,7 @@ def find_process(endpoint: str | None, name: str, command: str) -> tuple[psutil.
         raise absent
     if record is None:
         there = ", ".join(sorted(known)) or "none"
-        raise NoSuchProcess(f"there is no process called {name!r}; drivers on the bus: {there}")
+        raise NoSuchProcess(f"there is no process called '{name}'; drivers on the bus: {there}")
     return _process(name, record.pid), None
 
 
@@ -92,7 +92,7 @@ def _kill(name: str, process: psutil.Process) -> None:
         except psutil.NoSuchProcess:
             return
         if time.monotonic() >= until:
-            raise NoSuchProcess(f"{name}: pid {process.pid} did not die within {_DEATH:g} s of SIGKILL")
+            raise NoSuchProcess(f"{name}: pid {process.pid} did not end within {_DEATH:g} s after SIGKILL")
         time.sleep(_INTERVAL)
 
 
@@ -108,7 +108,7 @@ def _report(as_json: bool, text: str, **fields: Any) -> None:
 @EndpointOption
 @JsonOption
 def kill_command(name: str, endpoint: str | None, as_json: bool) -> None:
-    """SIGKILL the layer NAME ('bus' for the bus). Its supervisor, if it has one, starts it again."""
+    """Kill the layer NAME with SIGKILL ('bus' for the bus). Its supervisor, if any, starts it again."""
     with errors(as_json=as_json):
         process, _ = find_process(endpoint, name, "fault kill")
         _kill(name, process)
@@ -133,9 +133,9 @@ def stall_command(name: str, endpoint: str | None, as_json: bool) -> None:
 @EndpointOption
 @JsonOption
 def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
-    """Let a stalled layer go on (SIGCONT), however long it was stalled."""
+    """Continue a stalled layer (SIGCONT), however long it was stalled."""
     with errors(as_json=as_json):
-        # By its pid file first: after the hang limit the bus has closed its epoch and does not know it.
+        # Use its pid file first: after the hang limit the bus has closed its epoch and does not know it.
         record = read_pid(name)
         if record is not None:
             process = _process(name, record.pid)
@@ -154,12 +154,12 @@ def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds it may take to come back.",
+    help="Seconds to wait until it is back.",
 )
 @EndpointOption
 @JsonOption
 def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bool) -> None:
-    """SIGKILL the layer NAME and wait until its supervisor has brought it back."""
+    """Kill the layer NAME with SIGKILL and wait until its supervisor has started it again."""
     with errors(as_json=as_json):
         process, epoch = find_process(endpoint, name, "fault restart")
         _kill(name, process)
@@ -180,7 +180,7 @@ def _not_back(name: str) -> str:
 
 
 def _new_process(_: dict[str, Any], *, name: str, old: int) -> dict[str, Any] | None:
-    """The bus or a remote host, which is not on the bus: found by its pid file."""
+    """Return the new process of the bus or of a remote host, by its pid file; None if there is none yet."""
     record = read_pid(name)
     return {"Pid": record.pid} if record is not None and record.pid != old else None
 

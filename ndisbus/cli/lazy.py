@@ -25,11 +25,11 @@ class LazyGroup(click.Group):
         self.lazy_subcommands = dict(lazy_subcommands or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands, those of ``lazy_subcommands`` in their order."""
+        """Return the names of all commands, those of ``lazy_subcommands`` in their order."""
         return [*self.lazy_subcommands, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, imported if need be; ``None`` if there is none."""
+        """Return the command of this name, imported if needed; ``None`` if there is none."""
         if cmd_name not in self.lazy_subcommands:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = self.lazy_subcommands[cmd_name][0].partition(":")

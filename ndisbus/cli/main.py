@@ -15,7 +15,7 @@ __all__ = ["main"]
     context_settings={"help_option_names": ["-h", "--help"]},
     lazy_subcommands={
         "serve": ("ndisbus.cli.serve:serve_command", "Run the bus."),
-        "ps": ("ndisbus.cli.ps:ps_command", "Show processes, adapters, bindings and what is outstanding."),
+        "ps": ("ndisbus.cli.ps:ps_command", "Show processes, adapters, bindings and outstanding requests."),
         "trace": ("ndisbus.cli.trace:trace_command", "Watch the calls as they cross the bus."),
         "fault": (
             "ndisbus.cli.fault:fault_group",
@@ -29,7 +29,7 @@ __all__ = ["main"]
 )
 @click.version_option(__version__, prog_name="ndisbus")
 def main() -> None:
-    """NDIS for the emulated TCP chimney: the bus, and tools to watch it and to break it.
+    """NDIS for the emulated TCP chimney: the bus, and tools to watch it and to inject faults.
 
-    The bus is found at NDISBUS_ENDPOINT, by default a socket in your runtime directory.
+    The address of the bus is NDISBUS_ENDPOINT, by default a socket in your runtime directory.
     """

@@ -1,4 +1,4 @@
-"""``ndisbus ps``: what NDIS knows, and what the processes cost."""
+"""``ndisbus ps``: what NDIS knows, and the CPU time and memory of the processes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ndisbus.runtime.control_client import ControlClient
 
 __all__ = ["ps_command"]
 
-#: Stopped by a signal: what ``ndisbus fault stall`` makes of a process.
+#: psutil's status of a stopped process, such as one after ``ndisbus fault stall``.
 _STALLED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 
 
 @click.command("ps")
 @EndpointOption
 @JsonOption
-@click.option("--watch", is_flag=True, help="Show it repeatedly until interrupted.")
+@click.option("--watch", is_flag=True, help="Repeat until interrupted.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
     default=1.0,
     show_default=True,
-    help="Seconds, with --watch.",
+    help="Seconds between two views, with --watch.",
 )
 def ps_command(endpoint: str | None, as_json: bool, watch: bool, interval: float) -> None:
-    """Show processes, adapters, bindings, what is outstanding, faults and bug checks."""
+    """Show processes, adapters, bindings, outstanding requests, faults and bug checks."""
     with errors(as_json=as_json), ControlClient(endpoint) as client:
         meter = _Meter(client.endpoint.startswith("ipc://"))
         if not watch:
@@ -64,10 +64,10 @@ def _watch(client: ControlClient, meter: _Meter, interval: float, as_json: bool)
 
 
 class _Meter:
-    """Adds to each process what the operating system says: CPU, memory, whether it is stopped.
+    """Adds to each process what the operating system reports: CPU, memory, whether it is stopped.
 
-    Here the bus and the hung drivers that it cut off are processes like the others. On the wire they are
-    apart, so that a program that waits for a driver does not take one of them for it.
+    The bus and the hung drivers that it cut off become processes like the others here. On the wire they are
+    separate, so that a program that waits for a driver does not mistake one of them for it.
     """
 
     def __init__(self, local: bool) -> None:
@@ -75,7 +75,7 @@ class _Meter:
         self._before: dict[int, tuple[float, float]] = {}
 
     def add(self, ps: dict[str, Any]) -> dict[str, Any]:
-        """``ps`` with ``CpuSeconds``, ``CpuPercent`` (since the last look), ``Rss`` (bytes), or None."""
+        """Add ``CpuSeconds``, ``CpuPercent`` since the last call and ``Rss`` (bytes) to each process."""
         ps["Processes"] = [*_bus(ps.pop("Bus")), *ps["Processes"], *ps.pop("CutOff")]
         for row in ps["Processes"]:
             row |= {"CpuSeconds": None, "CpuPercent": None, "Rss": None}
@@ -83,7 +83,7 @@ class _Meter:
                 try:
                     self._measure(row)
                 except psutil.Error:
-                    continue  # it died just now, or belongs to another user
+                    continue  # it has just ended, or belongs to another user
         return ps
 
     def _measure(self, row: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ class _Meter:
 
 
 def _bus(said: dict[str, Any]) -> list[dict[str, Any]]:
-    """The bus's own row."""
+    """Return the row of the bus itself."""
     if said["Pid"] is None:
         return []
     row = {"Name": BUS, "Kind": BUS, "Epoch": None, "State": "ready", "Space": NDIS_SPACE}

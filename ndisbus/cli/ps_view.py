@@ -13,19 +13,19 @@ __all__ = ["BUS", "CUT_OFF", "console", "fault_table", "render"]
 
 #: Kind of the bus's own row.
 BUS: Final = "bus"
-#: The state of a process that runs, but is not a driver on the bus any more, begins with this.
+#: The state of a process that runs but is not a driver on the bus any more begins with this.
 CUT_OFF: Final = "cut off"
 _GOOD = frozenset({"ready", "up", "open"})
 
 
 def console() -> Console:
-    """The console for tables. A file or a pipe has no width, so lines are not cut there."""
+    """Return the console for tables. A file or a pipe has no width, so lines are not cut there."""
     plain = Console()
     return plain if plain.is_terminal else Console(width=200)
 
 
 def render(ps: dict[str, Any]) -> RenderableType:
-    """All tables of a survey; those without rows are left out or say so in a line."""
+    """Return all tables of a survey. A table without rows is left out, or replaced by a line."""
     parts: list[RenderableType] = []
     drivers = [p for p in ps["Processes"] if p["Kind"] != BUS and not p["State"].startswith(CUT_OFF)]
     if ps["Processes"]:
@@ -155,7 +155,7 @@ def _bindings(rows: list[dict[str, Any]]) -> Table:
 
 
 def fault_table(rows: list[dict[str, Any]]) -> Table:
-    """The rules of the fault table, spent ones too."""
+    """Return the table of fault rules, also of those that are not armed any more."""
     t = _table("Faults", "Id#", "Action", "Call", "Where", "When", "Seen#", "Hits#", "Armed")
     for f in rows:
         action = f["Action"]

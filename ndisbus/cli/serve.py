@@ -31,28 +31,28 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86400)
     type=_SECONDS,
     default=_DEFAULT.check_interval,
     show_default=True,
-    help="Seconds between two MiniportCheckForHangEx.",
+    help="Seconds between two calls of MiniportCheckForHangEx.",
 )
 @click.option(
     "--hang-limit",
     type=_SECONDS,
     default=_DEFAULT.hang_limit,
     show_default=True,
-    help="Seconds a miniport may take to answer it before its adapters are taken for dead.",
+    help="Seconds that a miniport has to answer it. After that its adapters count as dead.",
 )
 @click.option(
     "--request-limit",
     type=_SECONDS,
     default=_DEFAULT.request_limit,
     show_default=True,
-    help="Seconds a driver may hold a request.",
+    help="Seconds that a driver may hold a request.",
 )
 @click.option(
     "--unbind-limit",
     type=_SECONDS,
     default=_DEFAULT.unbind_limit,
     show_default=True,
-    help="Seconds a protocol may take to close a binding.",
+    help="Seconds that a protocol has to close a binding.",
 )
 @click.option(
     "--seed", type=int, default=_DEFAULT.seed, show_default=True, help="Seed of all random numbers."
@@ -60,7 +60,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86400)
 @click.option(
     "--curve-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of CURVE keys, made if it has none; needed for tcp beyond loopback. [NDISBUS_CURVE_DIR]",
+    help="Directory of CURVE keys, made if missing. Needed for tcp beyond loopback. [NDISBUS_CURVE_DIR]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print endpoint, pid and seed as one line of JSON.")
 def serve_command(
@@ -73,7 +73,7 @@ def serve_command(
     curve_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the bus until SIGTERM or SIGINT; the exit code is 0 then."""
+    """Run the bus until SIGTERM or SIGINT; then the exit code is 0."""
     config = CoreConfig(
         check_interval=check_interval,
         hang_limit=hang_limit,

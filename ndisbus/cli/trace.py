@@ -24,7 +24,7 @@ from ndisbus.runtime.trace_link import TraceSubscriber
 __all__ = ["trace_command"]
 
 _HANDSHAKE: Final = 5.0
-#: Comes several times a second for each adapter, and hardly ever tells anything.
+#: This call occurs several times a second for each adapter, and is rarely of interest.
 _HEARTBEAT: Final = "MiniportCheckForHangEx"
 
 
@@ -74,8 +74,8 @@ def trace_command(
 ) -> None:
     """Print every call that crosses the bus, until interrupted.
 
-    The text form leaves MiniportCheckForHangEx out, unless --all or --call asks for it. A Mermaid diagram is
-    printed at the end: give --count or --duration, or end it by Ctrl-C or SIGTERM.
+    The text form leaves out MiniportCheckForHangEx unless --all or --call asks for it. A Mermaid diagram is
+    printed at the end: use --count or --duration, or stop with Ctrl-C or SIGTERM.
     """
     form = "json" if as_json else form
     quiet = form == "text" and not (everything or calls)
@@ -97,7 +97,7 @@ def trace_command(
 
 @contextlib.contextmanager
 def _sigterm_as_sigint() -> Iterator[None]:
-    """Make SIGTERM a KeyboardInterrupt as well, so that what was collected is still printed."""
+    """Turn SIGTERM into a KeyboardInterrupt, so that the collected output is still printed."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -138,7 +138,7 @@ def _watch(
                     if left == 0:
                         break
     except KeyboardInterrupt:
-        pass  # the ordinary way to end it
+        pass  # the usual way to stop
     end = formatter.end()
     if end:
         click.echo(end)

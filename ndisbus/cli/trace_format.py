@@ -22,17 +22,17 @@ _COLOURS: Final = {Kind.REQUEST: "cyan", Kind.COMPLETION: "green", Kind.INDICATI
 _ALARMS: Final = frozenset(
     {"bugcheck", "closed", "fault", "refused", "stale", "request.refused", "unbind.forced"}
 )
-#: What every event has, or is shown in a column of its own.
+#: Members that every event has, or that have a column of their own.
 _SHOWN: Final = frozenset(
     {"t", "event", "from", "to", "call", "direction", "list", "blocks", "lists", "status", "adapter"}
 )
-#: Column of the call: as wide as the state operations need, so that a line fits into 100 columns. Data paths
-#: have some longer names.
+#: Width of the column for the call: enough for the state operations, so that a line fits into 100 columns.
+#: Some calls of the data paths have longer names.
 _CALL_WIDTH: Final = len("ProtocolTerminateOffloadComplete")
 
 
 class TextFormatter:
-    """One aligned line per event; times count from the first one."""
+    """One aligned line per event. Times count from the first event."""
 
     def __init__(self, *, colour: bool = False) -> None:
         self._colour = colour
@@ -40,7 +40,7 @@ class TextFormatter:
         self._widest = 6
 
     def line(self, event: Event) -> str:
-        """The event as a line without its end."""
+        """Return the event as a line without a line end."""
         if self._start is None:
             self._start = event["t"]
         time = f"{event['t'] - self._start:10.6f}"
@@ -52,7 +52,7 @@ class TextFormatter:
         return f"{self._style(time, dim=True)} {kind} {details}".rstrip()
 
     def end(self) -> str:
-        """What follows the last line: nothing."""
+        """Return the text after the last line: none."""
         return ""
 
     def _call(self, event: Event) -> str:
@@ -70,30 +70,30 @@ class TextFormatter:
 
 
 class JsonFormatter:
-    """One JSON object per line, as the bus noted it."""
+    """One JSON object per line, as the bus recorded it."""
 
     def line(self, event: Event) -> str:
-        """The event as a line without its end."""
+        """Return the event as a line without a line end."""
         return json.dumps(event, default=str, ensure_ascii=False)
 
     def end(self) -> str:
-        """What follows the last line: nothing."""
+        """Return the text after the last line: none."""
         return ""
 
 
 class MermaidFormatter:
-    """A sequence diagram with the layers as participants; complete only at the :meth:`end`."""
+    """A sequence diagram with the layers as participants. It is printed at the :meth:`end`."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
 
     def line(self, event: Event) -> str:
-        """Take note of the event; the diagram comes at the end."""
+        """Record the event and return ""; the diagram follows at the end."""
         self._events.append(event)
         return ""
 
     def end(self) -> str:
-        """The diagram: the text of a file that a Mermaid renderer draws."""
+        """Return the diagram: the text of a file for a Mermaid renderer."""
         ids = {name: f"p{i}" for i, name in enumerate(_layers(self._events))}
         out = ["sequenceDiagram"]
         out += [f"    participant {p} as {_mermaid(name)}" for name, p in ids.items()]
@@ -112,7 +112,7 @@ class MermaidFormatter:
 
 @cache
 def _led_by(handler: str) -> Kind | None:
-    """The kind of the call that led to a handler."""
+    """Return the kind of the call that leads to a handler."""
     for c in CALLS.values():
         if c.from_driver and handler == c.leads_to:
             return c.kind
@@ -120,7 +120,7 @@ def _led_by(handler: str) -> Kind | None:
 
 
 def _list_by_space(pointer: int) -> str:
-    """The number of a block list, without the zeros between its heap's space and its address there."""
+    """Return the address of a block list as SPACE:ADDRESS, without the zeros in between."""
     return f"{pointer >> ADDRESS_BITS:x}:{pointer & ((1 << ADDRESS_BITS) - 1):x}"
 
 
@@ -152,7 +152,7 @@ def _named(event: Event) -> Iterable[str]:
 
 
 def _layers(events: Iterable[Event]) -> list[str]:
-    """Every driver that appears, from the top of the stack to its bottom, NDIS below the topmost."""
+    """Return every driver that occurs, from the top of the stack to the bottom; NDIS is below the topmost."""
     seen: dict[str, set[str]] = {"ndis": set()}
     for e in events:
         if e["event"] != "call":
@@ -175,7 +175,7 @@ def _layers(events: Iterable[Event]) -> list[str]:
 
 
 def _edge(name: str) -> str:
-    """Which edge of a driver makes or takes a call."""
+    """Return which edge of a driver makes or receives a call."""
     call = CALLS[name]
     if call.kind in (Kind.COMPLETION, Kind.INDICATION, Kind.MINIPORT_HANDLER):
         return "miniport"
@@ -185,5 +185,5 @@ def _edge(name: str) -> str:
 
 
 def _mermaid(text: str) -> str:
-    """Text that Mermaid takes for text: no end of a statement, no entity, no line's end."""
+    """Return text that Mermaid reads as text: without statement ends, entities and line ends."""
     return re.sub("[#;]", lambda m: f"#{ord(m[0])};", text).replace("\n", " ")

@@ -14,7 +14,7 @@ from ndisbus.errors import BusUnavailable, ChimneyError
 
 __all__ = ["NotInTime", "is_ready", "wait_command", "wait_for"]
 
-#: Seconds between two looks.
+#: Seconds between two requests.
 _INTERVAL: Final = 0.05
 
 
@@ -30,16 +30,16 @@ def wait_for(
     *,
     command: str,
 ) -> dict[str, Any]:
-    """Ask the bus repeatedly until ``found`` finds something in what ``ps`` says.
+    """Ask the bus repeatedly until ``found`` finds something in the answer of ``ps``. Returns what it found.
 
-    Raises :class:`BusUnavailable`, which names ``command``, if there is no bus by then, else
-    :class:`NotInTime`.
+    Raises :class:`BusUnavailable`, whose text begins with ``command``, if no bus answers in time;
+    :class:`NotInTime` if one answers but ``found`` finds nothing.
     """
     until = time.monotonic() + timeout
     while True:
         left = until - time.monotonic()
         problem: ChimneyError = NotInTime(
-            f"{what} within {round(timeout, 2):g} s; 'ndisbus ps' shows what is there"
+            f"{what} within {round(timeout, 2):g} s; 'ndisbus ps' shows the drivers on the bus"
         )
         try:
             result = found(request(endpoint, "ps", {}, max(left, _INTERVAL), command=command))
@@ -60,10 +60,10 @@ def wait_for(
     type=click.FloatRange(min=0),
     default=10.0,
     show_default=True,
-    help="Seconds for all of them together.",
+    help="Seconds to wait for all of them together.",
 )
 @click.option(
-    "--offloading", is_flag=True, help="An adapter counts only when a protocol has enabled its chimney."
+    "--offloading", is_flag=True, help="Wait also until a protocol has enabled the chimney of each adapter."
 )
 @JsonOption
 def wait_command(
@@ -102,7 +102,7 @@ def _ready(name: str, offloading: bool, ps: dict[str, Any]) -> dict[str, Any] | 
 
 
 def is_ready(ps: dict[str, Any], process: dict[str, Any]) -> bool:
-    """Whether a driver has registered and, if it is one for adapters, has one up."""
+    """Return whether a driver has registered and, if it has a miniport edge, one of its adapters is up."""
     if process["Kind"] == "unregistered":
         return False
     up = any(a["Driver"] == process["Name"] and a["State"] == "up" for a in ps["Adapters"])

@@ -8,7 +8,8 @@ Files in reading order:
 
 - Connections: ``curve`` (keys), ``endpoint`` (binding), ``connection`` (a client's socket), ``deathwatch``.
 - The bus: ``trace_link``, ``broker``.
-- A driver: ``outcomes``, ``poller``, ``driver_process``, ``signals``, ``collector``, ``run_driver``.
+- A driver: ``outcomes``, ``poller``, ``reconnect``, ``driver_process``, ``signals``, ``collector``,
+  ``run_driver``.
 - The command line's connection: ``control_client``.
 - The supervisor: ``supervise`` decides, ``supervise_run`` carries it out.
 """

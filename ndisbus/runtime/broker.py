@@ -1,8 +1,8 @@
 """The bus's process: a ROUTER loop around :class:`ndisbus.core.NdisCore`.
 
-One turn of the loop polls once: deaths first, then the messages that are there, then one packet for each
-client that something is to be sent to. Everything NDIS knows is in the core; here are only sockets,
-processes and the clock.
+One turn of the loop polls once. It handles deaths first, then the messages that have arrived. Then it sends
+one packet to each client that has messages. Everything that NDIS knows is in the core. This module has only
+sockets, processes and the clock.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from ndisbus.runtime.trace_link import TracePublisher
 
 __all__ = ["Broker", "epoch_base"]
 
-#: Most packets handled between two looks at the clock and at who died.
+#: Most packets that are handled before the loop looks at the clock and at deaths again.
 TURN: Final = 256
 #: No limit: there are never that many packets at once.
 EVERYTHING: Final = 1 << 30
-#: A timer that is late by this time (seconds) means that this process was stalled.
+#: A timer that runs late by this time (seconds) shows that this process was stalled.
 STALL: Final = 0.25
-#: After a stall, all is read when nothing has come for this time (milliseconds).
+#: After a stall, the loop reads until nothing has arrived for this time (milliseconds).
 _SETTLE: Final = 20
-#: Payload frames from this size on are passed through without a copy; a copy of less is cheaper.
+#: Payload frames of at least this size (bytes) are passed on without a copy. Copying smaller ones is cheaper.
 NO_COPY: Final = 16 * 1024
-#: A client that sent nothing for this time (seconds) is sent a ping, which shows a lost connection.
+#: A client that sent nothing for this time (seconds) is pinged, which shows a lost connection.
 QUIET: Final = 1.0
-#: While messages keep coming nothing else is looked at for this time (seconds).
+#: While messages keep coming, the loop looks at nothing else for this time (seconds).
 HOT: Final = HOT_MS / 1000
-#: A packet below this size (bytes) is certainly within every limit.
+#: A packet below this size (bytes) is certainly within all limits.
 SMALL: Final = 65536
-#: As a plain number: the flag type is slow to compute with.
+#: As a plain number: computing with the flag type is slow.
 _READABLE: Final = int(zmq.POLLIN)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _LAST: Final = int(zmq.NOBLOCK)
-#: 2026-01-01, in seconds since 1970: epochs count from the seconds that have passed since.
+#: 2026-01-01 in seconds since 1970. Epochs count from the number of seconds since then.
 _YEAR_ZERO: Final = 1_767_225_600
 
 
 def epoch_base() -> int:
-    """Where a bus that starts now counts its epochs from: past those of the bus before it.
+    """Return the number from which a bus that starts now counts its epochs, above those of the bus before it.
 
-    That holds while there is less than one hello per second of a bus's life, and no clock is set back.
+    This holds if a bus gets less than one hello per second of its life, and the clock is not set back.
     """
     return max(0, int(time.time()) - _YEAR_ZERO)
 
@@ -64,8 +64,8 @@ def epoch_base() -> int:
 class Broker:
     """The bus at ``endpoint``. :meth:`open` binds, :meth:`run` works until :meth:`stop`, :meth:`close` ends.
 
-    ``keys`` are needed beyond loopback. Raises :class:`ndisbus.rundir.EndpointError` for an endpoint
-    that is not allowed, :class:`ndisbus.runtime.endpoint.EndpointInUse` for one that another process has.
+    ``keys`` are needed beyond loopback. Raises :class:`ndisbus.rundir.EndpointError` for an endpoint that is
+    not allowed, :class:`ndisbus.runtime.endpoint.EndpointInUse` for one on which another process listens.
     """
 
     def __init__(self, core: NdisCore, endpoint: str, *, keys: curve.BusKeys | None = None) -> None:
@@ -73,7 +73,7 @@ class Broker:
         self.endpoint = check_endpoint(endpoint, keys is not None)
         self.keys = keys
         self._pack = Packer()
-        # Not zmq.Poller, which costs several system calls more for each round.
+        # Not zmq.Poller: it makes several system calls more in each round.
         self._poll = select.poll()
         self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
         self._readers: dict[int, Callable[[], object]] = {}
@@ -81,16 +81,16 @@ class Broker:
         self._open = False
         self._unbind: Callable[[], None] = lambda: None
         self._probe_at = 0.0
-        #: Payload is received without a copy while frames are large; small frames switch that off.
+        #: Whether payload is received without a copy. Set while frames are large, cleared by small frames.
         self._copy = True
-        #: Whether a message has just come, so that more are likely to.
+        #: Whether a message has just come, so that more are likely.
         self._hot = False
 
     # -- life ----------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the sockets and bind them; from then on clients can connect."""
-        # In the process that uses it, never before a fork.
+        """Make the sockets and bind them. From then on clients can connect."""
+        # Made here, in the process that uses it, and never before a fork.
         self._context = zmq.Context()
         self._context.linger = 0
         self._router = self._context.socket(zmq.ROUTER)
@@ -99,9 +99,9 @@ class Broker:
             self._router.router_mandatory = True
             self._router.sndhwm = self._router.rcvhwm = 0
             self._router.rcvtimeo = HOT_MS
-            # Only a zmq.Frame that came in is passed on without a copy; for bytes that would take a thread.
+            # Only a zmq.Frame that was received is passed on without a copy. For bytes that needs a thread.
             self._router.copy_threshold = 2 * MAX_PACKET
-            # A frame; the codec judges the packet. What is larger costs its sender the connection.
+            # Limit of one frame; the codec checks the packet. A larger frame ends its sender's connection.
             self._router.maxmsgsize = MAX_PACKET + 1024 * 1024
             if self.endpoint.startswith("tcp://"):
                 set_heartbeats(self._router)
@@ -125,18 +125,18 @@ class Broker:
         self.core.admission.ready_extra = process_info()
 
     def add_reader(self, fd: Any, callback: Callable[[], object]) -> None:
-        """Call ``callback`` now, and whenever a descriptor is readable; it reads all there is."""
+        """Call ``callback`` now and whenever the descriptor is readable. It must read all there is."""
         self._readers[fd] = callback
         self._poll.register(fd, select.POLLIN)
         # A ZeroMQ descriptor is edge-triggered: read ZMQ_EVENTS until it is 0 before polling.
         callback()
 
     def stop(self) -> None:
-        """Make :meth:`run` return after the turn in hand."""
+        """Make :meth:`run` return after this turn."""
         self._stopping = True
 
     def close(self) -> None:
-        """Close the sockets; an ipc socket's file goes with it."""
+        """Close the sockets and remove the file of an ipc socket."""
         if self._open:
             self._open = False
             self._watch.close()
@@ -147,14 +147,14 @@ class Broker:
     # -- the loop ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until :meth:`stop` is called (by a reader)."""
+        """Serve until a reader calls :meth:`stop`."""
         core, readers, watch = self.core, self._readers, self._watch
         poll, router_fd = self._poll.poll, self._fd
         get = self._get
         while not self._stopping:
             if self._hot:
                 self._serve_hot()
-            # The descriptor tells of changes only, and a send may have consumed one.
+            # The descriptor signals changes only, and a send may have consumed one.
             readable = bool(get(zmq.EVENTS) & _READABLE)
             limit = TURN if readable else 1
             events = poll(0 if readable else self._timeout())
@@ -175,7 +175,7 @@ class Broker:
             if due and deadline is not None and now - deadline > STALL:
                 self._catch_up(now)
             elif readable:
-                # A driver that answered in time is not late because its answer has not been read yet.
+                # A driver that answered in time must not count as late because its answer is still unread.
                 self._receive(now, EVERYTHING if due else limit)
                 self._hot = True
             if due:
@@ -189,10 +189,10 @@ class Broker:
                 self._subscriptions()
 
     def _serve_hot(self) -> None:
-        """While messages keep coming, wait in recv itself: it costs half of what a round of poll does.
+        """Wait in recv itself while messages keep coming: it costs half of a round of poll.
 
-        Everything else is looked at again after :data:`HOT` seconds at the latest, so a death is noticed
-        and a timer runs late by no more than that.
+        After at most :data:`HOT` seconds the loop looks at everything else again. So a death is noticed, and
+        a timer runs, at most that much later.
         """
         core, get, recv, clock = self.core, self._get, self._router.recv, time.monotonic
         until = clock() + HOT
@@ -210,7 +210,7 @@ class Broker:
                 if now >= until or self._stopping:
                     self._hot = True
                     return
-                # Only under load it pays to gather what else has come before answering.
+                # Only under load it pays to collect further messages before answering.
                 if several and get(zmq.EVENTS) & _READABLE:
                     self._receive(now, TURN)
                     if core.out.outbox:
@@ -219,7 +219,7 @@ class Broker:
             return
 
     def _timeout(self) -> int:
-        """Milliseconds until something is due, rounded up so that it is due then."""
+        """Return the milliseconds until something is due, rounded up, so that it is due then."""
         until = self._probe_at
         deadline = self.core.next_deadline()
         if deadline is not None and deadline < until:
@@ -230,7 +230,7 @@ class Broker:
         return math.ceil(left * 1000) if left > 0 else 0
 
     def _receive(self, now: float, limit: int) -> None:
-        """Handle up to ``limit`` packets: just one after a wait, so that its answer does not wait either."""
+        """Handle up to ``limit`` packets. After a wait the limit is 1, so that its answer leaves at once."""
         recv, get = self._router.recv, self._get
         while True:
             try:
@@ -243,7 +243,7 @@ class Broker:
                 return
 
     def _packet(self, key: bytes, now: float) -> int:
-        """Handle the packet whose sender's key has just been received; how many messages it had."""
+        """Handle the packet whose sender key was just received. Returns its number of messages."""
         recv, get = self._router.recv, self._get
         frames: list[Any] = [recv()]
         while get(zmq.RCVMORE):
@@ -265,7 +265,7 @@ class Broker:
         return len(messages)
 
     def _catch_up(self, now: float) -> None:
-        """This process was stalled: read what arrived meanwhile before judging drivers by the clock."""
+        """Read what arrived while this process was stalled, before the clock is used to judge drivers."""
         until = now + STALL
         while time.monotonic() < until and (
             self._get(zmq.EVENTS) & _READABLE or any(fd == self._fd for fd, _ in self._poll.poll(_SETTLE))
@@ -293,7 +293,7 @@ class Broker:
                 self._send(key, own)
 
     def _send_one(self, key: bytes, message: Message) -> bool:
-        """Send a message without payload, if its packet is certainly small enough; the common case."""
+        """Send a message without payload if its packet is certainly small enough. This is the common case."""
         head = self._pack((message,))
         if len(head) >= SMALL:
             return False
@@ -328,7 +328,7 @@ class Broker:
         core = self.core
         self._ask_namesake(message)
         core.receive(key, message, (), now)
-        # A driver that was cut off stays watched: it is listed until it dies.
+        # A driver that was cut off stays watched: it is listed until its process ends.
         self._watch.forget(
             lambda client: client.closed and core.registry.cut_off.get(client.name) is not client
         )
@@ -337,7 +337,7 @@ class Broker:
             self._died(client)
 
     def _ask_namesake(self, message: Any) -> None:
-        """Ping the client that has this name now: its driver may have come back on another connection."""
+        """Ping the client that has this name now. Its driver may have reconnected on another connection."""
         identity = message[2][1] if len(message[2]) == 2 else None
         name = identity.get("Name") if type(identity) is dict else None
         for client in list(self.core.registry.clients.values()):
@@ -346,12 +346,12 @@ class Broker:
                 self._flush()
 
     def _probe(self, now: float) -> None:
-        """Ping clients that are quiet: sending shows whether the connection still stands."""
+        """Ping clients that have been quiet. Sending shows whether the connection still works."""
         self._probe_at = now + QUIET
         for client in list(self.core.registry.clients.values()):
             if client.closed or now - client.heard_at < QUIET:
                 continue
-            # Each one that stays unanswered doubles the wait for the next.
+            # Each unanswered ping doubles the wait before the next one.
             owed = sum(p.name == "ping" for p in client.pending.values())
             if now - client.heard_at >= QUIET * 2**owed:
                 self.core.out.call(client, "ping", [], lambda _: None)
@@ -361,7 +361,7 @@ class Broker:
 
     def _gone(self, key: bytes, reason: str) -> None:
         client = self.core.registry.clients.get(key)
-        # A control client that did not wait for its answer is no loss.
+        # A control client that did not wait for its answer does not matter.
         if client is not None:
             self.core.removal.remove(client, reason)
 

@@ -1,4 +1,4 @@
-"""The collector of cycles, set for processes that move messages."""
+"""Garbage collection in processes that move messages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["tune_gc"]
 
 
 def tune_gc() -> None:
-    """Make the collector of cycles rare, and exempt what is loaded by now.
+    """Make the cycle collector run rarely, and exclude the objects that exist now.
 
-    Messages are trees, which reference counts free. A list of 100,000 blocks is not walked again and
-    again while it is being built.
+    Messages are trees, which reference counts free. The collector must not walk a list of 100,000 blocks
+    repeatedly while the list is built.
     """
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""One connection to the bus: a DEALER socket and its monitor, made anew for every attempt.
+"""One connection to the bus: a DEALER socket and its monitor, made anew for each attempt.
 
-Each attempt has its own socket, so nothing of an old epoch can leak into a new one.
+Each attempt has its own socket, so no message of an old epoch reaches a new one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ndisbus.runtime.curve import ClientKeys
 
 __all__ = ["Connection", "Phase", "set_heartbeats"]
 
-#: As a plain number: the flag type is slow to compute with.
+#: As a plain number: computing with the flag type is slow.
 _READABLE: Final = int(zmq.POLLIN)
 _EVENTS: Final = (
     zmq.EVENT_DISCONNECTED
@@ -24,12 +24,12 @@ _EVENTS: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 )
 
-#: Heartbeats of tcp connections, in milliseconds: their interval, and how long they may be missing.
+#: Heartbeats of tcp connections, in milliseconds: the interval, and how long an answer may be missing.
 HEARTBEAT: Final = (500, 2000)
 
 
 def set_heartbeats(sock: zmq.Socket[bytes]) -> None:
-    """Have ZeroMQ itself notice a dead host at the other end of a tcp connection."""
+    """Make ZeroMQ detect that the host at the other end of a tcp connection is dead."""
     sock.heartbeat_ivl, sock.heartbeat_timeout = HEARTBEAT
     sock.heartbeat_ttl = HEARTBEAT[1]
 
@@ -42,12 +42,12 @@ class Phase(enum.Enum):
     READY = "ready"
 
 
-#: How long a receive that may wait does wait, in milliseconds (see DriverProcess and Broker).
+#: Longest wait of a receive that may wait, in milliseconds (see DriverProcess and Broker).
 HOT_MS: Final = 5
 
 
 class Connection:
-    """Connects to the bus at ``endpoint``; :attr:`monitor` is readable when the connection broke."""
+    """Connects to the bus at ``endpoint``. :attr:`monitor` is readable when the connection has broken."""
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, keys: ClientKeys | None) -> None:
         self.socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
@@ -69,11 +69,11 @@ class Connection:
         self.lost()
 
     def readable(self) -> bool:
-        """Whether a message is there now."""
+        """Return whether a message has arrived."""
         return bool(self._get(zmq.EVENTS) & _READABLE)
 
     def lost(self) -> str:
-        """Why the connection cannot be used any more; empty if it can."""
+        """Return why the connection cannot be used any more; "" if it can."""
         get: Any = self.monitor.get
         while get(zmq.EVENTS) & _READABLE:
             event = struct.unpack("=hi", self.monitor.recv_multipart()[0])[0]
@@ -86,7 +86,7 @@ class Connection:
         return ""
 
     def close(self) -> None:
-        """Drop the connection and what was not sent."""
+        """Close the connection and drop what was not sent."""
         self.socket.disable_monitor()
         self.monitor.close(linger=0)
         self.socket.close(linger=0)

@@ -50,10 +50,10 @@ class ControlClient:
     def request(
         self, verb: str, arguments: dict[str, Any], timeout: float = 5.0, *, command: str | None = None
     ) -> Any:
-        """The result of a control request, waited for at most ``timeout`` seconds.
+        """Return the result of a control request. Waits for at most ``timeout`` seconds.
 
-        Raises :class:`BusUnavailable` if there is no answer in time, :class:`Refused` if the bus refuses. The
-        former names ``command``, which the user typed, if that is not the verb.
+        Raises :class:`BusUnavailable` if there is no answer in time, and :class:`Refused` if the bus refuses.
+        The text of BusUnavailable begins with ``command``, which the user typed, or else with the verb.
         """
         if is_deserted(self.endpoint):
             raise self._unavailable(command or verb, "is listening")

@@ -1,8 +1,8 @@
 """CURVE keys: which clients a bus that listens beyond loopback accepts.
 
-A directory holds ``bus.key``, ``bus.key_secret``, ``client.key``, ``client.key_secret`` and, if there
-are more clients, their public keys in ``clients/``. The bus accepts exactly these clients. A client's
-machine needs ``bus.key`` and ``client.key_secret`` only. ``NDISBUS_CURVE_DIR`` names the directory.
+A directory holds ``bus.key``, ``bus.key_secret``, ``client.key``, ``client.key_secret``. The public keys of
+further clients are in ``clients/``. The bus accepts exactly these clients. A client's machine needs only
+``bus.key`` and ``client.key_secret``. ``NDISBUS_CURVE_DIR`` names the directory.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class CurveKeyError(ChimneyError):
 
 
 def curve_dir() -> Path | None:
-    """The directory that NDISBUS_CURVE_DIR names; None if it is not set."""
+    """Return the directory that NDISBUS_CURVE_DIR names; None if it is not set."""
     named = os.environ.get("NDISBUS_CURVE_DIR")
     return Path(named) if named else None
 
 
 def make_keys(directory: Path) -> bool:
-    """Make keys for a bus and a client, unless the directory has some; return whether they were made."""
+    """Make keys for a bus and a client unless the directory has keys. Returns whether they were made."""
     if (directory / "bus.key_secret").exists():
         return False
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class BusKeys:
 
     @classmethod
     def load(cls, directory: Path) -> BusKeys:
-        """Read a directory. Raises :class:`CurveKeyError` for a file that is missing or is not a key."""
+        """Read the keys of a directory. Raises :class:`CurveKeyError` if a file is missing or not a key."""
         public, secret = _load(directory / "bus.key_secret", secret=True)
         files = [directory / "client.key", *sorted((directory / "clients").glob("*.key"))]
         clients = frozenset(_load(f, secret=False)[0] for f in files if f.exists())
@@ -68,11 +68,11 @@ class BusKeys:
         return cls(public, secret, clients)
 
     def apply(self, sock: zmq.Socket[bytes]) -> None:
-        """Make a socket that binds speak CURVE."""
+        """Set up a socket that binds for CURVE."""
         sock.curve_server = True
         sock.curve_secretkey = self.secret
         sock.curve_publickey = self.public
-        # Without a domain libzmq does not ask ZAP about clients.
+        # libzmq asks ZAP about clients only if a domain is set.
         sock.zap_domain = b"ndisbus"
 
 
@@ -86,18 +86,18 @@ class ClientKeys:
 
     @classmethod
     def load(cls, directory: Path) -> ClientKeys:
-        """Read a directory. Raises :class:`CurveKeyError` for a file that is missing or is not a key."""
+        """Read the keys of a directory. Raises :class:`CurveKeyError` if a file is missing or not a key."""
         public, secret = _load(directory / "client.key_secret", secret=True)
         return cls(public, secret, _load(directory / "bus.key", secret=False)[0])
 
     @classmethod
     def from_environment(cls, endpoint: str) -> ClientKeys | None:
-        """The keys for an endpoint: those of ``NDISBUS_CURVE_DIR`` if it is a tcp one, else none."""
+        """Return the keys of ``NDISBUS_CURVE_DIR`` for a tcp endpoint; None for other endpoints."""
         directory = curve_dir()
         return cls.load(directory) if directory is not None and endpoint.startswith("tcp://") else None
 
     def apply(self, sock: zmq.Socket[bytes]) -> None:
-        """Make a socket that connects speak CURVE."""
+        """Set up a socket that connects for CURVE."""
         sock.curve_secretkey = self.secret
         sock.curve_publickey = self.public
         sock.curve_serverkey = self.bus
@@ -109,7 +109,7 @@ def _load(path: Path, *, secret: bool) -> tuple[bytes, bytes]:
     except (OSError, ValueError) as error:
         raise CurveKeyError(f"{path}: {error}; run 'ndisbus serve --curve-dir' once to make keys") from error
     if secret and private is None:
-        raise CurveKeyError(f"{path}: there is no secret key in it; copy the file NAME.key_secret")
+        raise CurveKeyError(f"{path}: the file does not contain a secret key; copy the file NAME.key_secret")
     return public, private or b""
 
 
@@ -121,7 +121,7 @@ def answer_zap(zap: zmq.Socket[bytes], clients: frozenset[bytes]) -> None:
 
 
 def _answer(zap: zmq.Socket[bytes], clients: frozenset[bytes]) -> None:
-    # The REP socket has taken the envelope off.
+    # The REP socket has removed the envelope.
     version, request_id, _domain, _address, _identity, mechanism, *credentials = zap.recv_multipart()
     known = mechanism == b"CURVE" and len(credentials) == 1 and z85.encode(credentials[0]) in clients
     code, text = (b"200", b"OK") if known else (b"400", b"this client's key is not known to the bus")

@@ -1,6 +1,6 @@
-"""Identity of a process, and notice of its death if it runs on this machine.
+"""Identity of a process, and detection of its death if it runs on this machine.
 
-On Linux a poller waits for its pidfd. Elsewhere psutil is asked every 20 ms.
+On Linux a poller waits for its pidfd. On other systems psutil is asked every 20 ms.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import psutil
 
 __all__ = ["INTERVAL", "DeathWatch", "host_id", "process_info"]
 
-#: Seconds between two looks at processes without a pidfd.
+#: Seconds between two checks of processes without a pidfd.
 INTERVAL: Final = 0.02
-#: Seconds by which two readings of one process's start may differ (the clock may be set in between).
+#: Seconds by which two readings of a process's start may differ: the clock may have been set in between.
 _SAME_START: Final = 2.0
 
 
 @cache
 def host_id() -> str:
-    """Equal for two processes if a pid means the same process to both."""
+    """Return a text that is equal for two processes if a pid means the same process to both."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
     with contextlib.suppress(OSError):
-        # Containers of one machine share its boot, not its pids.
+        # Containers of one machine have the same boot id, but not the same pids.
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return "/".join(parts)
 
 
 def process_info() -> dict[str, Any]:
-    """Pid, CreateTime (seconds since the epoch) and Host of this process, as sent in hello and ready."""
+    """Return Pid, CreateTime (seconds since 1970) and Host of this process, as hello and ready carry them."""
     return {"Pid": os.getpid(), "CreateTime": psutil.Process().create_time(), "Host": host_id()}
 
 
@@ -49,23 +49,23 @@ class _Watched:
 
 
 class DeathWatch:
-    """Watches processes of this machine; ``token`` identifies the process that died.
+    """Watches processes of this machine. A ``token`` identifies the process that died.
 
-    ``register`` and ``unregister`` are called with the pidfds, for the owner's poller.
+    ``register`` and ``unregister`` are called with pidfds, for the owner's poller.
     """
 
     def __init__(self, register: Callable[[int], object], unregister: Callable[[int], object]) -> None:
         self._register = register
         self._unregister = unregister
         self._by_fd: dict[int, _Watched] = {}
-        #: Those without a pidfd. While there are some, the owner calls :meth:`sweep` every INTERVAL.
+        #: Processes without a pidfd. While there are any, the owner calls :meth:`sweep` every INTERVAL.
         self.polled: list[_Watched] = []
 
     def watch(self, token: Any, info: dict[str, Any]) -> bool:
-        """Watch the process that ``info`` (see :func:`process_info`) describes.
+        """Watch the process that ``info`` (see :func:`process_info`) describes. Returns False if it is dead.
 
-        False if it is dead already. A process of another machine, or one that is not what ``info``
-        says it is, is not watched; heartbeats must notice its death.
+        A process of another machine is not watched, nor one that does not match ``info``. Heartbeats must
+        detect its death.
         """
         pid, created = info.get("Pid"), info.get("CreateTime")
         local = info.get("Host") == host_id()
@@ -73,7 +73,7 @@ class DeathWatch:
             return True
         fd: int | None = None
         try:
-            # The pidfd first: from then on the number cannot come to mean another process.
+            # Open the pidfd first: from then on the pid cannot come to mean another process.
             if hasattr(os, "pidfd_open"):
                 with contextlib.suppress(OSError):
                     fd = os.pidfd_open(pid)
@@ -96,17 +96,17 @@ class DeathWatch:
         return True
 
     def owns(self, fd: Any) -> bool:
-        """Whether a descriptor that the poller reports is one of ours."""
+        """Return whether a descriptor that the poller reports belongs to this object."""
         return fd in self._by_fd
 
     def died(self, fd: int) -> Any:
-        """Stop watching the process of a pidfd that became readable; return its token."""
+        """Stop watching the process of a pidfd that became readable. Returns its token."""
         watched = self._by_fd[fd]
         self._drop(watched)
         return watched.token
 
     def sweep(self) -> list[Any]:
-        """The tokens of the processes without a pidfd that are dead by now."""
+        """Return the tokens of the processes without a pidfd that have died."""
         dead = [w for w in self.polled if not _alive(w.process)]
         for w in dead:
             self._drop(w)
@@ -119,7 +119,7 @@ class DeathWatch:
                 self._drop(w)
 
     def close(self) -> None:
-        """Stop watching everything."""
+        """Stop watching all processes."""
         self.forget(lambda _: True)
 
     def _drop(self, watched: _Watched) -> None:
@@ -133,7 +133,7 @@ class DeathWatch:
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        # A zombie is dead: it only waits for its parent to notice.
+        # A zombie is dead: it only waits for its parent to reap it.
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -1,7 +1,8 @@
 """A driver's process: a DEALER loop around :class:`ndisbus.driver.port.DriverPort`.
 
-The loop says hello, moves packets of messages, runs the driver's timers, notices when the bus dies or
-closes the driver's epoch, and then comes back with a fresh connection under a new epoch.
+The loop says hello, moves packets of messages, and runs the driver's timers. If the bus dies or closes the
+driver's epoch, it makes a new connection and registers the driver under a new epoch.
+:mod:`ndisbus.runtime.reconnect` says when.
 """
 
 from __future__ import annotations
@@ -28,34 +29,25 @@ from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 from ndisbus.runtime.poller import HasFileno, Poller
+from ndisbus.runtime.reconnect import Reconnect
 
 __all__ = ["DriverProcess"]
 
-#: Most packets handled between two looks at the clock.
+#: Most packets that are handled before the loop looks at the clock again.
 TURN: Final = 256
-#: How long a bus may take from our hello to its ready (seconds).
-HELLO_LIMIT: Final = 5.0
-#: Delay before the first attempt to come back, and the longest one (seconds).
-BACKOFF: Final = (0.05, 1.0)
-#: How long a connection has to last before the delays start anew.
-STABLE: Final = 2.0
-#: How long the bus may hold our name after we lost the connection (seconds).
-NAME_LIMIT: Final = 10.0
-#: How long the bus has to answer a goodbye (seconds).
+#: Seconds that the bus has to answer a goodbye.
 GOODBYE_LIMIT: Final = 0.25
-#: After this time without a bus (seconds) a driver says what it is waiting for.
-PATIENCE: Final = 2.0
-#: While packets keep coming nothing else is looked at for this time (seconds).
+#: While packets keep coming, the loop looks at nothing else for this time (seconds).
 HOT: Final = HOT_MS / 1000
-#: A packet below this size (bytes) is certainly within every limit.
+#: A packet below this size (bytes) is certainly within all limits.
 SMALL: Final = 65536
 
 
 class DriverProcess:
     """Runs ``driver`` as ``name`` on the bus at ``endpoint`` (default: the user's own bus).
 
-    ``seed`` is for the jitter of reconnecting only. With a ``poller`` of the owner's, :meth:`run_until` with
-    a timeout of 0 never waits; the owner calls it when a descriptor is readable and after
+    ``seed`` is only for the jitter of reconnecting. If the owner gives a ``poller``, :meth:`run_until` with a
+    timeout of 0 never waits. The owner then calls it when a descriptor is readable and after
     :meth:`idle_seconds`. The calls that move messages raise :class:`BugChecked` and :class:`HelloRefused`,
     and what a handler of the driver raises.
     """
@@ -78,24 +70,19 @@ class DriverProcess:
         identity = {"Name": name, "Kind": kind_of(driver), "Version": __version__, **process_info()}
         self.port = DriverPort(driver, identity)
         self.phase = Phase.AWAY
-        #: Told of every change: "ready", "lost" with the reason, "waiting".
+        #: Called for every change: "ready", "lost" with the reason, "waiting" with the reason.
         self.on_change: Callable[[str, str], None] = lambda _what, _why: None
         self._connection: Connection | None = None
-        self._rng = random.Random(f"{seed}/{name}")
+        self._reconnect = Reconnect(random.Random(f"{seed}/{name}"), time.monotonic())
         self._pack = Packer()
-        # Not zmq.Poller, which costs several system calls more for each round.
+        # Not zmq.Poller: it makes several system calls more in each round.
         self._poll: Poller = select.poll() if poller is None else poller
         self._may_wait = poller is None
         self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
         self._readers: dict[int, Callable[[float], object]] = {}
         self._urgent: set[int] = set()
-        #: Whether a packet has just come, so that more are likely to.
+        #: Whether a packet has just come, so that more are likely.
         self._hot = False
-        self._due = 0.0
-        self._attempts = 0
-        self._since = time.monotonic()
-        self._told = False
-        self._why = ""
         self._stopping = False
         self._closed = False
         self.port.now = time.monotonic()
@@ -110,10 +97,10 @@ class DriverProcess:
     def add_reader(
         self, source: int | HasFileno, callback: Callable[[float], object], *, urgent: bool = True
     ) -> None:
-        """Call ``callback(now)`` whenever a descriptor, or what has one, is readable.
+        """Call ``callback(now)`` whenever ``source``, a descriptor or an object with one, is readable.
 
-        One that is not ``urgent`` is looked at after :data:`HOT` seconds at the latest while packets keep
-        coming, which is cheaper for them; a wire cannot wait so long.
+        While packets keep coming, a source that is not ``urgent`` is looked at only every :data:`HOT`
+        seconds. That makes the packets cheaper. A wire cannot wait so long.
         """
         fd = source if isinstance(source, int) else source.fileno()
         self._readers[fd] = callback
@@ -129,9 +116,10 @@ class DriverProcess:
         self._poll.unregister(fd)
 
     def run_until(self, predicate: Callable[[], Any], timeout: float) -> bool:
-        """Move messages until ``predicate()`` holds or ``timeout`` seconds are over; whether it holds.
+        """Move messages until ``predicate()`` holds or ``timeout`` seconds have passed. Returns whether it
+        holds.
 
-        The predicate is asked after each turn, and may make calls.
+        The predicate is called after each turn, and may make calls.
         """
         until = time.monotonic() + timeout
         rounds = 0
@@ -139,7 +127,7 @@ class DriverProcess:
             self.port.now = now = time.monotonic()
             done = bool(predicate())
             self._flush()
-            # Without any time, too, what has arrived is handled.
+            # Even if the timeout is 0, handle what has arrived.
             if done or self._stopping or (now >= until and rounds):
                 return done
             self._round(until, predicate)
@@ -152,7 +140,7 @@ class DriverProcess:
             self._round(math.inf)
 
     def idle_seconds(self) -> float | None:
-        """How long an owner with its own loop may wait for descriptors only; None: as long as it likes."""
+        """Return how long an owner with its own loop may wait for descriptors only; None: for any time."""
         connection = self._connection
         if self.port.outbox or (connection is not None and connection.readable()):
             return 0.0
@@ -160,11 +148,11 @@ class DriverProcess:
         return None if milliseconds is None else milliseconds / 1000
 
     def stop(self) -> None:
-        """Make the running call return after the turn in hand."""
+        """Make the running call return after this turn."""
         self._stopping = True
 
     def close(self) -> None:
-        """Leave the bus in an orderly way; the driver's handlers see everything closed."""
+        """Leave the bus in an orderly way. The driver's handlers see everything closed."""
         if self._closed:
             return
         self._closed = True
@@ -191,7 +179,7 @@ class DriverProcess:
 
     def _round(self, until: float, predicate: Callable[[], Any] | None = None) -> None:
         """Wait for something to happen, at most until ``until``, and handle it."""
-        if self.phase is Phase.AWAY and time.monotonic() >= self._due:
+        if self.phase is Phase.AWAY and time.monotonic() >= self._reconnect.due:
             self._connect()
         connection = self._connection
         hot = self._hot and self._may_wait and not self._urgent and not self._watch.polled
@@ -199,7 +187,7 @@ class DriverProcess:
             if self._serve_hot(connection, until, predicate):
                 return
             connection = self._connection
-        # The descriptor tells of changes only, and a send may have consumed one.
+        # The descriptor signals changes only, and a send may have consumed one.
         readable = connection is not None and connection.readable()
         limit = TURN if readable else 1
         events = self._poll.poll(0 if readable else self._timeout(until))
@@ -230,10 +218,10 @@ class DriverProcess:
             self._look_after_hello(now)
 
     def _serve_hot(self, connection: Connection, until: float, predicate: Callable[[], Any] | None) -> bool:
-        """While packets keep coming, wait in recv itself: it costs half of what a round of poll does.
+        """Wait in recv itself while packets keep coming: it costs half of a round of poll.
 
-        True as soon as ``predicate()`` holds; False if other things are to be looked at. They are looked at
-        after :data:`HOT` seconds at the latest, so the death of the bus is noticed by then.
+        Returns True as soon as ``predicate()`` holds; False if the loop must look at other things. That
+        happens after at most :data:`HOT` seconds, so the death of the bus is noticed by then.
         """
         port, clock = self.port, time.monotonic
         recv: Any = connection.socket.recv
@@ -266,7 +254,7 @@ class DriverProcess:
             if now >= leave_at or self._stopping:
                 self._hot = True
                 return False
-            # Only under load it pays to gather what else has come before answering.
+            # Only under load it pays to collect further messages before answering.
             if len(messages) > 1 and connection.readable():
                 self._receive(connection, now, TURN)
                 if self._connection is not connection:
@@ -277,12 +265,12 @@ class DriverProcess:
                 self._flush()
 
     def _timeout(self, until: float) -> int | None:
-        """Milliseconds to wait at most, rounded up so that what is due then is due."""
+        """Return the most milliseconds to wait, rounded up, so that what is due by then is due."""
         deadline = self.port.next_deadline()
         if deadline is not None and deadline < until:
             until = deadline
         if self.phase is not Phase.READY:
-            until = min(until, self._due if self._told else min(self._due, self._since + PATIENCE))
+            until = min(until, self._reconnect.deadline())
         now = time.monotonic()
         if self._watch.polled:
             until = min(until, now + INTERVAL)
@@ -291,7 +279,7 @@ class DriverProcess:
         return math.ceil((until - now) * 1000) if until > now else 0
 
     def _receive(self, connection: Connection, now: float, limit: int) -> None:
-        """Handle up to ``limit`` packets: just one after a wait, so that its answer does not wait either."""
+        """Handle up to ``limit`` packets. After a wait the limit is 1, so that its answer leaves at once."""
         port, recv = self.port, connection.socket.recv_multipart
         while True:
             try:
@@ -330,7 +318,8 @@ class DriverProcess:
         self._connection = connection = Connection(self.context, self.endpoint, self._keys)
         self._poll.register(connection.fd, select.POLLIN)
         self._poll.register(connection.monitor_fd, select.POLLIN)
-        self.phase, self._due = Phase.HELLO, time.monotonic() + HELLO_LIMIT
+        self.phase = Phase.HELLO
+        self._reconnect.said_hello(time.monotonic())
         self.port.outbox.clear()
         self.port.hello()
         self._flush()
@@ -345,12 +334,12 @@ class DriverProcess:
         self.phase = Phase.AWAY
 
     def _look_at_port(self, now: float) -> None:
-        """See whether the bus has admitted, closed or refused the port."""
+        """Act if the bus has admitted, closed or refused the port."""
         port = self.port
         refusals, port.refusals = port.refusals, []
         if port.attached and self.phase is Phase.HELLO:
             self.phase = Phase.READY
-            self._since, self._told, self._why = now, False, ""
+            self._reconnect.admitted(now)
             self.on_change("ready", "")
             if not self._watch.watch(self, port.ready_info):
                 self._lost("the bus died", now)
@@ -367,39 +356,32 @@ class DriverProcess:
             raise RemoteProtocolError(f"the bus refused {what.get('Call')}: {what.get('Reason')}")
 
     def _hello_refused(self, reason: str, now: float) -> None:
-        # After a broken connection the bus may take a moment to see that it is broken.
-        if self.port.epoch and now - self._since < NAME_LIMIT and "here already" in reason:
+        # After a broken connection the bus may take a moment to notice that it is broken.
+        if self.port.epoch and self._reconnect.name_may_be_held(now) and "here already" in reason:
             self._retry(now)
             return
         self._disconnect()
         raise HelloRefused(f"{self.name}: the bus at {self.endpoint} refused it: {reason}")
 
     def _lost(self, reason: str, now: float) -> None:
-        """Give a broken connection up: fail what is in flight, then come back."""
-        was_ready = self.phase is Phase.READY
-        if was_ready:
-            if now - self._since >= STABLE:
-                self._attempts = 0
-            self._since = now
+        """Drop a broken connection: fail what is in flight, then reconnect."""
+        if self.phase is Phase.READY:
+            self._reconnect.lost(now)
             self.on_change("lost", reason)
         else:
-            self._why = reason
+            self._reconnect.failed(reason)
         self._retry(now)
         self.port.lost(reason, now)
 
     def _retry(self, now: float) -> None:
         self._disconnect()
-        delay = min(BACKOFF[1], BACKOFF[0] * 2.0 ** min(self._attempts, 10))
-        self._attempts += 1
-        # Several drivers lost the bus at once; they should not all come back at once.
-        self._due = now + delay * self._rng.uniform(0.8, 1.0)
+        self._reconnect.retry(now)
 
     def _look_after_hello(self, now: float) -> None:
-        if self.phase is Phase.HELLO and now >= self._due:
+        if self.phase is Phase.HELLO and now >= self._reconnect.due:
             self._retry(now)
-        if not self._told and now - self._since >= PATIENCE:
-            self._told = True
-            why = self._why or "no bus answers; is 'ndisbus serve' running?"
+        why = self._reconnect.overdue(now)
+        if why:
             self.on_change("waiting", f"{self.endpoint}: {why}")
 
     def _await_farewell(self) -> None:

@@ -1,4 +1,4 @@
-"""Binding an endpoint: never over a live bus, never stopped by a dead one's socket file."""
+"""Binding an endpoint: never over a live bus, and despite the socket file of a dead one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["EndpointInUse", "bind", "is_deserted"]
 
 
 class EndpointInUse(ChimneyError):
-    """Another process listens there. ``pid`` is that process, if it can be found."""
+    """Another process listens at the endpoint. ``pid`` is its pid; None if it cannot be found."""
 
     def __init__(self, endpoint: str, pid: int | None) -> None:
         who = f"pid {pid}" if pid else "a process of another user"
@@ -33,9 +33,9 @@ class EndpointInUse(ChimneyError):
 
 
 def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
-    """Bind; an ipc socket is for this user only, and a stale file of its name is removed.
+    """Bind a socket. An ipc socket is for this user only, and a stale file of its name is removed.
 
-    Returns a function that removes the socket's file if it is still ours; libzmq would leave it behind.
+    Returns a function that removes the socket's file if it is still the same file; libzmq leaves it behind.
 
     Raises :class:`EndpointInUse` if a live process listens there, :class:`ChimneyError` if binding fails for
     another reason.
@@ -45,9 +45,11 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
         return lambda: None
     path = Path(endpoint.removeprefix("ipc://"))
     if not path.parent.is_dir():
-        raise ChimneyError(f"{endpoint}: there is no directory {path.parent}")
+        raise ChimneyError(
+            f"{endpoint}: the directory {path.parent} does not exist; create it, or choose another endpoint"
+        )
     with locked(path.parent):
-        # libzmq removes any file of that name, a live bus's socket too, so look first.
+        # libzmq removes any file of that name, even the socket of a live bus. So check first.
         _clear(endpoint, path)
         before = os.umask(0o077)
         try:
@@ -66,7 +68,7 @@ def bind(sock: zmq.Socket[bytes], endpoint: str) -> Callable[[], None]:
 
 
 def is_deserted(endpoint: str) -> bool:
-    """Whether certainly no process listens at an ipc endpoint; False for other endpoints."""
+    """Return whether certainly no process listens at an ipc endpoint; False for other endpoints."""
     if not endpoint.startswith("ipc://"):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

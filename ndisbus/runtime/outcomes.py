@@ -1,4 +1,4 @@
-"""How the bus ends what a driver began: errors that end its process."""
+"""The errors by which the bus ends a driver's process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BugChecked", "HelloRefused"]
 
 
 class BugChecked(ChimneyError):
-    """The bus cut this driver off: it broke a rule. ``report`` says where (BugCheck.to_wire)."""
+    """The bus cut this driver off because it broke a rule. ``report`` has the details (BugCheck.to_wire)."""
 
     def __init__(self, report: dict[str, Any], text: str) -> None:
         super().__init__(text)
@@ -18,4 +18,4 @@ class BugChecked(ChimneyError):
 
 
 class HelloRefused(ChimneyError):
-    """The bus did not let this driver in: its name is taken, or the versions differ."""
+    """The bus refused this driver: its name is taken, or the protocol versions differ."""

@@ -1,4 +1,4 @@
-"""What a loop waits with, and what it waits for."""
+"""The interfaces of what a loop waits with, and of what it waits for."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ __all__ = ["HasFileno", "Poller"]
 
 
 class HasFileno(Protocol):
-    """A socket, a file."""
+    """An object with a descriptor, such as a socket or a file."""
 
     def fileno(self) -> int:
-        """Its descriptor."""
+        """Return the descriptor."""
         ...
 
 
 class Poller(Protocol):
-    """What waits for descriptors: ``select.poll``, or the event loop of the owner."""
+    """Waits for descriptors: ``select.poll``, or the event loop of the owner."""
 
     def register(self, fd: int, eventmask: int, /) -> None:
         """Watch a descriptor."""
 
     def unregister(self, fd: int, /) -> None:
-        """Stop watching it."""
+        """Stop watching a descriptor."""
 
     def poll(self, timeout: float | None, /) -> list[tuple[int, int]]:
-        """The descriptors that are ready, and for what, after ``timeout`` milliseconds at most."""
+        """Return (descriptor, events) of the ready ones, after at most ``timeout`` milliseconds."""

@@ -30,11 +30,12 @@ def run_driver(
     endpoint: str | None = None,
     readers: Mapping[int, Callable[[float], object]] | None = None,
 ) -> int:
-    """Run a driver as a whole process until SIGTERM or SIGINT; returns the exit code.
+    """Run a driver as a whole process until SIGTERM or SIGINT. Returns the exit code.
 
-    ``readers``: what to call with the time when a descriptor of the driver's own is readable. Takes the pid
-    file ``name``. 0 after an orderly stop, 69 if the bus refused it, 70 after a bug check, 1 if it
-    could not start; the reason is on stderr. What a handler raises is not caught.
+    ``readers``: functions to call with the time when a descriptor of the driver's own is readable. Takes the
+    pid file ``name``. The exit code is 0 after an orderly stop, 69 if the bus refused the driver, 70 after a
+    bug check, 1 if it could not start. The reason is printed on stderr. Exceptions of handlers are not
+    caught.
     """
     with SignalPipe() as signals, contextlib.ExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""Signals as something to poll for: the one way from a signal to a loop."""
+"""Signals as something to poll for: the only way from a signal to a loop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final, Self
 
 __all__ = ["STOP", "SignalPipe"]
 
-#: What asks a process to stop.
+#: The signals that ask a process to stop.
 STOP: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class SignalPipe:
-    """Receives the signals ``wanted``; a context manager, for the main thread.
+    """Receives the signals ``wanted``. A context manager, for the main thread only.
 
     A loop that polls :attr:`receiver` cannot miss a signal that arrives just before it waits.
     """
@@ -27,7 +27,7 @@ class SignalPipe:
         self._sender.setblocking(False)
 
     def __enter__(self) -> Self:
-        # A full socket wakes the loop as well, so there is nothing to warn of.
+        # A full socket wakes the loop as well, so no warning is needed.
         self._fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
         self._before = {s: signal.signal(s, lambda *_: None) for s in self._wanted}
         return self
@@ -42,7 +42,7 @@ class SignalPipe:
         self._sender.close()
 
     def arrived(self) -> list[signal.Signals]:
-        """The wanted signals that came since the last time, in order."""
+        """Return the wanted signals that arrived since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
             return [s for n in self.receiver.recv(4096) if (s := signal.Signals(n)) in self._wanted]
         return []

@@ -1,7 +1,7 @@
 """What a supervisor decides; :mod:`ndisbus.runtime.supervise_run` carries it out.
 
-A pure reducer: events and the time come in, actions go out. It keeps one child running, puts a
-growing delay between crashes, and stops the child in order when it is asked to.
+A pure reducer: events and the time come in, actions go out. It keeps one child running, puts a growing delay
+between crashes, and stops the child in order when it is asked to.
 
 The phases, and the events that are legal in each::
 
@@ -20,17 +20,17 @@ from ndisbus.errors import IllegalTransition, LocalProtocolError
 
 __all__ = ["Action", "Exit", "Log", "Phase", "Policy", "Restart", "Signal", "Spawn", "Supervisor"]
 
-#: Seconds within which a child's orderly end and our own stop signal are taken for one request. Who
-#: stops both may signal the child first, and then its end is not a reason to start it again.
+#: Seconds within which a child's orderly end and our own stop signal count as one request. A program that
+#: stops both may signal the child first. Then the child must not be started again.
 SETTLE = 0.05
 
 #: Seconds within which a repeated stop signal is the same request (timeout(1) always sends two).
 REPEAT = 0.5
 
-#: Exit code when the command cannot be started, as of a shell.
+#: Exit code if the command cannot be started, as in a shell.
 CANNOT_START = 127
 
-#: Exit codes of a child whose command line or configuration is wrong (EX_CONFIG of sysexits.h).
+#: Exit codes of a child with a wrong command line or configuration (EX_CONFIG of sysexits.h).
 MISTAKEN = frozenset({2, 78})
 
 _ASKED_TO_STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -46,12 +46,12 @@ class Restart(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a child is kept. All times are seconds.
+    """How a child is kept running. All times are in seconds.
 
-    ``grace`` is the time from SIGTERM to SIGKILL; None never kills. honcho kills what is left after
-    5 s, so the default is less. The delay before restart n in a row is ``backoff_min`` * 2**(n-1),
-    at most ``backoff_max``; a child that ran for ``stable`` starts the row anew.
-    Raises LocalProtocolError for values that make no sense.
+    ``grace`` is the time from SIGTERM to SIGKILL; None never kills. honcho kills what is left after 5 s, so
+    the default is less. The delay before restart n in a row is ``backoff_min`` * 2**(n-1), at most
+    ``backoff_max``. A child that ran for ``stable`` seconds starts a new row.
+    Raises LocalProtocolError for values out of range.
     """
 
     restart: Restart = Restart.ALWAYS
@@ -83,7 +83,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start the child; answer with spawned or spawn_failed."""
+    """Start the child. The answer is spawned or spawn_failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,14 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The supervisor itself ends with ``code``; no action follows this one."""
+    """The supervisor itself ends with ``code``. This is the last action."""
 
     code: int
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A line for people."""
+    """A line of text for people."""
 
     text: str
 
@@ -114,17 +114,17 @@ _LEGAL: dict[str, frozenset[Phase]] = {
     "spawned": frozenset({Phase.STARTING}),
     "spawn_failed": frozenset({Phase.STARTING}),
     "exited": frozenset({Phase.RUNNING, Phase.STOPPING}),
-    # A signal may come, and time may pass, in every phase.
+    # A signal may arrive, and time may pass, in every phase.
     "stop": frozenset(Phase),
     "tick": frozenset(Phase),
 }
 
 
 class Supervisor:
-    """Keeps the child called ``name`` by ``policy``.
+    """Keeps the child called ``name`` running by ``policy``.
 
-    Each method is an event; it returns the actions to carry out, in order. A pair of phase and event
-    that is not legal raises IllegalTransition and changes nothing. ``now`` is monotonic, in seconds.
+    Each method is an event. It returns the actions to carry out, in order. An event that is not legal in the
+    phase raises IllegalTransition and changes nothing. ``now`` is monotonic, in seconds.
     """
 
     def __init__(self, name: str, policy: Policy | None = None) -> None:
@@ -138,7 +138,7 @@ class Supervisor:
         self._spawned_once = False
         self._returncode = 0
         self._crashes = 0
-        #: Whether a child has run for long enough to show that its command is right.
+        #: Whether a child has run long enough to show that its command is right.
         self._proved = False
         self._asked: float | None = None
 
@@ -156,7 +156,7 @@ class Supervisor:
         return actions
 
     def spawn_failed(self, reason: str, now: float) -> list[Action]:
-        """The command could not be started. The first time that is final: a restart would not cure it."""
+        """Handle a command that cannot be started. The first time this is final: a restart would not help."""
         self._require("spawn_failed")
         if self._asked is not None:
             return self._done(0)
@@ -166,7 +166,7 @@ class Supervisor:
         return self._after_end(why, CANNOT_START, uptime=0.0, now=now)
 
     def exited(self, returncode: int, now: float) -> list[Action]:
-        """``returncode`` as of subprocess: minus the signal's number for a child that was killed."""
+        """Handle the end of the child. ``returncode`` is that of subprocess: -N if signal N killed it."""
         self._require("exited")
         self._returncode = returncode
         if self.phase is Phase.STOPPING:
@@ -177,7 +177,7 @@ class Supervisor:
         return self._judge(now)
 
     def stop(self, signum: signal.Signals, now: float) -> list[Action]:
-        """We were asked to end. Again, a while later: do not wait for the grace."""
+        """Handle a request to end. If it is repeated later, kill the child without waiting for the grace."""
         self._require("stop")
         if self.phase is Phase.DONE:
             return []
@@ -190,12 +190,12 @@ class Supervisor:
         if self.phase is Phase.RUNNING:
             return self._begin_stop(now)
         if self.phase is Phase.STARTING:
-            # The answer to Spawn is still to come, and decides.
+            # The answer to Spawn is still to come. It decides.
             return []
         return self._done(0)
 
     def tick(self, now: float) -> list[Action]:
-        """Do what is due at ``now``; nothing if that is nothing."""
+        """Do what is due at ``now``, if anything is."""
         self._require("tick")
         if self.deadline is None or now < self.deadline:
             return []
@@ -204,12 +204,12 @@ class Supervisor:
             return self._judge(now)
         if self.phase is Phase.WAITING:
             return self._spawn()
-        return self._kill(f"no end within {self.policy.grace:g} s")
+        return self._kill(f"still running {self.policy.grace:g} s after the stop signal")
 
     # --- decisions ---------------------------------------------------------------------------
 
     def _judge(self, now: float) -> list[Action]:
-        """The child ended, and no stop was asked for: start it again, or end."""
+        """Decide what follows a child that ended without a stop request: start it again, or end."""
         code = self._returncode
         what = f"{self._child()} {_how(code)}"
         return self._after_end(what, code if code >= 0 else 128 - code, uptime=now - self._started, now=now)
@@ -228,7 +228,7 @@ class Supervisor:
         if not again:
             return [self._log(what), *self._done(code)]
         self._crashes = 1 if uptime >= policy.stable else self._crashes + 1
-        # The exponent is bounded: 2.0**n overflows.
+        # The exponent is limited because 2.0**n overflows.
         delay = min(policy.backoff_max, policy.backoff_min * 2.0 ** min(self._crashes - 1, 64))
         self.phase, self.deadline = Phase.WAITING, now + delay
         return [self._log(f"{what}; restarting in {delay:.3g} s")]
@@ -262,7 +262,7 @@ class Supervisor:
 
 
 def _is_orderly(returncode: int) -> bool:
-    """Whether a child ended with exit code 0, or because it was asked to stop."""
+    """Return whether a child ended with exit code 0, or because it was asked to stop."""
     return returncode == 0 or any(returncode in (-s, 128 + s) for s in _ASKED_TO_STOP)
 
 

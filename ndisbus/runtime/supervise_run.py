@@ -1,7 +1,7 @@
 """``ndisbus supervise``: the processes, signals and clock around ``Supervisor``.
 
-The child has a process group of its own, so that a signal to our group (honcho's way to stop) reaches
-it once, through us, and so that the processes it started are stopped with it.
+The child has its own process group. So a signal to our group (as honcho sends it to stop) reaches the child
+once, through us, and the processes that the child started are stopped with it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def supervise(name: str, command: Sequence[str], policy: Policy) -> int:
-    """Run ``command`` by ``policy`` until it is over; returns the exit code for our process.
+    """Run ``command`` by ``policy`` until it has ended for good. Returns the exit code for our process.
 
-    Only in a main thread and in a process of its own: it takes the signals and reaps every child.
-    Raises AlreadyRunning if ``name`` is supervised already.
+    Call it only in the main thread of a process of its own: it takes the signals and reaps every child.
+    Raises AlreadyRunning if ``name`` is already supervised.
     """
     with write_pid(f"supervise-{name}"), SignalPipe(*_wanted()) as signals:
         return _Runner(name, command, policy).run(signals)
@@ -56,7 +56,7 @@ class _Runner:
                 while self._code is None:
                     due = core.deadline
                     selector.select(None if due is None else max(0.0, due - time.monotonic()))
-                    # Stops first: a child that ended because all were asked to is not restarted.
+                    # Stops first: a child that ended because all were asked to stop is not restarted.
                     for signum in signals.arrived():
                         if signum in _STOP_SIGNALS:
                             self._apply(core.stop(signum, time.monotonic()))
@@ -83,7 +83,7 @@ class _Runner:
             self._child = subprocess.Popen(
                 self._command,
                 env=self._environ,
-                # A background group may not read the terminal; better no input than a stopped layer.
+                # A background group must not read the terminal: it would be stopped. So it gets no input.
                 stdin=subprocess.DEVNULL,
                 process_group=0,
                 preexec_fn=_die_with_parent(),  # noqa: PLW1509 - safe: this process has no other thread
@@ -96,7 +96,7 @@ class _Runner:
 
     def _signal(self, signum: signal.Signals) -> None:
         if self._child is not None:
-            # Not reaped yet, so the number still is the child's; the group may be empty all the same.
+            # Not reaped yet, so the pid still belongs to the child. The group may be empty anyway.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signum)
 
@@ -124,15 +124,15 @@ class _Runner:
 
 
 def _wanted() -> list[signal.Signals]:
-    """SIGCHLD and the signals that ask for a stop; not SIGHUP if nohup made us ignore it."""
+    """Return SIGCHLD and the signals that ask for a stop; without SIGHUP if nohup made us ignore it."""
     hangup_counts = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     return [s for s in (*_STOP_SIGNALS, signal.SIGCHLD) if s is not signal.SIGHUP or hangup_counts]
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """What a child does before its program starts, so that kill -9 of us takes it along (Linux).
+    """Return a function for the child to call before its program starts, so that it dies with us (Linux).
 
-    Elsewhere None: there a supervisor's violent death leaves its child, which then outlives it.
+    Returns None on other systems: there the child survives if the supervisor is killed.
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -158,7 +158,7 @@ def _grace(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     try:
         return float(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is neither a number of seconds nor 'never'") from None
+        raise click.BadParameter(f"'{value}' is neither a number of seconds nor 'never'") from None
 
 
 @click.command("supervise")
@@ -169,7 +169,7 @@ def _grace(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     type=click.Choice([choice.value for choice in Restart]),
     default=Restart.ALWAYS.value,
     show_default=True,
-    help="When to start the command again after it ended by itself.",
+    help="When to start the command again after it has ended by itself.",
 )
 @click.option(
     "--grace",
@@ -198,7 +198,7 @@ def _grace(_ctx: click.Context, _param: click.Parameter, value: str) -> float | 
     type=float,
     default=_DEFAULT.stable,
     show_default=True,
-    help="Seconds of running after which the delays start anew.",
+    help="After this many seconds of running, the delays start again at the first.",
 )
 def supervise_command(
     name: str,
@@ -209,12 +209,12 @@ def supervise_command(
     backoff_max: float,
     stable: float,
 ) -> None:
-    """Keep COMMAND running under NAME, and end it when asked to.
+    """Keep COMMAND running under NAME, and stop it when asked to.
 
     For example: ndisbus supervise target -- python -m target
 
-    The command starts again after a crash, at once the first time and later with growing delays.
-    SIGTERM, SIGINT or SIGHUP to the supervisor stops both, with exit code 0.
+    The command starts again after a crash: at once the first time, later with growing delays. SIGTERM, SIGINT
+    or SIGHUP to the supervisor stops both, with exit code 0.
     """
     try:
         policy = Policy(Restart(restart), grace, backoff_min, backoff_max, stable)

@@ -1,7 +1,7 @@
 """The trace from the bus to its listeners: a publishing socket beside the bus's own.
 
-Without listeners nothing is noted and tracing costs nothing. A listener that is too slow loses events and
-does not delay the bus. Every message is ``[events lost so far, [event map, ...]]`` in msgpack.
+Without listeners nothing is recorded and tracing costs nothing. A listener that is too slow loses events and
+does not delay the bus. Each message is ``[events lost so far, [event map, ...]]`` in msgpack.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ndisbus.runtime.endpoint import bind
 
 __all__ = ["TracePublisher", "TraceSubscriber"]
 
-#: Messages kept for a slow listener; each carries the events of one turn of the bus.
+#: Number of messages kept for a slow listener. Each has the events of one turn of the bus.
 HIGH_WATER: Final = 20_000
-#: Events in one message at most.
+#: Most events in one message.
 _CHUNK: Final = 1000
 
-#: As a plain number: the flag type is slow to compute with.
+#: As a plain number: computing with the flag type is slow.
 _READABLE: Final = int(zmq.POLLIN)
 
 
 class TracePublisher:
-    """The bus's end. :meth:`note` is the core's trace function while there are listeners."""
+    """The bus's end. While there are listeners, :meth:`note` is the core's trace function."""
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, keys: BusKeys | None) -> None:
         self.socket: zmq.Socket[bytes] = context.socket(zmq.XPUB)
         self.socket.sndhwm = HIGH_WATER
-        # With NODROP a full pipe is reported and can be counted; the events are dropped all the same.
+        # With NODROP a full pipe is reported and can be counted. The events are still dropped.
         self.socket.xpub_nodrop = True
-        # Tells a listener that from now on it misses nothing.
+        # The welcome tells a listener that from now on it misses nothing.
         self.socket.setsockopt(zmq.XPUB_WELCOME_MSG, msgpack.packb([0, []]))
         if keys is not None:
             keys.apply(self.socket)
@@ -46,7 +46,7 @@ class TracePublisher:
         self._pack = msgpack.Packer(default=str).pack
 
     def subscriptions(self) -> bool:
-        """Note which listeners came and went; return whether there are any."""
+        """Update the number of listeners. Returns whether there are any."""
         get: Any = self.socket.get
         while get(zmq.EVENTS) & _READABLE:
             said = self.socket.recv()
@@ -57,7 +57,7 @@ class TracePublisher:
         return bool(self._topics)
 
     def flush(self) -> None:
-        """Publish what was noted since the last time."""
+        """Publish the events recorded since the last call."""
         events = self._events
         while events:
             chunk = events[:_CHUNK]
@@ -90,7 +90,7 @@ class TraceSubscriber:
         self._context.destroy(linger=0)
 
     def read(self, timeout: float) -> list[dict[str, Any]] | None:
-        """The next events, an empty list for a bus's welcome, None if nothing came in ``timeout`` seconds."""
+        """Return the next events; [] for a bus's welcome; None if nothing came in ``timeout`` seconds."""
         if not self._socket.poll(max(0, round(timeout * 1000))):
             return None
         lost, events = msgpack.unpackb(self._socket.recv(), strict_map_key=False)

@@ -166,7 +166,7 @@ def test_child_that_ignores_term_is_killed_after_the_grace(start: Start) -> None
     supervised = start("--grace", "0.2", program=DEAF)
     with gone_at_the_end(supervised.child()):
         supervised.process.terminate()
-        supervised.line(r"no end within 0\.2 s; killing it")
+        supervised.line(r"still running 0\.2 s after the stop signal; killing it")
         assert supervised.process.wait(DEADLINE) == 0
 
 

@@ -90,9 +90,9 @@ def test_a_condition_that_never_holds_is_an_error_and_not_a_hang() -> None:
     with pytest.raises(SimulationStuck, match="nothing is due"):
         sim.run_until(lambda: False)
     sim = start(1)
-    with pytest.raises(SimulationStuck, match="not done after 5 virtual seconds"):
+    with pytest.raises(SimulationStuck, match="the condition did not hold after 5 virtual seconds"):
         sim.run_until(lambda: False, limit=5)
-    with pytest.raises(SimulationStuck, match="not done after 10 steps"):
+    with pytest.raises(SimulationStuck, match="the condition did not hold after 10 steps"):
         sim.run_until(lambda: False, steps=10)
 
 

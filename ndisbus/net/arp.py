@@ -18,7 +18,10 @@ _KIND: Final = b"\x00\x01\x08\x00\x06\x04"
 
 @dataclass(slots=True)
 class ArpPacket:
-    """``operation``: REQUEST or REPLY (others parse too); hardware addresses have 6 bytes, IP addresses 4."""
+    """An ARP packet.
+
+    ``operation``: REQUEST or REPLY (others parse too). Addresses: MAC 6 bytes, IP 4 bytes.
+    """
 
     operation: int
     sender_mac: bytes
@@ -27,7 +30,7 @@ class ArpPacket:
     target_ip: bytes
 
     def build(self) -> bytes:
-        """28 bytes."""
+        """Return the 28 bytes. Raises LocalProtocolError for an address of another length."""
         packet = b"".join(
             (
                 _KIND,
@@ -44,12 +47,12 @@ class ArpPacket:
             or len(self.sender_ip) != 4
             or len(self.target_ip) != 4
         ):
-            raise LocalProtocolError("an ARP packet has addresses of 6, 4, 6 and 4 bytes")
+            raise LocalProtocolError("ARP: the addresses must have 6, 4, 6 and 4 bytes")
         return packet
 
 
 def parse(packet: bytes) -> ArpPacket:
-    """Read the payload of an ARP frame; padding behind it is ignored. Raises DecodeError."""
+    """Read the payload of an ARP frame. Padding behind it is ignored. Raises DecodeError."""
     if len(packet) < 28:
         raise malformed("arp", SHORT_HEADER)
     if packet[:6] != _KIND:

@@ -1,13 +1,13 @@
 """The Internet checksum (RFC 1071).
 
 A ones' complement sum of 16-bit words is a sum modulo 65,535. Since 2**16 is 1 modulo 65,535, a number of any
-size is congruent to the sum of its 16-bit digits: a whole buffer read as one big-endian integer, a 32-bit
-sequence number, an address, all go into the sum as they are, and one remainder at the end folds everything.
-``int.from_bytes`` makes the buffer one integer; what costs is the division of a long integer, so it is folded
-to a quarter first with shifts, which are cheap (1,460 bytes: about 2.4 µs instead of 3.1).
+size is congruent to the sum of its 16-bit digits. So a whole buffer read as one big-endian integer, a 32-bit
+sequence number or an address can be added as it is, and one remainder at the end folds everything.
+``int.from_bytes`` makes the buffer one integer. The expensive step is the division of a long integer, so the
+integer is first folded to a quarter with cheap shifts (1,460 bytes: about 2.4 µs instead of 3.1).
 
-A *partial sum* here is any integer congruent to the sum: add them, in any order, and give them to
-:func:`finish` or :func:`is_valid`. Only the last of several buffers may have an odd length.
+A *partial sum* here is any integer congruent to the sum. Add partial sums in any order, and give the result
+to :func:`finish` or :func:`is_valid`. Only the last of several buffers may have an odd length.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 Buffer = bytes | bytearray | memoryview
 
 _MODULUS: Final = 0xFFFF
-#: Bytes summed at a time; a quarter of it is what remains to be divided.
+#: Bytes summed at a time. A quarter of them remains to be divided.
 _CHUNK: Final = 1472
 _HALF: Final = _CHUNK * 4
 _QUARTER: Final = _CHUNK * 2
@@ -36,7 +36,7 @@ _QUARTER_MASK: Final = (1 << _QUARTER) - 1
 
 
 def partial(data: Buffer) -> int:
-    """A partial sum of ``data``; an odd last byte counts as if a zero byte followed it."""
+    """Return a partial sum of ``data``. An odd last byte counts as if a zero byte followed it."""
     size = len(data)
     if size <= 128:
         total = int.from_bytes(data, "big")
@@ -44,7 +44,7 @@ def partial(data: Buffer) -> int:
         if size <= _CHUNK:
             total = int.from_bytes(data, "big")
         else:
-            # The first, shorter chunk has the odd length, so that all chunks end as the buffer does.
+            # The first chunk is shorter and has the odd length, so that all chunks end as the buffer does.
             first = size % _CHUNK
             total = int.from_bytes(data[:first], "big")
             for start in range(first, size, _CHUNK):
@@ -55,31 +55,31 @@ def partial(data: Buffer) -> int:
 
 
 def finish(total: int) -> int:
-    """The checksum field for a partial sum of everything else: 0..0xFFFE.
+    """Return the checksum field for a partial sum of everything else: 0..0xFFFE.
 
-    For data that is not all zero this is the field of RFC 1071; for zeros only, 0 verifies like 0xFFFF.
+    For data that is not all zero this is the field of RFC 1071. For zeros only, 0 verifies like 0xFFFF.
     """
     return -total % _MODULUS
 
 
 def is_valid(total: int) -> bool:
-    """Whether a partial sum that includes the checksum field is that of undamaged data."""
+    """Return whether a partial sum that includes the checksum field is that of undamaged data."""
     return not total % _MODULUS
 
 
 def checksum(data: Buffer, initial: int = 0) -> int:
-    """The checksum field for ``data`` (with zeros in the field) and the partial sum ``initial``."""
+    """Return the checksum field for ``data`` (with zeros in the field) and the partial sum ``initial``."""
     return -(partial(data) + initial) % _MODULUS
 
 
 def pseudo_header(source: bytes, destination: bytes, protocol: int) -> int:
-    """Partial sum of the pseudo header *without its length*, which the parser or builder adds.
+    """Return the partial sum of the pseudo header *without its length*, which the caller adds.
 
-    The same sum serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): zero bytes add nothing.
+    It serves IPv4 (RFC 9293 section 3.1) and IPv6 (RFC 8200 section 8.1): zero bytes add nothing.
     """
     return int.from_bytes(source, "big") + int.from_bytes(destination, "big") + protocol
 
 
 def update(field: int, old: int, new: int) -> int:
-    """The checksum field after aligned words of the data changed from ``old`` to ``new`` (RFC 1624)."""
+    """Return the checksum field after aligned words changed from ``old`` to ``new`` (RFC 1624)."""
     return (field + old - new) % _MODULUS

@@ -30,9 +30,9 @@ BROADCAST: Final = b"\xff" * 6
 
 @dataclass(slots=True)
 class EthernetHeader:
-    """Addresses (6 bytes each), EtherType, and the tag's contents.
+    """Addresses (6 bytes each), EtherType, and the contents of the tag.
 
-    ``vlan``: identifier of the 802.1Q tag (0 in a tag for priority only), None without a tag. ``priority``:
+    ``vlan``: identifier of the 802.1Q tag, 0 in a tag with a priority only, None without a tag. ``priority``:
     the 802.1p user priority, 0..7. An EtherType below 0x600 is the length field of an 802.3 frame.
     """
 
@@ -43,31 +43,39 @@ class EthernetHeader:
     priority: int = 0
 
     def build(self) -> bytes:
-        """14 bytes, or 18 with a tag, whose CFI is 0 (R-VLAN-05)."""
+        """Return 14 bytes, or 18 with a tag, whose CFI is 0 (R-VLAN-05). Raises LocalProtocolError."""
         addresses = self.destination + self.source
         if len(addresses) != 12:
-            raise LocalProtocolError("an Ethernet address has 6 bytes")
+            raise LocalProtocolError("Ethernet: an address must have 6 bytes")
         if self.vlan is None:
             return addresses + self.ethertype.to_bytes(2, "big")
         if self.vlan >> 12 or self.priority >> 3:
-            raise LocalProtocolError(f"no tag holds VLAN {self.vlan}, priority {self.priority}")
+            raise LocalProtocolError(
+                f"Ethernet: VLAN {self.vlan} or priority {self.priority} does not fit into a tag"
+            )
         tag = ETHERTYPE_VLAN << 32 | self.priority << 29 | self.vlan << 16 | self.ethertype
         return addresses + tag.to_bytes(6, "big")
 
 
 def parse_mac(text: str) -> bytes:
-    """Six bytes of ``02:00:00:00:00:01``, ``02-00-...`` or 12 digits. Raises LocalProtocolError."""
+    """Return the six bytes of ``02:00:00:00:00:01``, ``02-00-...`` or 12 digits.
+
+    Raises LocalProtocolError.
+    """
     try:
         mac = bytes.fromhex(text.replace(":", " ").replace("-", " "))
     except ValueError:
         mac = b""
     if len(mac) != 6:
-        raise LocalProtocolError(f"{text!r} is not a MAC address: write six bytes, such as 02:00:00:00:00:01")
+        raise LocalProtocolError(f"'{text}' is not a MAC address: write six bytes, such as 02:00:00:00:00:01")
     return mac
 
 
 def parse(frame: bytes) -> tuple[EthernetHeader, bytes]:
-    """The header, one 802.1Q tag included, and what follows it (padding included). Raises DecodeError."""
+    """Return the header with its 802.1Q tag, if any, and the bytes behind it with padding.
+
+    Raises DecodeError.
+    """
     if len(frame) < 14:
         raise malformed("ethernet", SHORT_HEADER)
     ethertype = frame[12] << 8 | frame[13]
@@ -83,12 +91,12 @@ def parse(frame: bytes) -> tuple[EthernetHeader, bytes]:
 
 
 def is_group(mac: bytes) -> bool:
-    """Whether an address is a multicast or broadcast one."""
+    """Return whether an address is a multicast or broadcast address."""
     return bool(mac[0] & 1)
 
 
 def multicast_mac(address: bytes) -> bytes:
-    """Where frames for a multicast address go: RFC 1112 section 6.4 (IPv4), RFC 2464 section 7 (IPv6)."""
+    """Return the MAC address for a multicast address: RFC 1112 6.4 (IPv4), RFC 2464 7 (IPv6)."""
     if len(address) == 4:
         return b"\x01\x00\x5e" + bytes((address[1] & 0x7F,)) + address[2:]
     return b"\x33\x33" + address[12:]

@@ -10,16 +10,16 @@ from ndisbus.net import ipv4, ipv6
 
 __all__ = ["fragment"]
 
-#: In an option's type: the option belongs into every fragment.
+#: Bit of an option's type: the option must be in every fragment.
 _COPIED: Final = 0x80
 
 
 def fragment(packet: bytes, mtu: int, identification: int = 0) -> list[bytes]:
-    """The packet as packets of at most ``mtu`` bytes; ``[packet]`` if it fits already.
+    """Cut a packet into packets of at most ``mtu`` bytes. Returns ``[packet]`` if it fits.
 
     ``identification`` is for IPv6 (:meth:`ndisbus.net.identification.IpIdentification.next_v6`); an IPv4
-    packet has its own. Raises LocalProtocolError for an IPv4 packet with DF (an ICMP error is due instead)
-    and for an ``mtu`` that leaves no room; DecodeError for bytes that are not an IP packet.
+    packet has its own. Raises LocalProtocolError for an IPv4 packet with DF (send an ICMP error instead) and
+    for an ``mtu`` that leaves no room; DecodeError for bytes that are not an IP packet.
     """
     if len(packet) <= mtu:
         return [packet]
@@ -33,7 +33,7 @@ def _fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
     if header.header_length + len(payload) <= mtu:
         return [packet]
     if header.dont_fragment:
-        raise LocalProtocolError("an IPv4 packet with DF is not cut into fragments", rule="R-IP-01")
+        raise LocalProtocolError("an IPv4 packet with DF must not be fragmented", rule="R-IP-01")
     base, more = header.fragment_offset, header.more_fragments
     pieces, at = [], 0
     while at < len(payload):
@@ -50,7 +50,7 @@ def _fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
 
 
 def _copied(data: bytes) -> bytes:
-    """The options that belong into every fragment."""
+    """Return the options that must be in every fragment."""
     kept = b"".join(
         bytes((kind, 2 + len(value))) + value for kind, value in ipv4.options(data) if kind & _COPIED
     )
@@ -63,7 +63,7 @@ def _fragment_ipv6(packet: bytes, mtu: int, identification: int) -> list[bytes]:
         return [packet]
     upper = ipv6.walk(packet)
     if upper.fragment is not None:
-        raise LocalProtocolError("a fragment of an IPv6 packet is not cut again")
+        raise LocalProtocolError("a fragment of an IPv6 packet must not be fragmented again")
     split, named_at = upper.unfragmentable, upper.fragment_named_at
     room = _room(mtu, split + 8)
     kind = packet[named_at]
@@ -83,7 +83,7 @@ def _fragment_ipv6(packet: bytes, mtu: int, identification: int) -> list[bytes]:
 
 
 def _room(mtu: int, headers: int) -> int:
-    """Bytes of payload in each fragment but the last: a multiple of 8."""
+    """Return the payload bytes of each fragment but the last: a multiple of 8."""
     room = (mtu - headers) & ~7
     if room <= 0:
         raise LocalProtocolError(f"an MTU of {mtu} leaves no room for payload")

@@ -20,8 +20,8 @@ from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateConst
 
 __all__ = ["FrameBuilder"]
 
-# The headers as one Struct, by the length of what stands in front and is alike in all frames: Ethernet header
-# and tag; IP version and TOS, or version, traffic class and flow label.
+# The headers as one Struct, by the length of the part at the front that is equal in all frames: Ethernet
+# header and tag; IP version and TOS, or version, traffic class and flow label.
 #: Total length, identification, flags and TTL and protocol, checksum, addresses and ports; the rest of TCP.
 _IPV4: Final = {n: Struct(f"!{n}sHHIH12sIIHHHH") for n in (16, 20)}
 #: Payload length, next header and hop limit, addresses and ports; the rest of TCP.
@@ -30,16 +30,16 @@ _TIMESTAMPS: Final = Struct("!III")
 
 
 class FrameBuilder:
-    """Segments of one connection to whole Ethernet frames.
+    """Turns segments of one connection into whole Ethernet frames.
 
     The tag follows R-VLAN-05. DF is set on every IPv4 packet (R-IP-01), and its identification comes from
     ``next_id`` (:meth:`ndisbus.net.identification.IpIdentification.next_v4`, R-IP-02). TTL or hop limit, TOS
-    or traffic class and flow label are those of the cached TCP state. Ports and addresses are those of the
-    state, whatever the segment says. ``source_mac``: the interface's address, used when DlSourceAddress of
-    the neighbor is empty.
+    or traffic class, and flow label are those of the cached TCP state. Ports and addresses are those of the
+    state, not of the segment. ``source_mac``: the interface's address, used if DlSourceAddress of the
+    neighbor is empty.
 
-    What changes in the cached structures takes effect with the next frame. When a structure is
-    replaced by another (an update, a relink), call :meth:`refresh`.
+    Changes in the cached structures take effect with the next frame. If a structure is replaced by another
+    (an update, a relink), call :meth:`refresh`.
     """
 
     __slots__ = (
@@ -76,7 +76,7 @@ class FrameBuilder:
         source_mac: bytes,
         next_id: Callable[[], int],
     ) -> None:
-        # path_cached holds the MTU, which the TCP machine has obeyed when it cut the segments.
+        # path_cached has the MTU. The TCP machine has respected it when it made the segments.
         self._tcp_const = tcp_const
         self._tcp_cached = tcp_cached
         self._path_const = path_const
@@ -94,7 +94,7 @@ class FrameBuilder:
         neighbor_const: NeighborOffloadStateConst | None = None,
         neighbor_cached: NeighborOffloadStateCached | None = None,
     ) -> None:
-        """Use other structures from now on; those that are not given stay."""
+        """Use other structures from now on. Those that are not given stay."""
         self._tcp_cached = tcp_cached or self._tcp_cached
         self._path_const = path_const or self._path_const
         self._neighbor_const = neighbor_const or self._neighbor_const
@@ -102,7 +102,7 @@ class FrameBuilder:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Work out everything that is alike in all frames. Raises LocalProtocolError."""
+        """Compute the part that is equal in all frames. Raises LocalProtocolError."""
         cached = self._tcp_cached
         self._tos = cached.tos_or_traffic_class
         self._ttl = cached.ttl_or_hop_limit
@@ -112,7 +112,7 @@ class FrameBuilder:
         source, destination = self._path_const.source_address, self._path_const.destination_address
         four = self._is_ipv4 = len(source) == 4
         if len(source) != len(destination) or len(source) not in (4, 16):
-            raise LocalProtocolError("addresses must be 4 bytes both or 16 bytes both", rule="R-STATE-07")
+            raise LocalProtocolError("both addresses must have 4 bytes, or both 16 bytes", rule="R-STATE-07")
         vlan = self._neighbor_const.vlan_id
         ethernet = EthernetHeader(
             self._destination_mac[:6],
@@ -137,7 +137,7 @@ class FrameBuilder:
         self._layout = (_IPV4 if four else _IPV6)[len(self._prefix)]
 
     def frame(self, segment: Segment) -> bytes:
-        """The whole frame. Raises LocalProtocolError for a segment that does not fit into a packet."""
+        """Return the whole frame. Raises LocalProtocolError for a segment that does not fit into a packet."""
         cached = self._tcp_cached
         if (
             cached.user_priority != self._user_priority
@@ -196,9 +196,9 @@ class FrameBuilder:
                     urgent,
                 )
         except (struct_error, OverflowError) as exc:
-            raise LocalProtocolError(f"a packet has no room for {segment!r}") from exc
+            raise LocalProtocolError(f"the segment does not fit into a packet: {segment}") from exc
         return header + options + payload if payload else header + options
 
     def frames(self, segments: Iterable[Segment]) -> list[bytes]:
-        """One frame per segment."""
+        """Return one frame per segment."""
         return [self.frame(segment) for segment in segments]

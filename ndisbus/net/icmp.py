@@ -67,7 +67,7 @@ _WITH_PORTS: Final = frozenset((6, 17))
 
 @dataclass(slots=True)
 class Echo:
-    """Echo request, or its reply."""
+    """An echo request or an echo reply."""
 
     identifier: int
     sequence: int
@@ -77,9 +77,10 @@ class Echo:
 
 @dataclass(slots=True)
 class Unreachable:
-    """``original``: the packet that was refused, from its IP header on; its end may be missing.
+    """Destination Unreachable.
 
-    ``next_hop_mtu``: with FRAGMENTATION_NEEDED; 0 from routers that do not know RFC 1191.
+    ``original``: the packet that was refused, from its IP header on; its end may be missing.
+    ``next_hop_mtu``: with FRAGMENTATION_NEEDED; 0 from routers without RFC 1191.
     """
 
     code: int
@@ -89,7 +90,7 @@ class Unreachable:
 
 @dataclass(slots=True)
 class TimeExceeded:
-    """TTL_EXCEEDED in transit or REASSEMBLY_TIME_EXCEEDED."""
+    """Time Exceeded: TTL_EXCEEDED in transit or REASSEMBLY_TIME_EXCEEDED."""
 
     code: int
     original: bytes
@@ -97,7 +98,7 @@ class TimeExceeded:
 
 @dataclass(slots=True)
 class ParameterProblem:
-    """``pointer``: the byte of ``original`` that is wrong."""
+    """Parameter Problem. ``pointer``: the offset of the wrong byte in ``original``."""
 
     code: int
     pointer: int
@@ -106,7 +107,7 @@ class ParameterProblem:
 
 @dataclass(slots=True)
 class Redirect:
-    """``gateway``: 4 bytes, where packets like ``original`` should have been sent."""
+    """Redirect. ``gateway``: 4 bytes, the router for packets like ``original``."""
 
     code: int
     gateway: bytes
@@ -115,7 +116,7 @@ class Redirect:
 
 @dataclass(slots=True)
 class Other:
-    """Any other type: ``body`` is what follows the checksum."""
+    """A message of any other type. ``body`` is what follows the checksum."""
 
     type: int
     code: int
@@ -128,7 +129,7 @@ IcmpMessage = Echo | Unreachable | TimeExceeded | ParameterProblem | Redirect | 
 class Original(NamedTuple):
     """The packet that an error message quotes.
 
-    Ports, and ``sequence`` of a TCP segment, are 0 where the quotation does not show them.
+    Ports, and ``sequence`` of a TCP segment, are 0 if the quotation does not show them.
     """
 
     source: bytes
@@ -138,12 +139,12 @@ class Original(NamedTuple):
     destination_port: int
     sequence: int
     fragment: bool
-    #: Whether the packet was itself an ICMP error, about which no error message is ever sent.
+    #: Whether the packet was itself an ICMP error. No error message is ever sent about one.
     icmp_error: bool
 
 
 def parse(buffer: bytes) -> IcmpMessage:
-    """Read an ICMP message that fills ``buffer``, verifying its checksum. Raises DecodeError."""
+    """Read an ICMP message that fills ``buffer``, and verify its checksum. Raises DecodeError."""
     if len(buffer) < 8:
         raise malformed("icmp", SHORT_HEADER)
     if not is_valid(partial(buffer)):
@@ -164,19 +165,21 @@ def parse(buffer: bytes) -> IcmpMessage:
 
 
 def build(message: IcmpMessage) -> bytes:
-    """The message with its checksum; ``original`` goes out as it is (see :func:`quote`).
+    """Return the message with its checksum. ``original`` is sent as it is (see :func:`quote`).
 
     Raises LocalProtocolError for members that do not fit.
     """
     try:
         data = _image(message)
     except (struct_error, OverflowError, ValueError) as exc:
-        raise LocalProtocolError(f"ICMP has no room for {message!r}") from exc
+        raise LocalProtocolError(
+            f"ICMP: a member of {type(message).__name__} does not fit into its field"
+        ) from exc
     return data[:2] + checksum(data).to_bytes(2, "big") + data[4:]
 
 
 def _image(message: IcmpMessage) -> bytes:
-    """The message with zeros for a checksum."""
+    """Return the message with zeros for a checksum."""
     if isinstance(message, Echo):
         kind = _ECHO_REPLY if message.reply else _ECHO_REQUEST
         return _HEADER.pack(kind, 0, 0, message.identifier, message.sequence) + message.data
@@ -189,20 +192,20 @@ def _image(message: IcmpMessage) -> bytes:
         return _HEADER.pack(_PARAMETER_PROBLEM, message.code, 0, pointer, 0) + message.original
     if isinstance(message, Redirect):
         if len(message.gateway) != 4:
-            raise ValueError("a gateway has 4 bytes")
+            raise ValueError("a gateway must have 4 bytes")
         return bytes((_REDIRECT, message.code, 0, 0)) + message.gateway + message.original
     return bytes((message.type, message.code, 0, 0)) + message.body
 
 
 def quote(packet: bytes) -> bytes:
-    """As much of an IPv4 packet as an error message about it carries: 576 bytes in all (RFC 1812 4.3.2.3)."""
+    """Return the part of an IPv4 packet that an error message quotes: 576 bytes in all (RFC 1812 4.3.2.3)."""
     return packet[: 576 - 20 - 8]
 
 
 def original(data: bytes) -> Original:
-    """Read what an error message quotes: an IPv4 or IPv6 packet, whose end may be missing.
+    """Read the packet that an error message quotes: IPv4 or IPv6, whose end may be missing.
 
-    Raises DecodeError if not even the IP headers are there.
+    Raises DecodeError if even the IP headers are incomplete.
     """
     if data and data[0] >> 4 == 4:
         header, rest = ipv4.parse(data, whole=False)

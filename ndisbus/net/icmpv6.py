@@ -1,4 +1,4 @@
-"""ICMPv6 (RFC 4443); the messages of neighbor discovery are those of :mod:`ndisbus.net.nd`."""
+"""ICMPv6 (RFC 4443). :mod:`ndisbus.net.nd` has the messages of neighbor discovery."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ _PARAMETER_PROBLEM: Final = 4
 _ECHO_REQUEST: Final = 128
 _ECHO_REPLY: Final = 129
 
-#: Type, code, checksum, the word behind it.
+#: Type, code, checksum, and the 32-bit word behind it.
 _HEADER: Final = Struct("!BBHI")
 
 
 @dataclass(slots=True)
 class TooBig:
-    """Packet Too Big: ``mtu`` of the next hop."""
+    """Packet Too Big. ``mtu``: of the next hop, in bytes."""
 
     mtu: int
     original: bytes
@@ -65,10 +65,10 @@ Icmpv6Message = Echo | Unreachable | TooBig | TimeExceeded | ParameterProblem | 
 
 
 def parse(buffer: bytes, source: bytes, destination: bytes, hop_limit: int) -> Icmpv6Message:
-    """Read an ICMPv6 message that fills ``buffer``, verifying its checksum. Raises DecodeError.
+    """Read an ICMPv6 message that fills ``buffer``, and verify its checksum. Raises DecodeError.
 
-    ``source``, ``destination``, ``hop_limit``: of the IPv6 header. The checksum depends on them, and the
-    validity of neighbor discovery messages (hop limit 255 and the rest of RFC 4861 6.1, 7.1 and 8.1).
+    ``source``, ``destination``, ``hop_limit``: of the IPv6 header. The checksum depends on the addresses. The
+    validity of neighbor discovery messages depends on all three (RFC 4861 6.1, 7.1 and 8.1).
     """
     size = len(buffer)
     if size < 8:
@@ -93,24 +93,26 @@ def parse(buffer: bytes, source: bytes, destination: bytes, hop_limit: int) -> I
 
 
 def build(message: Icmpv6Message, source: bytes, destination: bytes) -> bytes:
-    """The message with its checksum. Neighbor discovery messages must be sent with hop limit 255.
+    """Return the message with its checksum. Neighbor discovery messages must be sent with hop limit 255.
 
     Raises LocalProtocolError for members that do not fit.
     """
     try:
         data = _image(message)
     except (struct_error, OverflowError, ValueError) as exc:
-        raise LocalProtocolError(f"ICMPv6 has no room for {message!r}") from exc
+        raise LocalProtocolError(
+            f"ICMPv6: a member of {type(message).__name__} does not fit into its field"
+        ) from exc
     field = checksum(data, pseudo_header(source, destination, PROTOCOL) + len(data))
     return data[:2] + field.to_bytes(2, "big") + data[4:]
 
 
 def _image(message: Icmpv6Message) -> bytes:
-    """The message with zeros for a checksum."""
+    """Return the message with zeros for a checksum."""
     if isinstance(message, Echo):
         kind = _ECHO_REPLY if message.reply else _ECHO_REQUEST
         if message.identifier >> 16 or message.sequence >> 16:
-            raise ValueError("identifier and sequence number have 16 bits")
+            raise ValueError("identifier and sequence number must fit into 16 bits")
         return _HEADER.pack(kind, 0, 0, message.identifier << 16 | message.sequence) + message.data
     if isinstance(message, Unreachable):
         return _HEADER.pack(_UNREACHABLE, message.code, 0, 0) + message.original
@@ -127,5 +129,5 @@ def _image(message: Icmpv6Message) -> bytes:
 
 
 def quote(packet: bytes) -> bytes:
-    """As much of a packet as an error message about it carries: 1,280 bytes in all (RFC 4443 section 2.4)."""
+    """Return the part of a packet that an error message quotes: 1,280 bytes in all (RFC 4443 section 2.4)."""
     return packet[: 1280 - 40 - 8]

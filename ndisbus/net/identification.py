@@ -1,4 +1,4 @@
-"""IP identifications: of each space the lower half is the host's, the upper half the target's (R-IP-02)."""
+"""IP identifications. The lower half of each space is the host's, the upper half the target's (R-IP-02)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _HALF_6: Final = 0x8000_0000
 
 
 class IpIdentification:
-    """A counter for one interface; give ``next_v4`` to every :class:`ndisbus.net.frames.FrameBuilder` of it.
+    """A counter for one interface. Give ``next_v4`` to each :class:`ndisbus.net.frames.FrameBuilder` of it.
 
-    ``upper``: take the target's halves, 0x8000..0xFFFF and 0x80000000..0xFFFFFFFF (R-IP-02, R-DIS-23),
-    instead of the host's. ``start``: where to begin, counted from the half's lower bound.
+    ``upper``: use the target's halves, 0x8000..0xFFFF and 0x80000000..0xFFFFFFFF (R-IP-02, R-DIS-23), instead
+    of the host's. ``start``: the first number, counted from the half's lower bound.
     """
 
     __slots__ = ("_base_4", "_base_6", "_next_4", "_next_6")
@@ -26,13 +26,13 @@ class IpIdentification:
         self._next_6 = start
 
     def next_v4(self) -> int:
-        """An identification for an IPv4 header, 16 bits."""
+        """Return the next identification for an IPv4 header, 16 bits."""
         value = self._next_4
         self._next_4 = value + 1
         return self._base_4 | value & 0x7FFF
 
     def next_v6(self) -> int:
-        """An identification for an IPv6 fragment header, 32 bits."""
+        """Return the next identification for an IPv6 fragment header, 32 bits."""
         value = self._next_6
         self._next_6 = value + 1
         return self._base_6 | value & 0x7FFF_FFFF

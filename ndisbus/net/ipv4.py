@@ -29,7 +29,10 @@ MORE_FRAGMENTS: Final = 0x2000
 
 @dataclass(slots=True)
 class Ipv4Header:
-    """``fragment_offset``: bytes, a multiple of 8. ``options``: as on the wire, 0, 4, 8... 40 bytes."""
+    """An IPv4 header.
+
+    ``fragment_offset``: bytes, a multiple of 8. ``options``: 0, 4, 8... 40 bytes as sent.
+    """
 
     source: bytes
     destination: bytes
@@ -44,22 +47,24 @@ class Ipv4Header:
 
     @property
     def is_fragment(self) -> bool:
-        """Whether this is a part of a datagram."""
+        """Whether this packet is a fragment of a datagram."""
         return self.more_fragments or self.fragment_offset != 0
 
     @property
     def header_length(self) -> int:
-        """Bytes, options included."""
+        """Number of bytes, options included."""
         return 20 + len(self.options)
 
     def build(self, payload: bytes) -> bytes:
-        """The packet. Raises LocalProtocolError for members that do not fit."""
+        """Return the packet. Raises LocalProtocolError for members that do not fit."""
         size = len(self.options)
         length = 20 + size + len(payload)
         if size > 40 or size & 3 or self.fragment_offset & 7 or self.fragment_offset >> 16:
-            raise LocalProtocolError("IPv4: options or fragment offset of an impossible size")
+            raise LocalProtocolError("IPv4: the options or the fragment offset have an illegal size")
         if length > 0xFFFF or len(self.source) != 4 or len(self.destination) != 4:
-            raise LocalProtocolError("IPv4: packet longer than 65,535 bytes or address not 4 bytes long")
+            raise LocalProtocolError(
+                "IPv4: the packet is longer than 65,535 bytes, or an address does not have 4 bytes"
+            )
         first = 0x45 + (size >> 2)
         flags = self.fragment_offset >> 3
         if self.dont_fragment:
@@ -86,10 +91,10 @@ class Ipv4Header:
 
 
 def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv4Header, bytes]:
-    """Header and payload; what lies behind the packet's total length (Ethernet padding) is ignored.
+    """Return header and payload. Bytes behind the packet's total length (Ethernet padding) are ignored.
 
     ``whole=False`` is for packets quoted in ICMP messages: the end may be missing, and the header checksum is
-    not looked at, because routers have been changing the header meanwhile. Raises DecodeError.
+    not verified, because routers have changed the header on the way. Raises DecodeError.
     """
     size = len(packet)
     if size < 20:
@@ -127,9 +132,9 @@ def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv4Header, bytes]:
 
 
 def options(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, data) of each option, without No Operation; ends at End of Option List. Raises DecodeError.
+    """Iterate over (type, data) of the options, without No Operation, up to End of Option List.
 
-    A DecodeError from here may be answered with an ICMP parameter problem (RFC 1122 section 3.2.1.8).
+    Raises DecodeError, which may be answered with an ICMP parameter problem (RFC 1122 section 3.2.1.8).
     """
     at, size = 0, len(data)
     while at < size:

@@ -44,7 +44,7 @@ _PAD1: Final = 0
 
 @dataclass(slots=True)
 class Ipv6Header:
-    """``next_header``: of the first header behind this one, which may be an extension header."""
+    """An IPv6 header. ``next_header``: of the header behind this one, which may be an extension header."""
 
     source: bytes
     destination: bytes
@@ -54,11 +54,15 @@ class Ipv6Header:
     flow_label: int = 0
 
     def build(self, payload: bytes) -> bytes:
-        """The packet; extension headers are part of ``payload``. Raises LocalProtocolError."""
+        """Return the packet. Extension headers are part of ``payload``. Raises LocalProtocolError."""
         if len(payload) > 0xFFFF or len(self.source) != 16 or len(self.destination) != 16:
-            raise LocalProtocolError("IPv6: payload longer than 65,535 bytes or address not 16 bytes long")
+            raise LocalProtocolError(
+                "IPv6: the payload is longer than 65,535 bytes, or an address does not have 16 bytes"
+            )
         if self.flow_label >> 20 or self.traffic_class >> 8:
-            raise LocalProtocolError("IPv6: flow label of more than 20 or traffic class of more than 8 bits")
+            raise LocalProtocolError(
+                "IPv6: the flow label has more than 20 bits, or the traffic class more than 8"
+            )
         first = 6 << 28 | self.traffic_class << 20 | self.flow_label
         return (
             _HEADER.pack(first, len(payload), self.next_header, self.hop_limit, self.source, self.destination)
@@ -67,7 +71,7 @@ class Ipv6Header:
 
 
 class Fragment(NamedTuple):
-    """The fragment header. ``offset``: bytes, counted from the start of the fragmentable part."""
+    """The fragment header. ``offset``: bytes from the start of the fragmentable part."""
 
     offset: int
     more: bool
@@ -77,8 +81,8 @@ class Fragment(NamedTuple):
 class Problem(NamedTuple):
     """Why a packet's extension headers cannot be processed (RFC 8200 sections 4, 4.2 and 4.4).
 
-    ``code`` and ``pointer`` are those of the ICMPv6 parameter problem. ``answer``: send one to the source;
-    ``answer_multicast``: even if the packet went to a multicast address.
+    ``code`` and ``pointer`` are those of the ICMPv6 parameter problem. ``answer``: send one to the source.
+    ``answer_multicast``: send it even if the packet was sent to a multicast address.
     """
 
     code: int
@@ -88,13 +92,13 @@ class Problem(NamedTuple):
 
 
 class UpperLayer(NamedTuple):
-    """What stands behind the extension headers; offsets count from the start of the IPv6 header.
+    """What follows the extension headers. Offsets count from the start of the IPv6 header.
 
-    ``protocol``: the first next-header value that is not an extension header this module knows. ``offset``:
-    where that header begins. ``named_at``: where the byte lies that says ``protocol`` (the pointer of a
-    parameter problem with code 1). ``fragment``: the fragment header, with ``unfragmentable`` bytes before
-    it, whose last next-header byte lies at ``fragment_named_at``; the walk ends at a fragment header of a
-    fragment that is not the first. ``extensions``: the kinds that were passed, in order.
+    ``protocol``: the first next-header value that is not an extension header known here. ``offset``: where
+    that header begins. ``named_at``: the offset of the byte that contains ``protocol`` (the pointer of a
+    parameter problem with code 1). ``fragment``: the fragment header. ``unfragmentable``: the number of bytes
+    before it, whose last next-header byte is at ``fragment_named_at``. The walk ends at the fragment header
+    of a fragment that is not the first. ``extensions``: the kinds of the headers passed, in order.
     """
 
     protocol: int
@@ -108,7 +112,7 @@ class UpperLayer(NamedTuple):
 
 
 def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv6Header, bytes]:
-    """Header and payload (extension headers included); bytes behind the payload length are ignored.
+    """Return header and payload (with extension headers). Bytes behind the payload length are ignored.
 
     ``whole=False`` is for packets quoted in ICMPv6 messages, whose end may be missing. Raises DecodeError.
     """
@@ -124,10 +128,10 @@ def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv6Header, bytes]:
 
 
 def walk(packet: bytes) -> UpperLayer:
-    """Pass the extension headers of a packet that :func:`parse` accepts.
+    """Walk over the extension headers of a packet that :func:`parse` accepts.
 
-    A header or an option that must not be ignored makes :attr:`UpperLayer.problem`, and the walk ends there.
-    Raises DecodeError if a header is cut short, with a word of its own in the first of several fragments.
+    A header or an option that must not be ignored sets :attr:`UpperLayer.problem` and ends the walk. Raises
+    DecodeError if a header is incomplete, with a text of its own in the first of several fragments.
     """
     end = min(len(packet), 40 + (packet[4] << 8 | packet[5]))
     kind, at, named_at = packet[6], 40, 6
@@ -140,7 +144,7 @@ def walk(packet: bytes) -> UpperLayer:
         if at + size > end:
             raise malformed("ipv6", INCOMPLETE_CHAIN if part is not None and part.more else TRUNCATED)
         if (kind == HOP_BY_HOP and passed) or (kind == FRAGMENT and part is not None):
-            # Hop-by-hop options count in the first place only; elsewhere they are an unknown header.
+            # Hop-by-hop options are legal only as the first header. Elsewhere they are an unknown header.
             problem = Problem(1, named_at, True, False)
             break
         if kind == FRAGMENT:
@@ -148,7 +152,7 @@ def walk(packet: bytes) -> UpperLayer:
             part = Fragment(word & 0xFFF8, bool(word & 1), int.from_bytes(packet[at + 4 : at + 8], "big"))
             unfragmentable, fragment_named_at = at, named_at
         elif kind == ROUTING:
-            if packet[at + 3]:  # segments left, and the type is not known
+            if packet[at + 3]:  # segments left, and the routing type is unknown
                 problem = Problem(0, at + 2, True, False)
         else:
             problem = _options(packet, at + 2, at + size)
@@ -163,12 +167,15 @@ def walk(packet: bytes) -> UpperLayer:
 
 
 def _size(packet: bytes, at: int, end: int) -> int:
-    """Bytes of the extension header at ``at``; more than there are if it is cut short."""
+    """Return the size of the extension header at ``at`` in bytes; more than remain if it is incomplete."""
     return (packet[at + 1] + 1) << 3 if at + 2 <= end else 8
 
 
 def _options(packet: bytes, at: int, end: int) -> Problem | None:
-    """Pass the options of a hop-by-hop or destination options header: the first that must not be skipped."""
+    """Check the options of an options header.
+
+    Returns the problem of the first one that must not be skipped.
+    """
     while at < end:
         kind = packet[at]
         if kind == _PAD1:
@@ -177,7 +184,7 @@ def _options(packet: bytes, at: int, end: int) -> Problem | None:
         following = at + 2 + packet[at + 1] if at + 1 < end else end + 1
         if following > end:
             raise malformed("ipv6", BAD_OPTION)
-        # The two highest bits say what becomes of a packet with an option that is not known: none is known.
+        # No option is known here. The two highest bits say what to do with an unknown option.
         action = kind >> 6
         if action:
             return Problem(2, at, action != 1, action == 2)

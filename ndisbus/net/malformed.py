@@ -33,7 +33,7 @@ __all__ = [
 
 #: Fewer bytes than the smallest header (a header error in the statistics: R-STAT-08).
 SHORT_HEADER: Final = "short header"
-#: A header, and fewer bytes behind it than it promises (R-STAT-08).
+#: Fewer bytes behind a header than it states (R-STAT-08).
 TRUNCATED: Final = "truncated"
 BAD_VERSION: Final = "bad version"
 BAD_HEADER_LENGTH: Final = "bad header length"
@@ -43,15 +43,15 @@ BAD_ADDRESS: Final = "bad address"
 BAD_PORT: Final = "bad port"
 BAD_OPTION: Final = "bad option"
 BAD_VALUE: Final = "bad value"
-#: The first fragment does not hold all headers up to the transport's (RFC 8200 section 5, RFC 7112).
+#: The first fragment does not contain all headers up to the transport header (RFC 8200 section 5, RFC 7112).
 INCOMPLETE_CHAIN: Final = "incomplete header chain"
 #: A fragment other than the last whose length is not a multiple of 8.
 FRAGMENT_ALIGNMENT: Final = "fragment length"
-#: Fragments that would make up more than 65,535 bytes.
+#: Fragments that would give more than 65,535 bytes.
 FRAGMENT_TOO_LONG: Final = "datagram too long"
 #: Fragments that overlap: the whole datagram is dropped (RFC 5722, RFC 8200 section 4.5).
 FRAGMENT_OVERLAP: Final = "fragments overlap"
-#: Fragments that contradict one another about where the datagram ends.
+#: Fragments that contradict each other about the end of the datagram.
 FRAGMENT_CONFLICT: Final = "fragments disagree"
 
 WORDS: Final = frozenset(
@@ -77,5 +77,5 @@ LAYERS: Final = frozenset(("ethernet", "arp", "ipv4", "ipv6", "icmp", "icmpv6", 
 
 
 def malformed(layer: str, word: str, *, rule: str = "") -> DecodeError:
-    """The error to raise: ``layer`` of :data:`LAYERS`, ``word`` of :data:`WORDS`."""
+    """Return the error to raise: ``layer`` of :data:`LAYERS`, ``word`` of :data:`WORDS`."""
     return DecodeError(layer, word, rule=rule)

@@ -1,4 +1,4 @@
-"""Messages of neighbor discovery (RFC 4861); :mod:`ndisbus.net.icmpv6` reads and builds them as ICMPv6."""
+"""Messages of neighbor discovery (RFC 4861). :mod:`ndisbus.net.icmpv6` reads and builds them as ICMPv6."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
 ALL_ROUTERS: Final = bytes.fromhex("ff020000000000000000000000000002")
 UNSPECIFIED: Final = bytes(16)
-#: Every message has it, so that none comes from beyond the link.
+#: The hop limit of every message: it proves that the message comes from this link.
 HOP_LIMIT: Final = 255
 
 _SOLICITED_NODE: Final = bytes.fromhex("ff0200000000000000000001ff")
@@ -79,7 +79,7 @@ class Prefix(NamedTuple):
 
 @dataclass(slots=True)
 class NeighborSolicitation:
-    """``source_mac``: the source link-layer address option, None without it."""
+    """Neighbor Solicitation. ``source_mac``: the source link-layer address option, None without it."""
 
     target: bytes
     source_mac: bytes | None = None
@@ -87,7 +87,7 @@ class NeighborSolicitation:
 
 @dataclass(slots=True)
 class NeighborAdvertisement:
-    """``target_mac``: the target link-layer address option, None without it."""
+    """Neighbor Advertisement. ``target_mac``: the target link-layer address option, None without it."""
 
     target: bytes
     target_mac: bytes | None = None
@@ -98,16 +98,16 @@ class NeighborAdvertisement:
 
 @dataclass(slots=True)
 class RouterSolicitation:
-    """``source_mac``: the source link-layer address option, None without it."""
+    """Router Solicitation. ``source_mac``: the source link-layer address option, None without it."""
 
     source_mac: bytes | None = None
 
 
 @dataclass(slots=True)
 class RouterAdvertisement:
-    """``lifetime``: seconds; ``reachable_time``, ``retransmit_timer``: milliseconds.
+    """Router Advertisement. ``lifetime``: seconds. ``reachable_time``, ``retransmit_timer``: milliseconds.
 
-    0 is «unspecified» for those two, for ``hop_limit`` and for ``mtu`` (0: no MTU option).
+    0 means "unspecified" for those two, for ``hop_limit``, and for ``mtu`` (0: no MTU option).
     """
 
     hop_limit: int = 0
@@ -123,9 +123,10 @@ class RouterAdvertisement:
 
 @dataclass(slots=True)
 class Redirect6:
-    """Packets to ``destination`` should go to ``target``: the destination itself if it is on the link.
+    """Redirect: send packets for ``destination`` to ``target``, which is the destination itself if on the
+    link.
 
-    ``original``: the packet that caused it, cut; padded to a multiple of 8 bytes on its way.
+    ``original``: the packet that caused it, truncated. It is padded to a multiple of 8 bytes when sent.
     """
 
     target: bytes
@@ -140,12 +141,12 @@ NdMessage = (
 
 
 def solicited_node(address: bytes) -> bytes:
-    """The solicited-node multicast address of an address (RFC 4291 section 2.7.1)."""
+    """Return the solicited-node multicast address of an address (RFC 4291 section 2.7.1)."""
     return _SOLICITED_NODE + address[13:]
 
 
 class _Options:
-    """The options of a message, each as the last of its kind says."""
+    """The options of a message. If a kind occurs more than once, the last one counts."""
 
     __slots__ = ("mtu", "original", "prefixes", "source_mac", "target_mac")
 
@@ -165,7 +166,7 @@ class _Options:
             at = end
 
     def _take(self, kind: int, option: bytes) -> None:
-        # Options of another length than their kind has are skipped, like unknown ones.
+        # Options with a wrong length for their kind are skipped, like unknown ones.
         length = len(option)
         if kind == _SOURCE_MAC and length == 8:
             self.source_mac = option[2:]
@@ -183,9 +184,9 @@ class _Options:
 
 
 def parse(kind: int, code: int, body: bytes, source: bytes, destination: bytes, hop_limit: int) -> NdMessage:
-    """Read what stands behind the checksum of an ICMPv6 message whose type is in :data:`TYPES`.
+    """Read the bytes behind the checksum of an ICMPv6 message whose type is in :data:`TYPES`.
 
-    Raises DecodeError for a message that RFC 4861 has a node discard (6.1.1, 6.1.2, 7.1.1, 7.1.2, 8.1).
+    Raises DecodeError for a message that a node must discard (RFC 4861 6.1.1, 6.1.2, 7.1.1, 7.1.2, 8.1).
     """
     size = TYPES[kind]
     if len(body) < size:
@@ -197,7 +198,7 @@ def parse(kind: int, code: int, body: bytes, source: bytes, destination: bytes, 
     if kind == _NEIGHBOR_SOLICITATION:
         if target[0] == 0xFF:
             raise malformed("nd", BAD_ADDRESS)
-        # Duplicate address detection: to the solicited-node address, from a host that has no address yet.
+        # Duplicate address detection: sent to the solicited-node address by a host without an address.
         probe = options.source_mac is None and destination.startswith(_SOLICITED_NODE)
         if source == UNSPECIFIED and not probe:
             raise malformed("nd", BAD_ADDRESS)
@@ -240,7 +241,10 @@ def _is_link_local(address: bytes) -> bool:
 
 
 def image(message: NdMessage) -> tuple[int, bytes]:
-    """(type, what follows the checksum). Raises ValueError or struct.error for members that do not fit."""
+    """Return (type, bytes behind the checksum).
+
+    Raises ValueError or struct.error if a member does not fit.
+    """
     if isinstance(message, NeighborSolicitation):
         body = bytes(4) + _address(message.target)
         return _NEIGHBOR_SOLICITATION, body + _mac_option(_SOURCE_MAC, message.source_mac)
@@ -277,7 +281,7 @@ def _advertisement(message: RouterAdvertisement) -> bytes:
 
 def _address(address: bytes) -> bytes:
     if len(address) != 16:
-        raise ValueError("an IPv6 address has 16 bytes")
+        raise ValueError("an IPv6 address must have 16 bytes")
     return address
 
 
@@ -285,5 +289,5 @@ def _mac_option(kind: int, mac: bytes | None) -> bytes:
     if mac is None:
         return b""
     if len(mac) != 6:
-        raise ValueError("an Ethernet address has 6 bytes")
+        raise ValueError("an Ethernet address must have 6 bytes")
     return bytes((kind, 1)) + mac

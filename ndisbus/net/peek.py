@@ -1,4 +1,4 @@
-"""What demultiplexing needs to know of a frame, as fast as Python allows."""
+"""What demultiplexing needs to know about a frame, found as fast as possible in Python."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _WITH_PORTS: Final = {6: "tcp", 17: "udp"}
 _IPV4: Final = Struct("!BxHxxHxB")
 #: Version, payload length, next header.
 _IPV6: Final = Struct("!BxxxHB")
-#: More fragments, or an offset.
+#: The bits for "more fragments", and for an offset.
 _FRAGMENT: Final = 0x3FFF
 
 
 class FrameInfo:
-    """What :func:`peek` found.
+    """The result of :func:`peek`.
 
     ``ethertype``: behind the tag, if there is one. ``vlan``: identifier of the 802.1Q tag, None without a
-    tag; ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for what is not IP, and then the rest is 0
-    or empty.
+    tag. ``priority``: of the tag, or 0. ``version``: 4, 6, or 0 for anything but IP. With 0 the remaining
+    members are 0 or empty.
 
-    ``protocol``: of the header behind the extension headers; in a later fragment, what its header names.
-    ``fragment``: part of a datagram. ``options``: there are IPv4 options, or IPv6 extension headers other
-    than a fragment header; what they say has not been judged.
+    ``protocol``: of the header behind the extension headers; in a later fragment, the one its header names.
+    ``fragment``: whether the packet is a fragment. ``options``: whether there are IPv4 options, or IPv6
+    extension headers other than a fragment header; their contents have not been checked.
 
-    Offsets count from the start of the frame: ``l3`` of the IP header, ``l4`` of what is behind all of its
+    Offsets count from the start of the frame: ``l3`` of the IP header, ``l4`` of the byte behind all its
     headers, ``end`` of the packet (Ethernet padding may follow).
 
     ``key``: source address, destination address, source port and destination port in network order, 12 or 36
-    bytes (:func:`connection_key` makes the same). Without the ports, 8 or 32 bytes, if the packet is neither
-    TCP nor UDP or is a fragment that does not show them.
+    bytes (:func:`connection_key` makes the same). It has no ports, so 8 or 32 bytes, if the packet is neither
+    TCP nor UDP, or a fragment that does not contain them.
     """
 
     __slots__ = (
@@ -86,13 +86,13 @@ class FrameInfo:
 
     @property
     def source_port(self) -> int:
-        """Source port, 0 without one."""
+        """Source port; 0 if there is none."""
         at = 8 if self.version == 4 else 32
         return int.from_bytes(self.key[at : at + 2], "big")
 
     @property
     def destination_port(self) -> int:
-        """Destination port, 0 without one."""
+        """Destination port; 0 if there is none."""
         at = 10 if self.version == 4 else 34
         return int.from_bytes(self.key[at : at + 2], "big")
 
@@ -102,18 +102,18 @@ class FrameInfo:
 
 
 def connection_key(source: bytes, destination: bytes, source_port: int, destination_port: int) -> bytes:
-    """The :attr:`FrameInfo.key` of a packet *from* ``source`` *to* ``destination``.
+    """Return the :attr:`FrameInfo.key` of a packet *from* ``source`` *to* ``destination``.
 
-    For frames that arrive the source is the remote end:
+    For frames that arrive, the source is the remote end:
     ``connection_key(remote, local, remote_port, local_port)``.
     """
     return source + destination + (source_port << 16 | destination_port).to_bytes(4, "big")
 
 
 def peek(frame: bytes) -> FrameInfo:
-    """Look at a frame. Verifies the IP header (version, lengths, IPv4 checksum), and nothing behind it.
+    """Look at a frame. Verifies the IP header (version, lengths, IPv4 checksum) and nothing behind it.
 
-    Raises DecodeError for what is not a whole frame or not a whole IP packet.
+    Raises DecodeError for bytes that are not a whole frame or a whole IP packet.
     """
     size = len(frame)
     if size < 14:
@@ -135,7 +135,7 @@ def peek(frame: bytes) -> FrameInfo:
 
 
 def peek_packet(packet: bytes) -> FrameInfo:
-    """Like :func:`peek`, for an IP packet without a frame around it, such as one that was reassembled."""
+    """Look at an IP packet without a frame, such as a reassembled one: see :func:`peek`."""
     version = packet[0] >> 4 if packet else 0
     if version == 4:
         info = FrameInfo(ETHERTYPE_IPV4, 0, None, 0)

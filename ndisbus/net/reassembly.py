@@ -1,4 +1,4 @@
-"""Putting fragments together again (RFC 791, RFC 8200 section 4.5, RFC 5722, RFC 6946, RFC 7112)."""
+"""Reassembly of fragments (RFC 791, RFC 8200 section 4.5, RFC 5722, RFC 6946, RFC 7112)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ndisbus.net.malformed import (
 
 __all__ = ["Expired", "Reassembler"]
 
-#: What a piece costs beside its bytes.
+#: Memory of a piece in addition to its bytes.
 _OVERHEAD: Final = 128
-#: Protocol -> its smallest header, which the first fragment has to hold (RFC 7112).
+#: Protocol -> size of its smallest header, which the first fragment must contain (RFC 7112).
 _SMALLEST_HEADER: Final = {6: 20, 17: 8, 58: 8}
 
 
 class Expired(NamedTuple):
-    """A datagram given up.
+    """A datagram that was dropped because of its age.
 
-    ``first``: its first fragment, an IP packet, to quote in ICMP Time Exceeded (code 1). Empty if that never
-    came, and then no ICMP message is sent (RFC 792, RFC 8200 section 4.5).
+    ``first``: its first fragment, an IP packet, to quote in ICMP Time Exceeded (code 1). It is empty if that
+    fragment never arrived. Then no ICMP message is sent (RFC 792, RFC 8200 section 4.5).
     """
 
     version: int
@@ -36,7 +36,7 @@ class Expired(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """One fragment, read: where its payload belongs, and the packet it stands in."""
+    """One parsed fragment: the position of its payload, and the packet that contains it."""
 
     key: tuple[bytes, int, int]
     start: int
@@ -48,7 +48,7 @@ class _Piece(NamedTuple):
 
 
 class _Datagram:
-    """What has come of one datagram."""
+    """What has arrived of one datagram."""
 
     __slots__ = ("data", "deadline", "first", "held", "received", "size", "spoilt", "starts", "version")
 
@@ -57,32 +57,33 @@ class _Datagram:
         self.deadline = deadline
         self.starts: list[int] = []
         self.data: list[bytes] = []
-        #: Bytes of payload that have come, that there will be, and of memory in use.
+        #: Payload bytes that have arrived, payload bytes in all, and memory in use.
         self.received = 0
         self.size: int | None = None
         self.held = 0
         self.first = b""
-        #: Fragments of it overlapped: whatever still comes is dropped too.
+        #: Fragments overlapped: all later fragments of this datagram are dropped too.
         self.spoilt = False
 
     def spoil(self) -> None:
-        """Forget everything but that it is to be dropped."""
+        """Forget all pieces, and drop later ones."""
         self.spoilt = True
         self.starts, self.data, self.first, self.held = [], [], b"", 0
 
 
 class Reassembler:
-    """Fragments of IPv4 and IPv6 packets, in bounded memory. Times in seconds.
+    """Joins fragments of IPv4 and IPv6 packets, in bounded memory. Times are in seconds.
 
-    ``timeout``: from the first fragment that arrives (60 s: RFC 8200 section 4.5, RFC 1122 section 3.3.2).
-    ``max_bytes``: memory held; the oldest datagrams give way. :attr:`evicted` counts those.
+    ``timeout``: counts from the first fragment that arrives (60 s: RFC 8200 section 4.5, RFC 1122 section
+    3.3.2). ``max_bytes``: memory held. Above it the oldest datagrams are dropped; :attr:`evicted` counts
+    those.
     """
 
     def __init__(self, *, timeout: float = 60.0, max_bytes: int = 1 << 20, max_datagrams: int = 256) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._max_datagrams = max_datagrams
-        # In the order of their deadlines, since all wait equally long.
+        # In the order of their deadlines, since the timeout is the same for all.
         self._datagrams: dict[tuple[bytes, int, int], _Datagram] = {}
         self.held = 0
         self.evicted = 0
@@ -91,13 +92,13 @@ class Reassembler:
         return len(self._datagrams)
 
     def add(self, packet: bytes, now: float) -> bytes | None:
-        """Take an IP packet that is a fragment; the whole packet if it was the last piece missing.
+        """Take an IP packet that is a fragment. Returns the whole packet if it was the last missing piece.
 
-        A packet that is not a fragment is returned as it is; an IPv6 packet that is the only fragment of
+        A packet that is not a fragment is returned as it is. An IPv6 packet that is the only fragment of
         itself is returned without its fragment header (RFC 6946).
 
-        Raises DecodeError for a fragment that is dropped. Overlapping or contradicting fragments have the
-        whole datagram dropped, and what still comes of it (RFC 5722); exact duplicates are ignored. If
+        Raises DecodeError for a fragment that is dropped. If fragments overlap or contradict each other, the
+        whole datagram is dropped, and its later fragments too (RFC 5722). Exact duplicates are ignored. If
         :meth:`on_timer` is due, call it first.
         """
         piece = _read_ipv4(packet) if packet[:1] and packet[0] >> 4 == 4 else _read_ipv6(packet)
@@ -130,13 +131,13 @@ class Reassembler:
         return None
 
     def next_deadline(self) -> float | None:
-        """When :meth:`on_timer` is due."""
+        """Return when :meth:`on_timer` is due; None if nothing waits."""
         for datagram in self._datagrams.values():
             return datagram.deadline
         return None
 
     def on_timer(self, now: float) -> list[Expired]:
-        """Give up what is too old."""
+        """Drop the datagrams that are too old, and return them."""
         out = []
         for key, datagram in list(self._datagrams.items()):
             if datagram.deadline > now:
@@ -147,7 +148,7 @@ class Reassembler:
         return out
 
     def _evict(self) -> None:
-        """Give up the oldest."""
+        """Drop the oldest datagram."""
         self.evicted += 1
         self._forget(next(iter(self._datagrams)))
 
@@ -156,7 +157,7 @@ class Reassembler:
 
 
 def _insert(datagram: _Datagram, piece: _Piece) -> str | None:
-    """Keep a piece unless it has come before; what is wrong with the datagram now, or None."""
+    """Keep a piece unless it is a duplicate. Returns what is wrong with the datagram now, or None."""
     if datagram.spoilt:
         return FRAGMENT_OVERLAP
     starts, data = datagram.starts, datagram.data
@@ -217,7 +218,7 @@ def _read_ipv6(packet: bytes) -> _Piece | None:
 
 
 def _whole(first: bytes, version: int, payload: bytes) -> bytes:
-    """The packet whose first fragment is ``first``, with all of its payload."""
+    """Return the packet whose first fragment is ``first``, with its whole payload."""
     if version == 4:
         header, _ = ipv4.parse(first)
         if header.header_length + len(payload) > 0xFFFF:

@@ -1,4 +1,4 @@
-"""One TCP segment as values: what the machine takes and gives. Its bytes: :mod:`ndisbus.net.tcp`."""
+"""One TCP segment as values: what a machine takes and returns. :mod:`ndisbus.net.tcp` has its bytes."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Segment:
     """A TCP header with its options and payload (RFC 9293 3.1; options: RFC 9293 3.2, 7323, 2018).
 
     ``seq``, ``ack``, ``ts_val``, ``ts_ecr``: 32 bits. ``flags``: the low eight bits of the header's flags.
-    ``window``: the raw 16-bit field, unscaled. ``urgent``: the urgent pointer, an offset from ``seq``.
-    None of ``ts_val``, ``mss``, ``window_scale``: the option is absent. ``sack``: (left, right) edges, as
-    they stand in the option. The payload may be a view into a frame: what keeps it longer copies it.
+    ``window``: the raw 16-bit field, unscaled. ``urgent``: the urgent pointer, an offset from ``seq``. None
+    in ``ts_val``, ``mss``, ``window_scale``: the option is absent. ``sack``: (left, right) edges in the order
+    of the option. The payload may be a view into a frame: copy it to keep it longer.
     """
 
     __slots__ = (
@@ -87,7 +87,7 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """SEG.LEN: the sequence numbers used, SYN and FIN included."""
+        """SEG.LEN: the number of sequence numbers used, SYN and FIN included."""
         flags = self.flags
         return len(self.payload) + (flags & 1) + (flags >> 1 & 1)
 
@@ -99,7 +99,7 @@ class Segment:
     __hash__ = None  # type: ignore[assignment]  # members may change
 
     def __repr__(self) -> str:
-        """As tcpdump prints it: ``1 > 2: Flags [P.], seq 10:15, ack 7, win 500, length 5``."""
+        """Return the text of tcpdump: ``1 > 2: Flags [P.], seq 10:15, ack 7, win 500, length 5``."""
         size = len(self.payload)
         letters = "".join(letter for bit, letter in _LETTERS if self.flags & bit) or "none"
         parts = [f"{self.source_port} > {self.destination_port}: Flags [{letters}]"]

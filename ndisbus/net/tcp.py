@@ -1,9 +1,9 @@
 """TCP headers (RFC 9293 section 3.1) to :class:`ndisbus.net.segment.Segment` and back.
 
-Options of a segment that arrives: MSS, window scale and SACK-permitted are taken from a SYN only (RFC 7323
-section 2.2, RFC 2018 section 2). An option that is unknown, or has the wrong length for its kind, is skipped
-(RFC 9293 section 3.1, R-RFC-04). An illegal length (less than 2, or beyond the header) ends the list: the
-options before it count, and the segment is good.
+Options of an arriving segment: MSS, window scale and SACK-permitted count only in a SYN (RFC 7323 section
+2.2, RFC 2018 section 2). An option that is unknown, or has the wrong length for its kind, is skipped (RFC
+9293 section 3.1, R-RFC-04). An illegal length (less than 2, or beyond the header) ends the list. Then the
+options before it count, and the segment is valid.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse_segment(buffer: bytes, pseudo: int | None) -> Segment:
     """Read a segment that fills ``buffer``.
 
     ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses, to verify the checksum; None to
-    leave it alone. Raises DecodeError for a header cut short, an impossible data offset or a bad checksum.
+    skip that. Raises DecodeError for an incomplete header, an illegal data offset or a wrong checksum.
     """
     size = len(buffer)
     if size < 20:
@@ -43,13 +43,13 @@ def parse_segment(buffer: bytes, pseudo: int | None) -> Segment:
 
 
 def parse_frame(frame: bytes, info: FrameInfo, *, verify: bool = True) -> Segment:
-    """Like :func:`parse_segment`, for a frame that :func:`ndisbus.net.peek.peek` found to hold a segment."""
+    """Read the segment of a frame in which :func:`ndisbus.net.peek.peek` found one. Raises DecodeError."""
     start, end = info.l4, info.end
     size = end - start
     if size < 20:
         raise malformed("tcp", SHORT_HEADER)
     if verify:
-        # The key is the addresses and the ports; the latter are in the segment already.
+        # The key has the addresses and the ports. The ports are already in the segment.
         key = info.key
         pseudo = int.from_bytes(key[:-4], "big") + PROTOCOL + size
         if (partial(frame[start:end]) + pseudo) % 0xFFFF:
@@ -58,7 +58,7 @@ def parse_frame(frame: bytes, info: FrameInfo, *, verify: bool = True) -> Segmen
 
 
 def _read(data: bytes, start: int, end: int) -> Segment:
-    """The segment at ``data[start:end]``, at least 20 bytes."""
+    """Return the segment at ``data[start:end]``, which has at least 20 bytes."""
     source, destination, seq, ack, word, window, _, urgent = _HEADER.unpack_from(data, start)
     length = word >> 10 & 0x3C
     payload_at = start + length
@@ -74,10 +74,10 @@ def _read(data: bytes, start: int, end: int) -> Segment:
 
 
 def build(segment: Segment, pseudo: int) -> bytes:
-    """Header, options and payload, with the checksum and the segment's own ports.
+    """Return header, options and payload, with the checksum and the segment's own ports.
 
-    ``pseudo``: as for :func:`parse_segment`. As many SACK blocks as fit are sent, the first ones first
-    (RFC 2018 section 4). Raises LocalProtocolError for members that do not fit.
+    ``pseudo``: as for :func:`parse_segment`. As many SACK blocks as fit are sent, the first ones first (RFC
+    2018 section 4). Raises LocalProtocolError for members that do not fit.
     """
     try:
         options = pack_options(segment)
@@ -89,5 +89,5 @@ def build(segment: Segment, pseudo: int) -> bytes:
         total += int.from_bytes(options, "big") + partial(segment.payload)
         header = _HEADER.pack(source, destination, seq, ack, word, window, -total % 0xFFFF, urgent)
     except (struct_error, OverflowError) as exc:
-        raise LocalProtocolError(f"TCP: a header has no room for {segment!r}") from exc
+        raise LocalProtocolError(f"TCP: the segment does not fit into a header: {segment}") from exc
     return b"".join((header, options, segment.payload))

@@ -1,4 +1,4 @@
-"""TCP options as they stand in a header (RFC 9293 section 3.2, RFC 7323, RFC 2018)."""
+"""TCP options in their encoded form (RFC 9293 section 3.2, RFC 7323, RFC 2018)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
 _TIMESTAMPS: Final = 8
 
-#: Two No Operations, kind and length of the Timestamps option: how nearly every segment's options begin.
+#: Two No Operations, kind and length of the Timestamps option: nearly every segment's options begin so.
 TIMESTAMP_WORD: Final = 0x0101080A
 TIMESTAMP_PREFIX: Final = TIMESTAMP_WORD.to_bytes(4, "big")
 _TIMESTAMP_OPTION: Final = Struct("!III")
 _BLOCK: Final = Struct("!II")
-#: The most bytes of options that a header holds.
+#: Most bytes of options in a header.
 _SPACE: Final = 40
 
 
 def pack_options(segment: Segment) -> bytes:
-    """The options of a segment: a multiple of 4 bytes, at most 40.
+    """Return the encoded options of a segment: a multiple of 4 bytes, at most 40.
 
-    MSS, window scale and SACK-permitted are sent in a SYN only. Of the SACK blocks the first are sent, as
-    many as fit.
+    MSS, window scale and SACK-permitted are sent in a SYN only. Of the SACK blocks, the first ones that fit
+    are sent.
     """
     parts = []
     syn = segment.flags & SYN
@@ -38,7 +38,7 @@ def pack_options(segment: Segment) -> bytes:
     if syn and segment.mss is not None:
         parts.append(b"\x02\x04" + segment.mss.to_bytes(2, "big"))
     if segment.ts_val is not None:
-        # SACK-permitted takes the place of the two No Operations.
+        # SACK-permitted replaces the two No Operations.
         word = 0x0402080A if permitted else TIMESTAMP_WORD
         parts.append(_TIMESTAMP_OPTION.pack(word, segment.ts_val, segment.ts_ecr))
     elif permitted:
@@ -54,7 +54,7 @@ def pack_options(segment: Segment) -> bytes:
 
 
 def read_options(segment: Segment, data: bytes) -> None:
-    """Set a segment's options from the header's option list. Never fails: see :mod:`ndisbus.net.tcp`."""
+    """Set a segment's options from the header's option list. It never fails: see :mod:`ndisbus.net.tcp`."""
     at, size = 0, len(data)
     syn = segment.flags & SYN
     while at < size:

@@ -1,4 +1,4 @@
-"""UDP (RFC 768): as much as is needed to refuse datagrams for closed ports."""
+"""UDP (RFC 768): only what is needed to refuse datagrams for closed ports."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ class UdpDatagram:
     payload: bytes = b""
 
     def build(self, pseudo: int) -> bytes:
-        """Header and payload. ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses."""
+        """Return header and payload.
+
+        ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses.
+        """
         size = 8 + len(self.payload)
         if size > 0xFFFF:
-            raise LocalProtocolError("a UDP datagram has at most 65,527 bytes of payload")
+            raise LocalProtocolError("UDP: the payload has more than 65,527 bytes")
         total = pseudo + 2 * size + self.source_port + self.destination_port + checksum.partial(self.payload)
-        # A sum of zero is sent as all ones; zero means none (RFC 768).
+        # A sum of zero is sent as all ones, because zero means no checksum (RFC 768).
         field = checksum.finish(total) or 0xFFFF
         return _HEADER.pack(self.source_port, self.destination_port, size, field) + self.payload
 
 
 def parse(buffer: bytes, pseudo: int | None, *, need_checksum: bool = False) -> UdpDatagram:
-    """Read a datagram; bytes behind its length are ignored.
+    """Read a datagram. Bytes behind its length are ignored. Raises DecodeError.
 
-    ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses, None to leave the checksum alone.
-    ``need_checksum``: refuse a datagram without one, as IPv6 does (RFC 8200 section 8.1). Raises DecodeError.
+    ``pseudo``: :func:`ndisbus.net.checksum.pseudo_header` of the addresses; None to skip the checksum.
+    ``need_checksum``: refuse a datagram without one, as IPv6 does (RFC 8200 section 8.1).
     """
     if len(buffer) < 8:
         raise malformed("udp", SHORT_HEADER)

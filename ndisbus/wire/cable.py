@@ -1,13 +1,13 @@
-"""A cable: stations that are processes of one machine, on one segment.
+"""A cable: a segment whose stations are processes of one machine.
 
-A segment is a directory with a datagram socket in it for each station. A station sends to the others by
-itself: to the one behind the frame's destination where that is known, to all of them otherwise. Stations
-come and go in any order; there is no process that serves the segment.
+A segment is a directory with one datagram socket for each station. A station sends directly to the others: to
+the station that has the frame's destination address if that is known, otherwise to all. Stations come and go
+in any order. No process serves the segment.
 
-Each station has a socket of its own for every other one it sends to. Linux charges a datagram that is
-not read yet to the socket that sent it. With one socket for all, a station that is stopped would use up the
-room of the others. What a station does not take at once waits for it, up to :data:`BACKLOG` frames; the rest
-is dropped and counted. Nothing here waits.
+Each station has a separate socket for each other station. Linux charges an unread datagram to the socket that
+sent it. With one socket for all, a stopped station would use up the space of the others. Frames that a
+station does not take at once wait for it, up to :data:`BACKLOG` frames. Further frames are dropped and
+counted. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkError, Med
 
 __all__ = ["BACKLOG", "BATCH", "CableLink"]
 
-#: Frames that wait for one station that does not take them.
+#: Most frames that wait for one station that does not take them.
 BACKLOG: Final = 1024
 #: Most frames of one :meth:`CableLink.receive`.
 BATCH: Final = 256
-#: Most source addresses a station remembers.
+#: Most source addresses that a station remembers.
 _ADDRESSES: Final = 4096
-#: Bytes that the kernel is asked to hold of what was sent to one station.
+#: Bytes that the kernel is asked to hold for one station.
 _BUFFER: Final = 1 << 20
-#: Within so long (nanoseconds) of a change a directory may change again without its time showing it.
+#: A directory that changed this recently (nanoseconds) may change again without a new change time.
 _COARSE: Final = 50_000_000
-#: How often a name is tried while others take the directory away.
+#: How often to try to take a name while others remove the directory.
 _ATTEMPTS: Final = 100
 _SUFFIX: Final = ".station"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-#: The station is gone: its socket is not open, or its file is missing.
+#: Errors of a station that has gone: its socket is not open, or its file is missing.
 _GONE: Final = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE})
-#: The station, or the system, has no room for more.
+#: Errors of a station, or a system, that has no room for more.
 _FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-#: Seconds after which a full station is asked again, where no descriptor tells.
+#: Seconds between two attempts at a full station on systems where no descriptor tells.
 _AGAIN: Final = 0.002
 
 
 class _Station:
-    """Another station: the socket that sends to it, and what waits for it."""
+    """Another station: the socket that sends to it, and the frames that wait for it."""
 
     __slots__ = ("key", "socket", "waiting")
 
@@ -64,15 +64,15 @@ class _Station:
 
 
 class CableLink(Medium):
-    """Station ``name`` on the segment ``directory`` (made, for this user only, if it is not there).
+    """Station ``name`` on the segment ``directory``. A missing directory is made, for this user only.
 
-    ``segment`` is what people call it (the directory's name, if not given). A datagram is one byte with the
-    length of the sender's name, the name, and the frame. Raises LinkError if a live station has the name,
-    or the directory cannot be used.
+    ``segment`` is the name for people, by default the directory's name. A datagram is one byte with the
+    length of the sender's name, the name, and the frame. Raises LinkError if a live station has the name, or
+    if the directory cannot be used.
 
-    A frame to several stations counts as sent once, and as dropped for each that lacks it. Reasons: ``full``
-    (the station does not take them), ``gone``, ``alone``, ``refused`` (by the system), ``too long``,
-    ``too short``, ``malformed`` (not a datagram of a station).
+    A frame to several stations counts as sent once, and as dropped for each station that does not get it.
+    Reasons: ``full`` (the station does not take frames), ``gone``, ``alone`` (there is no other station),
+    ``refused`` (by the system), ``too long``, ``too short``, ``malformed`` (not a datagram of a station).
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class CableLink(Medium):
     ) -> None:
         if not _NAME.fullmatch(name):
             raise LinkError(
-                f"{name!r} cannot be the name of a station: use up to 40 letters, digits, '.', '_' and '-', "
+                f"'{name}' cannot be the name of a station: use up to 40 letters, digits, '.', '_' and '-', "
                 "the first one a letter or a digit"
             )
         self._directory = Path(directory).absolute()
@@ -94,18 +94,18 @@ class CableLink(Medium):
         self.station = name
         super().__init__(f"cable:{segment or self._directory.name}", mtu)
         self._prefix = bytes((len(name),)) + name.encode()
-        #: The others by their names, as these stand in datagrams.
+        #: The other stations by their names, as datagrams carry these.
         self._stations: dict[bytes, _Station] = {}
         self._by_fd: dict[int, _Station] = {}
-        #: Source address -> the station it was last heard from.
+        #: Source address -> the station that last sent from it.
         self._behind: dict[bytes, bytes] = {}
-        #: Time of the directory's last change when it was last looked at; None: look again.
+        #: Change time of the directory when it was last read; None: read it again.
         self._seen: int | None = None
         self._closed = False
         self._socket, self._made = self._enter()
-        #: The stations that do not take what waits for them.
+        #: The stations for which frames wait.
         self._full: set[_Station] = set()
-        #: Where there is none (it is Linux's), the stations are asked again and again.
+        #: Linux only. Without it the stations are tried again periodically.
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._retry = 0.0
         if self._epoll is not None:
@@ -113,12 +113,15 @@ class CableLink(Medium):
 
     @property
     def stations(self) -> list[str]:
-        """The other stations, sorted. One that was killed is among them until something is sent to it."""
+        """Return the names of the other stations, sorted.
+
+        A killed one stays until something is sent to it.
+        """
         self._look()
         return sorted(key.decode() for key in self._stations)
 
     def send(self, frame: bytes, now: float) -> None:
-        """See Link. Raises LocalProtocolError once closed."""
+        """Send a frame: see Link. Raises LocalProtocolError once closed."""
         if self._closed:
             raise LocalProtocolError(f"station {self.station} has left {self.name}")
         size, c = len(frame), self._counters
@@ -137,7 +140,10 @@ class CableLink(Medium):
         self._flood(datagram)
 
     def receive(self, now: float) -> list[bytes]:
-        """See Link. What had to wait for a station goes out here, once it takes something again."""
+        """Return arrived frames: see Link.
+
+        Also sends frames that waited for a station that takes them again.
+        """
         frames: list[bytes] = []
         if self._closed:
             return frames
@@ -155,17 +161,17 @@ class CableLink(Medium):
         return frames
 
     def next_deadline(self) -> float | None:
-        """None on Linux: the descriptor tells."""
+        """Return when full stations are tried again; None on Linux, where the descriptor tells."""
         return self._retry if self._epoll is None and self._full else None
 
     def fileno(self) -> int | None:
-        """Readable when frames have arrived, or when a station takes again what waits for it."""
+        """Return a descriptor, readable when frames have arrived or a full station takes frames again."""
         if self._closed:
             return None
         return self._socket.fileno() if self._epoll is None else self._epoll.fileno()
 
     def close(self) -> None:
-        """Leave: remove the socket's file, and with the last station the directory."""
+        """Leave: remove the socket's file. The last station also removes the directory."""
         if self._closed:
             return
         self._closed = True
@@ -176,17 +182,17 @@ class CableLink(Medium):
             station.socket.close()
         self._stations.clear()
         self._by_fd.clear()
-        # Without waiting: a stopped process that holds the lock would stop us, too. The next station that
-        # leaves removes what the dead have left.
+        # Do not wait: a stopped process that holds the lock would stop us too. The next station that leaves
+        # removes what dead stations have left.
         with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
-            # While the socket is open no other station can have taken the name, but the directory may be new.
+            # While our socket is open no other station has the name, but the directory may be a new one.
             if _identity(self._path) == self._made:
                 self._path.unlink()
             if held:
                 for path in filter(_is_stale, self._directory.glob("*" + _SUFFIX)):
                     path.unlink(missing_ok=True)
-            # With or without the lock, since two may leave at once. It fails unless this is the last station,
-            # and one that enters now makes the directory anew.
+            # With or without the lock, since two may leave at once. It fails unless this is the last station.
+            # A station that enters now makes the directory again.
             with contextlib.suppress(OSError):
                 self._directory.rmdir()
         self._socket.close()
@@ -194,7 +200,7 @@ class CableLink(Medium):
     # -- stations ------------------------------------------------------------------------------
 
     def _enter(self) -> tuple[socket.socket, tuple[int, int]]:
-        """Take the name: the directory is made, and what a dead station of this name left is removed."""
+        """Take the name: make the directory, and remove what a dead station of this name left."""
         for _ in range(_ATTEMPTS):
             try:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -209,7 +215,7 @@ class CableLink(Medium):
                         own.close()
                         raise
             except FileNotFoundError:
-                # The last station left and took the directory with it, between two of these steps.
+                # The last station removed the directory between two of these steps.
                 continue
             except OSError as error:
                 raise LinkError(f"cable {self._directory}: {error.strerror}") from error
@@ -220,19 +226,19 @@ class CableLink(Medium):
             self._path.unlink(missing_ok=True)
         elif self._path.is_socket():
             raise LinkError(
-                f"{self._name} has a station {self.station} already; "
+                f"{self._name} already has a station {self.station}; "
                 "give this one another name (station=NAME)"
             )
         elif self._path.exists():
             raise LinkError(f"{self._path} exists and is not a socket; move it away")
 
     def _look(self) -> None:
-        """Learn which stations there are, if the directory has changed."""
+        """Update the list of stations if the directory has changed."""
         try:
             changed = self._directory.stat().st_mtime_ns
             if changed == self._seen:
                 return
-            # Only after a while can no other change hide behind the same time.
+            # Keep the change time only when no later change can have the same time.
             self._seen = changed if abs(time.time_ns() - changed) > _COARSE else None
             names = [p.name.removesuffix(_SUFFIX) for p in self._directory.glob("*" + _SUFFIX)]
         except FileNotFoundError:
@@ -253,7 +259,7 @@ class CableLink(Medium):
         except OSError as error:
             connected.close()
             if error.errno not in _GONE:
-                # Not a station of ours; the others are still to be reached.
+                # Not a station of ours. Go on with the others.
                 self._counters.drop("refused")
                 return
             with contextlib.suppress(FileNotFoundError), locked(self._directory, wait=False) as held:
@@ -263,13 +269,16 @@ class CableLink(Medium):
         self._stations[key] = self._by_fd[connected.fileno()] = _Station(key, connected)
 
     def _drop(self, station: _Station) -> None:
-        """The station is gone, and what waits for it is lost. What was behind it is flooded from now on."""
+        """Remove a station that has gone, and the frames for it.
+
+        Frames to its addresses are flooded again.
+        """
         for _ in station.waiting:
             self._counters.drop("gone")
         self._full.discard(station)
         del self._stations[station.key]
         del self._by_fd[station.socket.fileno()]
-        # Closing takes it out of the epoll set, too.
+        # Closing also removes it from the epoll set.
         station.socket.close()
         self._behind = {a: k for a, k in self._behind.items() if k != station.key}
         self._seen = None
@@ -282,14 +291,14 @@ class CableLink(Medium):
             self._counters.drop("alone")
         gone = [s.key for s in list(self._stations.values()) if not self._send(s, datagram)]
         if gone:
-            # One that was killed may be back under its name, with another socket.
+            # A killed station may be back under its name, with another socket.
             self._look()
             for key in gone:
                 if key not in self._stations or not self._send(self._stations[key], datagram):
                     self._counters.drop("gone")
 
     def _send(self, station: _Station, datagram: bytes) -> bool:
-        """Send, keep or drop; False if the station is gone, and has been taken off the list."""
+        """Send, keep or drop a datagram. Returns False if the station has gone and was removed."""
         waiting = station.waiting
         if not waiting:
             error = _try_send(station.socket, datagram)
@@ -329,7 +338,7 @@ class CableLink(Medium):
     def _receive(self, frames: list[bytes]) -> None:
         recv, c, behind = self._socket.recv, self._counters, self._behind
         longest = self._mtu + ETHERNET_OVERHEAD
-        # One byte more than fits, so that what is too long is seen to be.
+        # One byte more than fits, so that a datagram that is too long is recognised.
         room = 1 + 40 + longest + 1
         for _ in range(BATCH):
             try:
@@ -347,7 +356,7 @@ class CableLink(Medium):
             key, source = datagram[1:start], frame[6:12]
             if behind.get(source) != key and not source[0] & 1:
                 if len(behind) >= _ADDRESSES:
-                    # The oldest one is forgotten: frames to it are flooded again.
+                    # Forget the oldest address: frames to it are flooded again.
                     del behind[next(iter(behind))]
                 behind[source] = key
             c.received += 1
@@ -356,7 +365,7 @@ class CableLink(Medium):
 
 
 def _try_send(connected: socket.socket, datagram: bytes) -> int:
-    """0, or the number of the error."""
+    """Send a datagram. Returns 0, or the number of the error."""
     try:
         connected.send(datagram)
     except OSError as error:
@@ -365,22 +374,22 @@ def _try_send(connected: socket.socket, datagram: bytes) -> int:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Which file a path leads to: device and inode."""
+    """Return device and inode of the file at a path."""
     about = path.lstat()
     return about.st_dev, about.st_ino
 
 
 def _is_stale(path: Path) -> bool:
-    """Whether a path leads to a socket that no process has open. A file of another kind is not touched."""
+    """Return whether a path leads to a socket that no process has open. Other files do not count."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-            # Says whether a process has it open, without disturbing that process, even if it is stopped.
+            # Tells whether a process has it open, without disturbing that process, even a stopped one.
             probe.connect(str(path))
     except ConnectionRefusedError:
         return True
     except OSError:
-        # It is not there, or is a socket of another kind.
+        # The file does not exist, or is a socket of another kind.
         pass
     return False

@@ -1,7 +1,8 @@
-"""Capture: what passes a link, written to a pcapng file that Wireshark and tshark open.
+"""Capture: write what passes a link to a pcapng file for Wireshark and tshark.
 
-Own writer of the four blocks that are needed (draft-ietf-opsawg-pcapng: section header, interface
-description, enhanced packet; options for direction and comment). Little-endian, times in nanoseconds.
+The module has its own writer of the four blocks that are needed (draft-ietf-opsawg-pcapng: section header,
+interface description, enhanced packet; options for direction and comment). Little-endian, times in
+nanoseconds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PACKET_FLAGS: Final = 2
 _PACKET_HEAD: Final = struct.Struct("<IIIIIII")
 #: Options of a packet without a comment: its flags, and the end.
 _FLAGS: Final = struct.Struct("<HHIHH")
-#: The two bits of the flags that say the direction.
+#: The two bits of the flags that give the direction.
 INBOUND: Final = 1
 OUTBOUND: Final = 2
 
@@ -45,8 +46,8 @@ def _block(kind: int, body: bytes) -> bytes:
 class PcapngWriter:
     """A section with one Ethernet interface. ``file`` is binary; the caller opens and closes it.
 
-    ``origin`` is the time of day, in nanoseconds since the epoch of Unix, at which the caller's clock showed
-    0. Everything is handed to ``file`` as it comes, whole blocks at a time.
+    ``origin`` is the time of day at which the caller's clock was 0, in nanoseconds since 1970. Each call
+    writes whole blocks to ``file`` at once.
     """
 
     def __init__(self, file: BinaryIO, *, name: str, mtu: int, origin: int = 0) -> None:
@@ -70,7 +71,7 @@ class PcapngWriter:
         )
 
     def packet(self, frame: bytes, now: float, direction: int, comment: str = "") -> bytes:
-        """The block of one frame; :meth:`write` takes any number of them."""
+        """Return the block of one frame. :meth:`write` takes any number of blocks."""
         size = len(frame)
         time = self._origin + int(now * 1e9)
         options = _FLAGS.pack(_PACKET_FLAGS, 4, direction, 0, 0)
@@ -82,18 +83,18 @@ class PcapngWriter:
         return b"".join((head, frame, bytes(padding), options, struct.pack("<I", total)))
 
     def write(self, blocks: bytes) -> None:
-        """Hand blocks to the file."""
+        """Write blocks to the file."""
         self._file.write(blocks)
 
 
 class CaptureLink(LinkWrapper):
-    """``inner`` with everything that passes written to ``path`` (made anew, readable by its owner only).
+    """``inner``, with everything that passes written to ``path``: a new file that only its owner can read.
 
-    Each frame is in the file once it was sent or handed on, even if the process is killed then. What
-    impairments below did to a frame stands in its comment: a frame that is sent is shown as it was given,
-    one that is received as it is handed on, and one that was lost on the way in is there, too. ``origin`` as
-    for :class:`PcapngWriter`. If the file cannot be written any more, the link goes on without it, and
-    ``error`` says why. Raises LinkError if it cannot be made.
+    Each frame is in the file once it was sent or handed on, even if the process is killed then. The comment
+    of a frame says what impairments below did to it. A sent frame is shown as it was given, a received one as
+    it is handed on. A frame that was lost on the way in is there too. ``origin``: see :class:`PcapngWriter`.
+    If the file cannot be written any more, the link continues without it, and ``error`` says why. Raises
+    LinkError if the file cannot be made.
     """
 
     __slots__ = ("_file", "_notes", "_writer", "error", "path")
@@ -101,12 +102,12 @@ class CaptureLink(LinkWrapper):
     def __init__(self, inner: Link, path: str | Path, *, origin: int = 0) -> None:
         super().__init__(inner)
         self.path = Path(path)
-        #: Why nothing is written any more.
+        #: Why nothing is written any more; "" while frames are written.
         self.error: str | None = None
-        #: What the impairments said since the last frame: direction, frame, what.
+        #: Reports of the impairments since the last frame: direction, frame, text.
         self._notes: list[tuple[str, bytes, str]] = []
         try:
-            # Unbuffered, so that the file of a process that was killed is complete.
+            # Unbuffered, so that the file is complete even if the process is killed.
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self._file: BinaryIO | None = os.fdopen(handle, "wb", buffering=0)
             self._writer = PcapngWriter(self._file, name=inner.name, mtu=inner.mtu, origin=origin)
@@ -119,26 +120,26 @@ class CaptureLink(LinkWrapper):
             below = below.inner
 
     def send(self, frame: bytes, now: float) -> None:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Send a frame and write it: see :class:`ndisbus.wire.link.Link`."""
         self._inner.send(frame, now)
         if self._file is not None:
             what = [w for direction, _, w in self._notes if direction == "out"]
             self._write(self._writer.packet(frame, now, OUTBOUND, "; ".join(what)))
 
     def receive(self, now: float) -> list[bytes]:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Return arrived frames and write them: see :class:`ndisbus.wire.link.Link`."""
         frames = self._inner.receive(now)
         if self._file is not None and (frames or self._notes):
             notes = {id(frame): what for direction, frame, what in self._notes if direction == "in"}
             packet = self._writer.packet
             blocks = [packet(f, now, INBOUND, notes.pop(id(f), "") if notes else "") for f in frames]
-            # Those that are left were lost on the way in.
+            # The remaining reports are about frames that were lost on the way in.
             blocks += [packet(f, now, INBOUND, what) for _, f, what in self._notes if id(f) in notes]
             self._write(b"".join(blocks))
         return frames
 
     def close(self) -> None:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Close the file and the inner link: see :class:`ndisbus.wire.link.Link`."""
         self._inner.close()
         self._shut()
 

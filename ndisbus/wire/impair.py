@@ -1,8 +1,8 @@
-"""Impairments: a link that loses, corrupts, doubles, slows, delays and reorders frames, by a seed.
+"""Impairments: a link that loses, corrupts, duplicates, slows, delays and reorders frames, by a seed.
 
-Sans-I/O. What happens to a frame of one direction, in this order: loss (bursts, then uniform),
-corruption, duplication, the rate limit, delay and jitter, reordering. Every kind in each direction
-draws from its own generator: to switch one kind on does not change what the others do.
+Sans-I/O. A frame of one direction passes these in order: loss (bursts, then uniform), corruption,
+duplication, the rate limit, delay and jitter, reordering. Each kind in each direction draws from its own
+generator, so switching one kind on does not change what the others do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["UNIMPAIRED", "Bursts", "FaultCounters", "ImpairedLink", "Impairments
 
 
 class Bursts(NamedTuple):
-    """Loss in bursts (Gilbert-Elliott): per frame, the chance of each change of state and of loss in each."""
+    """Loss in bursts (Gilbert-Elliott): for each frame, the chances to change state and to be lost."""
 
     to_bad: float
     to_good: float
@@ -32,10 +32,10 @@ class Bursts(NamedTuple):
 class Impairments:
     """What happens to frames of one direction. Probabilities are per frame, times in seconds.
 
-    ``jitter`` adds up to so much to ``delay`` without changing the order. A reordered frame is held until
-    1 to ``reorder_gap`` later ones have passed it, at most for ``reorder_hold``. A corrupted frame has one
-    bit flipped behind its Ethernet header. ``rate`` is in bits a second, with ``rate_burst`` bytes at once;
-    ``limit`` is how many frames are kept at most. Raises LocalProtocolError for values out of range.
+    ``jitter`` adds at most this time to ``delay`` without changing the order. A reordered frame is held until
+    1 to ``reorder_gap`` later frames have passed it, at most for ``reorder_hold``. A corrupted frame has one
+    bit flipped behind its Ethernet header. ``rate`` is in bits per second, with ``rate_burst`` bytes at once.
+    ``limit`` is the most frames that are kept. Raises LocalProtocolError for values out of range.
     """
 
     loss: float = 0.0
@@ -56,27 +56,29 @@ class Impairments:
         if self.bursts is not None:
             chances |= self.bursts._asdict()
             if self.bursts.to_bad and not self.bursts.to_good and self.bursts.loss_bad == 1.0:
-                raise LocalProtocolError("bursts: to_good is 0, so that the first burst never ends")
+                raise LocalProtocolError(
+                    "bursts: to_good is 0, so the first burst would never end; make it greater than 0"
+                )
         for name, chance in chances.items():
             if not 0.0 <= chance <= 1.0:
-                raise LocalProtocolError(f"{name}: {chance!r} is not between 0 and 1")
+                raise LocalProtocolError(f"{name}: {chance} is not between 0 and 1")
         for name in ("delay", "jitter", "reorder_hold"):
-            # Written so that NaN, which is not a time, is refused too.
+            # Written so that NaN is refused too.
             if not 0.0 <= getattr(self, name) <= 3600.0:
-                raise LocalProtocolError(f"{name}: {getattr(self, name)!r} is not between 0 and 3600 seconds")
+                raise LocalProtocolError(f"{name}: {getattr(self, name)} is not between 0 and 3600 seconds")
         for name in ("rate_burst", "reorder_gap", "limit"):
             if getattr(self, name) < 1:
-                raise LocalProtocolError(f"{name}: {getattr(self, name)!r} is not at least 1")
+                raise LocalProtocolError(f"{name}: {getattr(self, name)} is less than 1")
         if self.rate is not None and not self.rate > 0:
-            raise LocalProtocolError(f"rate: {self.rate!r} bits a second is not above 0")
+            raise LocalProtocolError(f"rate: {self.rate} bits per second is not above 0")
 
 
-#: Frames pass unharmed and at once.
+#: No impairments: frames pass unchanged and at once.
 UNIMPAIRED: Final = Impairments()
 
 
 class FaultCounters:
-    """How many frames of one direction came, how many went on, and what was done to how many."""
+    """Counters of one direction: frames that came, frames that went on, and frames of each impairment."""
 
     __slots__ = (
         "burst_lost",
@@ -100,12 +102,12 @@ class FaultCounters:
         self.reordered = 0
 
     def to_wire(self) -> dict[str, int]:
-        """As a map: ``Frames``, ``BurstLost`` and so on."""
+        """Return the counters as a map: ``Frames``, ``BurstLost`` and so on."""
         return {"".join(w.capitalize() for w in k.split("_")): getattr(self, k) for k in self.__slots__}
 
 
 class _Held(NamedTuple):
-    """A reordered frame: how many later ones are still to pass it, and when it goes on at the latest."""
+    """A reordered frame: how many later frames must still pass it, and when it goes on at the latest."""
 
     left: int
     until: float
@@ -126,19 +128,19 @@ class _Direction:
         self._rng = {kind: make(kind) for kind in kinds}
         #: Gilbert-Elliott: whether the state is the bad one.
         self._bad = False
-        #: Due, frame, what was done to it; in the order of due.
+        #: (due time, frame, what was done to it), in the order of due times.
         self._queue: deque[tuple[float, bytes, str]] = deque()
         self._held: list[_Held] = []
-        #: When the last frame of the queue is due, and when the limited line has drained its bucket.
+        #: When the last frame of the queue is due, and when the rate limit's bucket is empty.
         self._ready = self._line = float("-inf")
 
     def set(self, impairments: Impairments) -> None:
-        """Other impairments from the next frame on."""
-        # What has none is known by identity.
+        """Use other impairments from the next frame on."""
+        # NO_IMPAIRMENTS is recognised by identity.
         self._impairments = UNIMPAIRED if impairments == UNIMPAIRED else impairments
 
     def put(self, frame: bytes, now: float) -> tuple[str, bool]:
-        """Take a frame in. What is done to it, in words ("" for nothing), and whether it goes on at all."""
+        """Take a frame. Returns what is done to it as text ("" for nothing), and whether it goes on."""
         i, c = self._impairments, self.counters
         c.frames += 1
         if i is UNIMPAIRED and not self._held and not self._queue:
@@ -158,13 +160,13 @@ class _Direction:
         first = self._schedule(i, frame, what, now)
         if double:
             c.duplicated += 1
-            # A new object: a capture tells frames apart by identity.
+            # A new object: a capture distinguishes frames by identity.
             again = self._schedule(i, bytes(bytearray(frame)), f"{what}; duplicate".lstrip("; "), now)
             return "; ".join(w for w in (first[0], "duplicated") if w), first[1] or again[1]
         return first
 
     def take(self, now: float) -> list[tuple[bytes, str]]:
-        """The frames that are due, in the order in which they go on."""
+        """Return the frames that are due, in the order in which they go on."""
         out: list[tuple[bytes, str]] = []
         queue = self._queue
         while True:
@@ -180,14 +182,14 @@ class _Direction:
                 return out
 
     def next_deadline(self) -> float | None:
-        """When :meth:`take` has something next."""
+        """Return when :meth:`take` has the next frame; None if no frame waits."""
         due = min((h.until for h in self._held), default=None)
         if self._queue and (due is None or self._queue[0][0] < due):
             return self._queue[0][0]
         return due
 
     def clear(self) -> None:
-        """Forget what is on its way."""
+        """Drop the frames that are on their way."""
         self._queue.clear()
         self._held.clear()
 
@@ -210,7 +212,7 @@ class _Direction:
             return f"{what}; dropped: {i.limit} frames wait".lstrip("; "), False
         ready = now
         if i.rate is not None:
-            # A token bucket by its emptying time: a frame leaves once the bucket has room for it.
+            # A token bucket, kept as the time when it is empty: a frame leaves once the bucket has room.
             self._line = max(self._line, now) + len(frame) * 8 / i.rate
             ready = max(now, self._line - i.rate_burst * 8 / i.rate)
         ready += i.delay
@@ -228,7 +230,7 @@ class _Direction:
         return what, True
 
     def _pass_held(self, ready: float) -> None:
-        """One more frame passes those that are held; those that enough frames have passed follow it."""
+        """Count one more frame that passes held frames. Held frames that enough frames passed follow it."""
         still = []
         for h in self._held:
             if h.left > 1:
@@ -240,11 +242,11 @@ class _Direction:
 
 
 class ImpairedLink(LinkWrapper):
-    """``inner`` with impairments; ``rng`` gives the seed of each direction and kind, and nothing else.
+    """``inner`` with impairments. ``rng`` is used only to seed each direction and kind.
 
-    ``ingress`` holds for what is received, ``egress`` for what is sent. ``on_fault(direction, frame, what,
-    now)`` is told of each frame that something was done to, besides delays: direction "in" or "out"; a frame
-    that is sent as it was given, one that is received as it is handed on.
+    ``ingress`` applies to received frames, ``egress`` to sent ones. ``on_fault(direction, frame, what, now)``
+    is called for each frame that was changed, except by delays. ``direction`` is "in" or "out". A sent frame
+    is given as it came from the caller, a received one as it is handed on.
     """
 
     __slots__ = ("_egress", "_ingress", "on_fault")
@@ -265,29 +267,29 @@ class ImpairedLink(LinkWrapper):
 
     @property
     def faults(self) -> dict[str, FaultCounters]:
-        """Counters of ``in`` and ``out``."""
+        """Return the counters of ``in`` and ``out``."""
         return {"in": self._ingress.counters, "out": self._egress.counters}
 
     def faults_to_wire(self) -> dict[str, Any]:
-        """The counters as maps, under ``In`` and ``Out``."""
+        """Return the counters as maps, under ``In`` and ``Out``."""
         return {k.capitalize(): c.to_wire() for k, c in self.faults.items()}
 
     def impair(self, *, ingress: Impairments | None = None, egress: Impairments | None = None) -> None:
-        """Other impairments from the next frame on; what is on its way stays on its way."""
+        """Use other impairments from the next frame on. Frames on their way are not affected."""
         if ingress is not None:
             self._ingress.set(ingress)
         if egress is not None:
             self._egress.set(egress)
 
     def send(self, frame: bytes, now: float) -> None:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Send a frame through the impairments: see :class:`ndisbus.wire.link.Link`."""
         what, _ = self._egress.put(frame, now)
         if what and self.on_fault is not None:
             self.on_fault("out", frame, what, now)
         self._send_due(now)
 
     def receive(self, now: float) -> list[bytes]:
-        """What has arrived and is due; sends what is due, too."""
+        """Return the frames that have arrived and are due. Also sends the frames that are due."""
         self._send_due(now)
         ingress, tell = self._ingress, self.on_fault
         for frame in self._inner.receive(now):
@@ -302,12 +304,12 @@ class ImpairedLink(LinkWrapper):
         return frames
 
     def next_deadline(self) -> float | None:
-        """The next frame that is due in either direction, or the inner link's deadline."""
+        """Return when the next frame of either direction is due, or the inner link's deadline if earlier."""
         times = (self._inner.next_deadline(), self._ingress.next_deadline(), self._egress.next_deadline())
         return min((t for t in times if t is not None), default=None)
 
     def close(self) -> None:
-        """What is on its way is lost."""
+        """Close the inner link. Frames on their way are lost."""
         self._ingress.clear()
         self._egress.clear()
         self._inner.close()

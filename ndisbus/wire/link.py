@@ -1,7 +1,7 @@
-"""A link: what carries Ethernet frames, and what wrappers of it have in common.
+"""A link: the interface of what carries Ethernet frames, and the base of its wrappers.
 
-Times are seconds on the caller's clock, real or virtual. A wrapper (impairments, capture, tracing) is a
-link around an ``inner`` link; a frame that is sent passes the wrappers from the outermost to the innermost.
+Times are seconds on the caller's clock, real or virtual. A wrapper (impairments, capture, tracing) is a link
+around an ``inner`` link. A frame that is sent passes the wrappers from the outermost to the innermost.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = [
     "innermost",
 ]
 
-#: Bytes of an Ethernet header without a tag, and the most that an Ethernet header adds to a packet: one tag.
+#: Bytes of an Ethernet header without a tag, and with one tag, which is the most that a header has.
 ETHERNET_HEADER: Final = 14
 ETHERNET_OVERHEAD: Final = ETHERNET_HEADER + 4
 
 
 class LinkError(ChimneyError):
-    """A link that cannot be opened, or that is gone: what was asked for, why not, and what to do."""
+    """A link cannot be opened, or has gone. The text says what was wrong, where, and what to do."""
 
 
 class LinkCounters:
-    """What went over a link: frames and bytes (whole frames), and frames dropped, by reason."""
+    """Frames and bytes (of whole frames) that passed a link, and dropped frames by reason."""
 
     __slots__ = ("dropped", "received", "received_bytes", "sent", "sent_bytes")
 
@@ -44,11 +44,11 @@ class LinkCounters:
         self.dropped: dict[str, int] = {}
 
     def drop(self, reason: str) -> None:
-        """One more frame was dropped for ``reason``."""
+        """Count one more frame dropped for ``reason``."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     def to_wire(self) -> dict[str, Any]:
-        """As a map, for ``ps`` and netstat."""
+        """Return the counters as a map, for ``ps`` and netstat."""
         return {
             "Sent": self.sent,
             "SentBytes": self.sent_bytes,
@@ -61,13 +61,13 @@ class LinkCounters:
 class Link(Protocol):
     """Carries whole Ethernet frames (no preamble, no FCS), and may lose any of them.
 
-    ``mtu`` is the most bytes behind the Ethernet header; a frame has at most ``mtu`` + 18 (one tag). A frame
-    that is longer, or shorter than a header, is dropped with a counted reason. Nothing here blocks.
+    ``mtu`` is the most bytes behind the Ethernet header. A frame has at most ``mtu`` + 18 bytes (one tag). A
+    frame that is longer, or shorter than a header, is dropped with a counted reason. Nothing here blocks.
     """
 
     @property
     def name(self) -> str:
-        """For people: the spec without its options, such as ``cable:lan`` or ``tap:tap0``."""
+        """Name for people: the spec without its options, such as ``cable:lan`` or ``tap:tap0``."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class Link(Protocol):
 
     @property
     def counters(self) -> LinkCounters:
-        """What went over this link."""
+        """Counters of this link."""
         ...
 
     @property
@@ -86,34 +86,34 @@ class Link(Protocol):
         ...
 
     def send(self, frame: bytes, now: float) -> None:
-        """Send a frame; it is sent, kept for a while or dropped, but the caller never waits."""
+        """Send a frame. It is sent, kept for a while or dropped; the caller never waits."""
         ...
 
     def receive(self, now: float) -> list[bytes]:
-        """The frames that have arrived, oldest first; at most a batch, so ask again while some come.
+        """Return the frames that have arrived, oldest first: at most a batch, so call again until none comes.
 
         What is due by ``now`` happens here too, such as the sending of a delayed frame.
         """
         ...
 
     def next_deadline(self) -> float | None:
-        """When :meth:`receive` is to be called though the descriptor is not readable; None: never.
+        """Return when :meth:`receive` must be called even if the descriptor is not readable; None: never.
 
-        A link without a descriptor gives a time that has passed while frames wait.
+        A link without a descriptor returns a time in the past while frames wait.
         """
         ...
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable when :meth:`receive` is to be called; None if there is none."""
+        """Return a descriptor that is readable when :meth:`receive` must be called; None if there is none."""
         ...
 
     def close(self) -> None:
-        """Leave the wire and give back everything. A second call does nothing."""
+        """Leave the wire and release everything. A second call does nothing."""
         ...
 
 
 class LinkWrapper:
-    """Base of the wrappers: everything passes through to ``inner``."""
+    """Base of the wrappers: everything passes to and from ``inner``."""
 
     __slots__ = ("_inner",)
 
@@ -122,7 +122,7 @@ class LinkWrapper:
 
     @property
     def inner(self) -> Link:
-        """The link this one wraps."""
+        """The link that this one wraps."""
         return self._inner
 
     @property
@@ -141,28 +141,28 @@ class LinkWrapper:
         return self._inner.counters
 
     def send(self, frame: bytes, now: float) -> None:
-        """See :class:`Link`."""
+        """Send a frame: see :class:`Link`."""
         self._inner.send(frame, now)
 
     def receive(self, now: float) -> list[bytes]:
-        """See :class:`Link`."""
+        """Return arrived frames: see :class:`Link`."""
         return self._inner.receive(now)
 
     def next_deadline(self) -> float | None:
-        """See :class:`Link`."""
+        """Return the next deadline: see :class:`Link`."""
         return self._inner.next_deadline()
 
     def fileno(self) -> int | None:
-        """See :class:`Link`."""
+        """Return the descriptor: see :class:`Link`."""
         return self._inner.fileno()
 
     def close(self) -> None:
-        """See :class:`Link`."""
+        """Close the inner link: see :class:`Link`."""
         self._inner.close()
 
 
 class Medium:
-    """Base of the links that wrap none: a name, an MTU and counters."""
+    """Base of the links that wrap no other link: a name, an MTU and counters."""
 
     __slots__ = ("_counters", "_mtu", "_name")
 
@@ -173,26 +173,26 @@ class Medium:
 
     @property
     def inner(self) -> None:
-        """There is none."""
+        """None: a medium wraps no link."""
         return None
 
     @property
     def name(self) -> str:
-        """See :class:`Link`."""
+        """Name for people: see :class:`Link`."""
         return self._name
 
     @property
     def mtu(self) -> int:
-        """See :class:`Link`."""
+        """Most bytes behind the Ethernet header: see :class:`Link`."""
         return self._mtu
 
     @property
     def counters(self) -> LinkCounters:
-        """See :class:`Link`."""
+        """Counters of this link: see :class:`Link`."""
         return self._counters
 
     def fits(self, size: int) -> bool:
-        """Whether a frame of ``size`` bytes can be sent; one that cannot is counted as dropped."""
+        """Return whether a frame of ``size`` bytes can be sent. One that cannot is counted as dropped."""
         if ETHERNET_HEADER <= size <= self.mtu + ETHERNET_OVERHEAD:
             return True
         self._counters.drop("too short" if size < ETHERNET_HEADER else "too long")
@@ -200,7 +200,7 @@ class Medium:
 
 
 class NoLink(Medium):
-    """A cable that is not plugged in: frames that are sent are dropped as ``unplugged``, none arrives."""
+    """A cable that is not plugged in. Sent frames are dropped as ``unplugged``; no frame arrives."""
 
     __slots__ = ()
 
@@ -212,11 +212,11 @@ class NoLink(Medium):
         self._counters.drop("unplugged")
 
     def receive(self, now: float) -> list[bytes]:
-        """Nothing ever arrives."""
+        """Return []: no frame ever arrives."""
         return []
 
     def next_deadline(self) -> float | None:
-        """Nothing is ever due."""
+        """Return None: nothing is ever due."""
         return None
 
     def fileno(self) -> int | None:
@@ -224,11 +224,11 @@ class NoLink(Medium):
         return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
 
 def innermost(link: Link) -> Link:
-    """The link under all wrappers."""
+    """Return the link under all wrappers."""
     while link.inner is not None:
         link = link.inner
     return link

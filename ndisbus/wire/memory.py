@@ -1,7 +1,7 @@
-"""A segment in memory, for the simulation: stations on it hear one another at once.
+"""A segment in memory, for the simulation: its stations receive frames at once.
 
-Sans-I/O. A segment is a switch: it learns which station an address is behind, and floods what is for a
-group, or for an address that was not a source yet.
+Sans-I/O. A segment is a switch. It learns which station has an address. It floods frames for a group, and
+frames for an address that has not been a source yet.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from ndisbus.wire.link import Medium
 
 __all__ = ["MemoryLink", "MemorySegment"]
 
-#: Frames a station keeps until it is asked for them.
+#: Most frames that a station keeps until they are asked for.
 QUEUE: Final = 65536
-#: Most source addresses a segment remembers.
+#: Most source addresses that a segment remembers.
 _ADDRESSES: Final = 4096
 
 
 class MemorySegment:
-    """Stations in one process. ``queue`` is how many frames each keeps until it asks for them."""
+    """Stations in one process. ``queue`` is the most frames that each keeps until it is asked for them."""
 
     def __init__(self, name: str = "memory", *, mtu: int = 1500, queue: int = QUEUE) -> None:
         self.name = name
         self.mtu = mtu
         self.queue = queue
         self._stations: dict[str, MemoryLink] = {}
-        #: Source address -> the station it was last heard from.
+        #: Source address -> the station that last sent from it.
         self._behind: dict[bytes, MemoryLink] = {}
 
     def station(self, name: str) -> MemoryLink:
-        """A new station. Raises LocalProtocolError if one of that name is there."""
+        """Return a new station. Raises LocalProtocolError if there is already one of that name."""
         if name in self._stations:
-            raise LocalProtocolError(f"segment {self.name} has a station {name} already")
+            raise LocalProtocolError(f"segment {self.name} already has a station {name}; choose another name")
         link = self._stations[name] = MemoryLink(self, name)
         return link
 
@@ -43,7 +43,7 @@ class MemorySegment:
         destination, source = frame[:6], frame[6:12]
         if not source[0] & 1 and self._behind.get(source) is not sender:
             if len(self._behind) >= _ADDRESSES:
-                # The oldest one is forgotten: frames to it are flooded again.
+                # Forget the oldest address: frames to it are flooded again.
                 del self._behind[next(iter(self._behind))]
             self._behind[source] = sender
         only = None if destination[0] & 1 else self._behind.get(destination)
@@ -62,9 +62,9 @@ class MemorySegment:
 class MemoryLink(Medium):
     """A station of a :class:`MemorySegment`.
 
-    ``on_frame(now)`` is called when a frame has arrived and none was waiting before; it must not call
-    :meth:`receive` by itself while a frame is being sent. Without it, :meth:`next_deadline` tells. Frames
-    beyond the segment's queue are dropped as ``full``.
+    ``on_frame(now)`` is called when a frame arrives and none was waiting. It must not call :meth:`receive`
+    itself, because a frame is being sent. Without ``on_frame``, use :meth:`next_deadline`. Frames beyond the
+    segment's queue are dropped as ``full``.
     """
 
     __slots__ = ("_open", "_segment", "_since", "_waiting", "on_frame", "station")
@@ -75,22 +75,22 @@ class MemoryLink(Medium):
         self.on_frame: Callable[[float], object] | None = None
         self._segment = segment
         self._waiting: deque[bytes] = deque()
-        #: When the oldest of the frames that wait arrived.
+        #: When the oldest waiting frame arrived.
         self._since = 0.0
         self._open = True
 
     @property
     def mtu(self) -> int:
-        """The segment's."""
+        """Most bytes behind the Ethernet header, the same for the whole segment."""
         return self._segment.mtu
 
     @property
     def waiting(self) -> int:
-        """Frames that have arrived and were not asked for yet."""
+        """Number of frames that have arrived and were not asked for yet."""
         return len(self._waiting)
 
     def send(self, frame: bytes, now: float) -> None:
-        """Put the frame into the queues of those it is for. Raises LocalProtocolError once closed."""
+        """Put the frame into the queues of its receivers. Raises LocalProtocolError once closed."""
         if not self._open:
             raise LocalProtocolError(f"station {self.station} has left {self.name}")
         size = len(frame)
@@ -101,13 +101,13 @@ class MemoryLink(Medium):
         self._segment._carry(frame, self, now)
 
     def receive(self, now: float) -> list[bytes]:
-        """Everything that has arrived."""
+        """Return all frames that have arrived."""
         frames = list(self._waiting)
         self._waiting.clear()
         return frames
 
     def next_deadline(self) -> float | None:
-        """When the oldest frame that waits arrived; None if there is none."""
+        """Return when the oldest waiting frame arrived; None if no frame waits."""
         return self._since if self._waiting else None
 
     def fileno(self) -> int | None:
@@ -115,7 +115,7 @@ class MemoryLink(Medium):
         return None
 
     def close(self) -> None:
-        """Leave the segment; frames that wait are lost."""
+        """Leave the segment. Waiting frames are lost."""
         if self._open:
             self._open = False
             self._waiting.clear()

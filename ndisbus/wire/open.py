@@ -1,7 +1,7 @@
 """Opening a link from its spec: the medium, then its wrappers.
 
-From the station outwards a frame passes: tracing, capture, impairments, the medium. So a capture shows
-what the station sent and what it was given, and marks what the impairments did to it.
+A frame from the station passes: tracing, capture, impairments, the medium. So a capture shows what the
+station sent and received, and marks what the impairments did to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MTU: Final = 1500
 
 
 def cable_directory(name: str) -> Path:
-    """Where the stations of a cable have their sockets: in this user's runtime directory."""
+    """Return the directory of a cable's sockets, in this user's runtime directory."""
     return runtime_dir() / f"cable-{name}"
 
 
@@ -39,19 +39,19 @@ def open_link(
     station: str,
     emit: Callable[[dict[str, Any]], object] | None = None,
 ) -> Link:
-    """Open what ``spec`` names (see :mod:`ndisbus.wire.spec`); ``now`` is time.monotonic() from then on.
+    """Open the link of ``spec`` (see :mod:`ndisbus.wire.spec`). Use it with time.monotonic() as ``now``.
 
-    ``station`` is this process's name on a cable, where the spec gives none. What the impairments do follows
-    from the spec's seed (0 where it gives none) and the station's name. ``emit`` is given the events of the
-    frames, see :class:`ndisbus.wire.tracing.TracingLink`.
-    Raises :class:`ndisbus.wire.link.LinkError`: what was asked for, why not, and what to do.
+    ``station`` is this process's name on a cable if the spec gives none. The impairments follow from the
+    spec's seed (default 0) and the station's name. ``emit`` is called with the events of the frames, see
+    :class:`ndisbus.wire.tracing.TracingLink`. Raises :class:`ndisbus.wire.link.LinkError` if the link cannot
+    be opened.
     """
     if isinstance(spec, str):
         spec = parse_link(spec)
     station = spec.station or station
     with contextlib.ExitStack() as undo:
         link = _medium(spec, station)
-        # What was opened is closed again if a later wrapper cannot be opened.
+        # If a later wrapper cannot be opened, close what was opened.
         undo.callback(link.close)
         if spec.ingress != UNIMPAIRED or spec.egress != UNIMPAIRED:
             rng = random.Random(f"{spec.seed}/{spec.name}/{station}")
@@ -77,18 +77,18 @@ def _medium(spec: LinkSpec, station: str) -> Link:
 
 
 class _Lines:
-    """Events as lines of a file, or on stderr for "-"; times count from the first one."""
+    """Writes events as lines of a file, or to stderr for "-". Times count from the first event."""
 
     def __init__(self, path: str) -> None:
         self._start: float | None = None
         try:
-            # Line by line, so that the file of a process that was killed is complete.
+            # Line by line, so that the file is complete even if the process is killed.
             self._file: TextIO = sys.stderr if path == "-" else Path(path).open("w", buffering=1)  # noqa: SIM115
         except OSError as error:
             raise LinkError(f"trace {path}: {error.strerror}") from error
 
     def write(self, event: dict[str, Any]) -> None:
-        """One line."""
+        """Write one line."""
         if self._start is None:
             self._start = event["t"]
         arrow = "←" if event["direction"] == "in" else "→"

@@ -1,7 +1,7 @@
 """A link as text: ``cable:NAME``, ``tap:NAME`` or ``none``, with options behind a question mark.
 
-``cable:lan?loss=1%&delay=10ms&out.rate=10mbit&capture=lan.pcapng``. An impairment holds for both
-directions, with ``in.`` or ``out.`` before it for the frames that are received or sent. Parsing only;
+``cable:lan?loss=1%&delay=10ms&out.rate=10mbit&capture=lan.pcapng``. An impairment applies to both directions.
+With ``in.`` or ``out.`` before it, it applies to received or sent frames only. This module only parses;
 :mod:`ndisbus.wire.open` opens.
 """
 
@@ -29,13 +29,13 @@ _SIZE: Final = re.compile(rf"({_NUMBER})(kb|mb|b)?")
 _TIMES: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 _RATES: Final = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 _SIZES: Final = {None: 1.0, "b": 1.0, "kb": 1e3, "mb": 1e6}
-#: IPv4 needs 68 (RFC 791); the most is what a length of 16 bits leaves room for.
+#: Least and most MTU of a TAP or cable: IPv4 needs 68 (RFC 791), and a length has 16 bits.
 _MTU: Final = (68, 65_521)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSpec:
-    """What a spec says. ``kind`` is cable, tap or none; ``mtu`` is None where the spec gives none."""
+    """The contents of a spec. ``kind`` is cable, tap or none. ``mtu`` is None if the spec gives none."""
 
     kind: str
     name: str = ""
@@ -50,20 +50,25 @@ class LinkSpec:
 
 
 def parse_link(text: str) -> LinkSpec:
-    """Raises :class:`ndisbus.wire.link.LinkError` naming the part that is wrong and what would be right."""
+    """Parse a spec.
+
+    Raises :class:`ndisbus.wire.link.LinkError`, which says what is wrong and what is right.
+    """
     medium, mark, query = text.partition("?")
     kind, colon, name = medium.partition(":")
     if kind not in _KINDS or (kind == "none") is bool(colon):
-        raise LinkError(f"link {text!r}: write cable:NAME, tap:NAME or none, with ?KEY=VALUE&... behind it")
+        raise LinkError(
+            f"link '{text}': not a link; write cable:NAME, tap:NAME or none, then ?KEY=VALUE&... for options"
+        )
     if kind != "none" and not name:
-        raise LinkError(f"link {text!r}: {kind}: needs a name, such as {kind}:{kind}0")
+        raise LinkError(f"link '{text}': {kind}: needs a name, such as {kind}:{kind}0")
     if kind == "cable" and not _NAME.fullmatch(name):
         raise LinkError(
-            f"link {text!r}: {name!r} cannot be the name of a cable: use up to 40 letters, digits, "
+            f"link '{text}': '{name}' cannot be the name of a cable: use up to 40 letters, digits, "
             "'.', '_' and '-', the first one a letter or a digit"
         )
     if mark and not query:
-        raise LinkError(f"link {text!r}: nothing follows the question mark")
+        raise LinkError(f"link '{text}': nothing follows the question mark")
     given: dict[str, Any] = {}
     both: dict[str, Any] = {}
     one_way: dict[str, dict[str, Any]] = {"in": {}, "out": {}}
@@ -79,36 +84,36 @@ def parse_link(text: str) -> LinkSpec:
         else:
             _unknown(text, kind, key)
         if not equals or not value:
-            raise LinkError(f"link {text!r}: {key} needs a value: {key}=...")
+            raise LinkError(f"link '{text}': {key} needs a value: {key}=...")
         if bare in where:
-            raise LinkError(f"link {text!r}: {key} is given twice")
+            raise LinkError(f"link '{text}': {key} is given twice")
         try:
             where[bare] = parse(value)
         except ValueError as error:
-            raise LinkError(f"link {text!r}: {key}={value}: {error}") from None
+            raise LinkError(f"link '{text}': {key}={value}: {error}") from None
     try:
         ingress, egress = (Impairments(**_renamed(both | one_way[side])) for side in ("in", "out"))
     except LocalProtocolError as error:
-        raise LinkError(f"link {text!r}: {error}") from None
+        raise LinkError(f"link '{text}': {error}") from None
     return LinkSpec(kind, name, **given, ingress=ingress, egress=egress)
 
 
 def _unknown(text: str, kind: str, key: str) -> NoReturn:
     if key in LINK_KEYS:
-        raise LinkError(f"link {text!r}: {key} is for {' and '.join(LINK_KEYS[key][0])} only")
+        raise LinkError(f"link '{text}': {key} is for {' and '.join(LINK_KEYS[key][0])} only")
     known = [k for k, (kinds, _) in LINK_KEYS.items() if kind in kinds] + list(IMPAIRMENT_KEYS)
     directed = [f"{side}.{k}" for side in ("in", "out") for k in IMPAIRMENT_KEYS]
     close = difflib.get_close_matches(key, known + directed, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise LinkError(
-        f"link {text!r}: {key!r} is not an option of a link{hint}; the options are "
+        f"link '{text}': '{key}' is not an option of a link{hint}; the options are "
         f"{', '.join(known)} "
         "(rate and those after it also with in. or out. in front)"
     )
 
 
 def _renamed(given: dict[str, Any]) -> dict[str, Any]:
-    """Keys of a spec to members: hyphens are underscores."""
+    """Turn keys of a spec into member names: a hyphen becomes an underscore."""
     return {k.replace("-", "_"): v for k, v in given.items()}
 
 
@@ -184,7 +189,7 @@ def _station(value: str) -> str:
     return value
 
 
-#: Option -> the kinds of links that have it, and what reads its value (ValueError: what would be right).
+#: Option -> the kinds of links that have it, and its reader. The reader's ValueError says what is right.
 LINK_KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[str], Any]]]] = {
     "station": (("cable",), _station),
     "mtu": (("cable", "none"), _mtu),
@@ -193,7 +198,7 @@ LINK_KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[str], Any]]]] = {
     "trace": (_KINDS, str),
     "seed": (_KINDS, _seed),
 }
-#: Option -> what reads its value; each may stand behind ``in.`` or ``out.``.
+#: Option -> its reader. Each option may have ``in.`` or ``out.`` before it.
 IMPAIRMENT_KEYS: Final[dict[str, Callable[[str], Any]]] = {
     "rate": _rate,
     "rate-burst": _size,

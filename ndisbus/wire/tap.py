@@ -1,7 +1,7 @@
 """A TAP device of Linux: the other end of the wire is the kernel's own network stack.
 
-The device may be there already (``ip tuntap add dev NAME mode tap``), or it is made and lives as long as
-the link. Either way it has to be up, and the administrator gives it its addresses. Needs root
+The device may exist already (``ip tuntap add dev NAME mode tap``). Otherwise it is made, and lives as long as
+the link. In both cases it has to be up, and the administrator gives it its addresses. This needs root
 (CAP_NET_ADMIN), or a device that belongs to this user. Linux documents the interface in
 Documentation/networking/tuntap.rst.
 """
@@ -41,9 +41,9 @@ _NAME: Final = re.compile(r"[^\s/:%]{1,15}")
 class TapLink(Medium):
     """The station at the far end of TAP device ``name``, in network namespace ``netns`` (None: this one).
 
-    The MTU is the device's at the time of opening. Drops: ``down`` (the device is not up), ``full``,
-    ``refused``, and wrong sizes. Raises LinkError where there is no TAP, where it is not permitted, or where
-    the device is in use.
+    The MTU is that of the device at opening. Drop reasons: ``down`` (the device is not up), ``full``,
+    ``refused``, and wrong sizes. Raises LinkError if the system has no TAP devices, does not permit this one,
+    or if the device is in use.
     """
 
     def __init__(self, name: str, netns: str | None = None) -> None:
@@ -53,7 +53,7 @@ class TapLink(Medium):
             )
         if not _NAME.fullmatch(name) or name in (".", ".."):
             raise LinkError(
-                f"tap: {name!r} cannot be the name of a network device: use 1 to 15 characters, "
+                f"tap: '{name}' cannot be the name of a network device: use 1 to 15 characters, "
                 "without spaces, '/', ':' and '%'"
             )
         shown = f"tap:{name}"
@@ -67,7 +67,7 @@ class TapLink(Medium):
         super().__init__(shown, mtu)
 
     def send(self, frame: bytes, now: float) -> None:
-        """See Link. Raises LocalProtocolError once closed, and LinkError if the device is gone."""
+        """Send a frame: see Link. Raises LocalProtocolError once closed, LinkError if the device has gone."""
         if self._fd < 0:
             raise LocalProtocolError(f"{self._name} is closed")
         size, c = len(frame), self._counters
@@ -82,7 +82,7 @@ class TapLink(Medium):
         c.sent_bytes += size
 
     def receive(self, now: float) -> list[bytes]:
-        """See Link. Raises LinkError if the device is gone."""
+        """Return arrived frames: see Link. Raises LinkError if the device has gone."""
         frames: list[bytes] = []
         if self._fd < 0:
             return frames
@@ -96,7 +96,7 @@ class TapLink(Medium):
             except OSError as error:
                 c.drop(self._why(error))
                 break
-            # The device's MTU may have been raised since.
+            # The device's MTU may have been raised since it was opened.
             if len(frame) > longest:
                 c.drop("too long")
                 continue
@@ -106,11 +106,11 @@ class TapLink(Medium):
         return frames
 
     def next_deadline(self) -> float | None:
-        """Nothing here depends on time."""
+        """Return None: nothing here depends on time."""
         return None
 
     def fileno(self) -> int | None:
-        """The device's descriptor."""
+        """Return the device's descriptor."""
         return None if self._fd < 0 else self._fd
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class TapLink(Medium):
             self._fd = -1
 
     def _why(self, error: OSError) -> str:
-        """The reason to count; raises LinkError if it is for good."""
+        """Return the drop reason of an error. Raises LinkError if the device cannot be used any more."""
         if error.errno in (errno.EBADFD, errno.ENODEV):
             raise LinkError(f"{self._name}: the device is gone") from error
         if error.errno == errno.EIO:
@@ -131,7 +131,7 @@ class TapLink(Medium):
 
 
 def _attach(name: str, what: str) -> int:
-    """A descriptor of the device, which is made if it is not there."""
+    """Return a descriptor of the device, which is made if it does not exist."""
     try:
         fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -165,7 +165,7 @@ def _mtu_of(name: str) -> int:
 
 @contextlib.contextmanager
 def inside(netns: str | None, what: str) -> Iterator[None]:
-    """Move this thread to a named network namespace, for as long as it takes to open a device there."""
+    """Move this thread to a named network namespace while a device there is opened."""
     if netns is None:
         yield
         return
@@ -175,19 +175,19 @@ def inside(netns: str | None, what: str) -> Iterator[None]:
         there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise LinkError(
-            f"{what}: network namespace {netns!r}: {error.strerror} (ip netns list shows them)"
+            f"{what}: network namespace '{netns}': {error.strerror} (ip netns list shows them)"
         ) from error
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         # os.setns came with Python 3.12.
         if libc.setns(there, _CLONE_NEWNET):
             why = os.strerror(ctypes.get_errno())
-            raise LinkError(f"{what}: network namespace {netns!r}: {why}; run as root")
+            raise LinkError(f"{what}: network namespace '{netns}': {why}; run as root")
         try:
             yield
         finally:
             if libc.setns(here, _CLONE_NEWNET):
-                raise LinkError(f"{what}: cannot leave network namespace {netns!r}; restart the process")
+                raise LinkError(f"{what}: cannot leave network namespace '{netns}'; restart the process")
     finally:
         os.close(here)
         os.close(there)

@@ -1,4 +1,4 @@
-"""Tracing: what passes a link as events, and a frame as one line of text. Sans-I/O."""
+"""Tracing: an event for each frame that passes a link, with the frame as one line of text. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _ICMPV6_TYPES: Final = {
 
 
 class TracingLink(LinkWrapper):
-    """``inner``, and an event for each frame that passes.
+    """``inner``, with an event for each frame that passes.
 
-    An event is a map as ``trace_events`` has them: ``t``, ``event`` ("frame"), ``link``, ``direction``
-    ("out": sent, "in": received), ``length`` in bytes, and ``frame``, the line of :func:`describe`.
-    ``done`` is called when the link is closed.
+    An event is a map as in ``trace_events``: ``t``, ``event`` ("frame"), ``link``, ``direction`` ("out":
+    sent, "in": received), ``length`` in bytes, and ``frame``, the line of :func:`describe`. ``done`` is
+    called when the link is closed.
     """
 
     __slots__ = ("_done", "_emit")
@@ -63,19 +63,19 @@ class TracingLink(LinkWrapper):
         self._done = done
 
     def send(self, frame: bytes, now: float) -> None:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Send a frame and report it: see :class:`ndisbus.wire.link.Link`."""
         self._tell("out", frame, now)
         self._inner.send(frame, now)
 
     def receive(self, now: float) -> list[bytes]:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Return arrived frames and report them: see :class:`ndisbus.wire.link.Link`."""
         frames = self._inner.receive(now)
         for frame in frames:
             self._tell("in", frame, now)
         return frames
 
     def close(self) -> None:
-        """See :class:`ndisbus.wire.link.Link`."""
+        """Close the inner link and call ``done``: see :class:`ndisbus.wire.link.Link`."""
         self._inner.close()
         if self._done is not None:
             self._done()
@@ -95,7 +95,7 @@ class TracingLink(LinkWrapper):
 
 
 def describe(frame: bytes) -> str:
-    """A frame in one line, as tcpdump would: any bytes, however broken, have one."""
+    """Return a frame as one line, similar to tcpdump. Works for any bytes, also malformed ones."""
     try:
         info = peek(frame)
     except DecodeError as error:

@@ -92,7 +92,7 @@ def test_what_is_not_cut() -> None:
     with pytest.raises(LocalProtocolError, match="no room"):
         fragment(packet_6(bytes(100)), 55)
     [first, *_] = fragment(packet_6(bytes(2000)), 1280, 1)
-    with pytest.raises(LocalProtocolError, match="cut again"):
+    with pytest.raises(LocalProtocolError, match="fragmented again"):
         fragment(first, 600)
 
 

@@ -203,7 +203,7 @@ def test_segments_that_do_not_fit(bad: dict[str, Any], addresses: tuple[bytes, b
     builder = Connection(addresses).builder
     if addresses is V6 and "payload" in bad:
         bad = {"payload": bytes(65_536)}
-    with pytest.raises(LocalProtocolError, match="no room"):
+    with pytest.raises(LocalProtocolError, match="does not fit"):
         builder.frame(segment(**bad))
 
 

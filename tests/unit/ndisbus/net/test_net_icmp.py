@@ -108,7 +108,7 @@ def test_too_short() -> None:
     ],
 )
 def test_members_that_do_not_fit(message: icmp.IcmpMessage) -> None:
-    with pytest.raises(LocalProtocolError, match="no room"):
+    with pytest.raises(LocalProtocolError, match="does not fit"):
         icmp.build(message)
 
 
@@ -124,7 +124,7 @@ def test_members_that_do_not_fit(message: icmp.IcmpMessage) -> None:
     ],
 )
 def test_members_that_do_not_fit_6(message: icmpv6.Icmpv6Message) -> None:
-    with pytest.raises(LocalProtocolError, match="no room"):
+    with pytest.raises(LocalProtocolError, match="does not fit"):
         icmpv6.build(message, HERE, THERE)
 
 

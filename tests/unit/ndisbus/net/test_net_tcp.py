@@ -183,5 +183,5 @@ def test_layout_of_a_usual_segment() -> None:
     ],
 )
 def test_members_that_do_not_fit(segment: Segment) -> None:
-    with pytest.raises(LocalProtocolError, match="no room"):
+    with pytest.raises(LocalProtocolError, match="does not fit"):
         tcp.build(segment, PSEUDO)

@@ -297,7 +297,7 @@ def test_what_waits_for_a_station_that_goes_is_lost_and_counted(plug: Plug) -> N
 
 def test_a_name_is_one_station(plug: Plug) -> None:
     plug("a")
-    with pytest.raises(LinkError, match=r"cable:lan has a station a already; .*station=NAME"):
+    with pytest.raises(LinkError, match=r"cable:lan already has a station a; .*station=NAME"):
         plug("a")
 
 

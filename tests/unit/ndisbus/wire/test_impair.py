@@ -328,12 +328,12 @@ def test_faults_are_told_with_the_frame_as_it_is_sent_or_handed_on() -> None:
         ({"loss": 1.1}, "loss: 1.1 is not between 0 and 1"),
         ({"reorder": float("nan")}, "reorder: nan is not"),
         ({"bursts": Bursts(0.1, -1)}, "to_good: -1 is not"),
-        ({"bursts": Bursts(0.1, 0)}, "the first burst never ends"),
+        ({"bursts": Bursts(0.1, 0)}, "the first burst would never end"),
         ({"delay": -1}, "delay: -1 is not between 0 and 3600 seconds"),
         ({"jitter": float("inf")}, "jitter: inf is not"),
-        ({"rate": 0}, "rate: 0 bits a second is not above 0"),
-        ({"limit": 0}, "limit: 0 is not at least 1"),
-        ({"reorder_gap": 0}, "reorder_gap: 0 is not at least 1"),
+        ({"rate": 0}, "rate: 0 bits per second is not above 0"),
+        ({"limit": 0}, "limit: 0 is less than 1"),
+        ({"reorder_gap": 0}, "reorder_gap: 0 is less than 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], reason: str) -> None:

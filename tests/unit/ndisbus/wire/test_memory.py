@@ -66,7 +66,7 @@ def test_what_is_behind_a_station_that_left_is_flooded_again() -> None:
 def test_two_stations_of_one_name_are_refused() -> None:
     segment = MemorySegment("lan")
     segment.station("a")
-    with pytest.raises(LocalProtocolError, match="segment lan has a station a already"):
+    with pytest.raises(LocalProtocolError, match="segment lan already has a station a"):
         segment.station("a")
 
 

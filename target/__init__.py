@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-# Type checkers take it for true. To import typing would take longer than all the rest of this module.
+# Type checkers treat this as true. Importing typing would take longer than the rest of this module.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TargetConfig", "TargetDriver", "VoluntaryUploads", "open_wires"]
 
-#: What is imported when it is asked for: an interrupt while the command starts then meets ndisbus.cli.entry.
+#: Imported on first use. So an interrupt while the command starts is handled by ndisbus.cli.entry.
 _MODULE_OF = {
     "TargetConfig": "target.hardware.config",
     "TargetDriver": "target.driver",

@@ -27,7 +27,9 @@ _EX_CONFIG: Final = 78
 @click.option("--tcp-entries", type=click.IntRange(0), help="Number of connections, per adapter.")
 @click.option("--path-entries", type=click.IntRange(0), help="Number of paths, per adapter.")
 @click.option("--neighbor-entries", type=click.IntRange(0), help="Number of neighbors, per adapter.")
-@click.option("--hw-address-entries", type=click.IntRange(0), help="Source MAC addresses besides its own.")
+@click.option(
+    "--hw-address-entries", type=click.IntRange(0), help="Number of source MAC addresses besides its own."
+)
 @click.option("--ip-address-entries", type=click.IntRange(0), help="Number of source IP addresses.")
 @click.option("--vlan-entries", type=click.IntRange(1), help="Number of VLAN identifiers in use.")
 @click.option(
@@ -35,7 +37,7 @@ _EX_CONFIG: Final = 78
     "vlans",
     type=click.IntRange(1, 4095),
     multiple=True,
-    help="A VLAN of it; repeat for more.",
+    help="A VLAN of the interface; repeat for more.",
 )
 @click.option("--max-rcv-window", type=click.IntRange(0), help="Largest InitialRcvWnd, bytes.")
 @click.option("--max-path-mtu", type=click.IntRange(0), help="Largest path MTU, bytes.")
@@ -52,9 +54,9 @@ _EX_CONFIG: Final = 78
     multiple=True,
     help="Refuse connections with this port; repeat for more.",
 )
-@click.option("--ipv4/--no-ipv4", default=True, help="Offload IPv4 connections, or not.")
-@click.option("--ipv6/--no-ipv6", default=True, help="Offload IPv6 connections, or not.")
-@click.option("--sack/--no-sack", default=True, help="Support SACK, or not.")
+@click.option("--ipv4/--no-ipv4", default=True, help="Whether to offload IPv4 connections.")
+@click.option("--ipv6/--no-ipv6", default=True, help="Whether to offload IPv6 connections.")
+@click.option("--sack/--no-sack", default=True, help="Whether to support SACK.")
 @click.option("--latency", type=click.FloatRange(0), help="Seconds that each state operation takes.")
 @click.option("--mac", callback=lambda _c, _p, value: _mac(value), help="MAC address of the first adapter.")
 @click.option(
@@ -103,7 +105,7 @@ def main(
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
             raise SystemExit(_EX_CONFIG) from e
-        # The runtime brings sockets with it; nothing else here needs them.
+        # Imported here because it needs sockets; nothing else in this module does.
         from ndisbus.runtime.run_driver import run_driver  # noqa: PLC0415
 
         driver = TargetDriver(config, links)
@@ -121,6 +123,6 @@ def _mac(text: str | None) -> bytes | None:
 
 
 def make_config(**options: object) -> TargetConfig:
-    """A configuration from the options that were given (not None)."""
+    """Return a configuration from the options that were given (not None)."""
     given = {key: value for key, value in options.items() if value is not None}
     return TargetConfig(**given)  # type: ignore[arg-type]

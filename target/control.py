@@ -27,7 +27,7 @@ _OVER: Final = frozenset((Life.TERMINATING, Life.GONE))
 
 
 class _Target(NamedTuple):
-    """What commands work on."""
+    """The objects that commands work on."""
 
     adapters: Sequence[Adapter]
     knobs: Knobs
@@ -138,7 +138,7 @@ def _pause(target: _Target, arguments: Arguments) -> dict[str, Any]:
 
 
 def _resume(target: _Target, arguments: Arguments) -> dict[str, Any]:
-    """Resume. Every other argument is a capability with its new value, e.g. ``tcp_entries``."""
+    """Resume offloading. Every other argument is a capability with its new value, e.g. ``tcp_entries``."""
     changes = {k: v for k, v in arguments.items() if k != "adapter"}
     chosen = _adapters(target, arguments)
     for adapter in chosen:
@@ -155,7 +155,7 @@ def _upload_all(target: _Target, arguments: Arguments) -> dict[str, Any]:
 
 
 def _hang(target: _Target, arguments: Arguments) -> dict[str, Any]:
-    """MiniportCheckForHangEx answers TRUE until a reset, or until ``on`` is false."""
+    """Make MiniportCheckForHangEx answer TRUE until a reset, or until ``on`` is false."""
     on = bool(_take(arguments, "on").get("on", True))
     chosen = _adapters(target, arguments)
     for adapter in chosen:
@@ -185,13 +185,13 @@ def _backlog(target: _Target, arguments: Arguments) -> dict[str, Any]:
     """Set the preferred send backlog to ``size`` bytes."""
     size = _take(arguments, "size", "connection").get("size")
     if type(size) is not int or not 0 <= size < 1 << 32:
-        raise LocalProtocolError("the argument size is a number of bytes from 0 to 4294967295")
+        raise LocalProtocolError("the argument size must be a number of bytes from 0 to 4294967295")
     told = sum(set_backlog(a, tcp, size) for a, tcp in list(_connections(target, arguments)))
     return {"raised": told}
 
 
 def _latency(target: _Target, arguments: Arguments) -> dict[str, Any]:
-    """Let operations that begin from now on take ``seconds``."""
+    """Make operations that begin from now on take ``seconds``."""
     seconds = _take(arguments, "seconds").get("seconds", 0)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0:
         raise LocalProtocolError(f"seconds = {seconds}: must be a number, 0 or more")
@@ -236,7 +236,7 @@ def _tables(target: _Target, arguments: Arguments) -> dict[str, Any]:
 
 
 def _wire(adapter: Adapter) -> dict[str, Any] | None:
-    """The adapter's link and what went over it."""
+    """Return the adapter's link and its counters; None without a wire."""
     link = adapter.link
     if link is None:
         return None

@@ -43,8 +43,8 @@ _SURPRISE = 1  # HaltAction NdisHaltDeviceSurpriseRemoved
 class TargetDriver(MiniportDriver):
     """An offload target with one or several adapters, all of one kind. Sans-I/O, like every driver.
 
-    ``config`` says what its hardware can do. ``wires``: the link of each adapter in their order, None for one
-    without a cable; :func:`target.open_wires` opens them. The driver does not close them. Failures are
+    ``config`` says what its hardware can do. ``wires`` has the link of each adapter in order, None for one
+    without a wire. :func:`target.open_wires` opens links; the driver does not close them. Failures are
     injected through :meth:`control` (:mod:`target.control`).
 
     To change what the target does, override handlers (``miniport_*``), and run the driver as its own process
@@ -60,7 +60,7 @@ class TargetDriver(MiniportDriver):
         self.knobs = Knobs()
         #: Adapters by MiniportAdapterContext.
         self.adapters: dict[int, Adapter] = {}
-        #: Stations of the adapters that are on a wire, by the name of the adapter.
+        #: Stations of the adapters with a wire, by the name of the adapter.
         self.stations: dict[str, Station] = {}
         self.ndis_driver_handle: int | None = None
 
@@ -148,7 +148,7 @@ class TargetDriver(MiniportDriver):
         self.ndis.m_initiate_offload_complete(adapter.handle, block_list)
 
     def detached(self, reason: str) -> None:
-        """The bus is gone and the adapters were halted. Knobs stay: the user set them."""
+        """Keep the knobs, which the user has set. The bus has gone and the adapters were halted."""
         self.ndis_driver_handle = None
         for adapter in list(self.adapters.values()):
             adapter.tear_down()
@@ -165,7 +165,7 @@ class TargetDriver(MiniportDriver):
         return NdisStatus.SUCCESS
 
     def adapter_handle(self, miniport_adapter_context: int) -> int:
-        """The NdisMiniportHandle of an adapter context."""
+        """Return the NdisMiniportHandle of an adapter context."""
         return self._adapter(miniport_adapter_context).handle
 
     def _adapter(self, miniport_adapter_context: int) -> Adapter:
@@ -254,7 +254,7 @@ class TargetDriver(MiniportDriver):
     # -- time, counters, commands --------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When an operation, a timer, a connection or a link has something to do."""
+        """Return when an operation, a timer, a connection or a link is due; None if none is."""
         due = None
         for adapter in self.adapters.values():
             wake = None if adapter.hung else adapter.wakes.next_deadline()
@@ -268,7 +268,7 @@ class TargetDriver(MiniportDriver):
         return due
 
     def readers(self) -> dict[int, Callable[[float], None]]:
-        """For each wire with a descriptor: what to call, with the time, when the descriptor is readable."""
+        """Return, for the descriptor of each wire, the function to call with the time when it is readable."""
         readers: dict[int, Callable[[float], None]] = {}
         for name, link in self.wires.items():
             descriptor = link.fileno()
@@ -286,7 +286,7 @@ class TargetDriver(MiniportDriver):
         station.receive(now)
 
     def on_timer(self, now: float) -> None:
-        """Finish operations whose latency is over, run timers, then take frames from the wires."""
+        """Finish operations whose latency has passed, run timers, then take frames from the wires."""
         for adapter in list(self.adapters.values()):
             adapter.pipeline.run(now)
             for call in adapter.timers.due(now):
@@ -295,7 +295,7 @@ class TargetDriver(MiniportDriver):
             self.wire_readable(name, now)
 
     def inspect(self) -> dict[str, int]:
-        """Counters of all adapters together, with refusals and dropped frames by reason."""
+        """Return the counters of all adapters together, with refusals and dropped frames by reason."""
         total: Counter[str] = Counter({"adapters": len(self.adapters), "knobs": len(self.knobs)})
         for adapter in self.adapters.values():
             total.update(adapter.counters())
@@ -310,7 +310,7 @@ class TargetDriver(MiniportDriver):
 
 
 def _entry_points(table: object) -> NdisTcpOffloadEventHandlers | None:
-    """A copy of NDIS's table, or None if its header or entry points are unknown (R-REG-06)."""
+    """Return a copy of NDIS's table, or None if its header or entry points are unknown (R-REG-06)."""
     try:
         copy = NdisTcpOffloadEventHandlers.from_wire(table, "NdisMGetOffloadHandlers.OffloadHandlers")
     except DecodeError:

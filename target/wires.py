@@ -16,7 +16,7 @@ __all__ = ["open_wires"]
 
 @contextlib.contextmanager
 def open_wires(config: TargetConfig) -> Iterator[list[Link | None]]:
-    """Open the links that ``config.wires`` names, for :class:`target.TargetDriver`; close them at the end.
+    """Open the links that ``config.wires`` names, for :class:`target.TargetDriver`. Close them at the end.
 
     Raises :class:`ndisbus.wire.link.LinkError` for a wire that cannot be opened.
     """

@@ -1,7 +1,7 @@
 """Completing send, receive, disconnect and forward requests.
 
-Whatever happens to a connection, each posted list is completed exactly once: by a function of this module, or
-by being handed back in NetBufferListChain of a terminate (R-DIS-16).
+Each posted list is completed exactly once, whatever happens to its connection. Either a function of this
+module completes it, or a terminate hands it back in NetBufferListChain (R-DIS-16).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TRANSFERRED: Final = int(NetBufferListInfo.TcpOffloadBytesTransferred)
 
 
 def queue_of(io: TcpIo, op: str) -> deque[Posted]:
-    """The queue of one kind of request."""
+    """Return the queue of one kind of request."""
     if op == "send":
         return io.sends
     return io.receives if op == "receive" else io.disconnects if op == "disconnect" else io.forwards
@@ -51,8 +51,8 @@ def complete(
     """Complete requests, all with one status. Lists of one call go back in one chain.
 
     TcpOffloadBytesTransferred is set to the bytes transferred (R-SEND-10, R-RECV-12). Received bytes travel
-    with their lists; the contents of other lists belong to the host and are not sent back. ``describe``:
-    whether the lists travel at all, and not only their addresses.
+    with their lists. The contents of other lists belong to the host and are not sent back. ``describe``:
+    whether the lists themselves travel, not only their addresses.
     """
     for (source_handle, context), group in groupby(posted, key=lambda p: (p.source_handle, p.call_context)):
         items = list(group)
@@ -91,7 +91,7 @@ def finish_all(adapter: Adapter, tcp: TcpContext, status: NdisStatus) -> None:
 
 
 def finish_receives(adapter: Adapter, tcp: TcpContext, status: NdisStatus) -> None:
-    """Complete posted receive requests in order. One that has bytes in it succeeds (R-BRD-07)."""
+    """Complete posted receive requests in order. A request that has bytes in it succeeds (R-BRD-07)."""
     io = tcp.io
     if io is None or not io.receives:
         return
@@ -117,9 +117,9 @@ def finish_rest(adapter: Adapter, tcp: TcpContext, status: NdisStatus) -> None:
 
 
 def take_sends(tcp: TcpContext) -> tuple[NetBufferList, list[int]]:
-    """Take the outstanding sends off their queue: the first list of their chain, and addresses of lists.
+    """Remove the outstanding sends from their queue. Returns the first list of their chain, and addresses.
 
-    The addresses are those of the lists with data; of the first and last list if none has data (R-OSD-02,
+    The addresses are those of the lists with data, or of the first and last list if none has data (R-OSD-02,
     R-OSD-12).
     """
     assert tcp.io is not None

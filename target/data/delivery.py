@@ -61,7 +61,7 @@ def _available(tcp: TcpContext, io: TcpIo) -> int:
 
 
 def _look(tcp: TcpContext, io: TcpIo, count: int) -> bytes:
-    """The first ``count`` undelivered bytes, which stay where they are."""
+    """Return the first ``count`` undelivered bytes without removing them."""
     if tcp.flow is None:
         return bytes(io.buffered[:count])
     out: list[bytes] = []
@@ -102,7 +102,7 @@ def _deliver(adapter: Adapter, tcp: TcpContext) -> Steps | None:
 
 
 def _may_indicate(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> bool:
-    """Whether undelivered data is to be indicated now."""
+    """Return whether undelivered data must be indicated now."""
     if io.waiting or io.receives or not _available(tcp, io):
         return False
     if tcp.uploading or tcp.aborted:
@@ -165,7 +165,7 @@ def _start_push_timer(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> None:
 
 
 def _push_timer_expired(adapter: Adapter, tcp: TcpContext, io: TcpIo, now: float) -> None:
-    """Complete the first request if its time has come. A stopped or restarted timer fires too (R-DLV-06)."""
+    """Complete the first request if it is due. A stopped or restarted timer also fires (R-DLV-06)."""
     if io.push_set is not None and io.push_set <= now:
         io.push_set = None
     due = io.push_at
@@ -198,7 +198,7 @@ def _complete(adapter: Adapter, tcp: TcpContext, requests: list[Posted]) -> None
 
 
 def _finish(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> None:
-    """Tell of the remote end's FIN if everything before it has been consumed (R-DISC-14).
+    """Indicate the remote end's FIN if everything before it has been consumed (R-DISC-14).
 
     A partly filled request is completed first, push or non-push: no more data will come (R-OPEN-02).
     """
@@ -264,7 +264,7 @@ def _answered(
 
 
 def place(nbl: NetBufferList, data: bytes | bytearray) -> int:
-    """Copy bytes to the data start of a list and advance past them (R-RECV-12). Returns how many fitted."""
+    """Copy bytes to the data start of a list and advance past them (R-RECV-12). Returns the number copied."""
     done = 0
     for nb in iter_net_buffers(nbl):
         size = min(nb.data_length, len(data) - done)
@@ -273,7 +273,7 @@ def place(nbl: NetBufferList, data: bytes | bytearray) -> int:
             if not left:
                 break
             count = min(mdl.byte_count - offset, left)
-            # The first bytes replace the buffer by a writable one; later bytes use it.
+            # The first bytes replace the buffer by a writable one, which later bytes use.
             memory = mdl.data if type(mdl.data) is bytearray else bytearray(mdl.data or b"")
             if len(memory) < offset + count:
                 memory += bytes(offset + count - len(memory))

@@ -1,9 +1,8 @@
 """A running connection: its TCP machine, between the wire and the host's requests.
 
-The machine works on the structures of the connection's context. After everything that happens to it (a
-segment, a request, a timer) it has a turn (:mod:`ndisbus.tcp.owner`): segments that are owed are sent, events
-of the machine become completions, events and indications, and the connection is woken when its next timer
-expires.
+The machine works on the structures of the connection's context. After each event (a segment, a request, a
+timer) the connection has a turn (:mod:`ndisbus.tcp.owner`). Owed segments are sent. Events of the machine
+become completions, TCP events and indications. The connection is woken when its next timer expires.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class TcpFlow(MachineOwner):
     machine: TcpMachine
 
     def __init__(self, adapter: Adapter, tcp: TcpContext) -> None:
-        """Start the machine as of the time at which the connection was taken over (R-TS-04, R-TMR-05)."""
+        """Start the machine at the time at which the connection was taken over (R-TS-04, R-TMR-05)."""
         link = adapter.link
         assert link is not None, "an adapter without a wire runs no connection"
         self._link = link
@@ -90,27 +89,31 @@ class TcpFlow(MachineOwner):
         )
         self._heuristics = UploadHeuristics()
         self._sample = adapter.config.voluntary.sample
-        #: When a segment last came or went.
+        #: When a segment was last sent or received.
         self._active = tcp.since
         self._builder: FrameBuilder | None = None
-        #: Not even pending ACKs are sent at the upload: urgent data came (R-IP-08), or it is invalid.
+        #: The upload sends not even pending ACKs: urgent data arrived (R-IP-08), or the connection is
+        #: invalid.
         self.silent = False
         #: The sequence number behind the newest segment with PSH that is not in sequence yet.
         self._push_at: int | None = None
 
     def ticks(self, now: float) -> int:
-        """A time on the machine's clock."""
+        """Return a time as a reading of the machine's clock."""
         return ticks_of(now, self.per_second)
 
     # -- the wire ------------------------------------------------------------------------------
 
     def arrive(self, segment: Segment, now: float) -> bool:
-        """Process a segment from the wire; whether it waits for the upload it caused (R-IP-06, R-IP-08)."""
+        """Process a segment from the wire.
+
+        Returns whether it waits for the upload it caused (R-IP-06, R-IP-08).
+        """
         self.feed(segment, now)
         return self.tcp.uploading and bool(segment.flags & (URG | SYN))
 
     def feed(self, segment: Segment, now: float) -> None:
-        """Process a segment, from the wire or forwarded by the host, and do what follows from it."""
+        """Process a segment from the wire or from the host, and act on its results."""
         machine = self.machine
         delegated = machine.delegated
         size = len(segment.payload)
@@ -136,12 +139,12 @@ class TcpFlow(MachineOwner):
         return 4 if len(self.tcp.path.source) == 4 else 6
 
     def pump(self, now: float) -> None:
-        """Give the connection its turn: tell the machine's events and send the segments that are owed."""
+        """Give the connection its turn: report the machine's events and send the owed segments."""
         self.take_turn(self.ticks(now), now)
 
     @property
     def may_send(self) -> bool:
-        """Nothing is sent any more once the connection is invalid, or on its way up."""
+        """Return whether segments may leave: not if the connection is invalid or on its way up."""
         return self.tcp.serving
 
     def settled(self, now: float) -> None:
@@ -222,11 +225,11 @@ class TcpFlow(MachineOwner):
         self.adapter.wake(self.tcp, at)
 
     def expire(self, now: float) -> None:
-        """Run expired timers. The adapter's timer for the connection has fired."""
+        """Run the expired timers, after the adapter's timer for the connection has fired."""
         self.machine.on_timer(self.ticks(now))
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and now >= self._active + limit:
-            self._active = now  # one request per period
+            self._active = now  # one upload request per period
             events.request_upload(self.adapter, self.tcp, TcpUploadReason.LowActivity)
         self.pump(now)
 

@@ -30,8 +30,8 @@ _PER_INDICATION: Final = 256
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
     """Send the frames of a chain and complete its lists, in order, each with its own status.
 
-    Frames to groups are looped back to the hosts above the adapter, as those do not hear one another through
-    the wire. The hardware does it, so the adapter would not set NDIS_MAC_OPTION_NO_LOOPBACK (DDI page
+    Frames to groups are looped back to the hosts above the adapter, which do not receive each other's frames
+    from the wire. The hardware does this, so the adapter would not set NDIS_MAC_OPTION_NO_LOOPBACK (DDI page
     OID_GEN_MAC_OPTIONS).
     """
     status = _refusal(adapter)
@@ -43,11 +43,11 @@ def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
 
 
 def _refusal(adapter: Adapter) -> int:
-    """The status of all lists if nothing can be sent now, else 0."""
+    """Return the status of all lists if nothing can be sent now, else 0."""
     if adapter.halting is not None:
         return _PAUSED
     if adapter.hung:
-        return _RESET  # the hardware hangs; MiniportResetEx will follow
+        return _RESET  # the hardware hangs, and MiniportResetEx will follow
     if adapter.link is None:
         adapter.refuse("send without a wire")
         return _FAILURE
@@ -55,7 +55,7 @@ def _refusal(adapter: Adapter) -> int:
 
 
 def _transmit(adapter: Adapter, chain: NblChain, to_groups: list[bytes]) -> list[int]:
-    """Send the frames of each list; the statuses of the lists. Adds to ``to_groups`` what is for a group."""
+    """Send the frames of each list. Returns the lists' statuses. Adds frames for groups to ``to_groups``."""
     longest = adapter.config.mtu + _TAGGED
     link, now = adapter.link, adapter.ndis.now()
     assert link is not None
@@ -82,9 +82,9 @@ def _transmit(adapter: Adapter, chain: NblChain, to_groups: list[bytes]) -> list
 
 
 def receive(adapter: Adapter, frames: list[bytes]) -> None:
-    """Indicate frames that are for the host, together, in lists of the receive pool.
+    """Indicate frames for the host in one call, in lists of the receive pool.
 
-    Frames that are too short, and frames for which the pool does not have a list, are dropped and counted.
+    Frames that are too short, and frames for which the pool has no list, are dropped and counted.
     """
     if adapter.halting is not None:
         return

@@ -1,9 +1,9 @@
-"""Which connections have a TCP machine, when each is looked at, and what their state is now.
+"""Which connections have a TCP machine, when each is run, and what their current state is.
 
 A connection gets a machine when it has something to do: a segment, a request, a timer. Until then it is the
-packed image that came down and the time at which it came. A machine made later begins at that time, so its
+packed image that came down, and the time at which it came. A machine made later starts at that time, so its
 timers and timestamps are the same as if it had been made at once. :func:`wake_after` reads from the image
-when the connection will have something to do by itself.
+when the connection has something to do by itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OFF: Final = TCP_STATE_OFF
 
 
 def _fields(*members: tuple[str, str]) -> Struct:
-    """A struct that reads these members, in the order of the layout, from the image of a whole TCP state."""
+    """Return a struct that reads these members, in layout order, from the image of a whole TCP state."""
     form, at = "<", 0
     for name, code in members:
         form += f"{_OFF[name] - at}x{code}"
@@ -65,7 +65,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def flow_of(adapter: Adapter, tcp: TcpContext) -> Flow:
-    """The connection's flow, made now if it does not exist. The adapter must have a wire."""
+    """Return the connection's flow. It is made now if it does not exist. The adapter must have a wire."""
     if tcp.flow is None:
         tcp.flow = TcpFlow(adapter, tcp)
     return tcp.flow
@@ -91,7 +91,7 @@ def adopt(adapter: Adapter, taken: Iterable[Context], now: float) -> None:
 
 
 def expire(adapter: Adapter, now: float) -> None:
-    """Run the connections whose time has come. Hardware that hangs does not."""
+    """Run the connections that are due. Hardware that hangs runs none."""
     if adapter.hung:
         return
     for tcp in adapter.wakes.due(now):
@@ -100,7 +100,10 @@ def expire(adapter: Adapter, now: float) -> None:
 
 
 def wake_after(image: bytes) -> int | None:
-    """Ticks until a connection does something by itself. None: never; 0: it may owe something now."""
+    """Return the ticks until a connection does something by itself.
+
+    None: never; 0: it may owe something now.
+    """
     flags, timeout, state, una, top, keep_alive, retransmit = _WAKE.unpack_from(image)
     if state not in _QUIET or una != top:
         return 0
@@ -113,9 +116,9 @@ def wake_after(image: bytes) -> int | None:
 
 
 def current_image(adapter: Adapter, obj: Context) -> bytes:
-    """The three structures of an object, with clocks and running timers as they are now.
+    """Return the three structures of an object, with clocks and running timers at their current values.
 
-    On an adapter without a wire, time stands still for its objects.
+    On an adapter without a wire the clocks of its objects do not run.
     """
     if adapter.link is None:
         return obj.image()
@@ -134,7 +137,7 @@ def current_image(adapter: Adapter, obj: Context) -> bytes:
 
 
 def _later(image: bytes, elapsed: int) -> bytes:
-    """The image of a connection without a machine, ``elapsed`` ticks after it was taken over."""
+    """Return the image of a connection without a machine, ``elapsed`` ticks after it was taken over."""
     flags, timeout, age, time, keep_alive, retransmit = _ALIVE.unpack_from(image)
     stamps = _STAMPS.pack(min(age + elapsed, _MASK), (time + elapsed) & _MASK)
     if flags & TCP_FLAG_KEEP_ALIVE_ENABLED and keep_alive == TIMER_NOT_RUNNING:

@@ -1,4 +1,4 @@
-"""What the remote end of a connection did: a FIN and an RST become events."""
+"""Actions of the remote end: a FIN and an RST become events."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["fin_received", "rst_received"]
 
 
 def fin_received(adapter: Adapter, tcp: TcpContext) -> None:
-    """Tell of a FIN: everything before it was consumed, and the receive half is closed (R-DISC-14)."""
+    """Indicate a FIN: everything before it was consumed, and the receive half is closed (R-DISC-14)."""
     adapter.io(tcp).fin_received = True
     raise_event(adapter, tcp, TcpOffloadEventType.TcpIndicateDisconnect)
 
 
 def rst_received(adapter: Adapter, tcp: TcpContext) -> None:
-    """Tell of an acceptable RST at once, and end everything outstanding (R-DISC-15).
+    """Indicate an acceptable RST at once, and end everything outstanding (R-DISC-15).
 
     The connection keeps its resources until the host terminates it (R-DISC-16).
     """

@@ -2,8 +2,8 @@
 
 Every request is accepted and pends (R-SEND-01, R-RECV-01, R-DISC-02, R-FWD-04). A request that cannot be
 served is completed at once with the status that says why (:func:`refusal`). The others wait in the queues of
-their connection. If the connection is served, its TCP machine works on them; on an adapter without a wire,
-and on a connection that is not served, they stay in the queues.
+their connection. The TCP machine of a served connection works on them. On an adapter without a wire, and on a
+connection that is not served, they stay in the queues.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def forward(adapter: Adapter, pointer: int, chain: NblChain) -> None:
 
 
 def refusal(adapter: Adapter, op: str, tcp: TcpContext | None) -> NdisStatus | None:
-    """Whether a request may be posted now: None, or the status with which it ends at once.
+    """Return None if a request may be posted now, or the status with which it ends at once.
 
     A send on an invalid connection also repeats the upload request made at the invalidate (R-EVT-08).
     """
@@ -107,7 +107,7 @@ def refusal(adapter: Adapter, op: str, tcp: TcpContext | None) -> NdisStatus | N
 def _post(
     adapter: Adapter, op: str, pointer: int, lists: NblChain, flags: int = 0
 ) -> tuple[TcpContext, Flow | None, list[Posted]] | None:
-    """Queue a request: the connection, its flow if it is served, and the lists. None if it was completed.
+    """Queue a request. Returns connection, flow (if served) and lists; None if the request was completed.
 
     A receive request does not make a flow: buffered data is delivered without one.
     """
@@ -134,7 +134,7 @@ def _post(
         return None
     flow: Flow | None = None
     if op != "receive" and adapter.link is not None and tcp.serving:
-        # Before the lists are queued: a new machine takes what is queued as sends that came down with it.
+        # Before the lists are queued: a new machine takes queued lists as sends that came down with it.
         flow = flow_of(adapter, tcp)
     queue_of(adapter.io(tcp), op).extend(posted)
     return tcp, flow, posted
@@ -146,7 +146,7 @@ def _post(
 def _forward_one(adapter: Adapter, tcp: TcpContext, flow: Flow, posted: Posted) -> None:
     """Process the segments of one list and complete it with success (R-FWD-05).
 
-    A segment that causes the upload without being processed goes back to the host (UPLOAD_IN_PROGRESS).
+    A segment that causes the upload and is not processed goes back to the host (UPLOAD_IN_PROGRESS).
     """
     assert tcp.io is not None
     status = NdisStatus.SUCCESS
@@ -158,13 +158,16 @@ def _forward_one(adapter: Adapter, tcp: TcpContext, flow: Flow, posted: Posted) 
         if tcp.uploading and segment.flags & URG:
             status = NdisStatus.UPLOAD_IN_PROGRESS
     queue = tcp.io.forwards
-    if posted in queue:  # an RST among the segments has completed it already
+    if posted in queue:  # otherwise an RST among the segments has completed it
         queue.remove(posted)
         complete(adapter, "forward", [posted], status)
 
 
 def _segments(adapter: Adapter, posted: Posted) -> Iterable[Segment]:
-    """The TCP segment in each net buffer, from its header on (R-FWD-02). The host verified the checksum."""
+    """Return the TCP segment in each net buffer, from its header on (R-FWD-02).
+
+    The host verified checksums.
+    """
     out = []
     for nb in iter_net_buffers(posted.nbl):
         try:

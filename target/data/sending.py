@@ -1,7 +1,8 @@
-"""Sends and disconnects of a running connection: bytes go to its machine, lists complete when acknowledged.
+"""Sends and disconnects of a running connection: its machine gets the bytes, acknowledged lists complete.
 
-The machine gets each list as one piece, so that PSH is set where a list ends (R-SEND-05). Lists complete in
-the order in which they came (R-SEND-02), a graceful disconnect after all sends before it (R-DISC-08).
+The machine gets each list as one piece, so that PSH is set at the end of a list (R-SEND-05). Lists complete
+in the order in which they came (R-SEND-02). A graceful disconnect completes after all sends before it
+(R-DISC-08).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FIN_ACKNOWLEDGED: Final = frozenset(
 
 
 def contents(posted: Posted) -> bytes:
-    """The bytes of a list, all net buffers together. Sets ``posted.size`` to their number.
+    """Return the bytes of all net buffers of a list. Sets ``posted.size`` to their number.
 
     Raises ChimneyError if the list does not carry all its bytes.
     """
@@ -45,7 +46,7 @@ def contents(posted: Posted) -> bytes:
 
 
 def send(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> None:
-    """Give the bytes of lists, which are queued already, to the machine (R-SEND-01, R-SEND-02)."""
+    """Give the bytes of queued lists to the machine (R-SEND-01, R-SEND-02)."""
     assert tcp.io is not None
     assert tcp.flow is not None
     queue, machine = tcp.io.sends, tcp.flow.machine
@@ -62,9 +63,10 @@ def send(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> None:
 
 
 def acknowledged(adapter: Adapter, tcp: TcpContext, count: int) -> None:
-    """Complete the lists that ``count`` more acknowledged bytes finish (R-SEND-06, R-SEND-10).
+    """Complete the lists whose last bytes are among ``count`` newly acknowledged bytes (R-SEND-06,
+    R-SEND-10).
 
-    A list that is acknowledged in part then begins at its first unacknowledged byte (R-OSD-04).
+    A list that is partly acknowledged then begins at its first unacknowledged byte (R-OSD-04).
     """
     assert tcp.io is not None
     sends = tcp.io.sends
@@ -84,7 +86,7 @@ def acknowledged(adapter: Adapter, tcp: TcpContext, count: int) -> None:
 
 
 def disconnect(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> None:
-    """Carry out disconnects, which are queued already."""
+    """Carry out queued disconnects."""
     assert tcp.flow is not None
     machine = tcp.flow.machine
     for p in posted:
@@ -94,7 +96,7 @@ def disconnect(adapter: Adapter, tcp: TcpContext, posted: Iterable[Posted]) -> N
         data = _readable(p)
         if data and machine.state in _OPEN:
             machine.send(data)
-        # The FIN follows all data, which need not be acknowledged first (R-DISC-07).
+        # The FIN follows all data. The data need not be acknowledged first (R-DISC-07).
         machine.shutdown()
 
 
@@ -132,7 +134,10 @@ def _readable(posted: Posted) -> bytes | None:
 
 
 def _advance(posted: Posted, count: int) -> int:
-    """Move a list's data start past at most ``count`` bytes, freeing no MDL (R-SEND-11); past how many."""
+    """Move a list's data start by at most ``count`` bytes, freeing no MDL (R-SEND-11).
+
+    Returns the distance.
+    """
     left = count = min(count, posted.size - posted.done)
     if left:
         nbl: NetBufferList = posted.nbl

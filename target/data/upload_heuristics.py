@@ -1,7 +1,7 @@
-"""When the target would like to give a connection back: voluntary uploads (R-EVT-06, R-EVT-12, R-EVT-13).
+"""Upload heuristics: when the target asks for a voluntary upload (R-EVT-06, R-EVT-12, R-EVT-13).
 
-Each limit is off unless :class:`target.hardware.config.VoluntaryUploads` sets it. The host may decline.
-Counting then begins again, so the next request comes when the limit has been reached once more.
+Each limit is off unless :class:`target.hardware.config.VoluntaryUploads` sets it. The host may decline. Then
+counting starts again, and the next request comes when the limit is reached again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class UploadHeuristics:
             self.resent += 1
 
     def rates(self, adapter: Adapter, tcp: TcpContext) -> None:
-        """Test HighDropRate and HighOutOfOrderPackets when a sample is complete."""
+        """Check HighDropRate and HighOutOfOrderPackets when a sample is complete."""
         limits = adapter.config.voluntary
         if self.sent >= limits.sample:
             if limits.drop_rate is not None and 100 * self.resent >= limits.drop_rate * self.sent:

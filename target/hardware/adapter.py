@@ -1,6 +1,6 @@
-"""One adapter of the target: its hardware, its link, what is in flight on it, and what the host has enabled.
+"""One adapter of the target: its hardware, its link, its operations in flight, and what the host has enabled.
 
-The functions of ``network``, ``data`` and ``operations`` work on it. It knows none of them.
+The functions of ``network``, ``data`` and ``operations`` work on it. It does not know them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["Adapter"]
 class Adapter:
     """One adapter. ``handle`` is its NdisMiniportHandle, ``address`` its MiniportAdapterContext.
 
-    ``link`` is its wire; None: no cable is plugged in, and connections stand still.
+    ``link`` is its wire. None: no cable is plugged in, and connections do not run.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Adapter:
         self.link = link
         self.hardware = Hardware(config if link is None else replace(config, mtu=link.mtu))
         self.pipeline = Pipeline(config.latency)
-        #: What is to be done at a time, called with the time.
+        #: Actions by the time at which each is due. An action is called with the time.
         self.timers: TimerQueue[Callable[[float], None]] = TimerQueue()
-        #: Connections by the time at which each is looked at next; see :meth:`wake`.
+        #: Connections by the time at which each is run next; see :meth:`wake`.
         self.wakes: TimerQueue[TcpContext] = TimerQueue()
         #: Identification of the IPv4 datagrams that offloaded connections send.
         self.ip_ids = IpIdentification(upper=True)
@@ -73,18 +73,18 @@ class Adapter:
         self.parameters = NdisTcpConnectionOffloadParameters()
         #: The same for the TCP machines; see :meth:`set_parameters`.
         self.settings = TcpSettings(parameters=self.parameters, offloaded=True)
-        #: Traffic of offloaded connections (R-STAT-01).
+        #: Counters of the traffic of offloaded connections (R-STAT-01).
         self.stats = Statistics()
         #: Our copy of NDIS's entry points (R-REG-06).
         self.entry_points: NdisTcpOffloadEventHandlers | None = None
         self.refusals: Counter[str] = Counter()
-        #: Initiates begun and not completed; while there are any, nothing is indicated (R-CONC-04).
+        #: Number of initiates begun and not completed. While it is not 0, nothing is indicated (R-CONC-04).
         self.initiating = 0
         self._held: list[Callable[[], None]] = []
         #: While paused, initiates wait in ``queued`` (R-PAUSE-02).
         self.paused = False
         self.queued: list[BlockList] = []
-        #: UPLOAD_ALL was indicated and no resume followed: every I/O request goes back (R-PAUSE-03).
+        #: Whether UPLOAD_ALL was indicated and no resume followed: every I/O request goes back (R-PAUSE-03).
         self.uploading = False
         self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         #: Connections with something posted or buffered, by address.
@@ -94,7 +94,7 @@ class Adapter:
         #: Lists for chimney receive indications and uploaded data, and for ordinary indications (R-REG-08).
         self.chimney_pool = NblPool(self.heap)
         self.receive_pool = NblPool(self.heap)
-        #: The hardware hangs: it neither sends nor receives, and its timers do not run.
+        #: Whether the hardware hangs: it neither sends nor receives, and its timers do not run.
         self.hung = False
         #: The answer to a MiniportHaltEx that waits for lent net buffer lists.
         self.halting: Reply | None = None
@@ -103,7 +103,7 @@ class Adapter:
 
     @property
     def config(self) -> TargetConfig:
-        """What the hardware can do now; a resume may have changed it."""
+        """The current capabilities of the hardware; a resume may have changed them."""
         return self.hardware.config
 
     def refuse(self, reason: str, count: int = 1) -> None:
@@ -119,12 +119,15 @@ class Adapter:
         self.parameters = parameters
 
     def ticks(self, at: float | None = None) -> int:
-        """A time (seconds; now unless given) in ticks of TicksPerSecond; they do not wrap (R-TMR-03)."""
+        """Return a time (seconds; default now) in ticks of TicksPerSecond. They do not wrap (R-TMR-03)."""
         seconds = self.ndis.now() if at is None else at
         return ticks_of(seconds, self.parameters.ticks_per_second)
 
     def ticks_since(self, since: float, now: float) -> int:
-        """The ticks between two times. ``elapsed`` keeps the answer, as trees are queried as a whole."""
+        """Return the ticks between two times.
+
+        The answer is cached, because whole trees are queried at once.
+        """
         ticks = self.ticks(now) - self.ticks(since)
         self.elapsed = (since, now, ticks)
         return ticks
@@ -132,27 +135,27 @@ class Adapter:
     # -- objects -------------------------------------------------------------------------------
 
     def find(self, pointer: int | None) -> Context | None:
-        """The object that an OffloadContext of the layers above designates, or None."""
+        """Return the object of an OffloadContext, or None."""
         return self.hardware.find(pointer) if pointer is not None else None
 
     def connection(self, pointer: int) -> TcpContext | None:
-        """The connection that an OffloadContext designates; None if it is not one of a connection."""
+        """Return the connection of an OffloadContext, or None if it does not designate a connection."""
         obj = self.hardware.find(pointer)
         return obj if isinstance(obj, TcpContext) else None
 
     def connections(self) -> list[TcpContext]:
-        """All connections, oldest first."""
+        """Return all connections, oldest first."""
         return [o for o in self.hardware.objects.values() if isinstance(o, TcpContext)]
 
     def io(self, tcp: TcpContext) -> TcpIo:
-        """What is posted on a connection. It is made when first needed."""
+        """Return what is posted on a connection. It is made when first needed."""
         if tcp.io is None:
             tcp.io = TcpIo(self.config.send_backlog)
         self.busy[tcp.address] = tcp
         return tcp.io
 
     def wake(self, tcp: TcpContext, at: float | None) -> None:
-        """Look at a connection at a time (seconds of the driver's clock) and not before; None: not at all."""
+        """Run a connection at a time (seconds of the driver's clock) and not before; None: not at all."""
         timer = tcp.timer
         if timer is None:
             if at is not None:
@@ -175,7 +178,7 @@ class Adapter:
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None
-        # A path or neighbor whose terminate failed because of this object goes with it (R-DIS-43).
+        # A path or neighbor whose terminate failed because of this object is freed with it (R-DIS-43).
         if below is not None and below.released and not below.dependents:
             below.step(Event.TERMINATED)
             self.free(below)
@@ -195,14 +198,14 @@ class Adapter:
             self._held.pop(0)()
 
     def when(self, condition: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Call ``then`` as soon as a condition holds; it is tested now and after each terminate."""
+        """Call ``then`` as soon as ``condition()`` holds. It is tested now and after each terminate."""
         if condition():
             then()
         else:
             self._waiting.append((condition, then))
 
     def after_terminate(self) -> None:
-        """Test the conditions of :meth:`when` again: a terminate has completed."""
+        """Test the conditions of :meth:`when` again, because a terminate has completed."""
         due = [w for w in self._waiting if w[0]()]
         self._waiting = [w for w in self._waiting if w not in due]
         for _, then in due:
@@ -231,11 +234,11 @@ class Adapter:
 
     @property
     def nbls_outstanding(self) -> int:
-        """How many of our net buffer lists the layers above hold."""
+        """Number of our net buffer lists that the layers above hold."""
         return len(self.chimney_pool) + len(self.receive_pool)
 
     def counters(self) -> dict[str, int]:
-        """What ``ndisbus ps`` shows of the adapter."""
+        """Return what ``ndisbus ps`` shows of the adapter."""
         hw = self.hardware
         posted = [tcp.io for tcp in self.busy.values() if tcp.io is not None]
         return {

@@ -1,4 +1,4 @@
-"""What the emulated hardware can hold and do. All adapters of one target are the same.
+"""What the emulated hardware can hold and do. All adapters of one target have the same capabilities.
 
 While an adapter runs, only a resume changes its configuration (R-OID-11). Injectable failures are in
 :mod:`target.hardware.knobs`.
@@ -120,7 +120,7 @@ class TargetConfig:
     buffered_data_bytes: int = 64 << 20
     """Room for copies of receive data handed down with connections (R-BRD-03)."""
     host_memory_objects: int | None = None
-    """Contexts for which the host's memory has room; beyond it NDIS_STATUS_RESOURCES. None: no limit."""
+    """Number of contexts that fit into the host's memory. Above it: NDIS_STATUS_RESOURCES. None: no limit."""
     unwelcome_ports: frozenset[int] = frozenset()
     """Connections with one of these ports are refused (R-INIT-15)."""
 
@@ -136,10 +136,10 @@ class TargetConfig:
     backlog_step: int = 16384
     """The smallest change of the send backlog that raises an event (R-EVT-15)."""
     backlog_interval: float = 1.0
-    """Least seconds between two backlog events of one connection."""
+    """Shortest time in seconds between two backlog events of one connection."""
 
     latency: float = 0.0
-    """Seconds between a request and its completion; 0: completed inside the handler (R-BLK-15)."""
+    """Seconds from a request to its completion. 0: it completes inside the handler (R-BLK-15)."""
     drop_corrupt: bool = False
     """Drop and count frames with a corrupt header instead of passing them to the host (R-STAT-06)."""
     held_bytes: int = 256 << 10
@@ -147,7 +147,7 @@ class TargetConfig:
     voluntary: VoluntaryUploads = VoluntaryUploads()
     """When the target asks for uploads that the host may decline."""
     fail_terminate_twice: bool = True
-    """After a failed terminate events are raised and the object waits for another terminate (R-DIS-43).
+    """After a failed terminate, events are raised and the object waits for another terminate (R-DIS-43).
 
     False: a failed terminate ends the object at once.
     """
@@ -185,7 +185,7 @@ class TargetConfig:
             raise LocalProtocolError("latency and backlog_interval must not be negative")
 
     def of_adapter(self, name: str) -> TargetConfig:
-        """The configuration of one adapter, which differs only in ``mac``."""
+        """Return the configuration of one adapter, which differs only in ``mac``."""
         i = self.adapters.index(name) if name in self.adapters else 0
         if not i:
             return self
@@ -204,7 +204,7 @@ class TargetConfig:
         )
 
     def task(self) -> NdisTaskTcpConnectionOffload:
-        """The capabilities in the form of the answer to a query of OID_TCP_TASK_OFFLOAD."""
+        """Return the capabilities in the form of the answer to a query of OID_TCP_TASK_OFFLOAD."""
         return NdisTaskTcpConnectionOffload(
             encapsulation=self.encapsulation,
             support_ipv4=_bit(self.support_ipv4),
@@ -215,11 +215,14 @@ class TargetConfig:
         )
 
     def task_header(self) -> NdisTaskOffloadHeader:
-        """The whole InformationBuffer of that answer."""
+        """Return the whole InformationBuffer of that answer."""
         return NdisTaskOffloadHeader.of([NdisTaskOffload(task_buffer=self.task())])
 
     def changed(self, changes: dict[str, Any]) -> TargetConfig:
-        """A copy with changed capabilities, for a resume. Raises LocalProtocolError for an unknown name."""
+        """Return a copy with changed capabilities, for a resume.
+
+        Raises LocalProtocolError if one is unknown.
+        """
         unknown = sorted(set(changes) - _CHANGEABLE)
         if unknown:
             names = ", ".join(sorted(_CHANGEABLE))

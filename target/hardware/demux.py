@@ -1,7 +1,7 @@
 """The connection that a frame belongs to: the addresses lead to paths, the ports to the connection.
 
-A path's table of ports is made when the first frame for the path arrives, and kept up to date from then on:
-connections that never see a frame cost nothing here.
+A path's table of ports is made when the first frame for the path arrives, and is kept up to date after that.
+Connections without frames cost nothing here.
 
 If the VlanId of a neighbor is zero, its connections take frames with any tag or none. Otherwise they take
 only frames tagged with that identifier (R-VLAN-06).
@@ -36,7 +36,7 @@ class Demux:
             del self._paths[key]
 
     def find(self, key: bytes, vlan: int | None) -> tuple[TcpContext | None, bool]:
-        """The connection of a received TCP segment, and whether there is one only for another VLAN tag.
+        """Return the connection of a received TCP segment, and whether one exists only for another VLAN tag.
 
         ``key``: :attr:`ndisbus.net.peek.FrameInfo.key`, addresses and ports. ``vlan``: the identifier in the
         tag of the frame, None if it is not tagged.

@@ -1,4 +1,4 @@
-"""TCP events: what the target tells the layers above of a connection without being asked."""
+"""TCP events: what the target reports about a connection by itself."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _raise(adapter: Adapter, tcp: TcpContext, event: int, information: int) -> N
 
 
 def request_upload(adapter: Adapter, tcp: TcpContext, reason: TcpUploadReason) -> bool:
-    """Ask the host to upload one connection (R-EVT-03); it may be asked again (R-TERM-20).
+    """Ask the host to upload one connection (R-EVT-03). It may be asked again (R-TERM-20).
 
     If the reason is mandatory, the connection is not served any more (R-EVT-05). If it is optional, the
-    connection is served as before (R-EVT-06), and for a half-closed connection no event is raised and the
-    answer is False (R-EVT-14, R-DIS-14).
+    connection is served as before (R-EVT-06). For a half-closed connection an optional request raises no
+    event and returns False (R-EVT-14, R-DIS-14).
     """
     if reason in OPTIONAL_UPLOAD_REASONS and tcp.tcp_state in _HALF_CLOSED:
         adapter.refuse("no voluntary upload of a half-closed connection")
@@ -56,11 +56,11 @@ def request_upload(adapter: Adapter, tcp: TcpContext, reason: TcpUploadReason) -
 
 
 def set_backlog(adapter: Adapter, tcp: TcpContext, size: int) -> bool:
-    """Change the preferred send backlog (bytes) of a connection; whether an event was raised at once.
+    """Change the preferred send backlog (bytes) of a connection. Returns whether an event was raised at once.
 
     A change of less than ``backlog_step`` raises no event. Two events are at least ``backlog_interval``
-    apart: a change before that time is told when it is over (R-EVT-15). Raises LocalProtocolError if the
-    target does not have the feature (R-STATE-13).
+    apart: an earlier change is reported when that time has passed (R-EVT-15). Raises LocalProtocolError if
+    the target does not have the feature (R-STATE-13).
     """
     if adapter.config.send_backlog is None:
         raise LocalProtocolError("this target does not have the send backlog feature", rule="R-STATE-13")
@@ -85,4 +85,4 @@ def _tell_backlog(adapter: Adapter, tcp: TcpContext, now: float) -> bool:
 
 
 def void(_: object) -> None:
-    """Drop a value."""
+    """Ignore a value."""

@@ -1,10 +1,9 @@
 """Injectable failures: named, listed, removable, and counted.
 
 A knob is set at a *point* of the target. When it fires, that point ends with the knob's status. There are
-three modes: ``once`` fires at the next occasion, ``sticky`` fires at every occasion until it is removed,
-``nth`` fires at the nth occasion after it was set (1 is the next). After they have fired, ``once`` and
-``nth`` do not fire again. They stay in the list with their counters until they are removed, so that one can
-see whether they fired.
+three modes. ``once`` fires at the next occasion. ``sticky`` fires at every occasion until it is removed.
+``nth`` fires at the nth occasion after it was set (1 is the next). ``once`` and ``nth`` fire only once. They
+stay in the list with their counters until they are removed, which shows whether they fired.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class Knob:
         return self.mode == "sticky" or not self.fired
 
     def to_map(self) -> dict[str, Any]:
-        """The knob as ``ndisbus fault`` shows it."""
+        """Return the knob as a map for ``ndisbus fault``."""
         return {
             "name": self.name,
             "point": self.point,
@@ -79,7 +78,7 @@ class Knobs:
         return len(self._knobs)
 
     def listed(self) -> list[dict[str, Any]]:
-        """Every knob as a map, in the order in which they were set."""
+        """Return every knob as a map, in the order in which they were set."""
         return [k.to_map() for k in self._knobs.values()]
 
     def set(
@@ -124,11 +123,14 @@ class Knobs:
         return gone
 
     def at(self, point: str) -> bool:
-        """Whether a knob can fire at a point. Callers ask once per list, so unused points cost nothing."""
+        """Return whether a knob can fire at a point.
+
+        Callers ask once per list: unused points cost nothing.
+        """
         return point in self._at
 
     def fire(self, point: str) -> NdisStatus | None:
-        """Count an occasion at a point; the status with which it has to end, or None."""
+        """Count an occasion at a point. Returns the status with which it must end, or None."""
         status: NdisStatus | None = None
         for knob in self._at.get(point, ()):
             if not knob.armed:

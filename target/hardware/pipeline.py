@@ -1,10 +1,10 @@
 """Operations of one adapter on their way to completion.
 
 A handler begins its operation at once and submits its end to the pipeline. The pipeline finishes operations
-in the order in which they came (R-BLK-15 allows any time): inside the handler if the latency is zero and no
-operation is in front, else when the latency is over. An operation may have to wait longer: a terminate waits
-until receive indications have returned (R-TERM-09). The operations behind it then wait too, so the order is
-kept.
+in the order in which they came (R-BLK-15 allows any time). If the latency is zero and no operation waits, it
+does so inside the handler, else when the latency has passed. An operation may have to wait longer: a
+terminate waits until receive indications have returned (R-TERM-09). The operations behind it wait too, so the
+order is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Job(NamedTuple):
 
 
 class Pipeline:
-    """First in, first out. ``latency``: seconds from an operation's beginning to its end."""
+    """A queue, first in, first out. ``latency``: seconds from an operation's beginning to its end."""
 
     def __init__(self, latency: float) -> None:
         self.latency = latency
@@ -38,7 +38,7 @@ class Pipeline:
         return len(self._jobs)
 
     def submit(self, finish: Callable[[], None], now: float, ready: Callable[[], bool] = _always) -> None:
-        """Add an operation that began ``now``. It finishes when its time has come and ``ready()`` is true."""
+        """Add an operation that began ``now``. It finishes when it is due and ``ready()`` is true."""
         self._jobs.append(_Job(now + self.latency, finish, ready))
         self.run(now)
 
@@ -54,7 +54,7 @@ class Pipeline:
             self._running = False
 
     def next_deadline(self) -> float | None:
-        """When :meth:`run` should be called; None if no operation waits for a time."""
+        """Return when :meth:`run` is due; None if no operation waits for a time."""
         if self._jobs and self._jobs[0].ready():
             return self._jobs[0].due
         return None

@@ -35,7 +35,7 @@ class NblPool:
         return chain
 
     def take_back(self, address: int) -> bool:
-        """Free a list that comes back. False if it was not lent by this pool."""
+        """Free a list that comes back. Returns False if this pool did not lend it."""
         if address not in self.lent:
             return False
         del self.lent[address]
@@ -43,6 +43,6 @@ class NblPool:
         return True
 
     def clear(self) -> None:
-        """Free all lists: the layers above are gone."""
+        """Free all lists: the layers above have gone."""
         for address in list(self.lent):
             self.take_back(address)

@@ -1,7 +1,7 @@
 """Counters of offloaded connections: IP_OFFLOAD_STATS and TCP_OFFLOAD_STATS, for each IP version (R-STAT-01).
 
 A datagram is counted if it belongs to an offloaded connection. The host counts the frames that it sends and
-receives itself. Corrupt frames go to the host uncounted, or are dropped and counted here (R-STAT-06).
+receives. Corrupt frames go to the host uncounted, or are dropped and counted here (R-STAT-06).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Statistics:
         self.v6 = FamilyStats()
 
     def of(self, version: int) -> FamilyStats:
-        """The counters of IP version 4 or 6."""
+        """Return the counters of IP version 4 or 6."""
         return self.v4 if version == 4 else self.v6
 
     def report(self, oid: int, connections: Iterable[TcpContext]) -> IpOffloadStats | TcpOffloadStats | None:
-        """The answer to a query of one of the four OIDs; None for other OIDs (R-STAT-02).
+        """Return the answer to a query of one of the four OIDs; None for other OIDs (R-STAT-02).
 
         ``connections``: all offloaded ones, for CurrentlyEstablished.
         """
@@ -51,7 +51,7 @@ class Statistics:
         return out
 
     def zero(self, oid: int) -> bool:
-        """Zero the counters of one of the four OIDs, for a set (R-STAT-02); False for other OIDs."""
+        """Set the counters of one of the four OIDs to zero (R-STAT-02). Returns False for other OIDs."""
         if oid in (Oid.OID_IP4_OFFLOAD_STATS, Oid.OID_IP6_OFFLOAD_STATS):
             (self.v4 if oid == Oid.OID_IP4_OFFLOAD_STATS else self.v6).ip = IpOffloadStats()
         elif oid in (Oid.OID_TCP4_OFFLOAD_STATS, Oid.OID_TCP6_OFFLOAD_STATS):

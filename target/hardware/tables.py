@@ -1,6 +1,6 @@
 """The tables of one adapter's hardware: which entries, addresses, identifiers and buffers are in use.
 
-Everything that an object takes it gives back when it is removed. Without objects :meth:`Hardware.in_use` is
+An object gives back everything that it took when it is removed. Without objects :meth:`Hardware.in_use` is
 all zeros.
 """
 
@@ -25,7 +25,7 @@ class Hardware:
         self.config = config
         #: Every context of the adapter by its address, which is the OffloadContext of the layers above.
         self.objects: dict[int, Context] = {}
-        #: The context that an OffloadContext designates (R-HND-02), or None: the one lookup there is.
+        #: Returns the context of an OffloadContext (R-HND-02), or None. All lookups go through this.
         self.find: Final = self.objects.get
         #: The connections by addresses and ports.
         self.demux = Demux()
@@ -43,24 +43,24 @@ class Hardware:
 
     @property
     def memory_left(self) -> bool:
-        """Whether the host's memory has room for another context."""
+        """Return whether the host's memory has room for another context."""
         limit = self.config.host_memory_objects
         return limit is None or len(self.objects) < limit
 
     def vlan_room(self, vlan: int) -> bool:
-        """Whether a VLAN identifier has or can get an entry; 0 needs no entry."""
+        """Return whether a VLAN identifier has or can get an entry. 0 needs no entry."""
         return not vlan or vlan in self.vlans or len(self.vlans) < self.config.vlan_entries
 
     def mac_room(self, mac: bytes) -> bool:
-        """Whether a source MAC address has or can get an entry; an empty one needs no entry."""
+        """Return whether a source MAC address has or can get an entry. An empty one needs no entry."""
         return not mac or mac in self.macs or len(self.macs) < self.config.hw_address_entries
 
     def source_room(self, address: bytes) -> bool:
-        """Whether a source IP address has or can get an entry."""
+        """Return whether a source IP address has or can get an entry."""
         return address in self.sources or len(self.sources) < self.config.ip_address_entries
 
     def rcv_room(self, size: int) -> bool:
-        """Whether ``size`` more bytes of receive buffer are free."""
+        """Return whether ``size`` more bytes of receive buffer are free."""
         limit = self.config.rcv_buffer_bytes
         return limit is None or self.rcv_bytes + size <= limit
 
@@ -92,7 +92,7 @@ class Hardware:
             tcp.path.table[tcp.ports] = tcp
 
     def remove(self, obj: Context) -> None:
-        """Give back everything that an object holds, and unlink it from the object it depends on."""
+        """Give back everything that an object holds, and unlink it from the object that it depends on."""
         del self.objects[obj.address]
         if isinstance(obj, TcpContext):
             self.connections -= 1
@@ -117,12 +117,12 @@ class Hardware:
                 _give(self.macs, obj.mac)
 
     def reserve_rcv(self, tcp: TcpContext, size: int) -> None:
-        """Change how much receive buffer a connection holds to ``size`` bytes (R-UPD-09)."""
+        """Set the receive buffer that a connection holds to ``size`` bytes (R-UPD-09)."""
         self.rcv_bytes += size - tcp.rcv_reserved
         tcp.rcv_reserved = size
 
     def in_use(self) -> dict[str, int]:
-        """How much of each table is in use; all zeros without objects."""
+        """Return how much of each table is in use. All values are 0 without objects."""
         return {
             "neighbor": self.neighbors,
             "path": self.paths,

@@ -1,4 +1,4 @@
-"""What the target remembers: the contexts of offloaded objects, their life, and what is posted on them.
+"""What the target keeps: the contexts of offloaded objects, their life, and what is posted on them.
 
 Data without behaviour of its own. It must not know the adapter, the wire or NDIS.
 

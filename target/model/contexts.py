@@ -60,9 +60,10 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         #: NdisOffloadHandle of the block, for indications (R-HND-05, R-HND-06).
         self.ndis_handle = ndis_handle
         self.life = Life.OFFLOADING
-        #: The hardware's state is corrupt; the next query, invalidate or terminate detects it (R-HWF-01).
+        #: Whether the hardware's state is corrupt. The next query, invalidate or terminate detects it
+        #: (R-HWF-01).
         self.corrupt = False
-        #: Terminated by the host, but still here because lost objects depend on it.
+        #: Whether the host has terminated it. It still exists because lost objects depend on it.
         self.released = False
         self._image = image
         self._state: tuple[_Const, _Cached, _Delegated] | None = None
@@ -73,11 +74,11 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         raise NotImplementedError
 
     def image(self) -> bytes:
-        """The constant, cached and delegated structures, concatenated, with their current values."""
+        """Return the constant, cached and delegated structures, concatenated, with their current values."""
         return self._image if self._state is None else pack_state(self._state)
 
     def structures(self) -> tuple[_Const, _Cached, _Delegated]:
-        """The three structures. Changing them changes the object's state."""
+        """Return the three structures. A change of them changes the object's state."""
         if self._state is None:
             unpacked = unpack_state(self.whole_type, self._image, where=str(self))
             self._state = cast(tuple[_Const, _Cached, _Delegated], unpacked)
@@ -99,7 +100,7 @@ class _Stateful(Generic[_Const, _Cached, _Delegated]):
         return self.structures()[2]
 
     def step(self, event: Event) -> None:
-        """Step in the table of life. Raises IllegalTransition, changing nothing, if it is not legal."""
+        """Step in the table of life. Raises IllegalTransition, and changes nothing, if it is not legal."""
         self.life = LIFE.after(self.life, event, self)
 
 
@@ -120,11 +121,11 @@ class NeighborContext(
         self.dependents: dict[int, PathContext] = {}
         #: When it was taken over (seconds of the driver's clock).
         self.since = 0.0
-        #: When the target and when the host confirmed it last, in ticks modulo 2**32. None: still as handed
+        #: When the target, and when the host, last confirmed it, in ticks modulo 2**32. None: still as handed
         #: over at ``since`` (R-NUD-02). Only :mod:`target.network.reachability` reads and writes these.
         self.nrt: int | None = None
         self.hrt: int | None = None
-        #: A NeighborReachabilityQuery has been sent and not been answered.
+        #: Whether a NeighborReachabilityQuery has been sent and not been answered.
         self.asking = False
 
     whole_type = _WHOLE_NEIGHBOR
@@ -197,16 +198,16 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
         self.path = path
         self.rcv_reserved = rcv_reserved
         self.io: TcpIo | None = None
-        #: What runs its TCP machine; None while it has nothing to do, or if the adapter has no wire.
+        #: Runs its TCP machine. None while it has nothing to do, or if the adapter has no wire.
         self.flow: Flow | None = None
-        #: When it is looked at next; None: it never had something to do by itself.
+        #: When it is run next. None: it never had something to do by itself.
         self.timer: Timer[TcpContext] | None = None
-        #: While ``flow`` is None: the time that its state describes (seconds of the driver's clock), which is
-        #: when it was taken over or when its machine gave it away.
+        #: The time that its state describes while ``flow`` is None (seconds of the driver's clock): when it
+        #: was taken over, or when its machine handed it over.
         self.since = 0.0
-        #: A mandatory upload was requested: the connection is not served any more (R-EVT-05).
+        #: Whether a mandatory upload was requested: the connection is not served any more (R-EVT-05).
         self.uploading = False
-        #: An RST arrived, or the hardware lost the connection: requests end with REQUEST_ABORTED.
+        #: Whether an RST arrived or the hardware lost the connection: requests end with REQUEST_ABORTED.
         self.aborted = False
         path.dependents[address] = self
 
@@ -239,7 +240,7 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
 
     @property
     def serving(self) -> bool:
-        """Whether its TCP machine may run: segments are processed, timers count, segments are sent."""
+        """Whether its TCP machine may run: process segments, run timers, send segments."""
         return (
             not (self.uploading or self.aborted or self.corrupt) and self.life in _SERVED and not self.invalid
         )

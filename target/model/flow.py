@@ -1,4 +1,4 @@
-"""What runs an offloaded connection, as the connection's context and the folders below data/ see it."""
+"""The interface of what runs a connection, for the connection's context and the folders below data/."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Flow"]
 
 
 class Flow(Protocol):
-    """The TCP machine of one connection and what surrounds it: :class:`target.data.flow.TcpFlow`.
+    """The TCP machine of one connection with its surroundings: :class:`target.data.flow.TcpFlow`.
 
-    ``machine`` works on the structures of the connection's context. ``due`` is when the connection is looked
-    at next (seconds of the driver's clock), None: never. ``silent``: not even a pending ACK goes out when the
+    ``machine`` works on the structures of the connection's context. ``due`` is when the connection is run
+    next (seconds of the driver's clock), None: never. ``silent``: not even a pending ACK is sent when the
     connection is uploaded. Times are seconds of the driver's clock.
     """
 
@@ -25,7 +25,7 @@ class Flow(Protocol):
     silent: bool
 
     def arrive(self, segment: Segment, now: float) -> bool:
-        """Process a segment from the wire; whether it has to wait for the upload that it caused."""
+        """Process a segment from the wire. Returns whether it must wait for the upload that it caused."""
         ...
 
     def feed(self, segment: Segment, now: float) -> None:
@@ -33,7 +33,7 @@ class Flow(Protocol):
         ...
 
     def pump(self, now: float) -> None:
-        """Send what is owed, and tell the layers above what has happened."""
+        """Send the owed segments, and report to the layers above what has happened."""
         ...
 
     def expire(self, now: float) -> None:
@@ -41,7 +41,7 @@ class Flow(Protocol):
         ...
 
     def write_back(self, now: float) -> None:
-        """Bring clocks and running timers into the delegated structure."""
+        """Write clocks and running timers into the delegated structure."""
         ...
 
     def update(self, new: TcpOffloadStateCached, now: float) -> None:
@@ -53,11 +53,11 @@ class Flow(Protocol):
         ...
 
     def reset(self) -> None:
-        """Send an RST; nothing is sent after it."""
+        """Send an RST. Nothing is sent after it."""
         ...
 
     def hand_over(self, now: float) -> None:
-        """Give the connection away: pending ACKs go out, undelivered data goes back to the context."""
+        """Hand the connection over: pending ACKs are sent, undelivered data returns to the context."""
         ...
 
     def receive_posted(self, request: Posted) -> None:

@@ -2,9 +2,8 @@
 
 An object that is refused never gets a context, so its life here begins when the target takes it over.
 
-Queries are not a state: any number of them may run, in nearly every state (R-QRY-01, R-STATE-06), and
-requests of one adapter are carried out in the order in which they came, so a query is over before a
-terminate that came after it completes (R-TERM-08).
+Queries are not a state. Any number of them may run, in nearly every state (R-QRY-01, R-STATE-06). Requests of
+one adapter are carried out in order, so a query ends before a later terminate completes (R-TERM-08).
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ __all__ = ["LIFE", "Event", "Life"]
 
 
 class Life(LifeEnum):
-    """Where an object stands."""
+    """The states of an object."""
 
     NEW = "new"
-    """While its context is being made; a context that can be found is past it."""
+    """Its context is being made. A context that can be found has left this state."""
     OFFLOADING = "offloading"
     """Taken over and live (R-INIT-17), but the initiate is not complete."""
     OFFLOADED = "offloaded"
     UPDATING = "updating"
     INVALID = "invalid"
-    """Invalidated: still the target's, with everything it holds, but nothing is sent on it (R-INV-03)."""
+    """Invalidated: the target keeps it with everything it holds, but sends nothing on it (R-INV-03)."""
     LOST = "lost"
-    """The hardware lost its state, and the layers above were told so; only a terminate is left."""
+    """The hardware lost its state, and the layers above were told. Only a terminate is left."""
     TERMINATING = "terminating"
     GONE = "gone"
 
 
 class Event(LifeEnum):
-    """What happens to an object."""
+    """The events of an object."""
 
     INITIATE = "initiate"
     INITIATED = "initiate completed"

@@ -1,4 +1,4 @@
-"""What is posted on one connection: the requests of the layers above, and how far their delivery has come."""
+"""What is posted on one connection: the requests of the layers above, and the progress of their delivery."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Posted", "TcpIo"]
 class Posted:
     """A net buffer list that was posted and has not been completed.
 
-    ``data/delivery`` fills those of receive requests.
+    :mod:`target.data.delivery` fills posted receive requests.
 
-    ``call_context`` is the NET_BUFFER_LIST.Context that came with it; it goes back unchanged.
+    ``call_context`` is the NET_BUFFER_LIST.Context that came with it. It goes back unchanged.
     """
 
     __slots__ = ("_attachments", "_nbl", "address", "call_context", "done", "flags", "size", "source_handle")
@@ -44,7 +44,7 @@ class Posted:
 
     @property
     def has_descriptor(self) -> bool:
-        """Whether the call carried the list itself and not only its address."""
+        """Whether the call carried the list itself, not only its address."""
         return self._nbl is not None or self._attachments is not None
 
     @property
@@ -87,32 +87,32 @@ class TcpIo:
         self.receives: deque[Posted] = deque()
         self.disconnects: deque[Posted] = deque()
         self.forwards: deque[Posted] = deque()
-        #: Bytes received and acknowledged but not delivered. If there is a TCP machine, its receive buffer
-        #: holds them and this is empty.
+        #: Bytes received and acknowledged but not delivered. Empty if there is a TCP machine: then its
+        #: receive buffer holds them.
         self.buffered = bytearray()
         #: Undelivered bytes that came down with the connection and take room in the adapter (R-BRD-03).
         self.adopted = 0
-        #: Data came down with the connection, or the host refused an indication: nothing is indicated until
-        #: the host posts a receive request (R-BRD-05, R-IND-06).
+        #: Whether nothing is indicated until the host posts a receive request: data came down with the
+        #: connection, or the host refused an indication (R-BRD-05, R-IND-06).
         self.waiting = False
-        #: The newest data in sequence had PSH (R-OPEN-03).
+        #: Whether the newest data in sequence had PSH (R-OPEN-03).
         self.pushed = False
-        #: An indication waits until an initiate has completed.
+        #: Whether an indication waits until an initiate has completed.
         self.deferred = False
-        #: A FIN arrived; it is indicated when everything before it has been consumed (R-DISC-14).
+        #: Whether a FIN arrived. It is indicated when everything before it has been consumed (R-DISC-14).
         self.fin_pending = False
-        #: A FIN was indicated (R-RECV-11).
+        #: Whether a FIN was indicated (R-RECV-11).
         self.fin_received = False
         #: Frames to indicate when the connection has been terminated (R-IP-08), and their bytes.
         self.held: list[bytes] = []
         self.held_bytes = 0
-        #: A receive indication has not returned yet (R-RECV-05, R-TERM-09).
+        #: Whether a receive indication has not returned yet (R-RECV-05, R-TERM-09).
         self.indicating = False
         #: When a partly filled push request completes, or None (R-RECV-15).
         self.push_at: float | None = None
         #: When the timer set for it fires. A later ``push_at`` does not move the timer.
         self.push_set: float | None = None
-        #: An update wants the new window to be advertised (R-STATE-18); the TCP machine does it.
+        #: Whether an update wants the new window to be advertised (R-STATE-18). The TCP machine does it.
         self.window_due = False
         self.backlog_said = send_backlog
         self.backlog_wanted = send_backlog
@@ -120,5 +120,5 @@ class TcpIo:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is posted and nothing is buffered."""
+        """Return whether nothing is posted and nothing is buffered."""
         return not (self.sends or self.receives or self.disconnects or self.forwards or self.buffered)

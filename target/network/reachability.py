@@ -1,8 +1,8 @@
 """Neighbor reachability, the target's side (DDI page making-a-neighborreachabilityquery-indication).
 
 For each neighbor the target keeps two times: NRT, when it last saw forward progress itself, and HRT, when the
-host last confirmed the neighbor. Before each datagram is sent both are tested. If both are more than
-NceStaleTicks ago, the target asks the host. Times are ticks modulo 2**32 (R-NUD-03).
+host last confirmed the neighbor. Both are tested before each datagram is sent. If both are older than
+NceStaleTicks, the target asks the host. Times are ticks modulo 2**32 (R-NUD-03).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GONE: Final = frozenset((Life.TERMINATING, Life.GONE, Life.LOST))
 
 
 def _moments(adapter: Adapter, neighbor: NeighborContext) -> tuple[int, int]:
-    """NRT and HRT. At first they follow from the state that was handed over (R-NUD-02)."""
+    """Return NRT and HRT. At first they follow from the state that was handed over (R-NUD-02)."""
     nrt, hrt = neighbor.nrt, neighbor.hrt
     if nrt is None or hrt is None:
         since = adapter.ticks(neighbor.since)
@@ -54,7 +54,7 @@ def host_says(adapter: Adapter, neighbor: NeighborContext, hrd: int, ticks: int)
 
 
 def current_nrd(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> int:
-    """The current NicReachabilityDelta, for queries, indications and uploads (R-NUD-06)."""
+    """Return the current NicReachabilityDelta, for queries, indications and uploads (R-NUD-06)."""
     nrt, _ = _moments(adapter, neighbor)
     return (ticks - nrt) & _MASK
 
@@ -62,7 +62,7 @@ def current_nrd(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> int:
 def test(adapter: Adapter, neighbor: NeighborContext, ticks: int) -> None:
     """Ask the host before a datagram if neither side has confirmed the neighbor for too long (R-NUD-05).
 
-    Without running connections NRT gets old, so the host is asked before the first datagram (R-NUD-13).
+    NRT gets old without running connections, so the host is asked before the first datagram (R-NUD-13).
     """
     nrt, hrt = neighbor.nrt, neighbor.hrt
     if nrt is None or hrt is None:
@@ -103,7 +103,7 @@ def _ask(adapter: Adapter, neighbor: NeighborContext) -> Steps:
 
 
 def _hrd(adapter: Adapter, answer: tuple[Any, ...]) -> int:
-    """HostReachabilityDelta from the answer. A malformed answer counts as 0: the host was just asked."""
+    """Return HostReachabilityDelta of the answer. A malformed answer counts as 0: the host was just asked."""
     columns = answer[1] if len(answer) > 1 and isinstance(answer[1], dict) else {}
     state = columns.get(Key.STATE)
     try:

@@ -28,7 +28,7 @@ from target.model.life import Life
 
 __all__ = ["Station"]
 
-#: How often the link is asked for frames in one turn; then the bus has its turn.
+#: Most requests to the link for frames in one turn. After that the bus has its turn.
 _READS: Final = 4
 _CLOSED: Final = int(TcpOffloadConnectionState.TcpConnectionClosed)
 _TIME_WAIT: Final = int(TcpOffloadConnectionState.TcpConnectionTimeWait)
@@ -37,7 +37,7 @@ _TIME_WAIT: Final = int(TcpOffloadConnectionState.TcpConnectionTimeWait)
 class Station:
     """One adapter on its link.
 
-    ``flow_of`` returns the flow of a connection, making it if necessary; ``to_host`` takes frames for the
+    ``flow_of`` returns the flow of a connection, and makes it if necessary. ``to_host`` takes frames for the
     host.
     """
 
@@ -75,14 +75,14 @@ class Station:
             self._to_host(self.adapter, ordinary)
 
     def _for_us(self, mac: bytes) -> bool:
-        """Addressed to the interface, to a source address that was configured, or to a group (R-STATE-11)."""
+        """Return whether a frame is for us: the interface, a configured address or a group (R-STATE-11)."""
         if mac == self.adapter.config.mac or (mac and mac[0] & 1) or mac in self.adapter.hardware.macs:
             return True
         self.counters["for another station"] += 1
         return False
 
     def _arrived(self, frame: bytes, now: float) -> bool:
-        """Process one frame; whether it is for the host."""
+        """Process one frame. Returns whether it is for the host."""
         try:
             info = peek(frame)
         except DecodeError as e:
@@ -100,7 +100,7 @@ class Station:
         return self._segment_for(tcp, frame, info, now)
 
     def _segment_for(self, tcp: TcpContext, frame: bytes, info: FrameInfo, now: float) -> bool:
-        """Process a segment of an offloaded connection; whether it is for the host nevertheless."""
+        """Process a segment of an offloaded connection. Returns whether it is for the host nevertheless."""
         if tcp.life is Life.TERMINATING or tcp.life is Life.LOST:
             return True
         if tcp.corrupt:
@@ -139,7 +139,7 @@ class Station:
         return enabled is not None and bool(enabled.support_ipv6_extension_headers)
 
     def _count_fragment(self, info: FrameInfo) -> None:
-        """Count a datagram that came in fragments. Only its first fragment names the connection."""
+        """Count a datagram that came in fragments. Only its first fragment shows the connection."""
         watched = self.adapter.config.voluntary.fragments is not None
         if watched and info.fragment and len(info.key) in (12, 36):
             tcp, _ = self.adapter.hardware.demux.find(info.key, info.vlan)
@@ -149,7 +149,7 @@ class Station:
     # -- corrupt frames ------------------------------------------------------------------------
 
     def _corrupt_ip(self, frame: bytes, what: str) -> bool:
-        """A corrupt IP header: to the host uncounted, or dropped and counted (R-STAT-06 to R-STAT-08)."""
+        """Pass a corrupt IP header to the host uncounted, or drop and count it (R-STAT-06 to R-STAT-08)."""
         adapter = self.adapter
         ethertype = frame[12:14] if frame[12:14] != b"\x81\x00" else frame[16:18]
         version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(ethertype, 0)
@@ -166,7 +166,7 @@ class Station:
         return False
 
     def _corrupt_tcp(self, info: FrameInfo, family: FamilyStats) -> bool:
-        """A bad checksum or TCP header. The connection was found, so its path exists (R-STAT-07)."""
+        """Handle a wrong checksum or TCP header. The connection was found, so its path exists (R-STAT-07)."""
         if not self.adapter.config.drop_corrupt or self.adapter.enabled is None:
             return True
         family.datagram_in(info.end - info.l3)

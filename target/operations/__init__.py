@@ -2,6 +2,6 @@
 
 Must not know the driver object, the command line or the wire.
 
-Read in this order: ``lists`` (what operations on existing objects have in common), ``admission`` and
+Read in this order: ``lists`` (common parts of operations on existing objects), ``admission`` and
 ``initiate``, ``query``, ``update``, ``hardware_failure``, ``invalidate``, ``terminate``, ``pause``, ``oid``.
 """

@@ -36,7 +36,7 @@ _IP6: Final = int(OffloadStateType.Ip6OffloadState)
 
 
 class Refusal(NamedTuple):
-    """Why an object is not taken over: the Status of its block, and the reason in words."""
+    """Why an object is not taken over: the Status of its block, and the reason as text."""
 
     status: NdisStatus
     reason: str
@@ -83,7 +83,7 @@ Enabled = NdisTaskTcpConnectionOffload | None
 
 
 def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) -> Refusal | tuple[int, bytes]:
-    """The VLAN identifier and source MAC address to enter (0 and empty: none), or the refusal.
+    """Return the VLAN identifier and source MAC address to enter (0 and empty: none), or the refusal.
 
     R-INIT-08, R-INIT-09, R-INIT-13, R-STATE-09, R-STATE-10, R-VLAN-02 to R-VLAN-04.
     """
@@ -114,7 +114,10 @@ def admit_neighbor(hardware: Hardware, enabled: Enabled, image: bytes | None) ->
 def admit_path(
     hardware: Hardware, enabled: Enabled, state_type: int, image: bytes | None
 ) -> Refusal | tuple[bytes, bytes]:
-    """The source and destination to enter, or the refusal. R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10."""
+    """Return the source and destination to enter, or the refusal.
+
+    R-INIT-08, R-INIT-10, R-INIT-14, R-OID-10.
+    """
     if enabled is None:
         return _DISABLED
     if not (enabled.support_ipv6 if state_type == _IP6 else enabled.support_ipv4):
@@ -136,7 +139,7 @@ def admit_path(
 
 
 def peek_tcp(image: bytes | None) -> TcpPeek | None:
-    """Read members from the image of a whole TCP state; None if it is not one."""
+    """Read members from the image of a whole TCP state. Returns None if it is not one."""
     try:
         return TcpPeek._make(_PEEK.unpack(image or b""))
     except struct_error:
@@ -144,9 +147,9 @@ def peek_tcp(image: bytes | None) -> TcpPeek | None:
 
 
 def admit_tcp(hardware: Hardware, enabled: Enabled, image: bytes | None, buffered: int = 0) -> Refusal | int:
-    """The bytes of receive buffer to reserve (InitialRcvWnd), or the refusal; ``buffered`` came with it.
+    """Return the bytes of receive buffer to reserve (InitialRcvWnd), or the refusal.
 
-    R-STATE-06, R-INIT-08, R-INIT-11, R-INIT-12, R-INIT-15, R-BRD-03.
+    ``buffered``: bytes that came with it. R-STATE-06, R-INIT-08, R-INIT-11, R-INIT-12, R-INIT-15, R-BRD-03.
     """
     if enabled is None:
         return _DISABLED

@@ -1,4 +1,4 @@
-"""Corrupt hardware state (R-HWF-01): a query, invalidate or terminate fails, and what follows.
+"""Corrupt hardware state (R-HWF-01): a query, invalidate or terminate fails, and the events follow.
 
 First the operation completes with FAILURE. Then TcpIndicateRetrieve with HardwareFailure and TcpIndicateAbort
 are raised for each affected connection. When the host terminates the connection, everything outstanding ends
@@ -20,7 +20,7 @@ __all__ = ["connections_of", "find_lost", "lose"]
 
 
 def connections_of(obj: Context) -> list[TcpContext]:
-    """The connection itself, or every connection that depends on a path or neighbor."""
+    """Return the connection itself, or every connection that depends on a path or neighbor."""
     if isinstance(obj, TcpContext):
         return [obj]
     if isinstance(obj, PathContext):
@@ -29,9 +29,9 @@ def connections_of(obj: Context) -> list[TcpContext]:
 
 
 def find_lost(adapter: Adapter, point: str, found: Iterable[Context | None]) -> list[Context]:
-    """The objects of a list whose corruption is detected now. A knob at ``point`` corrupts an object.
+    """Return the objects of a list whose corruption is detected now. A knob at ``point`` corrupts an object.
 
-    Objects that are lost already are left out: their events were raised.
+    Objects that are already lost are left out: their events were raised.
     """
     armed = adapter.knobs.at(point)
     lost = []

@@ -1,4 +1,4 @@
-"""MiniportInitiateOffload: take over as much of a tree as there is room for.
+"""MiniportInitiateOffload: take over as much of a tree as fits.
 
 The traversal is depth first (R-TREE-08, R-TREE-10): a block, its dependents, its next block. If a block
 fails, its dependents are skipped and fail with it, and its next block is tried (R-DIS-02). If the root fails,
@@ -53,7 +53,7 @@ def initiate_offload(adapter: Adapter, block_list: BlockList) -> None:
 
 
 def start(adapter: Adapter, block_list: BlockList) -> None:
-    """Begin an initiate: the objects are taken over now, the completion follows (R-INIT-17)."""
+    """Begin an initiate: take over the objects now, complete it later (R-INIT-17)."""
     taken = _Initiate(adapter, block_list).run()
     adapter.initiating += 1
     now = adapter.ndis.now()
@@ -86,9 +86,9 @@ class _Initiate:
         # A placeholder always succeeds (R-TREE-02); a block that is not reached fails (R-PART-02).
         self.statuses = [_SUCCESS if cell is None else _FAILURE for cell in self.cells]
         self.taken: list[Context] = []
-        #: Addresses for the contexts to come. Not all may be used.
+        #: Addresses for the new contexts. Some may stay unused.
         self.addresses = iter(adapter.heap.addresses(n))
-        #: Neither data comes with connections nor is a failure injected: the case that has to be fast.
+        #: Whether neither data comes with connections nor a failure is injected. This case has to be fast.
         self.plain = not (
             adapter.knobs.at("initiate.tcp")
             or block_list.attachments is not None
@@ -100,7 +100,7 @@ class _Initiate:
         self.failed: dict[int, int] = {}
 
     def run(self) -> list[Context]:
-        """Traverse, write Status and cells; the objects taken over."""
+        """Traverse the list, and write Status and cells. Returns the objects taken over."""
         following, dependents = self.list.links(Key.NEXT), self.list.links(Key.DEPENDENT)
         self._walk(following, dependents)
         self._settle(following, dependents)
@@ -175,7 +175,7 @@ class _Initiate:
     # -- one block -----------------------------------------------------------------------------
 
     def _link(self, pointer: int, kind: int, parent: Context | None) -> Context | Refusal:
-        """The object that a linker names, if new objects may be attached to it."""
+        """Return the object that a linker names, if new objects may be attached to it."""
         obj = self.adapter.find(pointer)
         if obj is None or obj.layer is Layer.TCP:
             return _NO_OBJECT
@@ -238,7 +238,7 @@ class _Initiate:
         return self._enter(i, tcp)
 
     def _take_run(self, i: int, above: int, path: PathContext, following: list[int]) -> int:
-        """Take over sibling connections without data; the index of the first block of another kind.
+        """Take over sibling connections without data. Returns the index of the first block of another kind.
 
         Does the same as :meth:`_take_tcp` for each, but inline: long lists consist mostly of these.
         """
@@ -279,7 +279,7 @@ class _Initiate:
     # -- data that comes with a connection -----------------------------------------------------
 
     def _data(self, i: int, peek: TcpPeek | None) -> tuple[list[NetBufferList], bytes] | Refusal:
-        """The outstanding send lists, not copied (R-OSD-03), and a copy of the buffered data (R-INIT-16)."""
+        """Return the outstanding send lists (R-OSD-03) and a copy of the buffered data (R-INIT-16)."""
         chain, buffered = self.chains[i], peek.buffered_data if peek is not None else 0
         if chain is None and not buffered:
             return [], b""

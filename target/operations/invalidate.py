@@ -1,8 +1,8 @@
 """MiniportInvalidateOffload: stop sending on the named objects (R-INV-03 to R-INV-06, R-DIS-11).
 
 The objects are marked when the request arrives, so sending stops at once. They keep their resources until the
-host terminates them. When the request has completed, the upload of each connection that was named, or that
-depends on a named path or neighbor, is requested with reason InvalidState.
+host terminates them. When the request has completed, the target requests uploads with reason InvalidState:
+of each connection that was named, or that depends on a named path or neighbor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What query, update, invalidate and terminate have in common: lists whose blocks name offloaded objects.
+"""The common parts of query, update, invalidate and terminate: lists whose blocks name offloaded objects.
 
 A placeholder succeeds in each of them (R-TREE-02). A block fails by itself and is counted if it does not name
 an object, names an object of another layer, or names one whose life does not allow the operation. The other
@@ -30,7 +30,7 @@ _LAYER: Final[dict[int, Layer]] = {n: layer_of(n) for n in _TYPES}
 
 
 def _slice(state_type: int) -> slice:
-    """The position of a type's structures in the image of the whole state of its layer."""
+    """Return the position of a type's structures in the image of the whole state of its layer."""
     whole = next(n for n in range(state_type, 18) if len(classes_of(n)) == 3)
     # The unused TcpOffloadResourceState is between the delegated and the whole state of TCP.
     first = (
@@ -52,7 +52,7 @@ SLICES[17] = slice(0, state_size(17))
 
 
 def slice_of(obj: Context, state_type: int) -> slice | None:
-    """The part of an object's image that a block of this type asks for; None if of another layer."""
+    """Return the part of an object's image that a block of this type asks for; None if of another layer."""
     if _LAYER.get(state_type) is not obj.layer:
         return None
     if isinstance(obj, PathContext) and (state_type >= _FIRST_IP6) is not (obj.type >= _FIRST_IP6):
@@ -61,7 +61,7 @@ def slice_of(obj: Context, state_type: int) -> slice | None:
 
 
 def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None], list[int]]:
-    """The object that each block names (None: placeholder, or failed), and the initial Status of each."""
+    """Return the object that each block names (None: placeholder, or failed), and each block's Status."""
     columns, n = block_list.columns, len(block_list)
     find = adapter.hardware.find
     found: list[Context | None] = []
@@ -89,7 +89,7 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
 
 
 def resolve(adapter: Adapter, block_list: BlockList, event: Event) -> tuple[list[Context | None], list[int]]:
-    """Like :func:`named`, and step the life of every object; blocks whose object may not step fail."""
+    """Do as :func:`named`, and step the life of every object. Blocks whose object may not step fail."""
     found, statuses = named(adapter, block_list)
     step = LIFE.column(event)
     for i, obj in enumerate(found):

@@ -22,7 +22,7 @@ Result = tuple[NdisStatus, dict[str, Any]]
 
 
 def oid_request(adapter: Adapter, wire: dict[str, Any]) -> Result:
-    """Returns (status, OidRequest); after NDIS_STATUS_PENDING, NdisMOidRequestComplete follows."""
+    """Serve a request. Returns (status, OidRequest). After PENDING, NdisMOidRequestComplete follows."""
     if adapter.knobs.at("oid") and (status := adapter.knobs.fire("oid")) is not None:
         return status, wire
     if wire.get("Oid") == Oid.OID_PNP_SET_POWER:
@@ -51,7 +51,7 @@ def oid_request(adapter: Adapter, wire: dict[str, Any]) -> Result:
 
 
 def _statistics(adapter: Adapter, request: NdisOidRequest, wire: dict[str, Any], *, query: bool) -> Result:
-    """Counters of offloaded connections: a query returns them, a set zeroes them (R-STAT-02)."""
+    """Serve the counters of offloaded connections: a query returns them, a set zeroes them (R-STAT-02)."""
     if query:
         request.information_buffer = adapter.stats.report(request.oid, adapter.connections())
         if request.information_buffer is not None:
@@ -74,7 +74,7 @@ def _enable(adapter: Adapter, wanted: NdisTaskTcpConnectionOffload | None) -> Nd
 
 
 def _set_power(adapter: Adapter, wire: dict[str, Any]) -> Result:
-    """OID_PNP_SET_POWER pends until no connection is offloaded (R-PWR-02)."""
+    """Answer OID_PNP_SET_POWER when no connection is offloaded any more (R-PWR-02)."""
     if not adapter.hardware.connections:
         return NdisStatus.SUCCESS, wire
 

@@ -16,18 +16,18 @@ __all__ = ["pause", "resume", "upload_all"]
 
 
 def pause(adapter: Adapter) -> None:
-    """NDIS_STATUS_OFFLOAD_PAUSE: new initiates wait, offloaded objects are served (R-PAUSE-01, R-PAUSE-02).
+    """Pause (NDIS_STATUS_OFFLOAD_PAUSE): initiates wait, objects are served (R-PAUSE-01, R-PAUSE-02).
 
     Raises LocalProtocolError if the adapter is already paused.
     """
     if adapter.paused:
-        raise LocalProtocolError(f"{adapter.name} is already paused")
+        raise LocalProtocolError(f"{adapter.name} is already paused; resume it first")
     adapter.paused = True
     _indicate(adapter, NdisStatus.OFFLOAD_PAUSE)
 
 
 def upload_all(adapter: Adapter, *, resume_after: bool = False) -> None:
-    """NDIS_STATUS_UPLOAD_ALL: the host takes everything back; new I/O requests are refused (R-PAUSE-03).
+    """Give everything back (NDIS_STATUS_UPLOAD_ALL); new I/O requests are refused (R-PAUSE-03).
 
     New initiates wait until a resume. With ``resume_after`` the adapter resumes by itself when everything has
     been uploaded (R-PAUSE-06, R-PAUSE-07).
@@ -36,20 +36,20 @@ def upload_all(adapter: Adapter, *, resume_after: bool = False) -> None:
     adapter.uploading = True
     _indicate(adapter, NdisStatus.UPLOAD_ALL)
     if resume_after:
-        # It may have been resumed by a command before everything was gone.
+        # A command may have resumed it before everything was uploaded.
         adapter.when(
             lambda: not adapter.hardware.objects, lambda: resume(adapter) if adapter.paused else None
         )
 
 
 def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:
-    """NDIS_STATUS_OFFLOAD_RESUME with the current capabilities (R-OID-11); queued initiates begin.
+    """Resume (NDIS_STATUS_OFFLOAD_RESUME) with the current capabilities (R-OID-11); queued initiates begin.
 
     ``changes``: new values for members of TargetConfig that are capabilities. Raises LocalProtocolError if
     the adapter is not paused, or if a member cannot be changed.
     """
     if not adapter.paused:
-        raise LocalProtocolError(f"{adapter.name} is not paused")
+        raise LocalProtocolError(f"{adapter.name} is not paused; only a paused adapter can resume")
     if changes:
         adapter.hardware.config = adapter.config.changed(changes)
         _clip(adapter)
@@ -61,7 +61,7 @@ def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:
 
 
 def _clip(adapter: Adapter) -> None:
-    """Disable what the hardware has lost."""
+    """Disable what the hardware does not support any more."""
     enabled, can = adapter.enabled, adapter.config.task()
     if enabled is not None:
         for member in ("support_ipv4", "support_ipv6", "support_ipv6_extension_headers", "support_sack"):

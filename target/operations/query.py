@@ -60,7 +60,7 @@ def _finish(
 
 
 def _backlogs(adapter: Adapter, tcp: TcpContext | None) -> tuple[int, int, int]:
-    """SendBacklogSize, NULL, ReceiveBacklogSize. They do not depend on what is posted (R-STATE-15)."""
+    """Return SendBacklogSize, NULL, ReceiveBacklogSize. Posted requests do not change them (R-STATE-15)."""
     io = tcp.io if tcp is not None else None
     send = adapter.config.send_backlog if io is None else io.backlog_wanted
     if adapter.config.send_backlog is None or send is None:

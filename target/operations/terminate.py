@@ -58,17 +58,17 @@ class _Terminate:
         self.adapter = adapter
         self.list = block_list
         self.found, self.statuses = named(adapter, block_list)
-        #: Objects whose failure was told already: this terminate ends them (R-HWF-01).
+        #: Objects whose failure was reported: this terminate ends them (R-HWF-01).
         self.known_lost: set[int] = set()
         #: Indexes of the blocks that name objects, the highest layer first.
         self.order = by_layer(self.found)
         self._begin()
 
     def _begin(self) -> None:
-        """Step the life of every object, the highest layer first. An object goes if all its dependents do."""
+        """Step the life of every object, the highest layer first. An object ends if all its dependents do."""
         step = LIFE.column(Event.TERMINATE)
         found = self.found
-        #: How many dependents of an object are in this list, by its address.
+        #: Number of an object's dependents in this list, by the object's address.
         going: dict[int, int] = {}
         for i in self.order:
             obj = found[i]
@@ -123,7 +123,7 @@ class _Terminate:
                 head, tail, buffered, chains[i] = self._give_back(obj, attached)
                 held += obj.io.held
             if part is None:
-                # No state was asked for; the object ends nevertheless.
+                # No state was asked for. The object ends nevertheless.
                 continue
             if types[i] in _DELEGATED or types[i] in _WHOLE:
                 states[i] = self._state(obj, types[i], part, states[i], (head, tail, buffered))
@@ -150,10 +150,10 @@ class _Terminate:
         ]
 
     def _end_of_each(self, keep: set[int]) -> tuple[list[Context], list[Context]]:
-        """The objects that go now, highest layer first, and those that stay.
+        """Return the objects that end now, highest layer first, and those that stay.
 
         A connection in ``keep`` waits for another terminate. A path or neighbor below it has to stay too: its
-        terminate fails, and it goes with the last connection that depends on it (R-DIS-43).
+        terminate fails, and it ends with the last connection that depends on it (R-DIS-43).
         """
         going: list[Context] = []
         staying: list[Context] = []
@@ -174,9 +174,9 @@ class _Terminate:
         return going, staying
 
     def _give_back(self, tcp: TcpContext, attached: list[NetBufferList]) -> tuple[int, int, int, int | None]:
-        """SendDataHead, SendDataTail, BufferedData (0: NULL) and NetBufferListChain of a connection.
+        """Return SendDataHead, SendDataTail, BufferedData (0: NULL) and NetBufferListChain of a connection.
 
-        All that a connection that was reset has to give back is undelivered data.
+        A connection that was reset gives back only undelivered data.
         """
         adapter = self.adapter
         assert tcp.io is not None
@@ -200,7 +200,7 @@ class _Terminate:
     def _state(
         self, obj: Context, state_type: int, part: slice, given: bytes | None, pointers: tuple[int, int, int]
     ) -> bytes:
-        """The structures behind a block: our delegated values, and the others as the host supplied them.
+        """Return the structures behind a block: our delegated values, the others as the host supplied them.
 
         Constant and cached variables belong to the host and are not handed back (R-STATE-02, R-STATE-03).
         """
@@ -215,7 +215,7 @@ class _Terminate:
 
 
 def by_layer(found: list[Context | None]) -> list[int]:
-    """Indexes of the objects in a list: connections first, then paths, then neighbors."""
+    """Return the indexes of the objects in a list: connections first, then paths, then neighbors."""
     indexes: dict[Layer, list[int]] = {Layer.TCP: [], Layer.PATH: [], Layer.NEIGHBOR: []}
     for i, obj in enumerate(found):
         if obj is not None:
@@ -224,7 +224,7 @@ def by_layer(found: list[Context | None]) -> list[int]:
 
 
 def below_of(obj: Context) -> PathContext | NeighborContext | None:
-    """The object that an object depends on."""
+    """Return the object that an object depends on."""
     if isinstance(obj, TcpContext):
         return obj.path
     return obj.neighbor if isinstance(obj, PathContext) else None
@@ -232,7 +232,7 @@ def below_of(obj: Context) -> PathContext | NeighborContext | None:
 
 @cache
 def _blank(state_type: int) -> bytes:
-    """Empty structures of a whole type, for a block that came without state."""
+    """Return empty structures of a whole type, for a block that came without state."""
     pieces = []
     for structure in structures_of(state_type):
         if structure is PathOffloadStateConst:

@@ -1,8 +1,8 @@
 """MiniportUpdateOffload: new values of cached variables, and paths that move to another neighbor.
 
-Only cached values and the links of paths change (R-UPD-03). Changes are made when the update completes, not
-when it arrives (R-DIS-12). A block that cannot be updated fails by itself; its object is served as before
-(R-UPD-10).
+Only cached values and the links of paths change (R-UPD-03). The changes are made when the update completes,
+not when it arrives (R-DIS-12). If a block cannot be updated, only that block fails, and its object is served
+as before (R-UPD-10).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _finish(
 
 
 def _hangs_from(block_list: BlockList) -> list[int]:
-    """For each block the index of the block one layer below, or -1."""
+    """Return for each block the index of the block one layer below, or -1."""
     n = len(block_list)
     below = [-1] * n
     if n > 1:
@@ -99,7 +99,7 @@ def _hangs_from(block_list: BlockList) -> list[int]:
 def _update(
     adapter: Adapter, obj: Context, state_type: int, state: bytes | None, base: Context | None, base_ok: bool
 ) -> str:
-    """Update one object; ``base`` is the object of the block below. Returns why not, or an empty string."""
+    """Update one object. ``base`` is the object of the block below. Returns why not, or an empty string."""
     part = slice_of(obj, state_type)
     if part is None:
         return "block type asks for another IP version"
@@ -171,7 +171,7 @@ def _tcp(adapter: Adapter, tcp: TcpContext, new: TcpOffloadStateCached) -> str:
 
 
 def _path_changed(adapter: Adapter, path: PathContext) -> None:
-    """Tell the machines of a path's connections: segment sizes and headers change."""
+    """Tell the machines of a path's connections that segment sizes and headers change."""
     now = adapter.ndis.now()
     for tcp in list(path.dependents.values()):
         if tcp.flow is not None:

@@ -93,7 +93,7 @@ class Ours(PollingRunner):
         return time.monotonic()
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Serve the stack until a condition holds, be it one of Linux's side, which wakes nobody here."""
+        """Serve the stack until a condition holds, which may be on Linux's side and not wake this process."""
         end = time.monotonic() + DEADLINE
         while not self.network.wait(lambda: bool(condition()), 0.01):
             if time.monotonic() >= end:
@@ -218,7 +218,7 @@ class Lab:
         return text.replace("\n\t", " ")
 
     def await_carrier(self) -> None:
-        """Wait until Linux has noticed that somebody is at the far end: until then it drops what it sends."""
+        """Wait until Linux has noticed a station at the far end: until then it drops what it sends."""
 
         def running() -> bool:
             answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack("16s24x", b"tap0"))

@@ -202,7 +202,7 @@ def test_zero_window_of_linux(lab: Lab) -> None:
 
 
 def test_zero_window_of_ours(lab: Lab) -> None:
-    """Nobody reads what our echo sends, so it reads no more either: Linux has to probe, then all goes on."""
+    """Linux does not read what our echo sends, so the echo stops reading: Linux probes, then all goes on."""
     lab.peer("", "--window", "16384")
     client = lab.tcp()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)

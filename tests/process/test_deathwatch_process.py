@@ -95,7 +95,7 @@ def test_dead_process_is_said_to_be_dead(child: subprocess.Popen[bytes]) -> None
 def test_process_that_is_not_what_it_says_is_not_watched(
     child: subprocess.Popen[bytes], wrong: dict[str, Any]
 ) -> None:
-    """Its death would be somebody else's."""
+    """The watched death would be that of another process."""
     w, fds = watch()
     assert w.watch("it", about(child) | wrong)
     assert not fds and not w.polled

@@ -161,7 +161,7 @@ def test_sends_are_aborted_when_a_driver_below_is_killed_and_go_on_when_it_is_ba
     assert driver.statuses == [ABORTED] * 20
     if victim == "im":
         # The hardware still has them, and is not told; only its own death, or completion, ends that.
-        host.wait(lambda: counts(bus) == {"sends of nic0": 20}, "the hardware has them, nobody else")
+        host.wait(lambda: counts(bus) == {"sends of nic0": 20}, "only the hardware has them")
         kill(children["nic"])
     nic(bus, "echo")
     if victim == "im":

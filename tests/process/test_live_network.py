@@ -1,4 +1,4 @@
-"""A host of one's own on real processes: sockets through the stack, netstat from outside, a peer alone."""
+"""A host on real processes: sockets through the stack, netstat from outside; and hoststack peer alone."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_sockets_and_netstat_on_a_live_stack(
     moved = network.connect(("fd77::2", 7))
     operation = driver.offload_sockets([moved.socket])
     assert process.run_until(lambda: operation.done, 20)
-    # Without names it leaves out whoever does not answer the bus in half a second: we may be slow ourselves.
+    # Without names it leaves out drivers that do not answer in half a second: this host may be slow itself.
     end = time.monotonic() + 60
     while "host" not in (shown := netstat(stack, process)):
         assert time.monotonic() < end

@@ -141,7 +141,7 @@ def test_driver_comes_up_and_says_goodbye(bus: Bus) -> None:
 
 
 def test_who_leaves_may_have_asked_for_a_survey(bus: Bus) -> None:
-    """Its answer comes in the packet of the farewell: the bus waits for nobody else then."""
+    """Its answer comes in the packet of the farewell: the bus does not wait for another driver then."""
     driver = Tiny()
     process = DriverProcess(driver, name="tiny", endpoint=bus.endpoint)
     assert process.run_until(lambda: "up" in driver.events, DEADLINE)
@@ -249,7 +249,7 @@ def test_hung_process_is_listed_as_cut_off_until_it_dies(idle_bus: Bus) -> None:
     child.send_signal(signal.SIGSTOP)
     [row] = wait(lambda: bus.ps()["CutOff"], "the hung driver is cut off")
     assert (row["Name"], row["Pid"], row["State"]) == ("sleepy", child.pid, "cut off: hung")
-    # Somebody else's hello does not make the bus forget to watch it.
+    # The hello of another driver does not make the bus forget to watch it.
     other = spawn(bus, "other")
     up(bus, "other")
     child.kill()
@@ -288,7 +288,7 @@ def test_stall_below_the_limit_costs_nothing(idle_bus: Bus) -> None:
 
 
 def test_stalled_bus_does_not_take_its_drivers_for_hung(idle_bus: Bus) -> None:
-    """The answer is in its pipe when it goes on, and is heard before anybody is judged by the clock."""
+    """The answer is in its pipe when it goes on, and is read before the bus looks at the clock."""
     bus = idle_bus
     bus.start("--check-interval", "0.05", "--hang-limit", "3")
     child = spawn(bus, "awake")
@@ -379,7 +379,7 @@ def test_readers_are_called(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
 
 
 def free_port() -> int:
-    """Two ports in a row that nobody listens at now, below those that the system gives to others."""
+    """Two free ports in a row, below those that the system gives to other programs."""
     for _ in range(100):
         port = random.randrange(20_000, 32_000)
         with socket.socket() as first, socket.socket() as second:

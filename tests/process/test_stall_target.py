@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops processes as Linux does"),
 ]
 
-#: Seconds. Long enough for a busy machine: whoever gets no time for so long counts as hung.
+#: Seconds. Long enough for a busy machine: a process that gets no CPU time for so long counts as hung.
 HANG_LIMIT = 2.5
 #: How late the failures may be: how fast the machine is, is not what is tested.
 GRACE = 15.0
@@ -57,7 +57,7 @@ def test_stalled_intermediate_driver_is_a_dead_one_past_the_limit(rig: Rig) -> N
 
 
 def test_stalled_bus_judges_nobody(rig: Rig) -> None:
-    """However long it was stopped itself: everything completes late, and nobody counts as hung."""
+    """However long it was stopped itself: everything completes late, and no driver counts as hung."""
     rig.rng = random.Random("bus")
     result = stall_round(rig, Round(0, "bus", "query", "long"), HANG_LIMIT)
     expect_good(result)

@@ -1,4 +1,4 @@
-"""A target's process on a cable: an offloaded connection talks to a station there, whoever else runs."""
+"""A target's process on a cable: an offloaded connection talks to a station there."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ndisbus.errors import ChimneyError
 from ndisbus.wire.impair import Impairments
 from tests.support.live_stack import LiveStack
 
-#: What the host's counters say of connections that somebody forgot.
+#: What the host's counters say of forgotten connections.
 KEPT = ("tcbs", "offloaded", "operations", "posted", "returns", "sends", "offloaded sockets")
 DEATHS = ("target", "target", "target", "im", "bus", "stall")
 
@@ -33,7 +33,7 @@ class Chaos:
         rng = self.rng = random.Random(seed)
         loss = rng.choice((0.0, 0.0, 0.05))
         impairments = Impairments(loss=loss, delay=0.005, reorder=0.05) if rng.random() < 0.5 else None
-        #: On a bad wire nobody dies: one kind of trouble at a time leaves more of the other.
+        #: On a bad wire no process dies: with one kind of trouble at a time there is more of each.
         self.deadly = impairments is None
         self.through_im = rng.random() < 0.6
         self.stack = LiveStack(seed, through_im=self.through_im, impairments=impairments)
@@ -131,7 +131,7 @@ class Chaos:
             self.stack.act(lambda h: socket.path_entry.learn(mtu, h.stack.now))
 
     def settle(self) -> None:
-        """Let everybody recover, reset what is left, and look for anything that is still held."""
+        """Let all recover, reset what is left, and look for anything that is still held."""
         stack, host = self.stack, self.stack.host
         stack.sim.run_for(5.0)
         stack.wait(lambda: host.can_offload)

@@ -100,7 +100,7 @@ def test_a_connection_that_was_reset_while_it_was_offloaded_comes_home() -> None
 
 
 def test_a_reset_right_behind_a_fin_is_in_order() -> None:
-    """The FIN is not acknowledged and never will be: SndMax lies beyond the data, and nobody minds."""
+    """The FIN is not acknowledged and never will be: SndMax lies beyond the data, and that does no harm."""
     stack = ready()
     socket = stack.connect("10.77.0.2", 7)
     offload(stack, socket)

@@ -1,8 +1,8 @@
 """Frames beside the chimney while everything dies: each send is completed, each indicated list returned.
 
 Three hosts, two of them above intermediate drivers and one on the hardware itself, and a miniport that keeps
-what it is given. Whatever they do, and whoever is killed or stalled meanwhile: in the end nobody holds
-anything, no list has come back twice or to a stranger, and nobody has been blamed.
+what it is given. Whatever they do, and whichever of them is killed or stalled: in the end no driver holds
+anything, no list has come back twice or to another driver, and there was no bug check.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Stack:
 
     def __init__(self, seed: int, ims: int = 1) -> None:
         self.rng = random.Random(seed)
-        # Nobody is to be cut off for sitting on a send: that would tidy up what is to be found here.
+        # No driver is cut off for holding a send: that would clean up what this test looks for.
         self.sim = Simulation(seed, CoreConfig(seed=seed, request_limit=1000.0))
         below = "nic0"
         self.ims = [f"im{i}" for i in range(ims)]
@@ -157,7 +157,7 @@ class Stack:
         self._fault(Action="fail", Call=call, Status="RESOURCES")
 
     def settle(self) -> None:
-        """Bring everybody back, complete and return everything."""
+        """Bring all drivers back, complete and return everything."""
         self.do_restart()
         self.sim.control("fault.reset")
         self.sim.run_for(15.0)
@@ -169,7 +169,7 @@ class Stack:
         self.sim.run_for(1.0)
 
     def check(self) -> None:
-        """Nobody holds anything, and nobody has been blamed."""
+        """No driver holds anything, and there was no bug check."""
         assert leftovers(self.sim.control("ps")) == {}
         assert not self.nic.pending
         assert not self.nic.lent
@@ -265,7 +265,7 @@ def test_a_death_with_frames_in_flight_both_ways(victim: str, ims: int) -> None:
     stack.check()
 
 
-def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_frames_in_one_call_are_one_message_per_hop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Host, bus, intermediate driver, bus, adapter, and back: what a call costs is shared by its frames."""
 
     def messages(frames: int) -> Counter[str]:
@@ -292,19 +292,19 @@ def test_a_batch_of_frames_is_one_message_per_hop_as_one_frame_is(monkeypatch: p
 
 
 @pytest.mark.soak
-def test_a_frame_in_a_batch_costs_less_than_a_tenth_of_a_millisecond() -> None:
+def test_a_frame_among_many_costs_less_than_a_tenth_of_a_millisecond() -> None:
     """All processes together, codec included, through one intermediate driver; ten times less is usual."""
     stack = Stack(1)
     stack.ready()
     assert stack.sim.core is not None
     stack.sim.core.out.trace = None
-    frames, batches = [bytes(1514)] * 64, 20
+    frames, calls = [bytes(1514)] * 64, 20
     begun = time.process_time()
-    for _ in range(batches):
+    for _ in range(calls):
         stack.sim.act("host0", lambda h: h.transmit(frames))
         stack.sim.run_for(0.01)
         stack.sim.act("nic", lambda n: n.complete(list(n.pending)))
         stack.sim.run_for(0.01)
     spent = time.process_time() - begun
-    assert len(stack.host(0).statuses) == batches * len(frames)
-    assert spent / (batches * len(frames)) < 100e-6
+    assert len(stack.host(0).statuses) == calls * len(frames)
+    assert spent / (calls * len(frames)) < 100e-6

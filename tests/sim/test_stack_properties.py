@@ -1,7 +1,7 @@
 """Whole stacks under random trees, interleavings, kills and stalls.
 
 Whatever happens: each request is completed exactly once, every status is legal for its operation, and in
-the end nobody holds anything.
+the end all lists and handles are given back.
 """
 
 from __future__ import annotations

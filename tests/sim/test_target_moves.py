@@ -50,7 +50,7 @@ def play(seed: int, *, loss: float = 0.0, move: float = 0.05) -> Mover:
     )
     mover = Mover(w, t, rng, sizes=(rng.randint(0, 60_000), rng.randint(0, 60_000)))
     mover.run(move=move)
-    # Whoever gives up (the other end's ACKs were lost once too often) has not read anything wrong.
+    # An end that gave up (too many ACKs of the other end were lost) has not read anything wrong.
     assert mover.outgoing.startswith(mover.far.received)
     assert mover.incoming.startswith(mover.read)
     assert mover.complete or loss > 0.05

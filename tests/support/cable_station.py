@@ -1,7 +1,7 @@
 """A station of a cable as a process: it answers each frame with its own address as the source.
 
 Arguments: the directory, the station's name, its address (12 hexadecimal digits). It says that it is there by
-a frame to everybody, and ends on SIGTERM.
+a broadcast frame, and ends on SIGTERM.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(directory: str, name: str, address: str) -> None:
             if signals.arrived():
                 break
             for frame in link.receive(0.0):
-                # What is said to everybody by those who come is not answered.
+                # The broadcast frames of new stations are not answered.
                 if frame[:6] == own:
                     link.send(frame[6:12] + own + frame[12:], 0.0)
     link.close()

@@ -26,7 +26,7 @@ Request = tuple[list[Any], Any]
 
 
 class Rig:
-    """``sent`` is what the host sent and nobody took yet: (message, frames)."""
+    """``sent`` is what the host sent and the test has not taken yet: (message, frames)."""
 
     def __init__(self, *, enabled: bool = True, **options: Any) -> None:
         self.host = HostDriver("host", **options)

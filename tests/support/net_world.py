@@ -136,7 +136,7 @@ class NetWorld:
             host.tap.received.clear()
 
     def _poll(self) -> bool:
-        """Serve everybody once; whether anything was due."""
+        """Serve all stacks once; whether anything was due."""
         busy = False
         for served in self._served():
             due = served.next_deadline()

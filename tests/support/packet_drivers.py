@@ -13,7 +13,7 @@ _SURPRISE = 1
 
 
 class Untrue(AssertionError):
-    """A list came back twice, or to somebody whose it is not."""
+    """A list came back twice, or to a driver that does not own it."""
 
 
 class PacketNic(MiniportDriver):
@@ -78,7 +78,7 @@ class PacketNic(MiniportDriver):
         self.ndis.m_send_net_buffer_lists_complete(self.handle, chain, 0)
 
     def indicate(self, frames: list[bytes], flags: int = 0) -> None:
-        """Indicate frames; without an adapter there is nobody to hear of them."""
+        """Indicate frames; do nothing without an adapter."""
         if self.handle is None:
             return
         chain = NblChain.of_frames(self.ndis.heap, frames, source_handle=self.handle)

@@ -156,7 +156,7 @@ class Stack:
                 assert status in allowed or status in LOCAL, f"{o}: {obj}: {status!r}"
 
     def leftovers(self) -> dict[str, int]:
-        """Everything that anybody still holds, non-zero entries only; empty is the goal."""
+        """Everything that a driver or NDIS still holds, non-zero entries only; empty is the goal."""
         return leftovers(self.sim.control("ps"))
 
 

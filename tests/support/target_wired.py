@@ -101,7 +101,7 @@ class Wired(Harness):
         return FarEnd(context.const, context.cached, context.delegated, addresses=addresses, **kw)
 
     def play(self, *ends: FarEnd, seconds: float = 0.0, until: Any = None) -> None:
-        """Let everybody talk."""
+        """Let all parties send and receive."""
         play(self, self.far, list(ends), seconds, until=until)
 
     def ordinary(self) -> list[bytes]:

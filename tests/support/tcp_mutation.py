@@ -101,7 +101,7 @@ def _mutate(victim: Victim, rng: Random, segment: Segment) -> None:
 
 
 def _through_bytes(rng: Random, segment: Segment) -> Segment | None:
-    """As it comes from a wire that flips bits; None if it is no segment any more."""
+    """As it comes from a wire that flips bits; None if it is not a segment any more."""
     data = bytearray(build(segment, 0))
     for _ in range(rng.randint(1, 8)):
         # Ports and checksum are not looked at here; the offset of the payload is at 12.

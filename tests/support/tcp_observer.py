@@ -211,7 +211,7 @@ class Observer:
                 f"not the bytes of the stream at {at}",
             )
         if fin:
-            self._require(self._finished, segment, "FIN although nobody closed")
+            self._require(self._finished, segment, "FIN although the application has not closed")
             self._require(at + size == len(self.stream), segment, f"FIN is not at {len(self.stream)}")
         if end > self.highest:
             # One byte beyond the window is a window probe, and so is a FIN.

@@ -53,7 +53,7 @@ def grown(count: int, address: str) -> float:
         tracemalloc.stop()
     assert len(accepted) == count + 1
     assert all(c.connected for c in clients)
-    # Nothing is in flight and nobody asked for keepalive: there is nothing to wake anybody for.
+    # Nothing is in flight and keepalive is off: nothing is due.
     assert a.stack.next_deadline() is None
     return (after - before) / count / 2
 

@@ -15,17 +15,17 @@ from tests.support.tcp_observer import Violation
 from tests.support.tcp_plan import Impairments, Plan
 from tests.support.tcp_world import World, run
 
-BATCH = 20
+RUNS = 20
 
 
-@pytest.mark.parametrize("first", range(1, 161, BATCH))
+@pytest.mark.parametrize("first", range(1, 161, RUNS))
 def test_every_byte_once_and_in_order_and_every_run_ends(first: int) -> None:
     """R-TS-01, R-OSD-08: see tests/support/tcp_observer.py for what is checked of each segment.
 
     All that a successor gets are the packed structures, the data and a clock that shows something else.
     """
-    outcomes = [run(seed).outcome for seed in range(first, first + BATCH)]
-    assert sum(outcome == "delivered" for outcome in outcomes) > BATCH / 2
+    outcomes = [run(seed).outcome for seed in range(first, first + RUNS)]
+    assert sum(outcome == "delivered" for outcome in outcomes) > RUNS / 2
 
 
 def test_hand_overs_cost_nothing_that_a_remote_end_could_see() -> None:

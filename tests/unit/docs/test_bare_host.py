@@ -104,10 +104,10 @@ class Stack:
                 elif isinstance(key, bytes):
                     to_host.setdefault(key, []).append((message, payload))
             # As the broker does it: what is ready together shares a packet.
-            for host, batch in to_host.items():
-                for frames in packets(self.pack, batch):
+            for host, ready in to_host.items():
+                for frames in packets(self.pack, ready):
                     router.send_multipart([host, *frames])
-                for message, _ in batch:
+                for message, _ in ready:
                     self.watch(message)
 
     def kill(self, name: str) -> None:
@@ -116,7 +116,7 @@ class Stack:
         self.core.removal.remove(self.core.registry.clients[name], "the process died")
 
     def left_over(self) -> dict[str, int]:
-        """What nobody may leave behind, as ``ndisbus ps`` counts it."""
+        """What must not be left behind, as ``ndisbus ps`` counts it."""
         adapters = self.core.registry.adapters.values()
         objects = sum(len(b.objects) for b in self.core.registry.bindings.values())
         requests = sum(len(a.requests) + len(a.oids) + len(a.nbls) for a in adapters)

@@ -294,7 +294,7 @@ def test_i_o_still_passes_while_the_connection_is_being_terminated(bench: Any, u
 
 
 def test_a_list_is_below_once(bench: Any, upper: Any, nic: Any) -> None:
-    """The second request with it fails; the first one's completion finds nobody for it, the rest goes up."""
+    """The second request with it fails; the first one's completion is dropped for it, the rest goes up."""
     connection = Connection(bench, upper, nic)
     a, b = lists_of(upper, 2)
     connection.io(SEND, [a, b])

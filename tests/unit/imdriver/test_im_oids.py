@@ -181,7 +181,7 @@ def test_an_adapter_that_goes_takes_its_wishes_with_it(bench: Any) -> None:
     (down,) = [p[1] for name, p, _ in bench.calls[before:] if name == "NdisOidRequest"]
     left = chimney_of(down)
     assert left is not None and (left.support_ipv4, left.support_ipv6) == (0, 1)
-    assert complete(bench, down) == []  # nobody above asked for it
+    assert complete(bench, down) == []  # no driver above asked for it
     before = len(bench.calls)
     event["Buffer"] = {"RemoveAdapter": "im0-b"}
     bench.ask("ProtocolNetPnPEvent", None, event)

@@ -396,7 +396,7 @@ def test_a_halted_adapter_leaves_nothing_and_disturbs_no_other(
     event = {"NetEvent": "NetEventReconfigure", "Buffer": {"RemoveAdapter": "im0-a"}}
     assert bench.ask("ProtocolNetPnPEvent", None, event) == [0]
     assert bench.counts() == (0, 2, 0)
-    # What was below comes back to nobody, and is no offence of the driver below.
+    # A completion of a request that was below is dropped, and is not a bug check of the driver below.
     assert bench.tell("ProtocolQueryOffloadComplete", bench.binding_context, nic.completion(pending)) == []
     assert bench.tell("ProtocolInitiateOffloadComplete", bench.binding_context, nic.completion(offered)) == []
     assert not bench.driver.orphans

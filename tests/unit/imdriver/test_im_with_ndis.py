@@ -273,7 +273,7 @@ class World:
         return out
 
     def check(self) -> None:
-        """Nobody broke a rule, as far as NDIS can see."""
+        """NDIS has reported no bug check."""
         assert self.sim.core is not None
         assert [str(b) for b in self.sim.core.bug_checks.reports] == []
         assert self.sim.closings == []

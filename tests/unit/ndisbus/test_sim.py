@@ -232,7 +232,7 @@ def settle(sim: Simulation, done: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("who", ["target", "host0", "bus"])
 @pytest.mark.parametrize("steps", range(0, 60, 4))
 def test_a_death_at_any_step_leaves_nothing_behind(who: str, steps: int) -> None:
-    """From the first hello on; the others are served, nobody is blamed, and all works again afterwards."""
+    """From the first hello on; the others are served, no driver is blamed, and all works again afterwards."""
     sim = Simulation(steps)
     sim.start("host0", lambda: ToyHost("nic0", name="host0"))
     sim.start("host1", lambda: ToyHost("nic1", name="host1"))

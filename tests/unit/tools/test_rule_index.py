@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = """\
 # The rules
 
-- a list item that is no rule
+- a list item that is not a rule
 
 ## 1. Roles, and start-up
 

@@ -694,7 +694,7 @@ def test_many_requests_make_one_terminate() -> None:
 
 
 def test_r_term_03_a_requested_upload_waits_for_a_query_and_holds_up_nobody_else() -> None:
-    """R-TERM-03: a requested upload waits for a query and holds up nobody else."""
+    """R-TERM-03: a requested upload waits for a query and does not delay other requests."""
     rig = Rig()
     _, _, (a, b) = rig.offloaded(2)
     rig.act(lambda h: h.query([a]))

@@ -87,7 +87,7 @@ def test_nothing_stays_open_and_nothing_warns() -> None:
         with LoopbackConnections(10) as connections:
             held = (*connections.clients, *connections.servers)
             ends = {(sock.getsockname()[:2], sock.getpeername()[:2]) for sock in held}
-            assert descriptors() == before + 20, "the listeners are closed once everybody is in"
+            assert descriptors() == before + 20, "the listeners are closed once all are connected"
     assert descriptors() == before
     assert all(sock.fileno() == -1 for sock in held)
     left = [

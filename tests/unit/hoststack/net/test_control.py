@@ -288,7 +288,7 @@ def test_a_redirect_that_may_not_be_is_ignored(bench: Bench, by: bytes, to: byte
 
 
 def test_a_redirect_of_an_offloaded_path_is_a_relink(bench: Bench) -> None:
-    """R-UPD-07: a changed next hop is a relink; the objects are moved by whoever carries it out."""
+    """R-UPD-07: a changed next hop is a relink; the code that carries it out moves the objects."""
     socket, packet = routed(bench)
     path, old = socket.tcb.path, socket.tcb.path.neighbor
     path.state = Life.OFFLOADED

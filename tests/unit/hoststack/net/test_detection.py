@@ -275,7 +275,7 @@ def test_a_new_adapter_hears_announcements_and_the_rest_of_the_test(bench: Bench
 
 @pytest.mark.parametrize("vlan_id", [0, 7])
 def test_a_test_ends_after_the_echo_of_its_probes(vlan_id: int) -> None:
-    """A bus that is slow does not make a test pass that nobody could have answered."""
+    """A bus that is slow does not make a test pass that no host could have answered."""
     bench = Bench(announce=True, loops=True, vlan_id=vlan_id)
     bench.run(0.5)
     sent = bench.take()

@@ -109,7 +109,7 @@ def test_reachable_becomes_stale_delay_and_probe_and_an_answer_restores_it(bench
     bench.run(0.2)
     assert entry(bench).state is S.STALE
     bench.run(1000.0)
-    assert entry(bench).state is S.STALE, "a stale entry that nobody uses is left alone"
+    assert entry(bench).state is S.STALE, "a stale entry that is not used is left alone"
     bench.take()
     assert ping(bench)[0][:6] == REMOTE_MAC, "a stale address is used"
     assert entry(bench).state is S.DELAY

@@ -286,7 +286,7 @@ def test_a_syn_in_a_broadcast_frame_is_discarded() -> None:
     [bytes([10, 77, 0, 255]), bytes([255] * 4), bytes([224, 0, 0, 1]), bytes(4), bytes([127, 0, 0, 1]), HOST],
 )
 def test_a_syn_from_an_invalid_address_is_ignored(source: bytes) -> None:
-    """RFC9293-MUST-63, RFC1122-4.2.3.10: broadcast, multicast, nobody, loopback, ourselves."""
+    """RFC9293-MUST-63, RFC1122-4.2.3.10: broadcast, multicast, unspecified, loopback, our own."""
     lan = Lan()
     lan.stack.tcp_listen(None, 7)
     lan.tcp(Segment(1, 0, SYN, 1000, b"", 0, 4000, 7), source=source)
@@ -322,7 +322,7 @@ def test_soft_errors_are_told_and_end_nothing(
 ) -> None:
     """RFC9293-MUST-54, RFC9293-MUST-56, RFC9293-MUST-47, RFC9293-SHLD-25, RFC9293-SHLD-20.
 
-    It is directed to the connection that caused it and kept there for who asks; nobody is called.
+    It is directed to the connection that caused it, and kept there until the application asks.
     """
     lan = Lan()
     if opening:
@@ -362,7 +362,7 @@ def test_hard_errors_end_an_attempt_only(code: int) -> None:
 
 
 def test_an_error_about_a_segment_that_was_never_sent_is_ignored() -> None:
-    """RFC9293-MUST-54: whoever quotes a number that is not outstanding has not seen our segment."""
+    """RFC9293-MUST-54: a host that quotes a number that is not outstanding has not seen our segment."""
     lan = Lan()
     socket, syn = lan.connect()
     lan.ip(icmp.PROTOCOL, icmp.build(icmp.Unreachable(icmp.PORT_UNREACHABLE, quoted(syn, 100_000))))
@@ -475,7 +475,7 @@ def test_send_after_shutdown_is_an_error() -> None:
 def test_closing_a_listener() -> None:
     """RFC9293-3.10.4-LISTEN, RFC9293-3.10.5-LISTEN.
 
-    Nobody is let in any more, who waits to be accepted is reset.
+    New connections are refused, and those that wait to be accepted are reset.
     """
     lan = Lan()
     listener = lan.stack.tcp_listen(None, 7)
@@ -500,7 +500,7 @@ def test_closing_with_data_unread_resets() -> None:
 
 
 def test_data_after_close_resets() -> None:
-    """RFC9293-MAY-1, RFC9293-SHLD-3: nobody is there to read it."""
+    """RFC9293-MAY-1, RFC9293-SHLD-3: the application cannot read it any more."""
     lan = Lan()
     socket, _, segment = lan.established()
     socket.close()
@@ -548,7 +548,7 @@ def test_a_syn_with_a_newer_timestamp_takes_over_from_time_wait() -> None:
 
 
 def test_a_syn_beyond_the_old_numbers_takes_over_from_time_wait() -> None:
-    """RFC6191-2-SEQ, RFC9293-MAY-2: without timestamps, whoever does without, or with an equal one."""
+    """RFC6191-2-SEQ, RFC9293-MAY-2: if either end has no timestamps, or with an equal one."""
     for timestamps, ts_val in ((False, None), (True, None), (True, 1000)):
         lan, _ = waiting(timestamps=timestamps)
         lan.tcp(Segment(900_000, 0, SYN, 1000, b"", 0, 4000, 7, ts_val=ts_val))

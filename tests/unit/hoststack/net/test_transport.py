@@ -426,7 +426,7 @@ def test_the_send_buffer_is_bounded_and_tells_when_it_has_room(bench: Bench) -> 
     assert socket.room == 6_000
 
 
-def test_room_and_a_reset_in_one_batch(bench: Bench) -> None:
+def test_room_and_a_reset_that_arrive_together(bench: Bench) -> None:
     """Who writes as soon as there is room is told of the reset, and no misuse is made of it."""
     socket, syn = bench.connected(options=SocketOptions(sndbuf=4_000, nagle=False))
     heard: list[SocketEvent] = []
@@ -589,7 +589,7 @@ def test_events_in_their_order(bench: Bench) -> None:
 
 
 def test_segments_out_of_order_are_each_acknowledged_though_they_come_together(bench: Bench) -> None:
-    """RFC 5681 3.2: the remote end counts duplicate ACKs; one for the whole batch would not do."""
+    """RFC 5681 3.2: the remote end counts duplicate ACKs; one for all of them would not do."""
     socket, syn = bench.connected(options=SocketOptions(sack=False, timestamps=False))
     to = syn.source_port
     lost_first = [

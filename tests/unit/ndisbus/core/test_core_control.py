@@ -51,7 +51,7 @@ def host(bench: Bench, nic: Nic) -> Host:
 
 @pytest.fixture
 def user(bench: Bench) -> Client:
-    """Somebody with a command line, who never says hello."""
+    """A command-line client, which never says hello."""
     bench.clients["user"] = Client(bench, "user")
     return bench.clients["user"]
 

@@ -126,7 +126,7 @@ def test_an_event_that_crosses_the_end_of_its_owner_is_nobodys_fault(
 def test_a_protocol_that_has_closed_its_binding_hears_no_more_of_it(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
-    """It closed without terminating; NDIS does that, and the events meanwhile go to nobody."""
+    """It closed without terminating; NDIS does that, and drops events that come before the end of it."""
     handle = host.offload(nic, TCP)[0][1]
     host.call("NdisCloseAdapterEx", host.binding)
     nic.send("NdisTcpOffloadEventHandler", handle, ABORT, 0)
@@ -258,7 +258,7 @@ def status(code: int, buffer: Any = None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("code", [NdisStatus.OFFLOAD_PAUSE, NdisStatus.UPLOAD_ALL, NdisStatus.OFFLOAD_RESUME])
 def test_r_pause_08_status_reaches_every_bound_protocol(bench: Bench, nic: Nic, code: NdisStatus) -> None:
-    """R-PAUSE-08: everybody bound to that adapter, whether it has the chimney or not; nobody else."""
+    """R-PAUSE-08: all protocols bound to that adapter, with or without the chimney, and no others."""
     nic2 = bench.client(Nic, "nic2").start("nic1")
     hosts = [bench.client(Host, f"host{i}").start("nic0", enable=i == 0) for i in range(3)]
     stranger = bench.client(Host, "stranger").start("nic1")

@@ -612,7 +612,7 @@ def test_r_brd_09_data_in_a_terminate_is_with_the_driver_above_until_it_returns_
 
 
 def test_data_in_a_terminate_that_ndis_made_goes_back_at_once(host: Host, nic: Nic) -> None:
-    """A protocol died and left a connection with data that nobody had read."""
+    """A protocol died and left a connection with unread data."""
     address, _, changes = buffered(host, nic)
     host.send("goodbye")
     nic.complete("terminate", **changes)

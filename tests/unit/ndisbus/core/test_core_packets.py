@@ -69,7 +69,7 @@ def give_back(host: Host, lists: list[int], source: int) -> None:
 
 
 def held(bench: Bench) -> int:
-    """Everything that NDIS believes to be with somebody."""
+    """Every list that NDIS believes to be with a driver."""
     core = bench.core
     adapters: int = sum(len(a.sends) + len(a.indicated) for a in core.registry.adapters.values())
     bindings: int = sum(b.outstanding + len(b.received) for b in core.registry.bindings.values())
@@ -135,7 +135,7 @@ def test_lists_of_any_make_travel_with_their_descriptors(host: Host, nic: Nic) -
 
 
 def test_completions_may_split_and_gather_calls(bench: Bench, host: Host, nic: Nic) -> None:
-    """In any order; lists of one binding come in one call unless somebody left a Context in some."""
+    """In any order; lists of one binding come in one call unless some of them have a Context."""
     first, second = send(host), send(host)
     third = send(host, Context=0x5)
     complete(nic, [second[1]], host.binding)
@@ -368,7 +368,7 @@ def test_indications_pass_on_to_several_adapters_and_back(
     for handle in im.handles.values():
         columns = message[2][1] | {"SourceHandle": handle}
         im.send(INDICATE, handle, columns, 0, 3, 0, frames=frames)
-    assert im.take(RETURNED)[2][0] == im.contexts["im0-b"]  # nobody is bound there
+    assert im.take(RETURNED)[2][0] == im.contexts["im0-b"]  # no protocol is bound there
     give_back(above, lists, im.handles["im0-a"])
     assert im.take(RETURNED)[2][0] == im.contexts["im0-a"]
     assert nic.names() == []
@@ -391,7 +391,7 @@ def test_an_indication_of_lists_that_have_gone_back_is_a_bug_check(
 def test_indications_with_resources_pass_on_with_resources(
     bench: Bench, above: Host, im: Im, nic: Nic
 ) -> None:
-    """Without the flag they would have to come back, and nobody has them any more."""
+    """Without the flag they would have to come back, but no driver has them any more."""
     for flags, good in ((NDIS_RECEIVE_FLAGS_RESOURCES, True), (0, False)):
         indicate(nic, flags=NDIS_RECEIVE_FLAGS_RESOURCES)
         message, frames = im.take_with_frames(RECEIVE)

@@ -40,7 +40,7 @@ def host(bench: Bench, nic: Nic) -> Host:
 
 
 def nothing_left(bench: Bench) -> None:
-    """No binding, no object, nothing outstanding; and nobody did anything wrong."""
+    """No binding, no object, nothing outstanding, and no bug check."""
     assert bench.core.registry.bindings == {}
     for a in bench.core.registry.adapters.values():
         assert (a.requests, a.nbls, a.oids, a.bindings, a.chimney_owner) == ({}, {}, {}, [], None)
@@ -122,7 +122,7 @@ def test_net_buffer_lists_come_back_before_the_terminate_of_their_connection(
 
 
 def test_requests_made_after_the_death_fail_at_once(bench: Bench, host: Host, nic: Nic) -> None:
-    """The host terminates what it had there; nobody is below any more, and nothing is left."""
+    """The host terminates what it had there; the driver below is gone, and nothing is left."""
     objects = host.offload(nic)
     nic.send("goodbye")
     unbind = host.take("ProtocolUnbindAdapterEx")
@@ -261,7 +261,7 @@ def test_a_posted_receive_does_not_keep_the_objects_of_the_dead(bench: Bench, ho
 
 
 def test_nor_does_one_that_is_never_completed(bench: Bench, host: Host, nic: Nic) -> None:
-    """The terminate fails, and the receive does not come back: nobody is left to wait for it."""
+    """The terminate fails, and the receive does not come back: its protocol is gone."""
     ((_, handle, _),) = host.offload(nic, TCP)
     host.send("NdisOffloadTcpReceive", handle, {"NetBufferList": [host.heap.address()]})
     host.send("goodbye")
@@ -461,7 +461,7 @@ def test_one_that_says_something_is_alive(bench: Bench, host: Host, nic: Nic) ->
 
 
 def test_what_a_thawed_driver_still_sends_is_refused(bench: Bench, host: Host, nic: Nic) -> None:
-    """Its epoch is closed: nobody above hears of it. Then it starts again from registration."""
+    """Its epoch is closed: the drivers above do not hear of it. Then it starts again from registration."""
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     nic.responsive = False
     bench.tick(10)
@@ -576,7 +576,7 @@ def test_a_protocol_that_takes_too_long_is_unbound_by_force(bench: Bench, host: 
     bench.tick(0.2)
     assert host.take("ProtocolCloseAdapterCompleteEx")[2] == [host.contexts_of["nic0"]]
     nothing_left(bench)
-    # It was only slow. What it still does about that binding fails, and is no offence.
+    # It was only slow. What it still does about that binding fails, and is not a bug check.
     context = host.contexts_of["nic0"]
     columns = host.columns(*objects)
     columns[Key.IM_RESERVED[0]] = 0x5

@@ -805,14 +805,14 @@ def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
         assert lower[Key.CONTEXT] == [objects[layer][2]]
         nic.send("NdisMTerminateOffloadComplete", nic.handle, nic.up(lower, "terminate", FAILURE))
     assert nic.names() == host.names() == []
-    # A second terminate that comes too late finds nothing, and that is nobody's fault.
+    # A second terminate that comes too late finds nothing, and that is not a bug check.
     host.request("terminate", host.columns(*objects))
     assert host.completed("terminate")[Key.STATUS] == FAILURE
     assert nic.names() == []
     assert bench.core.bug_checks.reports == []
 
 
-# -- what is no list -----------------------------------------------------------------------------------
+# -- what is not a list --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -821,7 +821,7 @@ def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
 def test_r_blk_01_an_operation_comes_with_a_block_list(
     bench: Bench, host: Host, operation: OperationRow, value: Any, traced: bool
 ) -> None:
-    """R-BLK-01: the report names call, parameter and rule once each, whether somebody watches or not."""
+    """R-BLK-01: the report names call, parameter and rule once each, with and without a trace listener."""
     if traced:
         bench.core.out.trace = lambda _: None
     host.send(operation.request, host.binding, value)

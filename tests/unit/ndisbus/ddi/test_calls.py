@@ -120,7 +120,7 @@ def test_parameters_are_the_documented_ones_in_their_order(row: list[str]) -> No
 
 
 def test_r_dis_07_and_r_dis_08_only_the_real_names_exist() -> None:
-    """R-DIS-07, R-DIS-08: the names that only the text of some pages has are no calls."""
+    """R-DIS-07, R-DIS-08: the names that only the text of some pages has are not calls."""
     for o in IO_OPERATIONS:
         part = o.request.removeprefix("NdisOffloadTcp")
         assert o.completion == f"NdisTcpOffload{part}Complete"

@@ -260,7 +260,7 @@ def test_what_a_driver_does_on_its_way_out_fails_in_the_same_way() -> None:
 
 
 def test_calls_while_the_bus_is_away_are_answered_here() -> None:
-    """With failures; what is handed up has nobody to go to."""
+    """With failures; what is handed up is dropped."""
     sim, host, target = stack(hold=False)
     sim.kill_bus()
     answers = {

@@ -1,4 +1,4 @@
-"""Packed lists: whole frames behind one another, and what is no such thing."""
+"""Packed lists: whole frames one behind the other, and lists of other forms."""
 
 from __future__ import annotations
 

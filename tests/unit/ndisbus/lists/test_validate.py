@@ -196,7 +196,7 @@ def test_r_tree_01_the_type_of_a_placeholder_is_not_looked_at(tree: Grown, rng: 
 @few
 @given(trees(max_blocks=12), st.data())
 def test_mutated_trees_are_refused(tree: Grown, data: st.DataObject) -> None:
-    """One thing changed, and the list is no tree of blocks any more."""
+    """One thing changed, and the list is not a tree of blocks any more."""
     n = len(tree.layers)
     assume(n > 1)
     cols = {k: list(c) if isinstance(c, list) else c for k, c in tree.columns.items()}

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.messages import packet as batch
+from ndisbus.messages import packet as packet_module
 from ndisbus.messages.codec import MAX_MESSAGES, Message, Packer, decode_packet
 from ndisbus.messages.packet import packets
 
-Batch = list[tuple[Message, Sequence[bytes]]]
+Messages = list[tuple[Message, Sequence[bytes]]]
 
 
 def message(i: int, payload: Sequence[bytes] = ()) -> tuple[Message, Sequence[bytes]]:
@@ -21,11 +21,11 @@ def message(i: int, payload: Sequence[bytes] = ()) -> tuple[Message, Sequence[by
     return ([*m, len(payload)] if payload else m), payload
 
 
-def decoded(sent: list[list[bytes]]) -> Batch:
+def decoded(sent: list[list[bytes]]) -> Messages:
     return [(m, list(p)) for frames in sent for m, p in decode_packet(frames)]
 
 
-def plain(given_: Batch) -> Batch:
+def plain(given_: Messages) -> Messages:
     return [(m, list(p)) for m, p in given_]
 
 
@@ -39,8 +39,8 @@ def test_everything_arrives_in_order_within_the_limits(
 ) -> None:
     given_ = [message(i, p) for i, p in enumerate(payloads)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "MAX_PACKET", limit)
-        patch.setattr(batch, "MAX_MESSAGES", most)
+        patch.setattr(packet_module, "MAX_PACKET", limit)
+        patch.setattr(packet_module, "MAX_MESSAGES", most)
         sent = list(packets(Packer(), given_))
         assert decoded(sent) == plain(given_)
         assert all(sum(map(len, frames)) <= limit for frames in sent)
@@ -62,7 +62,7 @@ def test_more_messages_than_a_packet_holds() -> None:
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_message_too_large_for_any_packet(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_PACKET", 100)
+    monkeypatch.setattr(packet_module, "MAX_PACKET", 100)
     given_ = [message(i) for i in range(others)] + [message(99, [b"x" * 200])]
     with pytest.raises(LocalProtocolError, match=r"m99: \d+ bytes; a packet holds at most 100"):
         list(packets(Packer(), given_))

@@ -17,7 +17,7 @@ word16 = st.integers(0, 0xFFFF)
 word32 = st.integers(0, 0xFFFFFFFF)
 quotes = st.binary(max_size=80)
 macs = st.none() | st.binary(min_size=6, max_size=6)
-#: Addresses that are no multicast addresses.
+#: Addresses that are not multicast addresses.
 addresses = st.binary(min_size=16, max_size=16).filter(lambda a: a[0] != 0xFF)
 
 HERE = bytes.fromhex("fe80000000000000000000000000000a")

@@ -317,6 +317,6 @@ def test_any_history_keeps_one_child_and_ends_once(
             apply(core.stop(TERM, now))
         else:
             apply(core.tick(now))
-        # Somebody is always bound to act: the child, the clock, or nobody because all is over.
+        # The child or the clock will cause the next step, unless all is over.
         assert over or alive or pending or core.deadline is not None
         assert (core.phase is Phase.DONE) == bool(over)

@@ -36,7 +36,7 @@ def publisher(endpoint: str) -> Iterator[TracePublisher]:
 
 
 def change(publisher: TracePublisher) -> bool:
-    """Wait until somebody comes or goes."""
+    """Wait until a subscriber comes or goes."""
     assert publisher.socket.poll(DEADLINE_MS)
     return publisher.subscriptions()
 
@@ -81,7 +81,7 @@ def test_slow_listener_loses_events_and_is_told_how_many(
             assert change(publisher)
             assert subscriber.read(20) == []
             noted = 0
-            # Nobody reads: what the pipes and the kernel hold is soon full. The publisher never waits.
+            # The subscriber does not read: pipes and kernel buffers are soon full. The publisher never waits.
             while publisher.lost < 3:
                 publisher.note({"t": 0.0, "event": "x" * 100_000})
                 noted += 1

@@ -32,7 +32,7 @@ def probe_times(end: Endpoint) -> list[int]:
     """When the probes went out that were sent since the last call."""
     times = []
     for sent in end.drop_sent():
-        # An old number and no data: whoever gets it answers (RFC 9293 3.8.4).
+        # An old number and no data: the receiver answers (RFC 9293 3.8.4).
         assert end.relative_out(sent.segment.seq) == end.snd_una - 1
         assert not sent.segment.payload
         times.append(sent.at)

@@ -144,7 +144,7 @@ def test_progress_is_told_once_in_a_tick() -> None:
     assert next(e.value for e in end.machine.events if e.kind is EventKind.DATA) == 1000
 
 
-# -- structures of somebody who knew less
+# -- structures of a stack that knew less
 
 
 def test_a_window_of_zero_congestion_is_filled_in() -> None:

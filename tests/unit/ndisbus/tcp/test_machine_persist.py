@@ -211,7 +211,7 @@ def test_a_round_without_an_answer_is_limited(limit: int) -> None:
 
 
 def test_a_host_gives_up_a_remote_end_that_answers_no_probe() -> None:
-    """R-TMR-18, read for a host, which has nobody to give the connection to."""
+    """R-TMR-18, read for a host, which cannot give the connection to another stack."""
     end = shut()
     end.wait(1000 * RTO)
     end.expect_state(CLOSED)

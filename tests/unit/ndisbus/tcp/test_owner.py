@@ -63,7 +63,7 @@ def owner_and_segments(*sizes: int) -> tuple[Recorder, TcpMachine, list[Segment]
     return Recorder(pair.far), pair.far, segments
 
 
-def test_each_segment_out_of_order_is_acknowledged_though_they_come_in_one_batch() -> None:
+def test_each_segment_out_of_order_is_acknowledged_though_they_come_together() -> None:
     """RFC 5681 4.2: the remote end counts three duplicates before the turn is over."""
     owner, machine, segments = owner_and_segments(100, 100, 100, 100)
     before = machine.delegated.rcv_nxt

@@ -53,7 +53,7 @@ def take(link: CableLink, count: int, *, others: tuple[CableLink, ...] = ()) -> 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A segment that nobody is on yet."""
+    """A segment without stations."""
     # Not tmp_path: a socket's path is at most 107 bytes long.
     above = Path(tempfile.mkdtemp(prefix="nd"))
     yield above / "lan"
@@ -97,7 +97,7 @@ def test_answer_goes_to_the_one_station_that_was_heard(plug: Plug) -> None:
     b.send(frame("a", "b"), 0.0)
     take(a, 1)
     assert c.receive(0.0) == []
-    # The address moves: whoever was last heard with it has it.
+    # The address moves: the station that used it last has it.
     c.send(frame("a", "b"), 0.0)
     take(a, 1)
     a.send(frame("b", "a"), 0.0)
@@ -230,7 +230,7 @@ def test_where_no_descriptor_tells_of_room_a_deadline_does(
     assert a.next_deadline() is None
 
 
-def test_one_receive_is_a_batch_at_most(plug: Plug) -> None:
+def test_one_receive_returns_a_limited_number_of_frames(plug: Plug) -> None:
     a, b = plug("a"), plug("b")
     for _ in range(3 * BATCH):
         a.send(frame(None, "a"), 0.0)

@@ -28,7 +28,7 @@ def test_address_that_was_heard_gets_its_frames_alone() -> None:
     segment = MemorySegment()
     a, b, c = (segment.station(n) for n in "abc")
     a.send(frame(B, A), 0.0)
-    assert (b.waiting, c.waiting) == (1, 1), "nobody has been heard from: flooded"
+    assert (b.waiting, c.waiting) == (1, 1), "no station has sent yet: flooded"
     b.send(frame(A, B), 0.0)
     a.send(frame(B, A), 0.0)
     assert (a.waiting, b.waiting, c.waiting) == (1, 2, 1)

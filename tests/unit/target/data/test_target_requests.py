@@ -360,7 +360,7 @@ def test_r_ind_09_rcv_indication_size_is_heeded(h: Any) -> None:
 
 
 def test_r_conc_03_no_receive_indication_before_the_initiate_is_complete(h: Any) -> None:
-    """R-CONC-03: even if somebody posted a request too early (NDIS would not let it through)."""
+    """R-CONC-03: even if a request was posted too early (NDIS would not let it through)."""
     _n, p, _ = h.stack(0)
     h.control("latency", {"seconds": 1})
     t = h.tcp(buffered=h.nbl(b"0123456789"))

@@ -113,7 +113,7 @@ def test_a_machine_that_is_made_late_knows_when_the_connection_came(w: Any) -> N
 @pytest.mark.parametrize("running", [False, True], ids=["image", "machine"])
 def test_r_qry_03_variables_are_alive(w: Any, running: bool) -> None:
     """R-QRY-03, R-QRY-06, R-TS-05: clocks move on and running timers run down, with a machine and without;
-    a timer that does not run is -1; the connection goes on as if nobody had asked.
+    a timer that does not run is -1; the query does not disturb the connection.
     """
     t = w.live(
         cached={"flags": TCP_FLAG_KEEP_ALIVE_ENABLED},

@@ -59,7 +59,7 @@ def test_r_stat_01_separate_counters_for_each_ip_version(w: Any, version: int) -
 
 
 def test_r_stat_05_retransmissions(w: Any) -> None:
-    """R-STAT-05: what is nothing but sent again is no OutSegment."""
+    """R-STAT-05: a segment that is only retransmitted is not an OutSegment."""
     t = w.live()
     w.post("send", t, w.nbl(b"once"))
     w.heard()

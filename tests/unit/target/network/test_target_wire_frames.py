@@ -79,7 +79,7 @@ def test_tables_follow_the_connections(w: Any) -> None:
 
 
 def test_r_ip_05_arp_and_icmp_go_to_the_host(w: Any) -> None:
-    """R-IP-05, R-RFC-03: ICMP for path MTU is no exception, though it is about an offloaded connection."""
+    """R-IP-05, R-RFC-03: ICMP for path MTU is not an exception, even about an offloaded connection."""
     t = w.live()
     arp = EthernetHeader(b"\xff" * 6, FAR_MAC, ETHERTYPE_ARP).build() + bytes(28)
     inner = w.builder(t).frame(Segment(1, 1, ACK, 1))[14:42]
@@ -93,7 +93,7 @@ def test_r_ip_03_fragments_go_to_the_host(w: Any) -> None:
     """R-IP-03, R-RFC-03: each of them, the first one with its ports, too; nothing is put together here."""
     t = w.live()
     whole = w.builder(t).frame(Segment(5000, 1000, ACK, 65535, bytes(900)))
-    # Somebody on the way was allowed to fragment it.
+    # A router on the path was allowed to fragment it.
     packet = Ipv4Header(b"\x0a\0\0\2", b"\x0a\0\0\1", 6, identification=5).build(whole[34:])
     frames = [whole[:14] + p for p in fragment(packet, 576)]
     assert len(frames) == 2
@@ -155,7 +155,7 @@ def test_a_source_address_that_is_none_of_ethernet_cannot_be_configured(w: Any) 
 
 
 def test_r_state_11_frames_to_a_group_are_for_the_connection_too(w: Any) -> None:
-    """R-STATE-11: multicast and broadcast addresses; frames of other stations are nobody's here."""
+    """R-STATE-11: multicast and broadcast addresses; frames for other stations are dropped."""
     t = w.live()
     for to in (b"\x01\x00\x5e\x00\x00\x01", b"\xff" * 6):
         data(w, t, b"g", to=to)

@@ -46,7 +46,7 @@ def test_the_syn_tells_our_mss(mtu: int, addresses: tuple[bytes, bytes], mss: in
 
 @pytest.mark.parametrize(("addresses", "mss"), [(V4, 536), (V6, 1220)])
 def test_without_an_mss_option_the_default_counts(addresses: tuple[bytes, bytes], mss: int) -> None:
-    """RFC9293-MUST-15: 536 for IPv4, 1220 for IPv6, whoever opened."""
+    """RFC9293-MUST-15: 536 for IPv4, 1220 for IPv6, in both roles."""
     end, _ = connected({}, addresses=addresses)
     end.send(5000)
     assert max(len(sent.segment.payload) for sent in end.drop_sent()) == mss

@@ -194,7 +194,7 @@ def test_one_ack_can_tell_enough() -> None:
 
 
 def test_no_recovery_for_reordering() -> None:
-    """RFC2018-5.1-REORDER, RFC6675-5-2: less than three segments above the gap are no loss."""
+    """RFC2018-5.1-REORDER, RFC6675-5-2: less than three segments above the gap do not mean a loss."""
     end = outstanding(10)
     sacked(end, 1, (1001, 2001))
     sacked(end, 1, (1001, 3001))
@@ -308,7 +308,7 @@ def test_a_duplicate_without_any_sack_option_sends_nothing_new() -> None:
 
 
 def test_what_may_be_lost_is_sent_when_nothing_else_is_left() -> None:
-    """RFC6675-4-NEXTSEG-3: two segments above a hole are no proof, but there is room and no new data."""
+    """RFC6675-4-NEXTSEG-3: two segments above a hole do not prove a loss; there is room, no new data."""
     end = outstanding(10, queued=10)
     for right in (2001, 3001, 4001):
         sacked(end, 1, (1001, right))

@@ -155,7 +155,7 @@ NOTHING: Final = [
     ("state", "event"), NOTHING, ids=[f"{NAMES[state]}-{event}".replace(" ", "_") for state, event in NOTHING]
 )
 def test_no_move(state: State, event: str) -> None:
-    """RFC9293-3.3.2-STATES: what is no arrow changes nothing; an idle connection lasts."""
+    """RFC9293-3.3.2-STATES: what is not an arrow of the diagram changes nothing; an idle connection lasts."""
     end = begin(state)
     if event == "no answer":
         end.wait(1_000_000)

@@ -157,7 +157,7 @@ def test_probing_without_any_answer_ends() -> None:
 
 
 def test_no_probe_without_anything_to_send() -> None:
-    """RFC9293-3.8.6.1-NEEDED: a zero window alone is no reason."""
+    """RFC9293-3.8.6.1-NEEDED: a zero window alone is not a reason to probe."""
     end = Endpoint.established(send_window=1000)
     end.send(1000)
     end.expect_data(1)

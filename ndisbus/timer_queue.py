@@ -4,8 +4,9 @@ The queue has no clock: it is told the time, in the unit of its owner. What is d
 in the order in which it was pushed or last rescheduled, so that a run repeats from its seed.
 
 Putting a timer off is the usual case, since each acknowledgement restarts a retransmission timer. It costs
-nothing: the entry in the heap stays where it is and is moved when it comes to the top. Everything else is
-O(log n). Entries that are out of date are removed when they are more than the timers that run, and 64.
+nothing: the entry in the heap stays where it is and is moved when it comes to the top. So is stopping a timer
+and starting it again for a later time. Everything else is O(log n). Entries that are out of date are removed
+when they are more than the timers that run, and 64.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Timer(Generic[T]):
         self.at: float | None = None
         #: Of the last push or reschedule: decides between timers that are due at the same time.
         self._order = 0
-        #: Order and time of its entry in the heap, which may be earlier than ``at``. 0: it has none.
+        #: Order and time of its entry in the heap, which may be earlier than ``at``. 0: it has none. A timer
+        #: that was cancelled may have one.
         self._entry = 0
         self._entry_at = 0.0
 
@@ -46,7 +48,7 @@ class TimerQueue(Generic[T]):
     __slots__ = ("_heap", "_live", "_order")
 
     def __init__(self) -> None:
-        #: Time, order, timer. An entry is out of date unless its order is that which the timer names.
+        #: Time, order, timer. An entry is out of date unless the timer runs and names the entry's order.
         self._heap: list[tuple[float, int, Timer[T]]] = []
         self._order = 0
         self._live = 0
@@ -68,36 +70,40 @@ class TimerQueue(Generic[T]):
 
     def reschedule(self, timer: Timer[T], at: float) -> None:
         """Let a timer of this queue be due at a different time; one that does not run is started again."""
-        self._order += 1
-        timer._order = self._order
-        timer.at = at
-        if timer._entry:
-            if at >= timer._entry_at:
-                return  # the entry is moved when it comes to the top
-        else:
+        self._order = order = self._order + 1
+        timer._order = order
+        if timer.at is None:
             self._live += 1
-        self._enter(timer, at)
-        self._tidy()
+        timer.at = at
+        if timer._entry and at >= timer._entry_at:
+            return  # the entry is moved when it comes to the top
+        timer._entry, timer._entry_at = order, at
+        heapq.heappush(self._heap, (at, order, timer))
+        if len(self._heap) > 2 * self._live + _SLACK:
+            self._tidy()
 
     def cancel(self, timer: Timer[T]) -> None:
         """Stop a timer; one that does not run stays as it is."""
-        if timer._entry:
+        if timer.at is not None:
             timer.at = None
-            timer._entry = 0
             self._live -= 1
-            self._tidy()
+            if len(self._heap) > 2 * self._live + _SLACK:
+                self._tidy()
 
     def first(self) -> Timer[T] | None:
         """The timer that is due next; it stays in the queue."""
         heap = self._heap
         while heap:
             _, order, timer = heap[0]
+            at = timer.at
             if timer._entry != order:
                 heapq.heappop(heap)
+            elif at is None:
+                timer._entry = 0
+                heapq.heappop(heap)
             elif timer._order != order:
-                assert timer.at is not None
-                timer._entry, timer._entry_at = timer._order, timer.at
-                heapq.heapreplace(heap, (timer.at, timer._order, timer))
+                timer._entry, timer._entry_at = timer._order, at
+                heapq.heapreplace(heap, (at, timer._order, timer))
             else:
                 return timer
         return None
@@ -109,14 +115,18 @@ class TimerQueue(Generic[T]):
 
     def pop(self, now: float) -> Timer[T] | None:
         """Take out the next timer that is due ``now``; None if there is none."""
+        heap = self._heap
+        if not heap or heap[0][0] > now:
+            return None  # no entry is later than its timer
         timer = self.first()
-        if timer is None or timer._entry_at > now:
+        if timer is None or heap[0][0] > now:
             return None
-        heapq.heappop(self._heap)
+        heapq.heappop(heap)
         timer.at = None
         timer._entry = 0
         self._live -= 1
-        self._tidy()
+        if len(heap) > 2 * self._live + _SLACK:
+            self._tidy()
         return timer
 
     def due(self, now: float) -> Iterator[T]:
@@ -132,12 +142,16 @@ class TimerQueue(Generic[T]):
         self._heap.clear()
         self._live = 0
 
-    def _enter(self, timer: Timer[T], at: float) -> None:
-        timer._entry, timer._entry_at = timer._order, at
-        heapq.heappush(self._heap, (at, timer._order, timer))
-
     def _tidy(self) -> None:
-        """Remove the entries that are out of date, if they have become too many."""
-        if len(self._heap) > 2 * self._live + _SLACK:
-            self._heap = [entry for entry in self._heap if entry[2]._entry == entry[1]]
-            heapq.heapify(self._heap)
+        """Remove the entries that are out of date; they have become too many."""
+        heap = []
+        for entry in self._heap:
+            timer = entry[2]
+            if timer._entry != entry[1]:
+                continue
+            if timer.at is None:
+                timer._entry = 0
+            else:
+                heap.append(entry)
+        heapq.heapify(heap)
+        self._heap = heap

@@ -117,3 +117,14 @@ def test_cancelled_and_replaced_entries_do_not_accumulate() -> None:
     for timer in far:
         queue.cancel(timer)
     assert queue.entries <= SLACK
+
+
+def test_stopping_a_timer_and_starting_it_again_costs_no_entry() -> None:
+    queue: TimerQueue[None] = TimerQueue()
+    timer = queue.push(1.0, None)
+    for at in range(2, 500):
+        queue.cancel(timer)
+        assert (len(queue), queue.pop(0.5)) == (0, None)
+        queue.reschedule(timer, float(at))
+    assert (len(queue), queue.entries) == (1, 1)
+    assert queue.next_deadline() == 499.0

@@ -94,6 +94,8 @@ class Socket(Timed, MachineOwner):
         "touched",
     )
 
+    may_send = True
+
     def __init__(
         self,
         owner: SocketOwner,

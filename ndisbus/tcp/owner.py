@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from typing import Final
 
 from ndisbus.net.segment import Segment
+from ndisbus.tcp import arrival, output
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
 
@@ -69,10 +70,13 @@ class MachineOwner(ABC):
         """Give the machine a segment. The caller must give it a turn later."""
         machine = self.machine
         assert machine is not None
-        if machine.ack_clock.owed and machine.gaps is not None and self.may_send:
+        if machine.gaps is not None and machine.ack_clock.owed and self.may_send:
             # The segment before was out of order. Its ACK leaves first: the remote end counts duplicates.
-            self._transmit(machine, tick, now)
-        machine.receive(segment, tick)
+            high = machine.delegated.snd_max
+            segments = output.transmit(machine, tick)
+            if segments:
+                self.send_segments(segments, high, now)
+        arrival.receive(machine, segment, tick)
 
     def take_turn(self, tick: int, now: float) -> None:
         """Report what happened and send what is owed, until nothing is left of either."""
@@ -86,19 +90,16 @@ class MachineOwner(ABC):
                 if self.machine is not machine:
                     return
             if self.may_send:
-                self._transmit(machine, tick, now)
+                high = machine.delegated.snd_max
+                segments = output.transmit(machine, tick)
+                if segments:
+                    self.send_segments(segments, high, now)
             if not events:
                 break
             self.tell(events.popleft(), now)
             if self.machine is not machine:
                 return
         self.settled(now)
-
-    def _transmit(self, machine: TcpMachine, tick: int, now: float) -> None:
-        high = machine.delegated.snd_max
-        segments = machine.transmit(tick)
-        if segments:
-            self.send_segments(segments, high, now)
 
     def machine_deadline(self) -> float | None:
         """Return when the machine's on_timer() is due, in seconds; None: never."""

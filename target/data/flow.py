@@ -125,13 +125,14 @@ class TcpFlow(MachineOwner):
                     self._push_at = end
         before = delegated.state
         self._active = now
-        self.deliver(segment, self.ticks(now), now)
+        tick = self.ticks(now)
+        self.deliver(segment, tick, now)
         if self._push_at is not None and ge(delegated.rcv_nxt, self._push_at):
             self._push_at = None
             self.io.pushed = machine.available > 0
         if delegated.state is _CLOSED and (before is _ESTABLISHED or before is _CLOSE_WAIT):
             self.adapter.stats.of(self.version).tcp.reset_established += 1
-        self.pump(now)
+        self.take_turn(tick, now)
 
     @property
     def version(self) -> int:

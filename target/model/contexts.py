@@ -241,8 +241,12 @@ class TcpContext(_Stateful[TcpOffloadStateConst, TcpOffloadStateCached, TcpOfflo
     @property
     def serving(self) -> bool:
         """Whether its TCP machine may run: process segments, run timers, send segments."""
+        path = self.path
         return (
-            not (self.uploading or self.aborted or self.corrupt) and self.life in _SERVED and not self.invalid
+            not (self.uploading or self.aborted or self.corrupt)
+            and self.life in _SERVED
+            and path.life is not Life.INVALID
+            and path.neighbor.life is not Life.INVALID
         )
 
     def __str__(self) -> str:

@@ -11,6 +11,10 @@ __all__ = ["ReceiveBuffer", "SendBuffer"]
 _COMPACT: Final = 64
 """Number of used pieces at the front of a list before they are removed."""
 
+_NOTHING: Final[list[bytes]] = []
+_NOWHERE: Final[list[int]] = []
+"""The lists of every empty buffer. They stay empty: the first piece gets a list of its own."""
+
 
 class SendBuffer:
     """Bytes from SndUna on, in the pieces in which they were given. Each piece ends with a PSH."""
@@ -18,9 +22,9 @@ class SendBuffer:
     __slots__ = ("_base", "_ends", "_first", "_pieces")
 
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] = _NOTHING
         # The end of each piece, counted from the first byte ever appended. Ascending, so it can be searched.
-        self._ends: list[int] = []
+        self._ends: list[int] = _NOWHERE
         self._first = 0  # index of the piece that holds SndUna
         self._base = 0  # position of SndUna, in the same count
         for piece in pieces:
@@ -35,8 +39,12 @@ class SendBuffer:
         size = len(data)
         if size:
             ends = self._ends
-            ends.append((ends[-1] if ends else self._base) + size)
-            self._pieces.append(bytes(data))
+            if ends:
+                ends.append(ends[-1] + size)
+                self._pieces.append(bytes(data))
+            else:
+                self._ends = [self._base + size]
+                self._pieces = [bytes(data)]
 
     def take(self, offset: int, size: int) -> tuple[bytes, bool]:
         """Return at most ``size`` bytes, ``offset`` bytes beyond SndUna. They stay queued until acked().
@@ -73,8 +81,8 @@ class SendBuffer:
         if not ends:
             return
         if base >= ends[-1]:
-            ends.clear()
-            self._pieces.clear()
+            self._ends = _NOWHERE
+            self._pieces = _NOTHING
             self._first = 0
             return
         old = self._first
@@ -104,7 +112,7 @@ class ReceiveBuffer:
     __slots__ = ("_at", "_first", "_pieces", "_size")
 
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes] = _NOTHING
         self._first = 0  # index of the first piece with unread bytes
         self._at = 0  # position of the first unread byte in that piece
         self._size = 0
@@ -118,21 +126,26 @@ class ReceiveBuffer:
         """Append ``data``. bytes are kept as they are, other buffers are copied."""
         size = len(data)
         if size:
-            self._pieces.append(bytes(data))
+            if self._size:
+                self._pieces.append(bytes(data))
+            else:
+                self._pieces = [bytes(data)]
             self._size += size
 
     def read(self, n: int | None = None) -> bytes:
         """Remove and return at most ``n`` bytes, or all."""
         size = self._size
+        pieces = self._pieces
         if n is None or n >= size:
-            pieces = self.pieces()
-            self._pieces.clear()
-            self._first = self._at = self._size = 0
+            if self._first or self._at:
+                pieces = self.pieces()
+                self._first = self._at = 0
+            self._pieces = _NOTHING
+            self._size = 0
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if n <= 0:
             return b""
         self._size = size - n
-        pieces = self._pieces
         first = self._first
         at = self._at
         parts = []

@@ -135,11 +135,10 @@ def test_acknowledged_and_read_bytes_are_let_go_at_once() -> None:
 
     send = SendBuffer()
     receive = ReceiveBuffer()
-    for _ in range(10):
-        send._pieces.append(Tracked(b"ab"))  # append() would make plain bytes of it
-        send._ends.append(2 * len(send._ends) + 2)
-        receive._pieces.append(Tracked(b"ab"))
-        receive._size += 2
+    send._pieces = [Tracked(b"ab") for _ in range(10)]  # append() would make plain bytes of them
+    send._ends = [*range(2, 22, 2)]
+    receive._pieces = [Tracked(b"ab") for _ in range(10)]
+    receive._size = 20
     send.acked(19)
     assert Tracked.gone == 9
     receive.read(19)
@@ -154,5 +153,7 @@ def test_empty_buffers_are_small_even_after_use() -> None:
         receive.append(b"abc")
     send.acked(3000)
     receive.read()
-    objects = (send, send._pieces, send._ends, receive, receive._pieces)
-    assert sum(map(sys.getsizeof, objects)) <= 400
+    assert sum(map(sys.getsizeof, (send, receive))) <= 128
+    for shared in ("_pieces", "_ends"):
+        assert getattr(send, shared) is getattr(SendBuffer(), shared)
+    assert receive._pieces is ReceiveBuffer()._pieces

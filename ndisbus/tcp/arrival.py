@@ -65,8 +65,9 @@ def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
             return False
         if segment.seq == m.ack_clock.last:
             m.timestamps.take(ts_val, now)
-    if m.keepalive.kind != IDLE:
-        m.keepalive.heard(now)
+    keepalive = m.keepalive
+    if keepalive is not None and keepalive.kind != IDLE:
+        keepalive.heard(now)
     if acked:
         acks.advance(m, segment, acked, now)
     if window != d.snd_wnd:
@@ -183,8 +184,9 @@ def _unacceptable(m: TcpConnection, segment: Segment, rel: int, length: int, now
 
 def _acceptable(m: TcpConnection, now: int) -> None:
     """Note that an acceptable segment arrived: the remote end is alive."""
-    if m.keepalive.kind != IDLE:
-        m.keepalive.heard(now)
+    keepalive = m.keepalive
+    if keepalive is not None and keepalive.kind != IDLE:
+        keepalive.heard(now)
     if m.delegated.state is FIN_WAIT_2:
         m.timer.fin_wait_2(now)
 

@@ -46,10 +46,10 @@ def in_window_reset(m: TcpConnection, rel: int, now: int) -> None:
     if rel:
         if not m.settings.offloaded:
             challenge_ack(m, now)
-        elif m.keepalive.kind != BLIND_RESET:
+        elif m.keepalive is None or m.keepalive.kind != BLIND_RESET:
             # Answer once, until an acceptable segment arrives or the check ends (R-BRA-02).
             m.ack_clock.owe()
-            m.keepalive.check(now)
+            m.need_keepalive(now).check(now)
         return
     state = m.delegated.state
     if state is SYN_RCVD:
@@ -79,4 +79,4 @@ def in_window_syn(m: TcpConnection, rel: int, now: int) -> None:
         upload(m, TcpUploadReason.UploadRequested, "a SYN arrived in order", closed=True)
     elif _limit(m, now).syn_allowed(m.settings.syn_challenge, now):
         m.ack_clock.owe()
-        m.keepalive.check(now)
+        m.need_keepalive(now).check(now)

@@ -95,7 +95,8 @@ class TcpConnection:
     # The parts.
     rtt: RoundTrip
     timer: SendTimer
-    keepalive: KeepAlive
+    keepalive: KeepAlive | None
+    """None until it first runs: most connections do without."""
     ack_clock: AckClock
     recovery: Recovery
     timestamps: TimestampClock
@@ -173,8 +174,16 @@ class TcpConnection:
         self.closing = self.reset_owed = self.stopped = False
         self.progress_at = -1
 
+    def need_keepalive(self, now: int) -> KeepAlive:
+        """The keepalive timer, which is made if there is none so far."""
+        keepalive = self.keepalive
+        if keepalive is None:
+            keepalive = self.keepalive = KeepAlive(self.cached, self.delegated, self.settings, now)
+        return keepalive
+
     def stop_timers(self) -> None:
         """Stop all timers, and owe no probe."""
         self.timer.stop()
-        self.keepalive.stop()
+        if self.keepalive is not None:
+            self.keepalive.stop()
         self.ack_clock.stop()

@@ -88,7 +88,8 @@ def time_wait(m: TcpConnection, now: int) -> None:
     if m.delegated.state is TIME_WAIT:
         return
     m.delegated.state = TIME_WAIT
-    m.keepalive.off()
+    if m.keepalive is not None:
+        m.keepalive.off()
     if m.settings.offloaded:
         # It continues until the upload: the remote end may repeat its FIN.
         m.events.append(TcpEvent(EventKind.UPLOAD, int(TcpUploadReason.UploadRequested), "TIME_WAIT"))

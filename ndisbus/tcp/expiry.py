@@ -12,6 +12,7 @@ from ndisbus.ddi.tcp_enums import MAX_RT_NO_LIMIT, MAX_RT_USE_LIMIT, TcpUploadRe
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import close, timed_out, upload
 from ndisbus.tcp.events import EventKind, TcpEvent
+from ndisbus.tcp.keepalive import KeepAlive
 from ndisbus.tcp.states import FIN_2, KEEP_ALIVE, NEVER, PERSIST, RETRANSMIT, SYN_RCVD, SYN_SENT
 
 __all__ = ["expire"]
@@ -34,8 +35,9 @@ def expire(m: TcpConnection, now: int) -> None:
             _fin_wait_2(m)
         else:
             close(m)
-    if m.keepalive.due <= now and not m.stopped:
-        _keepalive(m, now)
+    keepalive = m.keepalive
+    if keepalive is not None and keepalive.due <= now and not m.stopped:
+        _keepalive(m, keepalive, now)
     m.ack_clock.expire(now)
     if timer.override_due <= now:
         timer.override_expired()
@@ -57,10 +59,9 @@ def _persist(m: TcpConnection, now: int) -> None:
         m.timer.owe_probe(now)
 
 
-def _keepalive(m: TcpConnection, now: int) -> None:
+def _keepalive(m: TcpConnection, keepalive: KeepAlive, now: int) -> None:
     """Probe an idle remote end, or end a connection whose probes were not answered."""
     d = m.delegated
-    keepalive = m.keepalive
     if keepalive.kind == KEEP_ALIVE and d.snd_una != d.snd_max:
         # Not idle: the retransmission timer handles data that is not acknowledged (RFC 9293 3.8.4).
         keepalive.start(now)

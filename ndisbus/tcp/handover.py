@@ -50,7 +50,7 @@ def take_over(m: TcpConnection, now: int) -> None:
     m.rtt = RoundTrip(d, m.settings)
     m.recovery = Recovery(d, parameters.tcp_duplicate_ack_threshold, m.mss)
     m.timer = SendTimer(d, m.rtt, now)
-    m.keepalive = KeepAlive(m.cached, d, m.settings, now)
+    m.keepalive = KeepAlive.taken_over(m.cached, d, m.settings, now)
     m.ack_clock = AckClock(parameters, d.rcv_nxt)
     m.timestamps = TimestampClock(d, now)
 
@@ -58,7 +58,8 @@ def take_over(m: TcpConnection, now: int) -> None:
 def write_back(m: TcpConnection, now: int) -> None:
     """Update the structures: see TcpMachine.write_back."""
     m.timer.write_back(now)
-    m.keepalive.write_back(now)
+    if m.keepalive is not None:
+        m.keepalive.write_back(now)
     m.timestamps.write_back(now)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ndisbus.ddi.tcp_enums import (
+    TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_SACK_ENABLED,
     TCP_FLAG_TIMESTAMP_ENABLED,
     TCP_FLAG_WINDOW_SCALING_ENABLED,
@@ -101,7 +102,8 @@ def establish(m: TcpConnection, segment: Segment, now: int) -> None:
     elif m.rtt.timed(now):
         lost = False
     m.rtt.established(lost)
-    m.keepalive.start(now)
+    if m.cached.flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
+        m.need_keepalive(now).start(now)
     m.events.append(TcpEvent(EventKind.CONNECTED))
     progress(m, now)
     if m.closing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
 from ndisbus.state.tcp import TcpOffloadStateCached, TcpOffloadStateDelegated
@@ -65,6 +65,20 @@ class KeepAlive:
         # If the flag is not set, it runs because of a suspicious RST or SYN (R-BRA-06).
         self.kind = KEEP_ALIVE if cached.flags & TCP_FLAG_KEEP_ALIVE_ENABLED else BLIND_RESET
         self.due = now + delta
+
+    @classmethod
+    def taken_over(
+        cls,
+        cached: TcpOffloadStateCached,
+        delegated: TcpOffloadStateDelegated,
+        settings: TcpSettings,
+        now: int,
+    ) -> Self | None:
+        """The timer of a connection that was taken over; None if it does not run."""
+        flags, delta = cached.flags, delegated.keep_alive_timeout_delta
+        if delta == TIMER_NOT_RUNNING and not flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
+            return None
+        return cls(cached, delegated, settings, now)
 
     def write_back(self, now: int) -> None:
         """Write the timer into the structure (R-TMR-05)."""

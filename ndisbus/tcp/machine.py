@@ -100,8 +100,9 @@ class TcpMachine(TcpConnection):
         timer = self.timer
         acks = self.ack_clock
         due = timer.due
-        if self.keepalive.due < due:
-            due = self.keepalive.due
+        keepalive = self.keepalive
+        if keepalive is not None and keepalive.due < due:
+            due = keepalive.due
         if acks.due < due:
             due = acks.due
         if timer.override_due < due:

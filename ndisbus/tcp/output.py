@@ -10,6 +10,7 @@ from ndisbus.net.segment import ACK, FIN, PSH, RST, URG, Segment
 from ndisbus.tcp import handshake, options, windows
 from ndisbus.tcp.congestion import limited_transmit
 from ndisbus.tcp.connection import TcpConnection
+from ndisbus.tcp.keepalive import KeepAlive
 from ndisbus.tcp.states import CLOSED, FIN_OWED, NEVER, PERSIST, SYN_RCVD, SYN_SENT
 
 __all__ = ["transmit"]
@@ -42,8 +43,8 @@ def transmit(m: TcpConnection, now: int) -> list[Segment]:
         m.timer.override_used()
     if m.timer.probe:
         _window_probe(m, now, out)
-    if m.keepalive.probe:
-        _keepalive_probe(m, now, out)
+    if m.keepalive is not None and m.keepalive.probe:
+        _keepalive_probe(m, m.keepalive, now, out)
     if m.ack_clock.owed or windows.update_due(m, now):
         acknowledge(m, now, out)
     if m.snd_up is not None:
@@ -264,11 +265,11 @@ def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
     m.ack_clock.sent(d.rcv_nxt)
 
 
-def _keepalive_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:
+def _keepalive_probe(m: TcpConnection, keepalive: KeepAlive, now: int, out: list[Segment]) -> None:
     """Send an empty segment with an old sequence number, which must be answered (RFC 9293 3.8.4)."""
     d = m.delegated
     out.append(_segment(m, (d.snd_una - 1) & 0xFFFFFFFF, ACK, b"", now))
-    m.keepalive.probed()
+    keepalive.probed()
     m.ack_clock.sent(d.rcv_nxt)
 
 

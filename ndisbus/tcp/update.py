@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Final
 
 from ndisbus.ddi.tcp_enums import (
+    TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
     TCP_FLAG_MAX_RT_RESTART,
     TCP_FLAG_UPDATE_RCV_WND,
@@ -36,8 +37,9 @@ def update_cached(m: TcpConnection, new: TcpOffloadStateCached, now: int) -> Non
         m.timer.restart_max_rt()
     if flags & (TCP_FLAG_KEEP_ALIVE_RESTART | TCP_FLAG_MAX_RT_RESTART):
         # Either flag resets what changed (R-UPD-11, R-DIS-13). The timer's own flag always restarts it.
-        m.keepalive.updated(probes, times or bool(flags & TCP_FLAG_KEEP_ALIVE_RESTART), now)
-    m.keepalive.flag_changed(now)
+        m.need_keepalive(now).updated(probes, times or bool(flags & TCP_FLAG_KEEP_ALIVE_RESTART), now)
+    if m.keepalive is not None or flags & TCP_FLAG_KEEP_ALIVE_ENABLED:
+        m.need_keepalive(now).flag_changed(now)
 
 
 def path_changed(m: TcpConnection) -> None:

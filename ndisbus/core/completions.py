@@ -92,10 +92,11 @@ class Completions:
                 if request is not None:
                     reason = f"list {blocks[0]:#x} belongs to {request.operation.request}"
                 raise Violation("OffloadBlockList", reason, "R-BLK-10")
-            below = (b.adapter.requests.get(blocks[0]) for b in client.bindings)
-            if any(r is not None and r.binding.protocol is client for r in below):
-                reason = f"list {blocks[0]:#x} is still held by the driver below"
-                raise Violation("OffloadBlockList", reason, "R-BLK-11")
+            for b in client.bindings:
+                below = b.adapter.requests.get(blocks[0])
+                if below is not None and below.binding.protocol is client:
+                    reason = f"list {blocks[0]:#x} is still held by the driver below"
+                    raise Violation("OffloadBlockList", reason, "R-BLK-11")
             self._compare(request, columns, allowed)
             chains: dict[int, list[int]] = {}
             if operation.op == "initiate":
@@ -252,7 +253,8 @@ class Completions:
             if frames:
                 message.append(len(frames))
             self.out.send(binding.protocol, message, frames)
-        binding.came_back()
+        if binding.on_return is not None:
+            binding.on_return()
 
     def _terminated(self, binding: Binding, request: Request, status: Any) -> None:
         """Forget terminated objects. One whose terminate failed may be named once more (R-DIS-43)."""

@@ -147,7 +147,9 @@ class NdisCore:
 
     def drain(self) -> list[Send]:
         """Return the messages to send, in order, and forget them."""
-        return self.out.drain()
+        out = self.out
+        sends, out.outbox = out.outbox, []
+        return sends
 
     # -- time ----------------------------------------------------------------------------------
 

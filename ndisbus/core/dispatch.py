@@ -117,7 +117,14 @@ class Dispatcher:
         shapes = self._shapes[name]
         if len(args) != len(shapes):
             raise DecodeError(name, f"{len(shapes)} parameters expected, got {len(args)}")
-        for i, (types, top) in enumerate(shapes):
+        for value, (types, top) in zip(args, shapes):  # noqa: B905 - as long as one another, see above
+            if type(value) not in types or (top and value is not None and not 0 <= value < top):
+                self._check_each(name, args)
+                return
+
+    def _check_each(self, name: str, args: list[Any]) -> None:
+        """Say which parameter is wrong. None is the only one that may be right nevertheless."""
+        for i, (types, top) in enumerate(self._shapes[name]):
             value = args[i]
             if type(value) not in types:
                 if value is None and name in _NULLABLE:

@@ -103,11 +103,6 @@ class Outbound:
         self.emit("refused", call=what, reason=reason)
         self.outbox.append((key, ["refused", call_id, [{"Call": what, "Reason": reason}]], ()))
 
-    def drain(self) -> list[Send]:
-        """Return what is to be sent, in order, and forget it."""
-        out, self.outbox = self.outbox, []
-        return out
-
     def note_call(self, client: Client, message: Message, *, inbound: bool) -> None:
         """Trace a message that passes, if it is a call of the call table."""
         event = describe_call(self.registry, client, message, self.clock.now, inbound=inbound)

@@ -198,7 +198,8 @@ class Packets:
             self._note_back(binding.protocol, mine[0])
             up: Message = [PACKET_SEND.completion_handler, None, [binding.context, upper, flags]]
             self.out.send(binding.protocol, up)
-            binding.came_back()
+            if binding.on_return is not None:
+                binding.on_return()
 
     def abort(self, adapter: Adapter, binding: Binding | None = None) -> None:
         """Complete the sends that a dead adapter holds.

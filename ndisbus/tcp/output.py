@@ -139,7 +139,7 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
             if fin and sent + size == length and window > length:
                 flags |= FIN
             if size < mss and sent >= outstanding and not _may_send(m, size, flags, outstanding or sent):
-                if not flags & PSH:
+                if not flags & PSH and timer.override_due == NEVER:
                     timer.held_back(now)
                 break
         else:

@@ -57,7 +57,7 @@ def posted(adapter: Adapter, tcp: TcpContext) -> Steps | None:
 
 
 def _available(tcp: TcpContext, io: TcpIo) -> int:
-    return len(io.buffered) if tcp.flow is None else tcp.flow.machine.available
+    return len(io.buffered) if tcp.flow is None else len(tcp.flow.machine.received)
 
 
 def _look(tcp: TcpContext, io: TcpIo, count: int) -> bytes:

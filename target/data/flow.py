@@ -125,7 +125,7 @@ class TcpFlow(MachineOwner):
                     self._push_at = end
         before = delegated.state
         self._active = now
-        tick = self.ticks(now)
+        tick = ticks_of(now, self.per_second)
         self.deliver(segment, tick, now)
         if self._push_at is not None and ge(delegated.rcv_nxt, self._push_at):
             self._push_at = None
@@ -141,7 +141,7 @@ class TcpFlow(MachineOwner):
 
     def pump(self, now: float) -> None:
         """Give the connection its turn: report the machine's events and send the owed segments."""
-        self.take_turn(self.ticks(now), now)
+        self.take_turn(ticks_of(now, self.per_second), now)
 
     @property
     def may_send(self) -> bool:
@@ -154,7 +154,17 @@ class TcpFlow(MachineOwner):
         heuristics = self._heuristics
         if heuristics.sent >= self._sample or heuristics.received >= self._sample:
             heuristics.rates(adapter=self.adapter, tcp=self.tcp)
-        self._schedule()
+        if not self.tcp.serving:
+            return
+        due = self.machine.next_deadline()
+        at = None if due is None else due / self.per_second
+        limit = self.adapter.hardware.config.voluntary.low_activity
+        if limit is not None and (at is None or self._active + limit < at):
+            at = self._active + limit
+        if at is not None:
+            timer = self.tcp.timer
+            if timer is None or timer.at is None or at < timer.at:
+                self.adapter.wake(self.tcp, at)
 
     def send_segments(self, segments: list[Segment], high: int, now: float) -> None:
         """Send segments as frames."""
@@ -215,15 +225,6 @@ class TcpFlow(MachineOwner):
             adapter.refusals["neighbor in doubt after retransmissions"] += 1
 
     # -- time ----------------------------------------------------------------------------------
-
-    def _schedule(self) -> None:
-        if not self.tcp.serving:
-            return
-        at = self.machine_deadline()
-        limit = self.adapter.config.voluntary.low_activity
-        if limit is not None and (at is None or self._active + limit < at):
-            at = self._active + limit
-        self.adapter.wake(self.tcp, at)
 
     def expire(self, now: float) -> None:
         """Run the expired timers, after the adapter's timer for the connection has fired."""

@@ -154,16 +154,16 @@ class Adapter:
         self.busy[tcp.address] = tcp
         return tcp.io
 
-    def wake(self, tcp: TcpContext, at: float | None) -> None:
-        """Run a connection at a time (seconds of the driver's clock) and not before; None: not at all."""
-        timer = tcp.timer
-        if timer is None:
-            if at is not None:
-                tcp.timer = self.wakes.push(at, tcp)
-        elif at is None:
-            self.wakes.cancel(timer)
-        elif at != timer.at:
-            self.wakes.reschedule(timer, at)
+    def wake(self, tcp: TcpContext, at: float) -> None:
+        """Run a connection at a time (seconds of the driver's clock) instead of the time set before.
+
+        A connection that runs too early has nothing to do and sets the right time then. So only an earlier
+        time has to be set.
+        """
+        if tcp.timer is None:
+            tcp.timer = self.wakes.push(at, tcp)
+        else:
+            self.wakes.reschedule(tcp.timer, at)
 
     def free(self, obj: Context) -> None:
         """Free a context and everything it holds, after the completion (R-TERM-07)."""

@@ -76,7 +76,8 @@ class Station:
 
     def _for_us(self, mac: bytes) -> bool:
         """Return whether a frame is for us: the interface, a configured address or a group (R-STATE-11)."""
-        if mac == self.adapter.config.mac or (mac and mac[0] & 1) or mac in self.adapter.hardware.macs:
+        hardware = self.adapter.hardware
+        if mac == hardware.config.mac or (mac and mac[0] & 1) or mac in hardware.macs:
             return True
         self.counters["for another station"] += 1
         return False

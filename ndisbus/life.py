@@ -110,7 +110,8 @@ class LifeTable(Generic[S, E]):
 
     def after(self, state: S, event: E, what: object = None) -> S:
         """The state that follows. Raises :class:`IllegalTransition` about ``what``."""
-        following = self.column(event).get(state)
+        column = self._columns.get(event)
+        following = None if column is None else column.get(state)
         if following is None:
             raise self.illegal(state, event, what)
         return following

@@ -217,7 +217,7 @@ class DriverPort(SharedMemory):
                 self._step(result, call_id, None)
             else:
                 self._answer(call_id, result)
-        elif hasattr(result, "send"):
+        elif result is not None and hasattr(result, "send"):
             self._step(result, None, None)
 
     def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:

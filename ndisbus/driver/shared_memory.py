@@ -50,6 +50,10 @@ def _send_data(block_list: BlockList) -> dict[int, list[int]]:
 
 #: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
 _BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
+#: The operation of frames, and the kinds of call that a list may go out and come back with.
+_FRAMES = PACKET_SEND.op
+_REQUEST = Kind.REQUEST
+_COMPLETED = Kind.PROTOCOL_HANDLER
 
 
 class SharedMemory:
@@ -95,11 +99,11 @@ class SharedMemory:
                 if call.name in _BACK:
                     a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
                 wire, frames = a.to_wire()
-                if call.op == PACKET_SEND.op and call.kind is Kind.REQUEST:
-                    self.sent_nbls.update(dict.fromkeys(a.addresses, (call, args[0], a.context)))
-                elif call.kind is Kind.REQUEST and call.completed_by:
-                    anchor = self.ndis.heap.objects.get(args[0])
-                    through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
+                if call.kind is _REQUEST and call.completed_by:
+                    through = args[0]
+                    if call.op != _FRAMES:
+                        anchor = self.ndis.heap.objects.get(through)
+                        through = anchor.binding if isinstance(anchor, NdisOffloadHandle) else None
                     self.sent_nbls.update(dict.fromkeys(a.addresses, (call, through, a.context)))
                 params.append(wire)
             elif hasattr(a, "to_wire"):
@@ -176,7 +180,7 @@ class SharedMemory:
 
     def take_nbls(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> NblChain:
         chain = NblChain.from_wire(columns, frames)
-        if call.kind is Kind.PROTOCOL_HANDLER and call.op:
+        if call.kind is _COMPLETED and call.op:
             sends = call.op == "send"
             for a in chain.addresses:
                 sent = self.sent_nbls.get(a)
@@ -190,7 +194,7 @@ class SharedMemory:
     def is_stale(self, context: int, columns: dict[str, Any]) -> bool:
         """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
         sent = self.sent_nbls
-        known = all(a in sent for a in columns["NetBufferList"])
+        known = all(map(sent.__contains__, columns["NetBufferList"]))
         return not known and context not in self.opened.values()
 
     def forget_sends(self, context: int) -> None:
@@ -198,11 +202,7 @@ class SharedMemory:
         handles = [h for h, c in self.opened.items() if c == context]
         for h in handles:
             del self.opened[h]
-        lost = [
-            a
-            for a, (c, through, _) in self.sent_nbls.items()
-            if c.op == PACKET_SEND.op and through in handles
-        ]
+        lost = [a for a, (c, through, _) in self.sent_nbls.items() if c.op == _FRAMES and through in handles]
         for a in lost:
             del self.sent_nbls[a]
 

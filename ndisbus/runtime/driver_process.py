@@ -37,6 +37,8 @@ __all__ = ["DriverProcess"]
 TURN: Final = 256
 #: Seconds that the bus has to answer a goodbye.
 GOODBYE_LIMIT: Final = 0.25
+#: Longest wait in one go (seconds): poll() takes milliseconds that fit into an int.
+LONGEST: Final = 3600.0
 #: While packets keep coming, the loop looks at nothing else for this time (seconds).
 HOT: Final = HOT_MS / 1000
 #: A packet below this size (bytes) is certainly within all limits.
@@ -276,7 +278,7 @@ class DriverProcess:
             until = min(until, now + INTERVAL)
         if until == math.inf:
             return None
-        return math.ceil((until - now) * 1000) if until > now else 0
+        return math.ceil(min(until - now, LONGEST) * 1000) if until > now else 0
 
     def _receive(self, connection: Connection, now: float, limit: int) -> None:
         """Handle up to ``limit`` packets. After a wait the limit is 1, so that its answer leaves at once."""

@@ -364,6 +364,25 @@ def test_run_driver_says_when_it_is_ready_and_stops_in_order(bus: Bus) -> None:
     assert bus.driver("polite") is None
 
 
+def test_a_wait_may_be_longer_than_the_system_can_wait_in_one_go(
+    bus: Bus, tiny: tuple[Tiny, DriverProcess]
+) -> None:
+    """40 days are more milliseconds than fit into an int."""
+    _, process = tiny
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process.add_reader(theirs, lambda _: theirs.recv(1))
+        rounds = []
+
+        def third() -> bool:
+            ours.send(b"x")
+            rounds.append(process.ready)
+            return len(rounds) > 2
+
+        assert process.run_until(third, 40 * 86400.0)
+        process.remove_reader(theirs)
+
+
 def test_readers_are_called(bus: Bus, tiny: tuple[Tiny, DriverProcess]) -> None:
     _, process = tiny
     a, b = socket.socketpair()

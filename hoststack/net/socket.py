@@ -380,6 +380,7 @@ class Socket(Timed, MachineOwner):
     def over(self, error: SocketError | None) -> None:
         """The connection ended while it was offloaded, None: in order; nothing is left to go on with."""
         self.closed = self.shut = True
+        self.lent = False  # what was not read came back, too
         self.tcb.delegated.state = State.TcpConnectionClosed
         if error is not None:
             self.fail(error)

@@ -196,6 +196,21 @@ def test_a_connection_that_ended_while_it_was_away(bench: Bench) -> None:
     assert bench.stack.socket_of(socket.tcb) is None
 
 
+def test_unread_data_of_a_connection_that_ended_while_it_was_away_can_be_read(bench: Bench) -> None:
+    """It went down with the connection and came back with it; then the stream ends."""
+    socket, peer = connected(bench)
+    bench.give(peer(0, b"unread", flags=ACK | PSH | FIN))
+    socket.shutdown()
+    bench.stack.flush()
+    bench.stack.detach(socket, bench.now)
+    assert socket.recv() is None
+    socket.over(None)
+    assert socket.readable
+    assert socket.recv() == b"unread"
+    assert socket.recv() == b""
+    assert socket.at_end
+
+
 def test_the_socket_of_a_tcb(bench: Bench) -> None:
     socket, _ = connected(bench)
     found = [bench.stack.socket_of(socket.tcb)]

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from hoststack.api.chimney import Chimney, bound, perform
-from hoststack.api.errors import HostTimeout
+from hoststack.api.errors import HostClosed, HostTimeout
 from hoststack.api.host import open_runner
 from hoststack.api.network import DEFAULT, Default, Network
 from hoststack.api.scripts import Script, Wait
@@ -282,10 +283,12 @@ class LiveHost:
     def close(self) -> None:
         """Leave the bus, once what was sent has arrived: the network stack ends with this host.
 
-        Connections that are open are closed. Waits for ``timeout`` seconds at most.
+        Connections that are open are closed. Waits for ``timeout`` seconds at most. A second call does
+        nothing.
         """
         try:
-            self._run(leave(self.driver, self.timeout))
+            with suppress(HostClosed):
+                self._run(leave(self.driver, self.timeout))
         finally:
             self.runner.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from hoststack.api import socket_scripts as scripts
 from hoststack.api.scripts import Script, drive, once, until
-from hoststack.api.sockets import Connection, Server
+from hoststack.api.sockets import Connection, Server, check_timeout
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ class Network:
         return self.run(until(done, timeout))
 
     def limit(self, timeout: float | Default | None) -> float | None:
-        """The seconds that a given timeout means."""
-        return self.timeout if isinstance(timeout, Default) else timeout
+        """The seconds that a given timeout means. Raises ValueError if they are below 0."""
+        seconds = self.timeout if isinstance(timeout, Default) else timeout
+        return check_timeout(seconds)
 
     def connect(
         self,
@@ -140,9 +141,10 @@ class Network:
         The address ``""`` or None means all addresses, ``0.0.0.0`` and ``::`` all of their family; port 0
         means any free one.
         """
+        limit = self.limit(timeout)
         host, port = address
         listener = self.act(lambda: self.stack.tcp_listen(host or None, port, backlog, options))
-        return Server(self, listener, self.limit(timeout))
+        return Server(self, listener, limit)
 
     def ping(self, destination: str, *, size: int = 56, timeout: float | Default | None = DEFAULT) -> float:
         """Round trip of one echo, in seconds. Raises :class:`Unreachable` or :class:`SocketTimeout`."""

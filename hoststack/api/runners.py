@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hoststack.api.errors import HostForked
+from hoststack.api.errors import HostClosed, HostForked
 from hoststack.api.scripts import Script, Wait, drive, once, until
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.errors import BusUnavailable, LocalProtocolError
@@ -115,23 +115,36 @@ class ProcessRunner(Runner):
         self._process: DriverProcess = DriverProcess(driver, name=name, endpoint=endpoint)
         self._pid = os.getpid()
         self._lock = threading.RLock()
+        self._closed = False
 
     def run(self, script: Script[T]) -> T:
-        if self._pid != os.getpid():
-            script.close()
+        self._acquire()
+        try:
+            self._check_open()
+            self._process.port.now = time.monotonic()
+            return drive(script, self._run_until)
+        finally:
+            if not self._closed:
+                self._process.run_until(lambda: True, 0.0)  # what the last step sent goes out
+            self._lock.release()
+
+    def _acquire(self) -> None:
+        if self.abandon():
             raise HostForked(self._process.name, self._pid, os.getpid())
         if not self._lock.acquire(blocking=False):
-            script.close()
             raise LocalProtocolError(
                 f"host {self._process.name!r} is in use by another thread; "
                 "a host that threads share needs threaded=True"
             )
-        try:
-            self._process.port.now = time.monotonic()
-            return drive(script, self._process.run_until)
-        finally:
-            self._process.run_until(lambda: True, 0.0)  # what the last step sent goes out
-            self._lock.release()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HostClosed(f"host {self._process.name!r} was closed")
+
+    def _run_until(self, done: Callable[[], object], seconds: float) -> bool:
+        held = self._process.run_until(done, seconds)
+        self._check_open()  # a callback may have closed it
+        return held
 
     def now(self) -> float:
         return time.monotonic()
@@ -147,9 +160,13 @@ class ProcessRunner(Runner):
         return self._pid != os.getpid()
 
     def close(self) -> None:
-        if self.abandon():
-            raise HostForked(self._process.name, self._pid, os.getpid())
-        self._process.close()
+        self._acquire()
+        try:
+            self._closed = True
+            self._process.stop()  # a callback may be closing it
+            self._process.close()
+        finally:
+            self._lock.release()
 
 
 class SimulationRunner(Runner):

@@ -57,6 +57,15 @@ def drive(script: Script[T], run_until: Callable[[Callable[[], object], float], 
         script.close()
 
 
+def _closed(script: Script[Any], error: BaseException) -> BaseException:
+    """Close a script that ``error`` ends. Returns what its caller is told: that undoing failed, or that."""
+    try:
+        script.close()
+    except BaseException as e:
+        return e
+    return error
+
+
 class Outcome(Protocol):
     """Where the result of a script goes; futures of ``concurrent.futures`` and ``asyncio`` are such."""
 
@@ -105,10 +114,9 @@ class Scripts:
                     continue  # cancelled by one that was moved on just now
                 try:
                     held = bool(running.condition())
-                except Exception as e:
+                except BaseException as e:
                     del self._running[running]
-                    running.script.close()
-                    self._fail(running.outcome, e)
+                    self._fail(running.outcome, _closed(running.script, e))
                     continue
                 if held or now >= running.end:
                     del self._running[running]
@@ -131,8 +139,7 @@ class Scripts:
         """The loop ends: every caller that still waits is told why."""
         running, self._running = self._running, {}
         for r in running:
-            r.script.close()
-            self._fail(r.outcome, error)
+            self._fail(r.outcome, _closed(r.script, error))
 
     def _advance(self, running: _Running, held: bool | None, now: float) -> None:
         script, outcome = running.script, running.outcome
@@ -141,7 +148,7 @@ class Scripts:
         except StopIteration as stop:
             if not outcome.done():
                 outcome.set_result(stop.value)
-        except Exception as e:
+        except BaseException as e:  # also SystemExit: it is for the caller, who is in a thread of its own
             self._fail(outcome, e)
         else:
             running.condition = wait.condition

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.api.scripts import Script, Wait
 from hoststack.net.errors import NotConnected, SocketError, SocketTimeout, Unreachable, WouldBlock
+from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = ["CHUNK", "accept", "connect", "drain", "finished", "ping", "receive", "send", "send_all", "served"]
+
+_CLOSED: Final = State.TcpConnectionClosed
 
 #: Bytes that are passed to the stack at once.
 CHUNK: Final = 65536
@@ -95,7 +98,11 @@ def receive(socket: Socket, size: int, seconds: float | None) -> Script[bytes]:
 
 
 def _room(socket: Socket, seconds: float | None) -> Script[None]:
-    if not (yield Wait(lambda: socket.room > 0 or socket.error is not None, seconds)):
+    # A connection that is closed has room, but takes nothing; its error may not have been told yet.
+    def ready() -> bool:
+        return socket.error is not None or (socket.room > 0 and socket.state is not _CLOSED)
+
+    if not (yield Wait(ready, seconds)):
         raise late(f"{socket!r}: could send nothing", seconds)
 
 
@@ -110,9 +117,10 @@ def send_all(socket: Socket, data: memoryview, seconds: float | None) -> Script[
     """Everything; ends when the last of it is in the send buffer."""
     at = socket.send(bytes(data[:CHUNK]))
     while at < len(data):
-        if not socket.room:
+        sent = socket.send(bytes(data[at : at + CHUNK]))
+        if not sent:
             yield from _room(socket, seconds)
-        at += socket.send(bytes(data[at : at + CHUNK]))
+        at += sent
 
 
 def drain(socket: Socket, seconds: float | None) -> Script[None]:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from hoststack.api import socket_scripts as scripts
-from hoststack.api.errors import HostClosed
+from hoststack.api.errors import HostClosed, HostForked
 from hoststack.api.files import open_file
 from hoststack.net.errors import NotConnected
 from ndisbus.errors import LocalProtocolError
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
     from hoststack.net.socket import Socket
     from ndisbus.state.images import OffloadState
 
-__all__ = ["SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server"]
+__all__ = ["SHUT_RD", "SHUT_RDWR", "SHUT_WR", "Connection", "Server", "check_timeout"]
 
 #: The values of ``socket.SHUT_RD`` and its siblings.
 SHUT_RD: Final = 0
 SHUT_WR: Final = 1
 SHUT_RDWR: Final = 2
+
+
+def check_timeout(seconds: float | None) -> float | None:
+    """A timeout, if it is one. Raises ValueError."""
+    if seconds is not None and not seconds >= 0:
+        raise ValueError(f"a timeout is None or at least 0 seconds, not {seconds:g}")
+    return seconds
 
 
 class _Waiting:
@@ -53,9 +60,7 @@ class _Waiting:
 
     def settimeout(self, seconds: float | None) -> None:
         """How long each wait may last from now on: None without limit, 0 not at all."""
-        if seconds is not None and not seconds >= 0:
-            raise ValueError(f"a timeout is None or at least 0 seconds, not {seconds:g}")
-        self._timeout = seconds
+        self._timeout = check_timeout(seconds)
 
     def gettimeout(self) -> float | None:
         """How long each wait may last (seconds), None without limit."""
@@ -83,7 +88,8 @@ class _Waiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with suppress(HostForked):  # a child leaves what belongs to its parent, as it leaves the host
+            self.close()
 
 
 class Connection(_Waiting):
@@ -136,6 +142,8 @@ class Connection(_Waiting):
 
     def recv(self, size: int = scripts.CHUNK) -> bytes:
         """Wait for data; up to ``size`` bytes of it, ``b""`` at the end of the stream."""
+        if size < 0:
+            raise ValueError(f"a number of bytes to receive is at least 0, not {size}")
         socket = self._open()
         if self._deaf:
             return b""

@@ -51,10 +51,10 @@ class _Owner:
         self.over: BaseException | None = None
         self._trace: TracebackType | None = None
         self.closing = False
-        self._lock = threading.Lock()
+        #: Reentrant, because the garbage collector may close a file of a connection while it is held.
+        self._lock = threading.RLock()
         #: Scripts to be started; None instead of one whose caller has given up.
         self._calls: deque[tuple[Script[Any] | None, Future[Any]]] = deque()
-        self._awake = False
         self._until = math.inf
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
@@ -80,10 +80,8 @@ class _Owner:
 
     def wake(self) -> None:
         """Make the owner look at its calls."""
-        if not self._awake:
-            self._awake = True
-            with contextlib.suppress(OSError):  # full: it is being woken; closed: it is over
-                self._sender.send(b"\0")
+        with contextlib.suppress(OSError):  # full: it is being woken; closed: it is over
+            self._sender.send(b"\0")
 
     def stop(self) -> None:
         """Make the owner leave the bus and end."""
@@ -122,10 +120,7 @@ class _Owner:
 
     def _woken(self, now: float) -> None:
         with contextlib.suppress(BlockingIOError):
-            self._receiver.recv(4096)
-        # After the bytes are read and before the calls are looked at: a call that is appended later wakes
-        # the owner again, and one that was appended before is seen.
-        self._awake = False
+            self._receiver.recv(4096)  # the loop looks at the calls after this
 
     def _end(self, over: BaseException) -> None:
         with self._lock:
@@ -157,19 +152,16 @@ class ThreadRunner(Runner):
 
     def run(self, script: Script[T]) -> T:
         owner = self._owner
+        self._check()
+        if owner.here:
+            return drive(script, _at_once)
+        future: Future[T] = Future()
         try:
-            self._check()
-            if owner.here:
-                return drive(script, _at_once)
-            future: Future[T] = Future()
+            # From here on the script is the owner's alone, which may be running it.
             owner.post(script, future)
-        except BaseException:
-            script.close()
-            raise
-        try:
             return future.result()
         except BaseException:
-            if not future.done():  # the caller was interrupted
+            if not future.done():  # the caller was interrupted, or nothing is run any more
                 with contextlib.suppress(Exception):
                     owner.post(None, future)
             raise

@@ -56,4 +56,7 @@ class EventChannel:
 
     def next_event(self) -> HostEvent | None:
         """Take the oldest unread event; None if there is none."""
-        return self._queue.popleft() if self._queue else None
+        try:
+            return self._queue.popleft()
+        except IndexError:  # asked for like this, threads may take events at the same time
+            return None

@@ -29,6 +29,7 @@ from hoststack import (
     Server,
     SocketTimeout,
 )
+from hoststack.model.events import HostEvent
 from hoststack.net import SocketEvent
 from tests.support.cable_host import CableHost
 from tools.torture_stack import RealStack, leftovers, three_layers, with_peer
@@ -345,12 +346,90 @@ def test_a_host_that_is_not_threaded_belongs_to_one_thread_at_a_time(stack: Real
         assert host.ping(REMOTE) < 20
 
 
+def test_a_caller_that_ends_its_thread_does_not_end_the_host(host: LiveHost) -> None:
+    def leave() -> bool:
+        raise SystemExit(3)
+
+    with ThreadPoolExecutor(1) as pool:
+        for use in (host.act, host.pump):
+            assert type(pool.submit(use, leave).exception(20)) is SystemExit
+            assert host.ping(REMOTE) < 20
+
+
+def test_a_caller_that_is_interrupted_while_it_wakes_the_host_leaves_others_to_wake_it(
+    host: LiveHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = host.runner._owner  # type: ignore[attr-defined]
+    real, sent = owner._sender, []
+
+    class Interrupted:
+        def send(self, data: bytes) -> int:
+            sent.append(data)
+            if len(sent) == 1:
+                raise KeyboardInterrupt
+            return int(real.send(data))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "_sender", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            host.act(lambda: None)
+        assert host.act(lambda: "heard") == "heard"
+    assert len(sent) > 1
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_closing_twice_does_nothing_and_what_comes_after_it_is_told(stack: RealStack, threaded: bool) -> None:
+    with LiveHost.attach("twice", stack.endpoint, timeout=20, threaded=threaded) as host:
+        host.close()
+        host.close()
+        for use in (lambda: host.ping(REMOTE), host.pump, lambda: host.chimney.control("ps")):
+            with pytest.raises(HostClosed, match="'twice' was closed"):
+                use()
+
+
+def test_a_host_that_is_not_threaded_is_not_closed_under_another_thread(stack: RealStack) -> None:
+    inside, told = threading.Event(), threading.Event()
+
+    def until() -> bool:
+        inside.set()
+        return told.is_set()
+
+    with (
+        LiveHost.attach("busy", stack.endpoint, timeout=20, threaded=False) as host,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pumping = pool.submit(host.pump, until, 20.0)
+        assert inside.wait(20)
+        with pytest.raises(LocalProtocolError, match="threaded=True"):
+            host.close()
+        told.set()
+        assert pumping.result(20)
+        assert host.ping(REMOTE) < 20
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_callback_may_close_the_host(stack: RealStack, threaded: bool) -> None:
+    host = Host.attach("quitter", stack.endpoint, timeout=20, threaded=threaded)
+    host.act(lambda: host.driver.events.subscribe(HostEvent, lambda _: host.close()))
+
+    def use() -> None:
+        host.disable_chimney()
+        host.pump(timeout=20)
+
+    with pytest.raises(HostClosed, match="'quitter' was closed"):
+        use()
+    stack.wait_for(lambda survey: not leftovers(survey), "the host left something")
+
+
 FORK = """
 import os, sys, warnings
 from hoststack import ChimneyError, HostForked, LiveHost
 warnings.simplefilter("ignore")
-with LiveHost.attach("forker", timeout=20, threaded={threaded}) as host:
-    connection = host.connect(("10.77.0.2", 7))
+with (
+    LiveHost.attach("forker", timeout=20, threaded={threaded}) as host,
+    host.connect(("10.77.0.2", 7)) as connection,
+    host.listen(("", 4000)),
+):
     pid = os.fork()
     if pid == 0:
         found = []
@@ -360,7 +439,7 @@ with LiveHost.attach("forker", timeout=20, threaded={threaded}) as host:
             except HostForked as error:
                 found.append(str(os.getpid()) in str(error) and str(os.getppid()) in str(error))
         print(found, flush=True)
-        sys.exit(7)  # through __exit__ of the host, and the exit handlers of the interpreter
+        sys.exit(7)  # through __exit__ of all of them, and the exit handlers of the interpreter
     _, status = os.waitpid(pid, 0)
     print("child", os.waitstatus_to_exitcode(status))
     connection.sendall(b"parent")

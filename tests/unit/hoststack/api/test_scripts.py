@@ -138,3 +138,39 @@ def test_driving_in_the_callers_own_loop_and_being_interrupted_there() -> None:
     assert box.closed == ["interrupted"]
     with pytest.raises(TimeoutError):
         drive(box.take(3.0), lambda _condition, _seconds: False)
+
+
+def test_what_a_caller_raises_to_end_its_thread_is_for_that_caller_only() -> None:
+    """SystemExit and its like are no errors of the loop that runs the scripts."""
+
+    def leave() -> bool:
+        raise SystemExit(3)
+
+    scripts, box = Scripts(), Box()
+    other = started(scripts, box.take())
+    acting: Future[bool] = Future()
+    scripts.start(once(leave), acting, 0.0)
+    waiting: Future[bool] = Future()
+    scripts.start(until(leave, None), waiting, 0.0)
+    scripts.turn(0.0)
+    for future in (acting, waiting):
+        with pytest.raises(SystemExit):
+            future.result(0)
+    box.items = [1]
+    scripts.turn(0.0)
+    assert other.result(0) == 1
+
+
+def test_a_script_that_cannot_undo_what_it_began_keeps_nobody_waiting() -> None:
+    def stubborn() -> Script[int]:
+        try:
+            yield Wait(lambda: False)
+        except GeneratorExit:
+            raise ZeroDivisionError from None
+        return 0
+
+    scripts, box = Scripts(), Box()
+    first, second = started(scripts, stubborn()), started(scripts, box.take())
+    scripts.fail(RuntimeError("the loop has ended"))
+    assert type(first.exception(0)) is ZeroDivisionError
+    assert type(second.exception(0)) is RuntimeError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.client import HTTPConnection
 
 import pytest
@@ -23,6 +24,9 @@ from hoststack import (
     SocketTimeout,
     Unreachable,
 )
+from hoststack.api.scripts import drive
+from hoststack.api.socket_scripts import send, send_all
+from hoststack.net import Socket, SocketEvent
 from ndisbus.errors import ChimneyError
 from tests.support.net_world import Host, NetWorld
 
@@ -310,3 +314,56 @@ def test_a_host_without_a_chimney_says_so(a: Host, b: Host) -> None:
     assert client.served_by is ConnectionState.IN_HOST
     with pytest.raises(LocalProtocolError, match="has no chimney"):
         client.offload()
+
+
+def test_timeouts_below_zero_are_refused_before_anything_happens(a: Host, b: Host) -> None:
+    for seconds in (-1.0, float("nan")):
+        for use in (
+            lambda: a.network.listen(("", 7), timeout=seconds),  # noqa: B023 - called at once
+            lambda: a.network.connect(("10.77.0.2", 7), timeout=seconds),  # noqa: B023
+            lambda: a.network.ping("10.77.0.2", timeout=seconds),  # noqa: B023
+        ):
+            with pytest.raises(ValueError, match="a timeout is None or at least 0 seconds"):
+                use()
+    a.network.listen(("", 7)).close()
+
+
+def test_a_number_of_bytes_below_zero_is_refused(a: Host, b: Host) -> None:
+    client, served = pair(a, b)
+    served.sendall(b"abc")
+    assert client.recv_exactly(1) == b"a"
+    for use in (lambda: client.recv(-1), lambda: client.recv_exactly(-1), lambda: client.recv_into(b"", -1)):
+        with pytest.raises(ValueError, match="at least 0, not -1"):
+            use()
+    assert client.recv() == b"bc"
+
+
+def test_a_callback_sends_on_a_connection_that_was_reset_in_the_same_batch(a: Host, b: Host) -> None:
+    """The data is told before the reset. Sending is neither possible then, nor tried again and again."""
+    client, served = pair(a, b)
+    found: list[str] = []
+
+    def cannot_wait(done: Callable[[], object], seconds: float) -> bool:
+        assert not done()
+        raise LocalProtocolError("a callback cannot wait")
+
+    def on_event(socket: Socket, event: SocketEvent) -> None:
+        if event is SocketEvent.READABLE:
+            for script in (send_all(socket, memoryview(b"answer"), 5), send(socket, b"answer", 5)):
+                try:
+                    drive(script, cannot_wait)
+                except LocalProtocolError as error:
+                    found.append(str(error))
+
+    client.socket.on_event = on_event
+
+    def send_and_reset() -> None:
+        served.socket.send(b"question")
+        b.stack.flush()
+        served.socket.abort()
+
+    b.network.act(send_and_reset)
+    assert a.network.wait(lambda: client.socket.error, 5)
+    assert found == ["a callback cannot wait"] * 2
+    with pytest.raises(ConnectionReset):
+        client.sendall(b"answer")

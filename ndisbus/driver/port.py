@@ -95,7 +95,7 @@ class Ndis(NdisCalls):
 class DriverPort(SharedMemory):
     """Hosts one driver; see the docstring of the module.
 
-    ``identity`` goes into the hello: name, pid and the like (docs/protocol.md, "Hello").
+    ``identity`` goes into the hello: name, pid and the like (docs/protocol.md, "Hello and goodbye").
     """
 
     def __init__(self, driver: Driver, identity: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class DriverPort(SharedMemory):
             self.outbox.append((["goodbye", None, []], ()))
 
     def control(self, verb: str, arguments: dict[str, Any]) -> Reply:
-        """A control request over the driver's own connection (docs/protocol.md, "Control").
+        """Send a control request on the driver's own connection (docs/protocol.md, "Control requests").
 
         Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) when the bus refuses.
         """

@@ -159,14 +159,14 @@ def test_keepalive_of_linux_is_answered(lab: Lab) -> None:
 
 
 @FAMILIES
-def test_nobody_listens_is_refused_at_once(lab: Lab, family: socket.AddressFamily) -> None:
+def test_a_port_without_a_listener_refuses_at_once(lab: Lab, family: socket.AddressFamily) -> None:
     lab.peer()
     with pytest.raises(ConnectionRefusedError):
         lab.connect(4, family)
 
 
 @FAMILIES
-def test_reset_in_the_middle_harms_nobody_else(lab: Lab, family: socket.AddressFamily) -> None:
+def test_reset_in_the_middle_harms_no_other_connection(lab: Lab, family: socket.AddressFamily) -> None:
     lab.peer()
     bystander = lab.connect(ECHO, family)
     for _ in range(5):

@@ -114,7 +114,7 @@ def test_killed_station_is_noticed_and_its_successor_heard(segment: Segment) -> 
     segment.ask(1)
 
 
-def test_stopped_station_stops_nobody_and_goes_on_when_it_may(segment: Segment) -> None:
+def test_stopped_station_stops_no_other_and_goes_on_when_it_may(segment: Segment) -> None:
     stopped = segment.start(1)
     segment.start(2)
     segment.take(segment.here(1), segment.here(2))

@@ -56,7 +56,7 @@ def test_stalled_intermediate_driver_is_a_dead_one_past_the_limit(rig: Rig) -> N
     expect_good(stall_round(rig, Round(0, "im", "terminate", "long"), HANG_LIMIT, GRACE))
 
 
-def test_stalled_bus_judges_nobody(rig: Rig) -> None:
+def test_stalled_bus_counts_no_driver_as_hung(rig: Rig) -> None:
     """However long it was stopped itself: everything completes late, and no driver counts as hung."""
     rig.rng = random.Random("bus")
     result = stall_round(rig, Round(0, "bus", "query", "long"), HANG_LIMIT)

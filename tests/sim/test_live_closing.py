@@ -125,7 +125,7 @@ def test_what_is_to_be_uploaded_before_it_is_down_brings_its_data_back() -> None
     nothing_is_left(stack)
 
 
-def test_nobody_reads_from_an_offloaded_connection_and_the_remote_end_stops() -> None:
+def test_an_application_does_not_read_an_offloaded_connection_and_the_remote_end_stops() -> None:
     """R-IND-06: what the receive buffer does not hold is refused, and comes when it is asked for."""
     stack = ready(impairments=Impairments(delay=0.01))
     socket = stack.connect("10.77.0.2", 80)

@@ -111,7 +111,7 @@ def test_a_redirect_of_an_offloaded_path_waits_for_the_link_address(early: bool)
     assert stack.violations() == []
 
 
-def test_a_redirect_to_nobody_is_forgotten_and_nothing_was_moved() -> None:
+def test_a_redirect_to_a_missing_router_is_forgotten_and_nothing_was_moved() -> None:
     stack, socket = far_connection(4)
     operation = stack.act(lambda h: h.offload_sockets([socket]))
     stack.wait(lambda: operation.done)

@@ -204,7 +204,7 @@ def play(seed: int, actions: list[str], ims: int) -> Stack:
     actions=st.lists(st.sampled_from((*FLOW, *TROUBLE)), max_size=60),
     ims=st.integers(0, 2),
 )
-def test_whoever_dies_every_list_comes_back_once(seed: int, actions: list[str], ims: int) -> None:
+def test_every_list_comes_back_once_whichever_driver_dies(seed: int, actions: list[str], ims: int) -> None:
     play(seed, actions, ims)
 
 

@@ -30,6 +30,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in _slugs(other.read_text(encoding="utf-8")), target
 
 
+def test_sections_that_are_cited_by_title_exist() -> None:
+    """``[protocol.md](protocol.md), "State"`` in pages, ``docs/protocol.md, "State"`` in the code."""
+    cited = []
+    for page in PAGES:
+        cited += re.findall(r'\]\((?:docs/)?(\w+\.md)\),\s+"([^"]+)"', page.read_text(encoding="utf-8"))
+    for package in ("ndisbus", "hoststack", "imdriver", "target", "examples", "tools", "tests/support"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            cited += re.findall(r'docs/(\w+\.md),\s+"([^"]+)"', path.read_text(encoding="utf-8"))
+    assert len(cited) > 5
+    for name, title in cited:
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        heads = re.findall(r"^#+ (?:\d+\. )?(.+)$", text, re.MULTILINE)
+        assert title in heads, (name, title)
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "examples/bare_host.py"], ids=lambda p: p.name)
 def test_no_path_of_anybody_s_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -334,7 +334,7 @@ def test_r_dis_10_a_receive_return_names_the_binding(bench: Any, make_upper: Any
     assert bench.counts() == (0, 0, 0)
 
 
-def test_a_receive_return_with_nobody_below_is_dropped(bench: Any) -> None:
+def test_a_receive_return_without_a_driver_below_is_dropped(bench: Any) -> None:
     bench.driver.lower.handle = None
     assert bench.tell("MiniportTcpOffloadReceiveReturn", bench.context(), {"NetBufferList": [0x30]}) == []
 

@@ -89,7 +89,7 @@ def test_a_send_may_come_back_in_portions(bench: Any) -> None:
         assert entries(bench) == (left, 0)
 
 
-def test_a_send_finds_nobody_below(bench: Any) -> None:
+def test_a_send_without_a_driver_below(bench: Any) -> None:
     """On the way out the binding below is given up first; the virtual adapter may still be asked."""
     bench.driver.lower.handle = None
     ((name, params, frames),) = send(bench, Context=0x5)
@@ -140,7 +140,7 @@ def test_frames_go_back_at_once_while_there_is_no_adapter_above(make_bench: Any)
     assert params[1] == {"NetBufferList": LISTS, "SourceHandle": 0x77}
 
 
-def test_lists_of_an_adapter_that_is_gone_are_returned_to_nobody(bench: Any) -> None:
+def test_lists_of_an_adapter_that_is_gone_are_not_returned(bench: Any) -> None:
     """Protocols above may be late with what a dead driver below had indicated."""
     indicate(bench)
     bench.close(bench.binding)
@@ -148,7 +148,7 @@ def test_lists_of_an_adapter_that_is_gone_are_returned_to_nobody(bench: Any) -> 
     assert entries(bench) == (0, 0)
 
 
-def test_frames_that_come_through_a_closed_binding_are_nobodys(bench: Any) -> None:
+def test_frames_that_come_through_a_closed_binding_are_dropped(bench: Any) -> None:
     """A fault held them back until the driver was bound anew; NDIS has returned them by then."""
     old = bench.binding_context
     bench.close(bench.binding)

@@ -68,7 +68,7 @@ def test_directory_open_to_others_is_refused(directory: Path, mode: int) -> None
         rundir.runtime_dir()
 
 
-def test_directory_of_somebody_else_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_of_another_user_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory.mkdir(mode=0o700)
     stranger = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: stranger)

@@ -196,7 +196,7 @@ def test_the_bus_may_die_and_come_back() -> None:
     assert hosts[0].completed[1] == ("initiate", [0, 0, 0])
 
 
-def test_bytes_that_are_no_packet_disturb_nobody() -> None:
+def test_bytes_that_are_not_a_packet_disturb_no_driver() -> None:
     sim = start(6)
     sim.processes["host0"].to_bus.append((b"\xc1", ()))
     sim.run_for(1)

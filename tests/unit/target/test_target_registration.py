@@ -228,7 +228,7 @@ def test_r_reg_12_an_orderly_halt_waits_for_lent_buffers(h: Any) -> None:
     assert h.port.ndis.heap.objects == {}
 
 
-def test_a_surprise_halt_waits_for_nobody_and_frees_everything(h: Any) -> None:
+def test_a_surprise_halt_waits_for_nothing_and_frees_everything(h: Any) -> None:
     h.stack(1, buffered=h.nbl(b"data"))
     h.post("send", h.stack(1)[2][0], h.nbl(b"x"))
     assert h.ask("MiniportHaltEx", [h.ctx, 1]) == [0]

@@ -104,7 +104,7 @@ def test_refused(a: Host, b: Host) -> None:
     assert isinstance(caught.value, ConnectionRefusedError)
 
 
-def test_nobody_there(world: NetWorld, a: Host) -> None:
+def test_no_host_there(world: NetWorld, a: Host) -> None:
     world.quiet()
     began = world.now()
     with pytest.raises(Unreachable, match=r"neighbor 10\.77\.0\.77 does not answer"):
@@ -169,7 +169,7 @@ def test_a_stream_that_ends_too_early(a: Host, b: Host) -> None:
         client.recv_exactly(5)
 
 
-def test_nobody_connects_and_a_port_twice(a: Host) -> None:
+def test_no_connection_comes_and_a_port_twice(a: Host) -> None:
     server = a.network.listen((None, 7), timeout=3.0)
     with pytest.raises(SocketTimeout, match="no connection within 3 s"):
         server.accept()[0]

@@ -175,7 +175,7 @@ def test_a_send_whose_completion_a_fault_took_away_ends_with_the_binding(rig: Ri
     assert rig.port.sent_nbls == {}
 
 
-def test_a_completion_that_a_fault_held_back_too_long_is_nobodys(rig: Rig) -> None:
+def test_a_completion_that_a_fault_held_back_too_long_is_dropped(rig: Rig) -> None:
     """The binding was closed meanwhile, and the send given up with it."""
     transmit(rig, FRAMES)
     columns, _ = sent(rig)

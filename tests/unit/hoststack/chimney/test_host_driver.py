@@ -125,7 +125,7 @@ def test_r_oid_08_the_reason_of_a_refusal_is_kept_and_shown_by_every_offload() -
     assert rig.names() == []
 
 
-def test_a_chimney_that_somebody_else_had_is_asked_for_again_without_a_flood_of_events() -> None:
+def test_a_chimney_that_another_protocol_had_is_asked_for_again_without_a_flood_of_events() -> None:
     rig = Rig(enabled=False)
     rig.bind()
     rig.answer_oid()
@@ -693,7 +693,7 @@ def test_many_requests_make_one_terminate() -> None:
     assert rig.names() == []
 
 
-def test_r_term_03_a_requested_upload_waits_for_a_query_and_holds_up_nobody_else() -> None:
+def test_r_term_03_a_requested_upload_waits_for_a_query_and_delays_nothing_else() -> None:
     """R-TERM-03: a requested upload waits for a query and does not delay other requests."""
     rig = Rig()
     _, _, (a, b) = rig.offloaded(2)
@@ -889,7 +889,7 @@ def test_a_failover_from_a_neighbor_that_is_not_offloaded_is_the_callers_mistake
         rig.act(lambda h: h.failover(old, new))
 
 
-def test_an_oid_completion_that_nobody_asked_for_is_a_violation() -> None:
+def test_an_oid_completion_without_a_request_is_a_violation() -> None:
     rig = Rig()
     request = {"RequestType": 0, "Oid": 1, "InformationBuffer": None, "RequestId": 4711}
     rig.receive("ProtocolOidRequestComplete", rig.context, request, SUCCESS, "")

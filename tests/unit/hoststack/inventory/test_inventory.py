@@ -139,7 +139,7 @@ def test_one_who_knows_the_mtu_outvotes_those_who_assume_one() -> None:
 
 
 @LINUX_ONLY
-def test_own_connections_are_read_in_full_and_the_servers_ends_are_nobodys() -> None:
+def test_own_connections_are_read_in_full_and_the_servers_ends_are_left_out() -> None:
     with LoopbackConnections(16) as connections:
         read = read_inventory(connections.clients, peers=connections.servers)
         servers = {sock.getsockname()[1] for sock in connections.servers}

@@ -97,7 +97,7 @@ def test_identifications_are_of_the_lower_half(bench: Bench) -> None:
     assert int.from_bytes(frames[0][14 + 40 + 4 : 14 + 40 + 8], "big") < 0x80000000
 
 
-def test_a_udp_datagram_finds_nobody(bench: Bench) -> None:
+def test_a_udp_datagram_is_unreachable(bench: Bench) -> None:
     """RFC 1122 4.1.3.1: port unreachable, quoting the datagram."""
     (message,) = bench.messages(bench.give(udp(bench)))
     assert isinstance(message, Unreachable)

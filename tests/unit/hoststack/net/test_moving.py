@@ -155,7 +155,7 @@ def test_an_application_goes_on_while_the_connection_is_away(bench: Bench) -> No
     bench.run(1000.0)
 
 
-def test_a_close_that_nobody_could_be_told_is_made_up_for(bench: Bench) -> None:
+def test_a_close_that_could_not_be_told_is_made_up_for(bench: Bench) -> None:
     """Data that came back unsent goes first, then the FIN."""
     socket, _ = connected(bench)
     bench.stack.detach(socket, bench.now)

@@ -193,7 +193,7 @@ def test_a_gratuitous_arp_changes_what_is_known_and_adds_nothing(bench: Bench) -
     assert entry(bench).state is S.REACHABLE, "the same address changes nothing"
 
 
-def test_an_arp_reply_that_nobody_asked_for_confirms_nothing(bench: Bench) -> None:
+def test_an_unsolicited_arp_reply_confirms_nothing(bench: Bench) -> None:
     bench.give(bench.arp(arp.REPLY))
     assert bench.stack.neighbors.find(bench.interface, REMOTE) is None
     bench.know_remote()

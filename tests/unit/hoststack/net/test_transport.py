@@ -68,7 +68,7 @@ def opened(bench: Bench, listener: Listener, *, port: int = 5000, **syn: Any) ->
         (RST | ACK, b"", None),
     ],
 )
-def test_a_segment_for_nobody_is_reset(
+def test_a_segment_without_a_connection_is_reset(
     bench: Bench, flags: int, payload: bytes, answer: tuple[int, int, int] | None
 ) -> None:
     """RFC 9293 3.10.7.1."""
@@ -88,7 +88,7 @@ def test_the_same_over_ipv6(bench: Bench) -> None:
     assert reset.flags == RST | ACK
 
 
-def test_damaged_segments_are_counted_and_reach_nobody(bench: Bench) -> None:
+def test_damaged_segments_are_counted_and_dropped(bench: Bench) -> None:
     socket, syn = bench.connected()
     good = bench.tcp(segment(ACK, seq=9001, ack=syn.seq + 1, port=80, to=syn.source_port, payload=b"abc"))
     assert bench.give(good[:-1] + b"X") == []
@@ -192,7 +192,7 @@ def test_half_open_connections_time_out_and_leave_no_trace(bench: Bench) -> None
     assert not bench.stack.transport.sockets
 
 
-def test_a_listener_that_closes_resets_what_nobody_accepted(bench: Bench) -> None:
+def test_a_listener_that_closes_resets_what_was_not_accepted(bench: Bench) -> None:
     listener = bench.stack.tcp_listen(None, 80)
     opened(bench, listener, port=5001)
     give(bench, segment(SYN, port=5002))
@@ -377,7 +377,7 @@ def test_a_new_syn_takes_the_place_of_a_connection_in_time_wait(bench: Bench) ->
     assert socket is not old
 
 
-def test_an_old_syn_or_one_that_nobody_wants_leaves_time_wait_alone(bench: Bench) -> None:
+def test_an_old_syn_or_one_without_a_listener_leaves_time_wait_alone(bench: Bench) -> None:
     old, syn = closed_actively(bench, timestamps=False)
     (ack,) = give(bench, segment(SYN, seq=500_000, port=80, to=syn.source_port))
     assert not ack.flags & (SYN | RST)

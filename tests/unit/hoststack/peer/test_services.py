@@ -47,7 +47,7 @@ def test_echo_gives_back_every_byte_in_order(data: bytes, cuts: list[int]) -> No
     assert talk(Echo(), data, cuts) == data
 
 
-def test_echo_takes_no_more_while_nobody_reads() -> None:
+def test_echo_takes_no_more_while_the_client_does_not_read() -> None:
     echo = Echo()
     echo.receive(bytes(BACKLOG - 1))
     full = [echo.full]

@@ -145,7 +145,7 @@ def test_an_illegal_request_fails_its_step() -> None:
     assert "not legal" in failure("steps:\n  - wait_bound: {}\n  - query: {objects: c}\n")
 
 
-def test_rounds_and_operations_that_nobody_waited_for() -> None:
+def test_rounds_and_operations_without_a_wait() -> None:
     text = (
         "steps:\n  - wait_bound: {}\n  - repeat:\n      times: 3\n      steps:\n"
         "        - offload: {objects: c, wait: false}\n        - join: {}\n"

@@ -107,7 +107,7 @@ def test_r_hnd_06_nor_the_handle_of_what_is_offloaded_elsewhere(bench: Bench, ho
     assert host.names() == []
 
 
-def test_an_event_that_crosses_the_end_of_its_owner_is_nobodys_fault(
+def test_an_event_that_crosses_the_end_of_its_owner_is_not_a_bug_check(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
     """The host has died; NDIS is terminating what it left, and after that it is gone."""
@@ -329,7 +329,7 @@ def test_a_generic_event_without_a_list(host: Host, nic: Nic) -> None:
     assert nic.returned(call_id) == [None, None]
 
 
-def test_a_generic_event_nobody_is_there_for_is_answered_at_once(nic: Nic) -> None:
+def test_a_generic_event_without_a_receiver_is_answered_at_once(nic: Nic) -> None:
     columns = event_list(nic, 0x5)
     assert nic.call("NdisMOffloadEventIndicate", nic.handle, columns, 0) == [None, columns]
 

@@ -251,7 +251,7 @@ def test_every_binding_sees_a_frame_and_the_miniport_gets_its_list_from_the_last
     assert held(bench) == 0
 
 
-def test_an_indication_that_nobody_is_bound_for_goes_back_at_once(bench: Bench, nic: Nic) -> None:
+def test_an_indication_without_a_binding_goes_back_at_once(bench: Bench, nic: Nic) -> None:
     lists = indicate(nic)
     assert nic.take(RETURNED)[2][1]["NetBufferList"] == lists
     assert held(bench) == 0
@@ -425,7 +425,7 @@ def test_lists_in_the_hands_of_a_dead_protocol_go_back(bench: Bench, host: Host,
     assert held(bench) == 0
 
 
-def test_sends_of_a_dead_protocol_are_completed_by_nobody_but_the_miniport(
+def test_sends_of_a_dead_protocol_are_completed_by_the_miniport_alone(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
     """The binding is there until then: the miniport reads memory that was lent through it."""
@@ -575,7 +575,7 @@ def test_a_malformed_indication_can_be_dropped(
 
 
 @pytest.mark.parametrize("call", [TO_SEND, COMPLETE])
-def test_a_send_that_a_fault_takes_away_keeps_nobody_from_closing(
+def test_a_send_that_a_fault_takes_away_does_not_prevent_closing(
     bench: Bench, host: Host, nic: Nic, user: Client, call: str
 ) -> None:
     user.control("fault.add", Action="drop", Call=call)
@@ -653,7 +653,7 @@ def test_what_a_fault_delays_arrives_in_the_end(
     assert held(bench) == 0
 
 
-def test_a_return_that_a_fault_delays_past_the_closing_is_nobodys_fault(
+def test_a_return_that_a_fault_delays_past_the_closing_is_not_a_bug_check(
     bench: Bench, host: Host, nic: Nic, user: Client
 ) -> None:
     lists = indicate(nic)

@@ -150,7 +150,7 @@ def test_epochs_and_spaces_go_on_from_the_base_of_the_bus() -> None:
     assert all(1 < s < 1 << 24 for s in spaces)
 
 
-def test_a_space_that_somebody_has_is_passed_over_when_the_numbers_start_over() -> None:
+def test_a_space_in_use_is_passed_over_when_the_numbers_start_over() -> None:
     bench = Bench()
     kept = bench.client(Client, "kept")
     bench.core.admission._epoch = (1 << 24) - 2
@@ -435,7 +435,7 @@ def test_only_what_was_offered_can_be_opened(
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_an_adapter_that_dies_while_it_is_offered_is_nobodys_fault(bench: Bench, back: bool) -> None:
+def test_an_adapter_that_dies_while_it_is_offered_is_not_a_bug_check(bench: Bench, back: bool) -> None:
     """The protocol's open crosses the removal. It is told, and gets the next adapter of that name."""
     nic = bench.client(Nic, "nic").start("nic0")
     host = bench.client(Host, "host")

@@ -789,7 +789,7 @@ def test_ndis_takes_objects_that_failed_their_terminate_once_more(host: Host, ni
     cut_off(host.bench, host, "NdisTerminateOffload", "OffloadBlockList.OffloadHandle", "R-HND-04")
 
 
-def test_ndis_terminates_itself_what_nobody_terminates_a_second_time(
+def test_ndis_terminates_itself_what_is_not_terminated_a_second_time(
     bench: Bench, host: Host, nic: Nic
 ) -> None:
     """R-DIS-43: some let a single failure be the end; then nothing may be left behind below."""

@@ -131,7 +131,7 @@ def test_plain_values_and_tuples_are_answers(target: tuple[Rig, ToyTarget]) -> N
     assert type(encode_packet([["return", 2, [int(NdisStatus.SUCCESS)]]])) is bytes
 
 
-def test_an_answer_nobody_waits_for_is_an_error(target: tuple[Rig, ToyTarget]) -> None:
+def test_an_answer_to_no_call_is_an_error(target: tuple[Rig, ToyTarget]) -> None:
     rig, _ = target
     with pytest.raises(RemoteProtocolError, match="answered call 77"):
         rig.tell("return", 0, call_id=77)

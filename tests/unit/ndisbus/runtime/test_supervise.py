@@ -105,7 +105,7 @@ def test_thousands_of_crashes_do_not_overflow() -> None:
         (Restart.NEVER, -TERM, 143),
     ],
 )
-def test_what_follows_an_end_that_nobody_asked_us_for(
+def test_what_follows_an_end_that_was_not_asked_for(
     restart: Restart, returncode: int, outcome: int | None
 ) -> None:
     core = running(Policy(restart))

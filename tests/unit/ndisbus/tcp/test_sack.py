@@ -102,8 +102,8 @@ def test_like_rfc_6675_byte_by_byte(
             block = (una + a - 5, una + a - 5 + b)
             blocks = [block, block] if flag else [block, (una + 5, una + 5)]
             wire = [(seq_add(base, left), seq_add(base, right)) for left, right in blocks]
-            news = board.update(wire, seq_add(base, una), seq_add(base, model.max))
-            assert news == model.update(blocks)
+            new = board.update(wire, seq_add(base, una), seq_add(base, model.max))
+            assert new == model.update(blocks)
         elif what == "enter":
             model.high_rxt, model.rescued = una, False
             board.enter_recovery(seq_add(base, una))

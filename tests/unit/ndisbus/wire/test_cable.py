@@ -317,7 +317,7 @@ def test_stale_file_does_not_hold_a_name(plug: Plug, directory: Path) -> None:
     take(b, 1)
 
 
-def test_stale_file_of_another_is_removed_by_whoever_meets_it(plug: Plug, directory: Path) -> None:
+def test_stale_file_of_another_is_removed_by_the_station_that_finds_it(plug: Plug, directory: Path) -> None:
     a = plug("a")
     path = leave_stale(directory, "dead")
     a.send(frame(None, "a"), 0.0)

@@ -401,7 +401,7 @@ def test_r_bra_02_and_r_bra_03_one_challenge_for_suspicious_segments(w: Any) -> 
     assert delegated(w, t, "terminate").keep_alive_timeout_delta == 240_000
 
 
-def test_r_bra_05_a_check_that_nobody_answers_ends_in_an_upload(w: Any) -> None:
+def test_r_bra_05_a_check_without_an_answer_ends_in_an_upload(w: Any) -> None:
     """R-BRA-05, R-BRA-06, R-OPEN-01: probes sent before the offload count."""
     t = w.live(keep_alive_probe_count=1, keep_alive_timeout_delta=1000)
     w.advance(1)

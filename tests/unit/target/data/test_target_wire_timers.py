@@ -37,7 +37,7 @@ def test_connections_that_are_gone_are_forgotten_before_their_timers(w: Any) -> 
     assert remembered(w) < 150
 
 
-def test_what_is_tidied_away_was_nobodys_moment(w: Any) -> None:
+def test_tidying_old_deadlines_keeps_the_others(w: Any) -> None:
     quiet = w.live(cached=KEEP_ALIVE, local=4000)
     busy = w.live(cached=KEEP_ALIVE, local=4001)
     for i in range(300):

@@ -212,7 +212,7 @@ def test_an_answer_that_cannot_be_read_keeps_the_target_quiet(stale: Any) -> Non
     assert questions(w) == []
 
 
-def test_an_answer_for_a_neighbor_that_is_gone_is_nobodys(stale: Any) -> None:
+def test_an_answer_for_a_neighbor_that_is_gone_is_dropped(stale: Any) -> None:
     w = stale
     t = w.live(neighbor={"age": 1000})
     n, p = t.below

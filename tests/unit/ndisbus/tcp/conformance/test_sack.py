@@ -331,7 +331,7 @@ def test_the_last_segment_is_rescued() -> None:
     assert end.elapsed == 0
 
 
-def test_a_duplicate_without_news_sends_nothing() -> None:
+def test_a_duplicate_that_reports_nothing_new_sends_nothing() -> None:
     """RFC3042-2-SACK, RFC6675-5-DUP: no new segment for a duplicate ACK that reports nothing new."""
     end = outstanding(10)
     sacked(end, 1, (1001, 2001))

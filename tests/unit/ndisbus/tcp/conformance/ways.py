@@ -52,7 +52,7 @@ DROPPED: Final = {
         "test_what_may_be_lost_is_sent_when_nothing_else_is_left",
         "test_the_last_segment_is_rescued",
         "test_what_is_lost_and_what_not_yet",
-        "test_a_duplicate_without_news_sends_nothing",
+        "test_a_duplicate_that_reports_nothing_new_sends_nothing",
     ],
     "the RTO's back-off after an ACK of a retransmission": [
         "test_the_back_off_stays_until_there_is_a_new_measurement",

@@ -1,4 +1,4 @@
-"""The walks through the code in docs/architecture.md: every file and function that they name exists."""
+"""Walks and tables of docs/architecture.md: every file and function that they name exists."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
 def steps() -> Iterator[tuple[str, list[str]]]:
-    """Each file that a walk names, with the functions in backquotes that directly follow it."""
-    walks = re.split(r"^## ", PAGE.split("\n## Walks\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
-    for found in re.finditer(r"`([\w/]+\.py)`((?:,?\s+`[\w.]+`)+)", walks):
+    """Each file that the page names, with the functions in backquotes that directly follow it."""
+    for found in re.finditer(r"`([\w/]+\.py)`((?:,?\s+`[\w.]+`)+)", PAGE):
         yield found[1], re.findall(r"`([\w.]+)`", found[2])
 
 

@@ -75,10 +75,15 @@ def classes() -> dict[str, frozenset[str]]:
                         ast.unparse(b).split(".")[-1] for b in node.bases
                     )
 
-    def all_of(name: str) -> set[str]:
-        return own.get(name, set()).union(*(all_of(b) for b in bases.get(name, ()) if b != name))
+    def ancestry(name: str) -> set[str]:
+        found, left = {name}, [name]
+        while left:
+            new = bases.get(left.pop(), set()) - found
+            found |= new
+            left += new
+        return found
 
-    return {name: frozenset(all_of(name)) for name in own}
+    return {name: frozenset().union(*(own.get(c, set()) for c in ancestry(name))) for name in own}
 
 
 def prose(page: Path) -> str:

@@ -18,7 +18,7 @@ def _mac(text: str) -> tuple[str, bytes]:
     try:
         return name, parse_mac(digits)
     except LocalProtocolError:
-        raise LocalProtocolError(f"--mac {text}: ADAPTER=xx:xx:xx:xx:xx:xx expected") from None
+        raise LocalProtocolError(f"--mac {text}: use ADAPTER=MAC, such as im0-a=02:00:00:00:00:01") from None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,6 +75,9 @@ def main(
             user_priority=user_priority,
             macs=dict(map(_mac, macs)),
         )
+    except ChimneyError as e:
+        raise click.UsageError(str(e)) from e
+    try:
         code = run_driver(ImDriver(config), name=name, endpoint=endpoint)
     except ChimneyError as e:
         raise click.ClickException(str(e)) from e

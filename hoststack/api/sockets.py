@@ -141,7 +141,10 @@ class Connection(_Waiting):
         self.network.run(scripts.drain(self.socket, self._timeout))
 
     def recv(self, size: int = scripts.CHUNK) -> bytes:
-        """Wait for data; up to ``size`` bytes of it, ``b""`` at the end of the stream."""
+        """Wait for data; up to ``size`` bytes of it, ``b""`` at the end of the stream.
+
+        A size of 0 returns ``b""`` at once, as that of a ``socket.socket`` does.
+        """
         if size < 0:
             raise ValueError(f"a number of bytes to receive is at least 0, not {size}")
         socket = self._open()
@@ -163,7 +166,8 @@ class Connection(_Waiting):
         while missing:
             part = self.recv(missing)
             if not part:
-                raise NotConnected(f"{self!r}: the stream ended {missing} bytes before {size}")
+                self._open()  # another thread may have closed it meanwhile
+                raise NotConnected(f"{self!r}: the stream ended after {size - missing} of {size} bytes")
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)

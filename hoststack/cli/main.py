@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ndisbus import __version__
 from ndisbus.cli.lazy import LazyGroup
 
 __all__ = ["main"]
@@ -25,5 +26,6 @@ __all__ = ["main"]
         ),
     },
 )
+@click.version_option(__version__, prog_name="hoststack")
 def main() -> None:
     """The host stack: offloads TCP connections through the chimney and takes them back."""

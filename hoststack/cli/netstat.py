@@ -85,9 +85,19 @@ def _ask(client: ControlClient, hosts: tuple[str, ...], *, fresh: bool) -> dict[
             answers[name] = _of_host(client, name, fresh=fresh)
         except Refused:
             if hosts:
+                _require_stack(client, name)
                 raise
             # Without names: a host that has no network stack, or that has left since.
     return answers
+
+
+def _require_stack(client: ControlClient, name: str) -> None:
+    """Raise :class:`Refused` if ``name`` is a process on the bus, but not a host."""
+    kinds = {p["Name"]: p["Kind"] for p in client.request("ps", {}, command="netstat")["Processes"]}
+    if kinds.get(name, "protocol") != "protocol":
+        hosts = sorted(n for n, kind in kinds.items() if kind == "protocol")
+        known = f"protocol drivers on the bus: {', '.join(hosts)}" if hosts else "no host is on the bus"
+        raise Refused("netstat", f"{name!r} has no network stack; {known}")
 
 
 def _of_host(client: ControlClient, name: str, *, fresh: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack, suppress
+from ipaddress import ip_interface
 from typing import Final
 
 import click
@@ -12,7 +13,7 @@ import click
 from hoststack.net.options import SocketOptions
 from hoststack.peer.peer import Peer, station_mac
 from hoststack.peer.services import SERVICES
-from ndisbus.errors import ChimneyError
+from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 from ndisbus.rundir import AlreadyRunning, write_pid
 from ndisbus.wire.open import open_link
@@ -125,12 +126,19 @@ def _plan(
         address, _, number = text.partition("@")
         if number and not (number.isdecimal() and int(number) < len(plan)):
             raise ValueError(f"--address {text}: there is no link {number}; links are 0..{len(plan) - 1}")
+        try:
+            ip_interface(address)
+        except ValueError:
+            raise ValueError(f"--address {text}: use ADDRESS/LENGTH, such as 10.77.0.2/24") from None
         plan[int(number or 0)][2].append(address)
     if len(macs) > len(plan):
         raise ValueError(f"--mac: {len(macs)} addresses were given for {len(plan)} links")
     for i, text in enumerate(macs):
         spec, _, own = plan[i]
-        plan[i] = (spec, parse_mac(text), own)
+        try:
+            plan[i] = (spec, parse_mac(text), own)
+        except LocalProtocolError as e:
+            raise ValueError(f"--mac: {e}") from e
     return plan
 
 

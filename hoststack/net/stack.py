@@ -252,8 +252,12 @@ class NetStack:
         destination, port = self._address(remote[0]), remote[1]
         own, own_port = local or (None, 0)
         source = None if own is None else self._address(own)
-        if not 0 < port <= 0xFFFF or not 0 <= own_port <= 0xFFFF:
-            raise LocalProtocolError(f"{own_port} -> {port}: ports are 1..65535")
+        if not 0 < port <= 0xFFFF:
+            raise LocalProtocolError(f"{remote[0]}, port {port}: a TCP port is 1..65535")
+        if not 0 <= own_port <= 0xFFFF:
+            raise LocalProtocolError(
+                f"own port {own_port}: a TCP port is 1..65535, or 0 for any that is free"
+            )
         if source is not None and len(source) != len(destination):
             raise LocalProtocolError(f"{own} and {remote[0]} are of different families")
         return self.transport.connect((destination, port), (source, own_port), options, on_event, self.now)

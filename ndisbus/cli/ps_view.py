@@ -53,7 +53,14 @@ def render(ps: dict[str, Any]) -> RenderableType:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in columns:
         # A column whose name ends in # holds numbers.
         number = column.endswith("#")
@@ -104,16 +111,20 @@ def _counters(rows: list[dict[str, Any]]) -> Table:
     return t
 
 
+def _outstanding(adapter: dict[str, Any]) -> Text:
+    """The number of outstanding requests, with the age of the oldest."""
+    count = adapter["Outstanding"]
+    return Text(f"{count} ({adapter['OldestAge']:.1f} s)", style="yellow") if count else Text("0")
+
+
 def _adapters(rows: list[dict[str, Any]]) -> Table:
     t = _table(
         "Adapters",
         "Name",
         "Driver",
-        "Epoch#",
         "State",
         "Chimney",
         "Outstanding#",
-        "Oldest#",
         "Completed#",
         "Sends#",
         "Receives#",
@@ -123,11 +134,9 @@ def _adapters(rows: list[dict[str, Any]]) -> Table:
         t.add_row(
             a["Name"] + (" (virtual)" if a["Virtual"] else ""),
             a["Driver"],
-            str(a["Epoch"]),
             state,
             a["ChimneyOwner"] or "–",
-            _busy(a["Outstanding"]),
-            f"{a['OldestAge']:.3f} s" if a["Outstanding"] else "–",
+            _outstanding(a),
             f"{a['Completed']:,}",
             _busy(a["Sends"]),
             _busy(a["Receives"]),

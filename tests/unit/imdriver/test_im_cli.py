@@ -102,8 +102,16 @@ def test_the_package_offers_its_parts() -> None:
         _ = imdriver.Nothing
 
 
-@pytest.mark.parametrize("text", ["x", "x=zz:00", "x=02:00", "x=01:00:00:00:00:07"])
-def test_an_address_that_is_none(started: list[Any], text: str) -> None:
+@pytest.mark.parametrize("text", ["x", "x=zz:00", "x=02:00", "02:00:00:00:00:07"])
+def test_a_wrong_address_is_a_usage_error(started: list[Any], text: str) -> None:
     result = CliRunner().invoke(main, ["--mac", text])
-    assert result.exit_code == 1
-    assert "xx:xx" in result.output or "unicast" in result.output
+    assert result.exit_code == 2
+    assert f"--mac {text}: use ADAPTER=MAC, such as im0-a=02:00:00:00:00:01" in result.stderr
+    assert not started
+
+
+def test_a_group_address_is_a_usage_error(started: list[Any]) -> None:
+    result = CliRunner().invoke(main, ["--mac", "x=01:00:00:00:00:07"])
+    assert result.exit_code == 2
+    assert "unicast" in result.stderr
+    assert not started

@@ -165,7 +165,7 @@ def test_a_stream_that_ends_too_early(a: Host, b: Host) -> None:
     served = server.accept()[0]
     served.sendall(b"abc")
     served.close()
-    with pytest.raises(NotConnected, match="ended 2 bytes before 5"):
+    with pytest.raises(NotConnected, match="the stream ended after 3 of 5 bytes"):
         client.recv_exactly(5)
 
 
@@ -367,3 +367,40 @@ def test_a_callback_sends_on_a_connection_that_was_reset_in_the_same_batch(a: Ho
     assert found == ["a callback cannot wait"] * 2
     with pytest.raises(ConnectionReset):
         client.sendall(b"answer")
+
+
+def test_a_number_of_bytes_of_zero_does_not_wait(a: Host, b: Host) -> None:
+    with b.network.listen((None, 7)), a.network.connect(("10.77.0.2", 7)) as client:
+        client.settimeout(0)
+        assert client.recv(0) == b""
+
+
+@pytest.mark.parametrize("port", [0, 70_000])
+def test_a_port_out_of_range_is_named(a: Host, port: int) -> None:
+    with pytest.raises(LocalProtocolError, match=rf"10\.77\.0\.2, port {port}: a TCP port is 1\.\.65535"):
+        a.network.connect(("10.77.0.2", port))
+    with pytest.raises(LocalProtocolError, match=r"own port 70000: a TCP port is 1\.\.65535, or 0"):
+        a.network.connect(("10.77.0.2", 7), source_address=(None, 70_000))
+
+
+def test_a_timeout_names_both_ends_of_the_connection(a: Host, b: Host) -> None:
+    with b.network.listen((None, 7)), a.network.connect(("10.77.0.2", 7), timeout=5) as client:
+        own, port = client.getsockname()
+        with pytest.raises(SocketTimeout) as caught:
+            client.recv()
+        assert str(caught.value) == f"{own}:{port} -> 10.77.0.2:7: received nothing within 5 s"
+
+
+def test_a_connection_that_is_closed_while_it_waits_says_so(
+    a: Host, b: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread closes it while this one waits for more."""
+    client, _ = pair(a, b)
+
+    def recv(size: int) -> bytes:
+        client.close()
+        return b""
+
+    monkeypatch.setattr(client, "recv", recv)
+    with pytest.raises(NotConnected, match="closed by this program"):
+        client.recv_exactly(5)

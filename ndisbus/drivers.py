@@ -1,4 +1,4 @@
-"""What people need who write a driver of their own, in one place. docs/drivers.md says how.
+"""All names for people who write a driver. docs/drivers.md says how to use them.
 
 ::
 
@@ -11,8 +11,8 @@
     sys.exit(run_driver(MyProtocol(), name="mine"))
 
 - ``ProtocolDriver``, ``MiniportDriver``: bases whose handlers answer every call with the interface's default.
-  An intermediate driver has both edges; ``imdriver.ImDriver`` is the one to build on, ``target.TargetDriver``
-  is the offload target.
+  An intermediate driver has both edges: build it on ``imdriver.ImDriver``. ``target.TargetDriver`` is the
+  offload target.
 - ``run_driver``: runs a driver as a whole process. ``DriverProcess`` is for programs with their own loop.
 - ``Ndis``: the type of a driver's ``self.ndis``, on which it calls the functions of NDIS.
 - ``Steps``: the type of a handler that waits for answers of NDIS, a generator.

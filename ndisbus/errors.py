@@ -74,13 +74,16 @@ class BusUnavailable(ChimneyError):
 
 
 def value_text(value: Any) -> str:
-    """Return a value that a user or another process gave, as an error text shows it."""
+    """Return a value that a user or another process gave, as an error text shows it.
+
+    Characters of a string that a terminal cannot show are replaced by their code point.
+    """
     if value is None:
         return "nil"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{value}'"
+        return "'" + "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in value) + "'"
     if isinstance(value, int | float):
         return str(value)
     if isinstance(value, bytes):

@@ -1,9 +1,9 @@
-"""The life of an object, as a table: which event is legal in which state, and where it leads.
+"""The life of an object, as a table: which events are legal in which state, and the states that follow.
 
-A table is data. A pair of state and event that the table does not have is an illegal transition: it raises
-:class:`~ndisbus.errors.IllegalTransition`, names both, and leaves the state as it was. The state diagrams in
-docs/architecture.md are drawn from the tables. ``python -m`` and the name of a module with a table prints its
-diagram, for example ``python -m hoststack.model.life``.
+A table is data. A pair of state and event that is not in the table is an illegal transition. It raises
+:class:`~ndisbus.errors.IllegalTransition`, which names both, and leaves the state as it was. The state
+diagrams in docs/architecture.md are made from the tables. ``python -m`` with the name of a module that has a
+table prints its diagram, for example ``python -m hoststack.model.life``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["LifeEnum", "LifeTable", "Living", "print_lives"]
 
 
 class LifeEnum(enum.Enum):
-    """Base of states and events: shown by their values, hashed by identity.
+    """Base of states and events. A member is shown by its value and hashed by identity.
 
-    Members are singletons. The hash of :class:`enum.Enum` is a Python function; this one is not, and lists
-    look up a state for every object.
+    Members are singletons. The hash of :class:`enum.Enum` is a slow Python function, and long lists look up a
+    state for every object. So the hash of ``object`` is used.
     """
 
     __hash__ = object.__hash__
@@ -42,7 +42,7 @@ class Living(Protocol[S]):
 
 
 class _Column(dict[S, S], Generic[S, E]):
-    """Where one event leads from each state; looking up a state in which it is illegal raises."""
+    """The states that follow one event, by state. Looking up a state where it is illegal raises."""
 
     __slots__ = ("event", "table")
 
@@ -59,8 +59,8 @@ class LifeTable(Generic[S, E]):
     """The life of an object called ``name``.
 
     ``rows`` has, for each state, the legal events and the states that follow. A life begins in ``initial``
-    and ends in ``final`` (None: it has no end of its own). ``rules`` names the rule that an illegal pair
-    would break, where a single rule says it.
+    and ends in ``final`` (None: it does not end by itself). ``rules`` names the rule that an illegal pair
+    breaks, if a single rule says it.
     """
 
     __slots__ = ("_columns", "final", "initial", "name", "rows", "rules")
@@ -84,15 +84,15 @@ class LifeTable(Generic[S, E]):
             self.column(event)[state] = following
 
     def __iter__(self) -> Iterator[tuple[S, E, S]]:
-        """Every transition: state, event, following state."""
+        """Iterate over all transitions: state, event, following state."""
         for state, row in self.rows.items():
             for event, following in row.items():
                 yield state, event, following
 
     def column(self, event: E) -> dict[S, S]:
-        """Where ``event`` leads from each state in which it is legal, for loops over many objects.
+        """Return the states that follow ``event``, by state, for loops over many objects.
 
-        ``column[state]`` raises :class:`IllegalTransition` for every other state; ``get`` gives None.
+        ``column[state]`` raises :class:`IllegalTransition` for every other state; ``get`` returns None.
         """
         found = self._columns.get(event)
         if found is None:
@@ -100,16 +100,16 @@ class LifeTable(Generic[S, E]):
         return found
 
     def legal_in(self, event: E) -> frozenset[S]:
-        """The states in which ``event`` is legal."""
+        """Return the states in which ``event`` is legal."""
         return frozenset(self.column(event))
 
     def illegal(self, state: S, event: E, what: object = None) -> IllegalTransition:
-        """The error for an illegal pair, about ``what`` or, by default, what the table is named after."""
+        """Return the error for an illegal pair, about ``what`` (default: the name of the table)."""
         who = self.name if what is None else str(what)
         return IllegalTransition(who, state, event, rule=self.rules.get((state, event), ""))
 
     def after(self, state: S, event: E, what: object = None) -> S:
-        """The state that follows. Raises :class:`IllegalTransition` about ``what``."""
+        """Return the state that follows. Raises :class:`IllegalTransition` about ``what``."""
         column = self._columns.get(event)
         following = None if column is None else column.get(state)
         if following is None:
@@ -117,15 +117,15 @@ class LifeTable(Generic[S, E]):
         return following
 
     def require(self, obj: Living[S], event: E) -> S:
-        """The state that would follow for an object. Raises :class:`IllegalTransition`; changes nothing."""
+        """Return the state that would follow for an object. Raises :class:`IllegalTransition`."""
         return self.after(obj.state, event, obj)
 
     def advance(self, obj: Living[S], event: E) -> None:
-        """Let ``event`` happen to an object. Raises :class:`IllegalTransition`."""
+        """Set the state of an object to the one after ``event``. Raises :class:`IllegalTransition`."""
         obj.state = self.after(obj.state, event, obj)
 
     def advance_all(self, objects: Sequence[Living[S]], event: E) -> None:
-        """Let ``event`` happen to all objects in order or, if it is illegal for one of them, to none.
+        """Apply ``event`` to all objects in order. If it is illegal for one of them, no object changes.
 
         Raises :class:`IllegalTransition` about the first such object. An object that is given twice takes two
         steps.
@@ -145,7 +145,7 @@ class LifeTable(Generic[S, E]):
             raise error from None
 
     def mermaid(self) -> str:
-        """The table as a Mermaid state diagram; events that join the same two states share an arrow."""
+        """Return the table as a Mermaid state diagram. Events between the same two states share an arrow."""
         names: dict[S, None] = {self.initial: None}
         arrows: dict[tuple[S, S], list[str]] = {}
         for state, event, following in self:
@@ -159,7 +159,7 @@ class LifeTable(Generic[S, E]):
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """The diagram as a fenced block of Markdown."""
+        """Return the diagram as a fenced block of Markdown."""
         return f"```mermaid\n{self.mermaid()}\n```"
 
 

@@ -1,6 +1,6 @@
-"""The seeded random numbers that sans-I/O code is given as an argument.
+"""The seeded random numbers that sans-I/O code gets as an argument.
 
-Code that may not import :mod:`random` names this protocol instead. :class:`random.Random` satisfies it.
+Code that must not import :mod:`random` names this protocol instead. :class:`random.Random` satisfies it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["Randomness"]
 
 
 class Randomness(Protocol):
-    """A seeded generator, as :class:`random.Random` is one."""
+    """A seeded generator, such as :class:`random.Random`."""
 
     def __init__(self, seed: int | str | None = None, /) -> None: ...
 

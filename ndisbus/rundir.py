@@ -1,7 +1,7 @@
-"""Where the stack's files are: the runtime directory, the bus's endpoint and the pid files.
+"""The places of the stack's files: the runtime directory, the bus's endpoint and the pid files.
 
-The bus serves every process that can open its socket, so the directory that holds it is open to one user
-only (mode 0700). Everything here concerns one machine; nothing of it is on the wire.
+The bus serves every process that can open its socket. So the directory of the socket is open to one user only
+(mode 0700). Everything here concerns one machine and is not visible on the wire.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Self
 import platformdirs
 import psutil
 
-from ndisbus.errors import ChimneyError
+from ndisbus.errors import ChimneyError, value_text
 
 __all__ = [
     "AlreadyRunning",
@@ -43,7 +43,7 @@ __all__ = [
     "write_pid",
 ]
 
-#: Bytes of a socket's path, without the final NUL: sun_path holds 108 on Linux and 104 on the BSDs.
+#: Most bytes of a socket's path, without the final NUL: sun_path has 108 on Linux and 104 on the BSDs.
 IPC_PATH_MAX = 107 if sys.platform.startswith("linux") else 103
 
 _TRACE_SUFFIX = ".trace"
@@ -63,7 +63,7 @@ class EndpointError(ChimneyError):
 
 
 class AlreadyRunning(ChimneyError):
-    """A live process holds this name. ``pid`` is that process."""
+    """A live process has this name. ``pid`` is the process."""
 
     def __init__(self, name: str, pid: int) -> None:
         super().__init__(
@@ -78,15 +78,15 @@ class AlreadyRunning(ChimneyError):
 
 
 def runtime_dir() -> Path:
-    """The directory of this user's stack; made with mode 0700 if it is not there.
+    """Return the directory of this user's stack. It is made with mode 0700 if it does not exist.
 
     ``NDISBUS_RUNTIME_DIR`` overrides it. Raises RuntimeDirError if the path is not a directory, belongs to
-    another user, can be opened by others, or lies where others could replace it.
+    another user, can be opened by others, or is in a place where others could replace it.
     """
     override = os.environ.get("NDISBUS_RUNTIME_DIR")
     with warnings.catch_warnings():
-        # Where XDG_RUNTIME_DIR is not set, platformdirs falls back to a directory of the user's in the
-        # system's temporary one, with a warning; what matters of that (owner, mode) is checked below.
+        # If XDG_RUNTIME_DIR is not set, platformdirs uses a directory in the system's temporary one, with a
+        # warning. Owner and mode are checked below, so the warning is not needed.
         warnings.simplefilter("ignore")
         path = Path(override).absolute() if override else Path(platformdirs.user_runtime_dir("ndisbus"))
     try:
@@ -126,7 +126,7 @@ def _require_private(path: Path, about: os.stat_result, above: os.stat_result) -
 
 
 def default_endpoint() -> str:
-    """``NDISBUS_ENDPOINT`` as it is (check_endpoint judges it), or the socket in the runtime directory.
+    """Return ``NDISBUS_ENDPOINT`` unchecked (see check_endpoint), or the socket in the runtime directory.
 
     Raises RuntimeDirError as runtime_dir does, and EndpointError if the directory's path is too long.
     """
@@ -139,10 +139,10 @@ def default_endpoint() -> str:
 
 
 def check_endpoint(endpoint: str, curve: bool) -> str:
-    """Return the endpoint if a bus may use it; ``curve`` says whether CURVE keys are set.
+    """Return the endpoint if a bus may use it. ``curve`` says whether CURVE keys are set.
 
-    Raises EndpointError for an unknown transport or form, for a path too long for a
-    socket, and for an address beyond loopback without keys.
+    Raises EndpointError for an unknown transport or form, for a path that is too long for a socket, and for
+    an address beyond loopback without keys.
     """
     trace_endpoint(endpoint)
     if endpoint.startswith("tcp://"):
@@ -156,7 +156,7 @@ def check_endpoint(endpoint: str, curve: bool) -> str:
 
 
 def trace_endpoint(endpoint: str) -> str:
-    """Where the bus at ``endpoint`` publishes its trace: path + ``.trace``, or the next tcp port."""
+    """Return where the bus at ``endpoint`` publishes its trace: path + ``.trace``, or the next tcp port."""
     if endpoint.startswith("ipc://"):
         path = endpoint.removeprefix("ipc://")
         _check_ipc(endpoint, path)
@@ -174,7 +174,7 @@ def _check_ipc(endpoint: str, path: str) -> None:
         raise EndpointError(f"{endpoint}: the path is missing; use ipc://PATH")
     if path.startswith("@"):
         raise EndpointError(f"{endpoint}: an abstract socket is open to every local user; name a path")
-    # The trace's socket is the longer of the two.
+    # The trace's socket has the longer path of the two.
     size = len(os.fsencode(path)) + len(_TRACE_SUFFIX)
     if size > IPC_PATH_MAX:
         raise EndpointError(
@@ -184,12 +184,12 @@ def _check_ipc(endpoint: str, path: str) -> None:
 
 
 def _tcp_parts(endpoint: str) -> tuple[str, int]:
-    """Host (IPv6 in brackets, as ZeroMQ writes it) and port."""
+    """Return host (IPv6 in brackets, as ZeroMQ writes it) and port."""
     host, colon, port = endpoint.removeprefix("tcp://").rpartition(":")
     if not colon or not host:
         raise EndpointError(f"{endpoint}: use tcp://HOST:PORT")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise EndpointError(f"{endpoint}: port {port!r} is not a number from 1 to 65535")
+        raise EndpointError(f"{endpoint}: port '{port}' is not a number from 1 to 65535")
     return host, int(port)
 
 
@@ -200,7 +200,7 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(bare).is_loopback
     except ValueError:
-        # A host's or an interface's name may resolve to anything.
+        # The name of a host or an interface may resolve to any address.
         return False
 
 
@@ -209,7 +209,7 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PidRecord:
-    """What a pid file says: ``create_time`` (seconds since the epoch) tells a pid from its next user."""
+    """The contents of a pid file. ``create_time`` (seconds since 1970) shows whether a pid was used again."""
 
     name: str
     pid: int
@@ -218,14 +218,14 @@ class PidRecord:
 
 
 class PidFile:
-    """This process's hold on a name; a context manager, released by leaving it or by release()."""
+    """This process's hold on a name. A context manager: leaving it, or release(), releases the name."""
 
     def __init__(self, path: Path, record: PidRecord) -> None:
         self.path = path
         self.record = record
 
     def release(self) -> None:
-        """Remove the file if it still is ours; a second call does nothing."""
+        """Remove the file if it is still ours. A second call does nothing."""
         with locked(self.path.parent):
             if _parse(self.path) == self.record:
                 self.path.unlink()
@@ -249,7 +249,7 @@ def write_pid(name: str) -> PidFile:
         holder = _live(path)
         if holder is not None:
             raise AlreadyRunning(name, holder.pid)
-        # Written aside and renamed: a reader never sees half a file.
+        # Written to another file and renamed: a reader never sees half a file.
         with tempfile.NamedTemporaryFile("w", dir=directory, prefix=".pid-", delete=False) as aside:
             json.dump(asdict(record), aside)
         Path(aside.name).replace(path)
@@ -257,7 +257,7 @@ def write_pid(name: str) -> PidFile:
 
 
 def read_pid(name: str) -> PidRecord | None:
-    """The process that holds ``name``, or None. A file whose process is gone is removed."""
+    """Return the process that has ``name``, or None. The file of a process that has ended is removed."""
     directory = runtime_dir()
     path = _pid_path(directory, name)
     with locked(directory):
@@ -265,7 +265,7 @@ def read_pid(name: str) -> PidRecord | None:
 
 
 def list_pids() -> list[PidRecord]:
-    """Every live holder of a name, sorted by name. Files whose process is gone are removed."""
+    """Return every live process with a name, sorted by name. Files of ended processes are removed."""
     directory = runtime_dir()
     with locked(directory):
         found = [_live(path) for path in sorted(directory.glob("[!.]*.pid"))]
@@ -275,7 +275,7 @@ def list_pids() -> list[PidRecord]:
 def _pid_path(directory: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise RuntimeDirError(
-            f"the process name {name!r} is not allowed: use letters, digits, '.', '_' and '-', "
+            f"the process name {value_text(name)} is not allowed: use letters, digits, '.', '_' and '-', "
             "and begin with a letter or digit"
         )
     return directory / f"{name}.pid"
@@ -283,9 +283,9 @@ def _pid_path(directory: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def locked(directory: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Lock a directory. Yields whether it is locked, which may be False only without ``wait``.
+    """Lock a directory. Yields whether it is locked, which is always true with ``wait``.
 
-    Two processes must not both remove one stale file (of a pid, of a socket) and then both take its name.
+    Otherwise two processes could both remove one stale file (of a pid, of a socket) and both take its name.
     """
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -308,7 +308,7 @@ def _live(path: Path) -> PidRecord | None:
 
 
 def _parse(path: Path) -> PidRecord | None:
-    """The record; None if the file is missing or damaged, as after a power failure."""
+    """Return the record; None if the file is missing or damaged, as after a power failure."""
     try:
         fields: Any = json.loads(path.read_bytes())
         return PidRecord(
@@ -325,7 +325,7 @@ def _is_running(record: PidRecord) -> bool:
     try:
         process = psutil.Process(record.pid)
         same = abs(process.create_time() - record.create_time) <= _SAME_START
-        # A zombie is dead: it only waits for its parent to notice.
+        # A zombie is dead: it only waits for its parent to reap it.
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, ValueError):
         return False

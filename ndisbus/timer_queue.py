@@ -1,12 +1,12 @@
-"""What is to happen at which time: one queue, used wherever something waits for a clock.
+"""A queue of timers: the only one, used wherever something waits for a clock.
 
-The queue has no clock: it is told the time, in the unit of its owner. What is due at the same time comes
-in the order in which it was pushed or last rescheduled, so that a run repeats from its seed.
+The queue has no clock. The time is an argument, in the unit of its owner. Items that are due at the same time
+come in the order in which they were pushed or last rescheduled, so that a run repeats from its seed.
 
-Putting a timer off is the usual case, since each acknowledgement restarts a retransmission timer. It costs
-nothing: the entry in the heap stays where it is and is moved when it comes to the top. So is stopping a timer
-and starting it again for a later time. Everything else is O(log n). Entries that are out of date are removed
-when they are more than the timers that run, and 64.
+Most often a timer is postponed, because each acknowledgement restarts a retransmission timer. That costs
+nothing: the entry stays in the heap and is moved when it reaches the top. Stopping a timer and starting it
+again for a later time costs nothing either. Everything else is O(log n). Stale entries are removed when there
+are more of them than running timers plus 64.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["Timer", "TimerQueue"]
 
 T = TypeVar("T")
 
-#: So many entries that are out of date are not worth removing.
+#: This number of stale entries is too small to remove them.
 _SLACK: Final = 64
 
 
 class Timer(Generic[T]):
-    """An item in a queue. ``at`` is when it is due, None if the timer does not run."""
+    """An item in a queue. ``at`` is when it is due; None if the timer does not run."""
 
     __slots__ = ("_entry", "_entry_at", "_order", "at", "item")
 
     def __init__(self, item: T) -> None:
         self.item: Final = item
         self.at: float | None = None
-        #: Of the last push or reschedule: decides between timers that are due at the same time.
+        #: Number of the last push or reschedule. Decides between timers that are due at the same time.
         self._order = 0
-        #: Order and time of its entry in the heap, which may be earlier than ``at``. 0: it has none. A timer
-        #: that was cancelled may have one.
+        #: Order and time of its entry in the heap; the time may be earlier than ``at``. Order 0: no entry. A
+        #: cancelled timer may have an entry.
         self._entry = 0
         self._entry_at = 0.0
 
@@ -54,36 +54,36 @@ class TimerQueue(Generic[T]):
         self._live = 0
 
     def __len__(self) -> int:
-        """How many timers run."""
+        """Number of running timers."""
         return self._live
 
     @property
     def entries(self) -> int:
-        """How many entries the heap has; at most twice the number of timers that run, and 64."""
+        """Number of entries in the heap: at most twice the number of running timers, plus 64."""
         return len(self._heap)
 
     def push(self, at: float, item: T) -> Timer[T]:
-        """Start a timer for an item. Keep what is returned if it may be cancelled or rescheduled."""
+        """Start a timer for an item. Keep the result to cancel or reschedule the timer."""
         timer = Timer(item)
         self.reschedule(timer, at)
         return timer
 
     def reschedule(self, timer: Timer[T], at: float) -> None:
-        """Let a timer of this queue be due at a different time; one that does not run is started again."""
+        """Change when a timer of this queue is due. A timer that does not run is started again."""
         self._order = order = self._order + 1
         timer._order = order
         if timer.at is None:
             self._live += 1
         timer.at = at
         if timer._entry and at >= timer._entry_at:
-            return  # the entry is moved when it comes to the top
+            return  # the entry is moved when it reaches the top
         timer._entry, timer._entry_at = order, at
         heapq.heappush(self._heap, (at, order, timer))
         if len(self._heap) > 2 * self._live + _SLACK:
             self._tidy()
 
     def cancel(self, timer: Timer[T]) -> None:
-        """Stop a timer; one that does not run stays as it is."""
+        """Stop a timer. A timer that does not run is not changed."""
         if timer.at is not None:
             timer.at = None
             self._live -= 1
@@ -91,7 +91,7 @@ class TimerQueue(Generic[T]):
                 self._tidy()
 
     def first(self) -> Timer[T] | None:
-        """The timer that is due next; it stays in the queue."""
+        """Return the timer that is due next, or None. It stays in the queue."""
         heap = self._heap
         while heap:
             _, order, timer = heap[0]
@@ -109,12 +109,12 @@ class TimerQueue(Generic[T]):
         return None
 
     def next_deadline(self) -> float | None:
-        """When the next timer is due; None if no timer runs."""
+        """Return when the next timer is due; None if no timer runs."""
         timer = self.first()
         return None if timer is None else timer.at
 
     def pop(self, now: float) -> Timer[T] | None:
-        """Take out the next timer that is due ``now``; None if there is none."""
+        """Remove and return the next timer that is due ``now``; None if there is none."""
         heap = self._heap
         if not heap or heap[0][0] > now:
             return None  # no entry is later than its timer
@@ -130,7 +130,7 @@ class TimerQueue(Generic[T]):
         return timer
 
     def due(self, now: float) -> Iterator[T]:
-        """Take out what is due ``now``, item by item; meanwhile timers may be pushed and cancelled."""
+        """Remove the items that are due ``now``, one by one. Timers may be pushed and cancelled meanwhile."""
         while (timer := self.pop(now)) is not None:
             yield timer.item
 
@@ -143,7 +143,7 @@ class TimerQueue(Generic[T]):
         self._live = 0
 
     def _tidy(self) -> None:
-        """Remove the entries that are out of date; they have become too many."""
+        """Remove the stale entries, because there are too many."""
         heap = []
         for entry in self._heap:
             timer = entry[2]

@@ -12,6 +12,7 @@ from ndisbus.ddi.characteristics import NdisTcpOffloadEventHandlers
 from ndisbus.ddi.enums import NdisChimneyOffloadType
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTcpConnectionOffload
+from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from ndisbus.core.bindings import Bindings
@@ -131,7 +132,7 @@ class Adapters:
         if type(name) is not str or not 0 < len(name) <= NAME_LIMIT:
             raise Violation("DriverInstance", f"a name of 1 to {NAME_LIMIT} characters expected")
         if self.registry.adapter_is_named(name):
-            raise Violation("DriverInstance", f"there is already an adapter called '{name}'")
+            raise Violation("DriverInstance", f"there is already an adapter called {value_text(name)}")
         if context is not None and type(context) is not int:
             raise Violation("DeviceContext", "a pointer or nil expected")
         self.initialize(

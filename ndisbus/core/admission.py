@@ -67,7 +67,7 @@ class Admission:
         other = registry.client_named(name)
         if other is not None:
             raise RemoteProtocolError(
-                f"identity.Name: a driver called '{name}' is here already (pid {other.pid}); "
+                f"identity.Name: a driver called {value_text(name)} is here already (pid {other.pid}); "
                 "choose another name"
             )
         self._forget_closed()

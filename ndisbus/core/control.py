@@ -144,7 +144,7 @@ class Control:
             raise LocalProtocolError(f"Name: a name of 1 to {NAME_LIMIT} characters expected")
         if name in taken:
             raise LocalProtocolError(
-                f"Name: there is already an adapter called '{name}'; choose another name"
+                f"Name: there is already an adapter called {value_text(name)}; choose another name"
             )
         self._reconfigure(key, call_id, im, {"AddAdapter": name}, {"Name": name, "Driver": im.name})
 

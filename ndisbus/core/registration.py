@@ -85,7 +85,9 @@ class Registration:
         names = _names(path.get("Adapters", []), "RegistryPath.Adapters")
         for n in names:
             if self.registry.adapter_is_named(n):
-                raise Violation("RegistryPath.Adapters", f"there is already an adapter called '{n}'")
+                raise Violation(
+                    "RegistryPath.Adapters", f"there is already an adapter called {value_text(n)}"
+                )
         client.miniport_driver = handle = self.heap.address()
         client.miniport_context = context
 

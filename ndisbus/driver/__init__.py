@@ -4,7 +4,7 @@ The folder owns the base classes of drivers, the functions that they call, and t
 driver: messages from the bus become handler calls, function calls become messages. It must not know
 sockets, processes or clocks, and it imports nothing from ``core/``.
 
-Files in reading order: ``base`` (what a driver is), ``calls`` (the functions of NDIS; generated),
-``port`` (hosts a driver), ``shared_memory`` (lists that are lent), ``notes`` (what a port notes down for
-its teardown), ``teardown`` (what happens when the bus is gone).
+Files in reading order: ``base`` (what a driver is), ``calls`` (the functions of NDIS; generated), ``port``
+(hosts a driver), ``shared_memory`` (lists that are lent), ``notes`` (what a port records for its teardown),
+``teardown`` (what happens when the bus has gone).
 """

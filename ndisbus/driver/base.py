@@ -1,4 +1,4 @@
-"""What a driver is: a plain object whose handlers NDIS calls.
+"""The base classes of drivers. A driver is a plain object whose handlers NDIS calls.
 
 A driver acts by calling functions on ``self.ndis`` (:class:`ndisbus.driver.port.Ndis`) and never blocks. A
 handler that needs the answer of such a call is a generator and yields it::
@@ -33,16 +33,16 @@ Answer: TypeAlias = tuple[Any, ...]
 
 
 class Reply:
-    """An answer that is on its way. A generator handler yields it and gets the :data:`Answer`."""
+    """An answer that has not arrived yet. A generator handler yields it and gets the :data:`Answer`."""
 
     __slots__ = ("answer", "generator", "name", "note")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.answer: Answer | None = None
-        #: The suspended handler that waits for it, with what to do with its result (see port.py).
+        #: The suspended handler that waits for it, and what to do with the handler's result (see port.py).
         self.generator: Any = None
-        #: What the port wants to note down when NDIS answers with success.
+        #: What the port records when NDIS answers with success.
         self.note: Callable[[Answer], None] | None = None
 
 
@@ -56,33 +56,33 @@ class Driver:
     ndis: Ndis
 
     def driver_entry(self) -> Steps | None:
-        """DriverEntry: called when the bus is ready for the driver; registers it."""
+        """DriverEntry: register the driver. Called when the bus is ready for it."""
         return None
 
     def detached(self, reason: str) -> None:
-        """The bus is gone or closed this driver's epoch.
+        """Handle the loss of the bus: it has gone, or has closed this driver's epoch.
 
-        Everything in flight has been failed, bindings are closed and adapters halted by now; what is
-        the driver's own stays its own. ``driver_entry`` is called again when the bus is back.
+        Everything in flight has been failed, bindings are closed and adapters halted. The driver keeps its
+        own objects. ``driver_entry`` is called again when the bus is back.
         """
 
     def inspect(self) -> dict[str, int]:
-        """Counters for ``ndisbus ps``: entries and contexts held, and the like."""
+        """Return the counters for ``ndisbus ps``: entries and contexts held, and the like."""
         return {}
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """A command of ``ndisbus fault`` or ``ndisbus adapter`` meant for this driver.
+        """Carry out a command of ``ndisbus fault`` or ``ndisbus adapter`` for this driver.
 
-        Raises :class:`LocalProtocolError` for a command it does not know.
+        Raises :class:`LocalProtocolError` for an unknown command.
         """
-        raise LocalProtocolError(f"{type(self).__name__} knows no command {command!r}")
+        raise LocalProtocolError(f"{type(self).__name__} does not know the command '{command}'")
 
     def next_deadline(self) -> float | None:
-        """When :meth:`on_timer` wants to be called next, in the clock's seconds, or never."""
+        """Return when :meth:`on_timer` must be called next, in the clock's seconds; None: never."""
         return None
 
     def on_timer(self, now: float) -> None:
-        """The deadline has come."""
+        """Do what is due ``now``."""
 
 
 class MiniportDriver(Driver):
@@ -115,14 +115,14 @@ class MiniportDriver(Driver):
         return NdisStatus.NOT_SUPPORTED, oid_request
 
     def _refuse(self, completion: str, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """Complete a request that is not supported: FAILURE in every block, nothing else touched."""
-        from ndisbus.lists.blocklist import Key  # noqa: PLC0415 - the base of all drivers stays light
+        """Complete a request that is not supported: FAILURE in every block, and no other change."""
+        from ndisbus.lists.blocklist import Key  # noqa: PLC0415 - keeps the import of this module fast
 
         block_list.columns[Key.STATUS] = int(NdisStatus.FAILURE)
         self.ndis.call(completion, self.adapter_handle(miniport_adapter_context), block_list)
 
     def adapter_handle(self, miniport_adapter_context: int) -> int:
-        """The NdisMiniportHandle of an adapter context. Drivers with adapters override this."""
+        """Return the NdisMiniportHandle of an adapter context. Drivers with adapters override this."""
         raise LocalProtocolError(f"{type(self).__name__} has no adapter {miniport_adapter_context:#x}")
 
     def miniport_initiate_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
@@ -150,7 +150,7 @@ class MiniportDriver(Driver):
         self.ndis.call(completion, self.adapter_handle(miniport_adapter_context), chain)
 
     def miniport_tcp_offload_send(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
-        """MiniportTcpOffloadSend: always PENDING; here nothing is sent, the host keeps its data."""
+        """MiniportTcpOffloadSend: always PENDING. The base sends nothing, and the host keeps its data."""
         self._return_nbl("NdisTcpOffloadSendComplete", miniport_adapter_context, chain)
 
     def miniport_tcp_offload_receive(
@@ -172,23 +172,23 @@ class MiniportDriver(Driver):
         self._return_nbl("NdisTcpOffloadForwardComplete", miniport_adapter_context, chain)
 
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
-        """MiniportTcpOffloadReceiveReturn: always succeeds, has no completion (R-IND-12)."""
+        """MiniportTcpOffloadReceiveReturn: always succeeds and has no completion (R-IND-12)."""
 
     def miniport_send_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
     ) -> None:
-        """MiniportSendNetBufferLists: each list is completed once; here none is sent."""
+        """MiniportSendNetBufferLists: each list is completed once. The base sends none."""
         chain.statuses = [int(NdisStatus.NOT_SUPPORTED)] * len(chain)
         self.ndis.m_send_net_buffer_lists_complete(self.adapter_handle(miniport_adapter_context), chain, 0)
 
     def miniport_return_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, return_flags: int
     ) -> None:
-        """MiniportReturnNetBufferLists: lists that were indicated are the miniport's again."""
+        """MiniportReturnNetBufferLists: the lists that were indicated belong to the miniport again."""
 
 
 class ProtocolDriver(Driver):
-    """A protocol edge that binds to nothing and takes note of nothing."""
+    """A protocol edge that binds to no adapter and ignores all events."""
 
     def protocol_set_options(self, ndis_driver_handle: int, driver_context: int | None) -> Any:
         """ProtocolSetOptions (DDI page nc-ndis-set_options): register optional handlers here."""
@@ -201,14 +201,14 @@ class ProtocolDriver(Driver):
         return NdisStatus.NOT_SUPPORTED
 
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Any:
-        """ProtocolUnbindAdapterEx: finish and close the binding; PENDING and NdisCloseAdapterEx later."""
+        """ProtocolUnbindAdapterEx: close the binding, at once or by PENDING and NdisCloseAdapterEx later."""
         return self._close(protocol_binding_context)
 
     def _close(self, protocol_binding_context: int) -> Any:
         return NdisStatus.SUCCESS
 
     def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
-        """ProtocolCloseAdapterCompleteEx: the binding is gone."""
+        """ProtocolCloseAdapterCompleteEx: the binding is closed."""
 
     def protocol_net_pnp_event(
         self, protocol_binding_context: int | None, notification: dict[str, Any]
@@ -222,7 +222,7 @@ class ProtocolDriver(Driver):
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
     ) -> None:
-        """ProtocolOidRequestComplete; ``reason`` says why NDIS refused, where it did."""
+        """ProtocolOidRequestComplete. ``reason`` says why NDIS itself refused; "" if it did not."""
 
     def protocol_initiate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
@@ -279,24 +279,24 @@ class ProtocolDriver(Driver):
     def protocol_send_net_buffer_lists_complete(
         self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
     ) -> None:
-        """ProtocolSendNetBufferListsComplete: the lists are the protocol's again, each with its status."""
+        """ProtocolSendNetBufferListsComplete: the protocol has its lists again, each with a status."""
 
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
-        """ProtocolReceiveNetBufferLists: frames that did not come through the chimney; given back at once."""
+        """ProtocolReceiveNetBufferLists: frames outside the chimney. The base returns them at once."""
         if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             self.return_packets(protocol_binding_context, chain)
 
     def return_packets(self, protocol_binding_context: int, chain: NblChain) -> None:
-        """Give lists back that were indicated through a binding."""
+        """Return lists that were indicated through a binding."""
         handle = self.ndis.binding_handle(protocol_binding_context)
         if handle is not None:
             self.ndis.return_net_buffer_lists(handle, chain.pointers(), 0)
 
 
 def kind_of(driver: Driver) -> str:
-    """Which edges a driver has, in the word that its hello and ``ndisbus ps`` use."""
+    """Return which edges a driver has, as the word in its hello and in ``ndisbus ps``."""
     edges = isinstance(driver, MiniportDriver), isinstance(driver, ProtocolDriver)
     return {(True, True): "intermediate", (True, False): "miniport", (False, True): "protocol"}.get(
         edges, "none"

@@ -1,4 +1,4 @@
-"""What a port notes down for its teardown when NDIS answers a call with success."""
+"""What a port records for its teardown when NDIS answers a call with success."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["NOTES", "Books"]
 
 
 class Books(Protocol):
-    """What a port knows of the driver's bindings and adapters."""
+    """What a port knows about the driver's bindings and adapters."""
 
-    #: Binding handle -> ProtocolBindingContext; ``opened`` also has bindings that are being closed.
+    #: Binding handle -> ProtocolBindingContext. ``opened`` also has bindings that are being closed.
     bindings: dict[int, int]
     opened: dict[int, int]
-    #: Miniport handle -> MiniportAdapterContext; ``attributed``: of adapters that are being initialised.
+    #: Miniport handle -> MiniportAdapterContext. ``attributed``: of adapters that are being initialised.
     adapters: dict[int, int]
     attributed: dict[int, int]
 
@@ -42,10 +42,10 @@ def _halted(books: Books, args: tuple[Any, ...]) -> Callable[[Answer], None]:
 
 
 def _void(_: object) -> None:
-    """Drop a value."""
+    """Ignore a value."""
 
 
-#: By the name of the call: makes the function that is called with the answer.
+#: By the name of the call: makes the function to call with the answer.
 NOTES: Final[dict[str, Callable[[Books, tuple[Any, ...]], Callable[[Answer], None]]]] = {
     "NdisOpenAdapterEx": _opened,
     "NdisCloseAdapterEx": _closed,

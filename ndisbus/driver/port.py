@@ -1,13 +1,13 @@
 """The driver's side of NDIS, sans-I/O: one port hosts one driver.
 
-Messages from the bus go in by :meth:`DriverPort.receive`, messages to the bus are collected in
-``outbox``; the process runtime and the simulation move them. Where real drivers share memory a message
-carries what was written, and the port applies it to the driver's own objects before it calls the
-handler, so a driver's code reads as if the memory were shared.
+Messages from the bus go in by :meth:`DriverPort.receive`. Messages to the bus are collected in ``outbox``.
+The process runtime and the simulation move them. Where real drivers share memory, a message carries what was
+written. The port applies it to the driver's own objects before it calls the handler. So a driver's code reads
+as if the memory were shared.
 
-When the bus goes away, or closes this driver's epoch, the port takes NDIS's place for a moment: it
-fails whatever the driver was waiting for through the ordinary handlers, unbinds it and halts its
-adapters (:mod:`ndisbus.driver.teardown`). A driver therefore loses its neighbors in one way only.
+When the bus has gone, or closes this driver's epoch, the port takes the place of NDIS. It fails what the
+driver waits for through the ordinary handlers, unbinds it and halts its adapters
+(:mod:`ndisbus.driver.teardown`). So a driver loses its neighbors in one way only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["DriverPort", "Ndis", "Outgoing"]
 Outgoing = tuple[Message, Sequence[bytes]]
 
 #: A handler: the bound method, its call, its parameters that are memory, whether it is answered, and
-#: whether the port takes note of it.
+#: whether the port records it.
 _Entry = tuple[Any, Call, tuple[tuple[int, str], ...], bool, bool]
 
 _NOTICED = frozenset(
@@ -48,19 +48,19 @@ _NOTICED = frozenset(
 
 
 def _memory_of(call: Call) -> tuple[tuple[int, str], ...]:
-    """The parameters that carry lists, by index."""
+    """Return the parameters that carry lists, by index."""
     kinds = (BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL)
     return tuple((i, p.carries) for i, p in enumerate(call.params) if p.carries in kinds)
 
 
-#: What a driver may call: the call, what its parameters carry, whether it is answered.
+#: Functions that a driver may call: the call, what its parameters carry, whether it is answered.
 _PLANS = {
     c.name: (c, tuple(p.carries for p in c.params), c.answered) for c in CALLS.values() if c.from_driver
 }
 
 
 class Ndis(NdisCalls):
-    """What a driver holds of NDIS: the functions it may call, its heap and the clock."""
+    """A driver's access to NDIS: the functions that it may call, its heap and the clock."""
 
     def __init__(self, port: DriverPort) -> None:
         self._port = port
@@ -68,27 +68,27 @@ class Ndis(NdisCalls):
         self.heap = Heap(0)
 
     def now(self) -> float:
-        """The time of the event being handled, in seconds. It does not move while a handler runs."""
+        """Return the time of the event in hand, in seconds. It does not change while a handler runs."""
         return self._port.now
 
     @property
     def attached(self) -> bool:
-        """Whether the bus knows this driver at the moment."""
+        """Whether the bus has admitted this driver."""
         return self._port.attached
 
     def binding_handle(self, protocol_binding_context: int) -> int | None:
-        """NdisBindingHandle of the binding that a ProtocolBindingContext names; None once it is closed."""
+        """Return the NdisBindingHandle of the binding with this context; None once it is closed."""
         for handle, context in self._port.bindings.items():
             if context == protocol_binding_context:
                 return handle
         return None
 
     def resume(self, reply: Reply, answer: Answer) -> None:
-        """Let a handler go on that waits for a :class:`Reply` of the driver's own making."""
+        """Resume a handler that waits for a :class:`Reply` which the driver made itself."""
         self._port.resume(reply, answer)
 
     def run(self, steps: Steps) -> None:
-        """Run steps that wait for NDIS and that no handler returns: they began with a timer or a frame."""
+        """Run steps that wait for NDIS and that no handler returns, because a timer or a frame began them."""
         self._port.step(steps)
 
 
@@ -106,13 +106,13 @@ class DriverPort(SharedMemory):
         self.attached = False
         self.now = 0.0
         self.epoch = 0
-        #: What the bus said when it accepted us (limits, seed) or closed the epoch (reason, report).
+        #: What the bus said when it admitted us (limits, seed) or closed the epoch (reason, report).
         self.ready_info: dict[str, Any] = {}
         self.closed_info: dict[str, Any] | None = None
-        #: What the bus refused where no call waits for an answer: a hello, a late message.
+        #: Refusals without a call that waits: of a hello, or of a late message.
         self.refusals: list[dict[str, Any]] = []
         self._call_id = 0
-        #: Calls up to this one were given up with the connection; an answer to one may still be on its way.
+        #: Calls up to this id were given up with the connection. Their answers may still arrive.
         self._given_up = 0
         self._replies: dict[int, Reply] = {}
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
@@ -128,20 +128,20 @@ class DriverPort(SharedMemory):
     # -- the connection ------------------------------------------------------------------------
 
     def hello(self) -> None:
-        """Ask the bus to accept this driver."""
+        """Ask the bus to admit this driver."""
         self.closed_info = None
         self._call_id += 1
         self.outbox.append((["hello", self._call_id, [PROTOCOL_VERSION, self.identity]], ()))
 
     def goodbye(self) -> None:
-        """Leave in an orderly way: the bus treats it as a removal at once, without waiting."""
+        """Leave in an orderly way. The bus treats it as a removal at once."""
         if self.attached:
             self.outbox.append((["goodbye", None, []], ()))
 
     def control(self, verb: str, arguments: dict[str, Any]) -> Reply:
         """Send a control request on the driver's own connection (docs/protocol.md, "Control requests").
 
-        Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) when the bus refuses.
+        Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) if the bus refuses.
         """
         self._call_id += 1
         reply = self._replies[self._call_id] = Reply("control")
@@ -149,12 +149,12 @@ class DriverPort(SharedMemory):
         return reply
 
     def drain(self) -> list[Outgoing]:
-        """Take what is to be sent."""
+        """Return what is to be sent, and forget it."""
         out, self.outbox = self.outbox, []
         return out
 
     def lost(self, reason: str, now: float) -> None:
-        """The bus is gone, or closed the epoch: fail what is in flight, keep what is the driver's own."""
+        """Handle the loss of the bus or the epoch: fail what is in flight, keep the driver's own objects."""
         from ndisbus.driver.teardown import tear_down  # noqa: PLC0415 - it needs the port
 
         self.now = now
@@ -166,11 +166,11 @@ class DriverPort(SharedMemory):
         self.outbox.clear()
 
     def next_deadline(self) -> float | None:
-        """When :meth:`on_timer` is due."""
+        """Return when :meth:`on_timer` is due; None: never."""
         return self.driver.next_deadline()
 
     def on_timer(self, now: float) -> None:
-        """Let the driver's timers run."""
+        """Run the driver's timers."""
         self.now = now
         deadline = self.driver.next_deadline()
         if deadline is not None and deadline <= now:
@@ -192,10 +192,10 @@ class DriverPort(SharedMemory):
                 return
             call = CALLS.get(name)
             if call is None or call.from_driver:
-                raise RemoteProtocolError(f"the bus sent {name!r}, which is not a handler")
+                raise RemoteProtocolError(f"the bus sent '{name}', which is not a handler")
             handler = getattr(self.driver, python_name(name), None)
             if handler is None:
-                raise RemoteProtocolError(f"the bus sent {name!r}, which this driver has no edge for")
+                raise RemoteProtocolError(f"the bus sent '{name}', for which this driver has no edge")
             entry = self._handlers[name] = (handler, call, _memory_of(call), call.answered, name in _NOTICED)
         handler, call, memory, answered, noticed = entry
         for i, carries in memory:
@@ -221,20 +221,20 @@ class DriverPort(SharedMemory):
             self._step(result, None, None)
 
     def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
-        """Keep the books that a teardown would need."""
+        """Record what a teardown would need."""
         if name == "MiniportHaltEx":
             self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
         elif name == "ProtocolOidRequestComplete":
             self._oid_completed(args[0], args[1])
         elif name == "ProtocolCloseAdapterCompleteEx":
             if not self.bindings:
-                self.sent_along.clear()  # what a dead driver had of it came home with its connections
+                self.sent_along.clear()  # lists that a dead driver had came back with their connections
             self.forget_sends(args[0])
         else:
             self._initializing[call_id] = args[0]
 
     def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
-        """Take an OID request off the list; its RequestId is the requester's, and need not be unique."""
+        """Remove an OID request from the books. Its RequestId is the requester's, and may not be unique."""
         for i, (binding, sent) in enumerate(self.sent_oids):
             same = all(sent.get(k) == request.get(k) for k in ("Oid", "RequestType", "RequestId"))
             if same and self.bindings.get(binding, context) == context:
@@ -263,7 +263,7 @@ class DriverPort(SharedMemory):
         self.outbox.append(([RETURN, call_id, values], frames))
 
     def _step(self, generator: Steps, call_id: int | None, answer: Answer | None) -> None:
-        """Run a generator handler until it waits again or is through."""
+        """Run a generator handler until it waits again or has ended."""
         while True:
             try:
                 reply = generator.send(answer)  # type: ignore[arg-type]
@@ -277,11 +277,11 @@ class DriverPort(SharedMemory):
             answer = reply.answer
 
     def step(self, generator: Steps) -> None:
-        """Run a generator handler whose result is not waited for."""
+        """Run a generator handler whose result is not needed."""
         self._step(generator, None, None)
 
     def take_replies(self) -> list[Reply]:
-        """Give up all answers that are still awaited."""
+        """Give up all expected answers, and return them."""
         replies = list(self._replies.values())
         self._replies.clear()
         self._given_up = self._call_id
@@ -296,7 +296,7 @@ class DriverPort(SharedMemory):
         self.resume(reply, answer)
 
     def resume(self, reply: Reply, answer: Answer) -> None:
-        """An answer has come: note what NDIS gave out, and let the handler that waits go on."""
+        """Handle an answer: record what NDIS gave out, and resume the handler that waits."""
         reply.answer = answer
         if reply.note is not None and answer[0] == 0:
             reply.note(answer)
@@ -307,10 +307,10 @@ class DriverPort(SharedMemory):
     # -- from the driver -----------------------------------------------------------------------
 
     def call(self, name: str, *args: Any) -> Reply | None:
-        """Call an NDIS function by its DDI name; the methods of :class:`Ndis` all end up here.
+        """Call an NDIS function by its DDI name. All methods of :class:`Ndis` use this.
 
-        Returns a :class:`Reply` for functions that return something. Raises
-        :class:`LocalProtocolError` where the call breaks a rule that is seen from here.
+        Returns a :class:`Reply` for functions that return something. Raises :class:`LocalProtocolError` if
+        the call breaks a rule that can be checked here.
         """
         plan = _PLANS.get(name)
         if plan is None:
@@ -356,7 +356,7 @@ class DriverPort(SharedMemory):
         self.lost(str(args[0].get("Reason", "the bus closed this epoch")), self.now)
 
     def _refused(self, call_id: int | None, args: list[Any]) -> None:
-        """The bus did not accept a message: answer the call that waits, or note the refusal down."""
+        """Handle a refused message: answer the call that waits, or record the refusal."""
         reply = self._replies.pop(call_id or 0, None)
         if reply is not None:
             self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))

@@ -1,7 +1,7 @@
-"""What a port does where real drivers share memory: lists and what lies behind the pointers in them.
+"""What a port does where real drivers share memory: lists, and what the pointers in them lead to.
 
-A message carries what was written; :class:`SharedMemory` puts it into the driver's own objects, and keeps
-the books of what is lent to whom: lists passed down, lists given to the miniport edge, net buffer lists.
+A message carries what was written. :class:`SharedMemory` writes it into the driver's own objects. It also
+records what is lent: lists passed down, lists given to the miniport edge, net buffer lists.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TAKEN = (int(NdisStatus.SUCCESS), int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
 
 
 def _send_data(block_list: BlockList) -> dict[int, list[int]]:
-    """The outstanding send data that goes along with the blocks of an initiate: index -> net buffer lists."""
+    """Return the send data that goes down with an initiate: block index -> net buffer lists."""
     pointers = block_list.columns.get(Key.NBL_CHAIN)
     if pointers is None or block_list.attachments is None:
         return {}
@@ -48,7 +48,7 @@ def _send_data(block_list: BlockList) -> dict[int, list[int]]:
     }
 
 
-#: Calls by which net buffer lists of the ordinary data path go back to whom they belong.
+#: Calls by which net buffer lists of the ordinary data path return to their owner.
 _BACK = frozenset((PACKET_SEND.completion, "NdisReturnNetBufferLists"))
 #: The operation of frames, and the kinds of call that a list may go out and come back with.
 _FRAMES = PACKET_SEND.op
@@ -57,7 +57,7 @@ _COMPLETED = Kind.PROTOCOL_HANDLER
 
 
 class SharedMemory:
-    """The lists that a driver has lent, or was lent."""
+    """The lists that a driver has lent, or that were lent to it."""
 
     ndis: Ndis
 
@@ -70,7 +70,7 @@ class SharedMemory:
         self.sent_nbls: dict[int, tuple[Call, int | None, int | None]] = {}
         #: Net buffer lists that went down with the connections of an initiate, as their send data.
         self.sent_along: set[int] = set()
-        #: Binding handle -> ProtocolBindingContext of bindings that are open or being closed.
+        #: Binding handle -> ProtocolBindingContext, of bindings that are open or being closed.
         self.opened: dict[int, int] = {}
         #: OID requests passed down and not completed: (binding handle, request).
         self.sent_oids: list[tuple[int, dict[str, Any]]] = []
@@ -80,9 +80,9 @@ class SharedMemory:
     def outgoing(
         self, call: Call, carried: Sequence[str], args: Sequence[Any]
     ) -> tuple[list[Any], Sequence[bytes]]:
-        """The parameters of a driver's call as they travel, and the frames behind the message.
+        """Return the parameters of a driver's call in their wire form, and the frames behind the message.
 
-        Notes down what the driver lends with it. ``carried`` says what each parameter carries.
+        Records what the driver lends with it. ``carried`` says what each parameter carries.
         """
         params: list[Any] = []
         frames: Sequence[bytes] = ()
@@ -97,7 +97,7 @@ class SharedMemory:
                 params.append(wire)
             elif carries == NBL:
                 if call.name in _BACK:
-                    a = a.pointers()  # noqa: PLW2901 - what goes back goes without its contents
+                    a = a.pointers()  # noqa: PLW2901 - lists go back without their contents
                 wire, frames = a.to_wire()
                 if call.kind is _REQUEST and call.completed_by:
                     through = args[0]
@@ -115,7 +115,7 @@ class SharedMemory:
     # -- from the bus --------------------------------------------------------------------------
 
     def accept(self, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
-        """A request for the miniport edge: the list is ours until we complete it."""
+        """Take a request for the miniport edge: the list is ours until we complete it."""
         block_list = BlockList(Form.MINIPORT, columns)
         nbls = columns.pop(Key.NET_BUFFER_LISTS, None)
         if nbls is not None:
@@ -127,7 +127,7 @@ class SharedMemory:
         return block_list
 
     def take_back(self, call: Call, columns: dict[str, Any], frames: Sequence[bytes]) -> BlockList:
-        """A completion for the protocol edge: apply what was written to the list we passed down.
+        """Take a completion for the protocol edge: apply what was written to the list that we passed down.
 
         Raises :class:`RemoteProtocolError` for the completion of a list that is not outstanding.
         """
@@ -135,7 +135,7 @@ class SharedMemory:
         sent = self.sent.pop(blocks[0], None)
         nbls = columns.pop(Key.NET_BUFFER_LISTS, None)
         if sent is None:
-            # Not an answer: a block list of the driver below (NeighborReachabilityQuery).
+            # Not a completion but a block list of the driver below (NeighborReachabilityQuery).
             if call.op:
                 raise RemoteProtocolError(
                     f"{call.name}: list {blocks[0]:#x} is not outstanding", rule="R-BLK-10"
@@ -145,13 +145,13 @@ class SharedMemory:
         else:
             block_list = sent[0]
             if call.op == "initiate":
-                # What was not offloaded took no data along.
+                # A connection that was not offloaded took no data along.
                 statuses = values(columns[Key.STATUS], len(blocks))
                 for i, addresses in _send_data(block_list).items():
                     if statuses[i] not in _TAKEN:
                         self.sent_along.difference_update(addresses)
             elif call.op == "terminate" and nbls is not None:
-                # A list that is handed back is completed by that act (R-DIS-16).
+                # A list that is handed back is completed by that (R-DIS-16).
                 for chain in chain_addresses(nbls, Key.NET_BUFFER_LISTS).values():
                     self.sent_along.difference_update(chain)
                     for a in chain:
@@ -164,7 +164,7 @@ class SharedMemory:
         return block_list
 
     def _store(self, block_list: BlockList, contexts: Any, binding: int) -> None:
-        """The PVOIDs that the driver below stored into our cells. NULL means it left the cell alone."""
+        """Store the PVOIDs of the driver below into our cells. NULL: it did not write the cell."""
         handles = block_list.columns.get(Key.OFFLOAD_HANDLE)
         objects = self.ndis.heap.objects
         if type(handles) is not list:
@@ -192,13 +192,13 @@ class SharedMemory:
         return chain
 
     def is_stale(self, context: int, columns: dict[str, Any]) -> bool:
-        """Whether a completion of frames is too late: a fault held it back until its binding was closed."""
+        """Return whether a completion of frames is too late: a fault delayed it beyond its binding."""
         sent = self.sent_nbls
         known = all(map(sent.__contains__, columns["NetBufferList"]))
         return not known and context not in self.opened.values()
 
     def forget_sends(self, context: int) -> None:
-        """Frames sent through a binding are completed before it closes, but for what a fault took away."""
+        """Forget frames sent through a closed binding that a fault dropped. All others were completed."""
         handles = [h for h, c in self.opened.items() if c == context]
         for h in handles:
             del self.opened[h]
@@ -211,14 +211,14 @@ class SharedMemory:
     def pass_down(
         self, call: Call, binding: int, block_list: BlockList
     ) -> tuple[dict[str, Any], Sequence[bytes]]:
-        """A request's list on its way down, with what NDIS would read through the pointers in it."""
+        """Pass a request's list down, with what NDIS would read through the pointers in it."""
         if block_list.form is not Form.PROTOCOL:
             raise LocalProtocolError(f"{call.name} takes a list in the PROTOCOL form", rule="R-BLK-01")
         columns = block_list.columns
         address = columns[Key.BLOCK][0]
         if address in self.sent:
             raise LocalProtocolError(
-                f"list {address:#x} is already in the hands of the driver below", rule="R-BLK-11"
+                f"list {address:#x} is already lent to the driver below", rule="R-BLK-11"
             )
         wire = dict(columns)
         wire.pop(Key.STATUS, None)
@@ -242,7 +242,7 @@ class SharedMemory:
                 ) from None
         self.sent[address] = (block_list, call, binding)
         if call.op == "initiate":
-            # Send data that goes along comes back as sends do (R-OSD-10).
+            # Send data that goes down with it comes back as sends do (R-OSD-10).
             for addresses in _send_data(block_list).values():
                 self.sent_along.update(addresses)
         if block_list.attachments is None:
@@ -251,7 +251,7 @@ class SharedMemory:
         return wire, block_list.attachments.frames
 
     def hand_back(self, call: Call, block_list: BlockList) -> tuple[dict[str, Any], Sequence[bytes]]:
-        """A list on its way up; from now on it is not the driver's any more (R-BLK-11)."""
+        """Hand a list back up. From now on it does not belong to the driver (R-BLK-11)."""
         if block_list.form is not Form.MINIPORT:
             raise LocalProtocolError(f"{call.name} takes a list in the MINIPORT form", rule="R-BLK-01")
         columns = block_list.columns

@@ -1,9 +1,8 @@
-"""What a port does when NDIS is not there: take its place until nothing is in flight.
+"""What a port does when the bus has gone: take the place of NDIS until nothing is in flight.
 
-Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED)
-through the ordinary handler, then every binding is unbound and every adapter halted, as NDIS would
-do it for a surprise removal. New requests that a driver makes meanwhile fail the same way, and what it
-hands up is dropped.
+Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED) through the
+ordinary handler. Then every binding is unbound and every adapter halted, as NDIS does it for a surprise
+removal. New requests that a driver makes meanwhile fail in the same way. What it passes up is dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _SURPRISE = 1  # HaltAction NdisHaltDeviceSurpriseRemoved
 
 
 class _Local:
-    """The queue of what is still to be done; a driver's calls add to it instead of nesting."""
+    """The queue of what is still to be done. A driver's calls are added to it and do not nest."""
 
     def __init__(self) -> None:
         self.todo: deque[Callable[[], None]] = deque()
@@ -53,7 +52,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
                 reply.generator[0].close()
         lists = list(port.sent.values())
         port.sent.clear()
-        port.sent_along.clear()  # it stays with its connections, which are the driver's own again
+        port.sent_along.clear()  # it stays with its connections, which belong to the driver again
         nbls: dict[tuple[str, int | None, int | None], list[int]] = {}
         for address, (call, through, context) in port.sent_nbls.items():
             nbls.setdefault((call.name, through, context), []).append(address)
@@ -72,7 +71,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
             _handle(port, local, "ProtocolUnbindAdapterEx", handle, context)
             local.run()
             if port.bindings.pop(handle, None) is not None:
-                # The driver left it open (it waits for something that will not come): closed for it.
+                # The driver left it open, because it waits for an event that will not come. Close it.
                 _handle(port, local, "ProtocolCloseAdapterCompleteEx", context)
                 local.run()
         for handle, context in list(port.adapters.items()):
@@ -88,7 +87,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
 
 
 def local_call(port: DriverPort, call: Call, args: tuple[Any, ...]) -> Reply | None:
-    """A driver's call while the bus is away."""
+    """Serve a driver's call while the bus is away."""
     local = _active.get(id(port))
     own = local is None
     if local is None:

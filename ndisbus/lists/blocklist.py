@@ -1,15 +1,15 @@
 """Offload block lists, in both forms, held as columns.
 
-A list is a tree of blocks flattened into *columns*: one Python list per member (or a single value
-where every block has the same one). That is exactly the wire form (docs/protocol.md, "Block lists"),
-so a list of 100,000 blocks is encoded, decoded and converted at C speed, and converting it between
-the MINIPORT and the PROTOCOL form replaces a handful of columns instead of touching every block.
+A list is a tree of blocks, stored as *columns*: one Python list per member, or a single value if every block
+has the same one. That is exactly the wire form (docs/protocol.md, "Block lists"). So a list of 100,000 blocks
+is encoded and decoded at C speed. Converting it between the MINIPORT and the PROTOCOL form replaces a few
+columns and does not touch every block.
 
 Drivers see :class:`Block` views, which read and write like the structure itself.
 
-Columns with C notation in their names stand for memory a block points to rather than for members:
-``*MiniportOffloadContext`` is the PVOID in the cell, ``OffloadHandle->MiniportOffloadContext`` the
-pointer to that cell, ``State`` the images of the state structures that lie behind the block.
+Columns with C notation in their names stand for memory that a block points to, not for members.
+``*MiniportOffloadContext`` is the PVOID in the cell. ``OffloadHandle->MiniportOffloadContext`` is the pointer
+to that cell. ``State`` has the images of the state structures that follow the block.
 
 DDI pages ns-ndischimney-_ndis_miniport_offload_block_list,
 ns-ndischimney-_ndis_protocol_offload_block_list, comparison-of-offload-block-list-types,
@@ -41,7 +41,7 @@ BLOCK_SIZE: Final = 0x98
 
 
 class Form(enum.Enum):
-    """The two shapes of a block; they differ only at offsets 0x20 to 0x3F (R-BLK-03)."""
+    """The two forms of a block. They differ only at offsets 0x20 to 0x3F (R-BLK-03)."""
 
     PROTOCOL = "NDIS_PROTOCOL_OFFLOAD_BLOCK_LIST"
     MINIPORT = "NDIS_MINIPORT_OFFLOAD_BLOCK_LIST"
@@ -71,12 +71,12 @@ class Key:
     PORT_NUMBER: Final = "PortNumber"
     NBL_CHAIN: Final = "NetBufferListChain"
     STATE: Final = "State"
-    #: Not a column: the net buffer lists that blocks and delegated state point to (opaque to NDIS).
+    #: Not a column: the net buffer lists that blocks and delegated state point to (NDIS does not read them).
     NET_BUFFER_LISTS: Final = "NetBufferLists"
 
 
 class _Released(dict[str, Any]):
-    """Stands in for the columns of a list that was handed back: touching it is R-BLK-11."""
+    """Replaces the columns of a list that was handed back: any use raises (R-BLK-11)."""
 
     def _touched(self, *_: object) -> Any:
         reason = "the block list was handed back and must not be touched any more"
@@ -87,7 +87,7 @@ class _Released(dict[str, Any]):
 
 
 class _Member(Generic[T]):
-    """A member of a block: reads and writes one column at the block's index."""
+    """A member of a block. It reads and writes one column at the block's index."""
 
     __slots__ = ("default", "key")
 
@@ -111,7 +111,7 @@ class _Member(Generic[T]):
 
 
 class Block:
-    """One block of a list, as a driver sees it. Cheap to make; holds no data of its own."""
+    """One block of a list, as a driver sees it. Cheap to make; it has no data of its own."""
 
     __slots__ = ("index", "list")
 
@@ -124,7 +124,7 @@ class Block:
     offload_handle: _Member[int | None] = _Member(Key.OFFLOAD_HANDLE, None)
     ndis_offload_handle: _Member[int | None] = _Member(Key.NDIS_OFFLOAD_HANDLE, None)
     miniport_offload_context: _Member[int | None] = _Member(Key.CELL, None)
-    #: The PVOID in the cell that MiniportOffloadContext points to; assigning it is the store (R-HND-02).
+    #: The PVOID in the cell that MiniportOffloadContext points to. Assigning it is the store (R-HND-02).
     context: _Member[int | None] = _Member(Key.CONTEXT, None)
     source_handle: _Member[int | None] = _Member(Key.SOURCE_HANDLE, None)
     net_buffer_list_chain: _Member[int | None] = _Member(Key.NBL_CHAIN, None)
@@ -152,17 +152,17 @@ class Block:
 
     @property
     def is_placeholder(self) -> bool:
-        """A block without a cell: nothing but links (R-TREE-01)."""
+        """Whether the block has no cell: a placeholder has only links (R-TREE-01)."""
         return self.miniport_offload_context is None
 
     @property
     def is_linker(self) -> bool:
-        """A block whose cell holds a value: it names an offloaded object (R-TREE-03)."""
+        """Whether its cell holds a value: a linker names an offloaded object (R-TREE-03)."""
         return self.miniport_offload_context is not None and self.context is not None
 
     @property
     def is_new(self) -> bool:
-        """A block whose cell holds NULL: its state follows and is to be offloaded (R-TREE-06)."""
+        """Whether its cell holds NULL: its state follows and is to be offloaded (R-TREE-06)."""
         return self.miniport_offload_context is not None and self.context is None
 
     def __repr__(self) -> str:
@@ -189,7 +189,7 @@ class BlockList:
         return len(self.columns[Key.BLOCK])
 
     def __iter__(self) -> Iterator[Block]:
-        """All blocks, in the order in which they are stored (not necessarily the traversal order)."""
+        """Iterate over all blocks in storage order, which may differ from the traversal order."""
         return (Block(self, i) for i in range(len(self)))
 
     def __getitem__(self, index: int) -> Block:
@@ -202,7 +202,7 @@ class BlockList:
 
     @property
     def address(self) -> int:
-        """The pointer to the root: it identifies the list from request to completion."""
+        """The pointer to the root. It identifies the list from request to completion."""
         return int(self.columns[Key.BLOCK][0])
 
     @property
@@ -211,7 +211,7 @@ class BlockList:
         return Block(self, 0)
 
     def column(self, key: str) -> list[Any]:
-        """A column as a list that may be written to; a single value is spread out first."""
+        """Return a column as a list that may be written to. A single value is spread out first."""
         col = self.columns.get(key)
         if type(col) is not list:
             if col is None and key in (Key.STATUS, Key.TYPE):
@@ -220,7 +220,7 @@ class BlockList:
         return col
 
     def link(self, key: str, index: int) -> Block | None:
-        """Follow NextBlock or DependentBlockList of one block."""
+        """Return the block that NextBlock or DependentBlockList of a block leads to; None for NULL."""
         col = self.columns.get(key)
         pointer = col[index] if type(col) is list else col
         if pointer is None:
@@ -228,7 +228,7 @@ class BlockList:
         return Block(self, self.index_of(pointer))
 
     def index_of(self, pointer: int) -> int:
-        """Where the block with this address is stored. ``LocalProtocolError`` if it is not in this list."""
+        """Return the index of the block with this address. LocalProtocolError if it is not in this list."""
         if self._index is None:
             self._index = {p: i for i, p in enumerate(self.columns[Key.BLOCK])}
         try:
@@ -237,7 +237,7 @@ class BlockList:
             raise LocalProtocolError(f"{pointer:#x} is not a block of {self!r}") from None
 
     def links(self, key: str) -> list[int]:
-        """A link column as indexes, -1 for NULL."""
+        """Return a link column as indexes, -1 for NULL."""
         n = len(self)
         col = self.columns.get(key)
         if col is None:
@@ -254,7 +254,7 @@ class BlockList:
         return out
 
     def traverse(self) -> Iterator[int]:
-        """Indexes depth first, breadth next: a block, then its dependents, then its next (R-TREE-08)."""
+        """Iterate over the indexes, depth first: a block, then its dependents, then its next (R-TREE-08)."""
         if len(self) == 1:
             yield 0
             return
@@ -269,15 +269,15 @@ class BlockList:
                 stack.append(dependents[i])
 
     def release(self) -> None:
-        """The list was handed back: from now on touching it raises (R-BLK-11)."""
+        """Mark the list as handed back: from now on any use raises (R-BLK-11)."""
         self.columns = _Released()
 
     def overlay_protocol(self, offload_handles: Sequence[int | None]) -> None:
         """Reuse this miniport-form list as a protocol-form list (R-IM-04).
 
-        ``offload_handles`` are the intermediate driver's own NDIS_OFFLOAD_HANDLEs, one per block, NULL
-        for placeholders. What the overlay covers (NdisReserved, MiniportOffloadContext,
-        NdisOffloadHandle) is gone; the driver keeps what it will need in its IM call entry.
+        ``offload_handles`` are the intermediate driver's own NDIS_OFFLOAD_HANDLEs, one per block, NULL for
+        placeholders. The overlay overwrites NdisReserved, MiniportOffloadContext and NdisOffloadHandle. The
+        driver keeps what it will need in its IM call entry.
         """
         self._expect(Form.MINIPORT)
         cols = self.columns
@@ -287,10 +287,10 @@ class BlockList:
         self.form = Form.PROTOCOL
 
     def overlay_miniport(self, cells: Column, contexts: Column) -> None:
-        """Reuse this protocol-form list as the miniport-form list it was (R-IM-05).
+        """Reuse this protocol-form list as the miniport-form list that it was (R-IM-05).
 
-        ``cells`` are the pointers to the upper driver's cells and ``contexts`` what lies in them, as
-        saved by the intermediate driver when it overlaid the protocol form.
+        ``cells`` are the pointers to the upper driver's cells, ``contexts`` the values in them. The
+        intermediate driver saved both when it made the overlay of the protocol form.
         """
         self._expect(Form.PROTOCOL)
         cols = self.columns
@@ -306,18 +306,18 @@ class BlockList:
 
 
 def values(column: Column, count: int) -> list[Any]:
-    """A column as a list of ``count`` values; the list itself where it is one already (do not write)."""
+    """Return a column as a list of ``count`` values. It may be the column itself: do not write to it."""
     return column if type(column) is list else [column] * count
 
 
 class BlockListBuilder:
     """Builds a protocol-form tree in traversal order, one :meth:`add` per block, each in O(1).
 
-    Blocks are added depth first: a block becomes the next block of the last block of its layer, or the
-    first dependent of the block one layer down if none of its layer followed that one yet.
+    Blocks are added depth first. A block becomes the next block of the last block of its layer. If its layer
+    has no block since the last block one layer down, it becomes the first dependent of that block.
 
-    ``type`` is the OffloadStateType of the block; ``handle`` the NDIS_OFFLOAD_HANDLE of its object, or
-    ``None`` for a placeholder; ``state`` the images of the structures that follow it.
+    ``type`` is the OffloadStateType of the block. ``handle`` is the NDIS_OFFLOAD_HANDLE of its object, None
+    for a placeholder. ``state`` has the images of the structures that follow it.
     """
 
     __slots__ = ("_columns", "_first", "_heap", "_last", "_root_layer")
@@ -353,7 +353,7 @@ class BlockListBuilder:
     ) -> int:
         """Add a block and return its address.
 
-        Raises :class:`LocalProtocolError` for a block that hangs from nothing (R-BLK-07, R-BLK-08).
+        Raises :class:`LocalProtocolError` for a block without a block to depend on (R-BLK-07, R-BLK-08).
         """
         cols = self._columns
         layer = layer_of(type)
@@ -387,9 +387,9 @@ class BlockListBuilder:
         return address
 
     def build(self) -> BlockList:
-        """The finished list, its headers filled in as a real driver would (R-BLK-05, R-DIS-47)."""
+        """Return the finished list, with its headers filled in as a real driver does (R-BLK-05, R-DIS-47)."""
         if not self._columns[Key.BLOCK]:
-            raise LocalProtocolError("a block list has at least one block")
+            raise LocalProtocolError("a block list must have at least one block")
         columns: dict[str, Column] = {Key.REVISION: 1, Key.SIZE: BLOCK_SIZE}
         for key, col in self._columns.items():
             if key == Key.BLOCK or any(v is not None for v in col):

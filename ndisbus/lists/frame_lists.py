@@ -1,10 +1,10 @@
 """Packets: whole frames of the ordinary data path, one per net buffer list, packed for the wire.
 
-A call of the ordinary data path carries many short lists, nearly all of one kind: a NET_BUFFER_LIST with
-one NET_BUFFER, whose one MDL is the frame. Their contents travel packed: a column of lengths and one
-payload frame in which the frames lie one behind the other, which NDIS and intermediate drivers pass on
-without looking at it or copying it. A list at address A has its NET_BUFFER at A + 0x10 and its MDL at
-A + 0x20. Lists of any other kind travel as those of the chimney do (:mod:`ndisbus.lists.nbl_chain`).
+A call of the ordinary data path carries many short lists. Nearly all are of one kind: a NET_BUFFER_LIST with
+one NET_BUFFER, whose only MDL is the frame. Their contents travel packed: a column of lengths, and one
+payload frame with all frames one after the other. NDIS and intermediate drivers pass it on unread and without
+a copy. A list at address A has its NET_BUFFER at A + 0x10 and its MDL at A + 0x20. Lists of any other kind
+travel as those of the chimney do (:mod:`ndisbus.lists.nbl_chain`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LENGTHS", "PACKET_SIZE", "Packets", "check_packet_columns"]
 
 #: The column of lengths.
 LENGTHS: Final = "DataLength"
-#: Bytes of memory that a list with its net buffer and MDL takes.
+#: Bytes of memory of a list with its net buffer and MDL.
 PACKET_SIZE: Final = 0x30
 _NB_AT: Final = 0x10
 _MDL_AT: Final = 0x20
@@ -31,7 +31,7 @@ _POINTERS: Final = ("SourceHandle", "Context")
 
 
 class Packets:
-    """The contents of some lists: ``lengths`` in bytes, and ``data`` with the frames behind one another."""
+    """The contents of some lists: ``lengths`` in bytes, and ``data`` with the frames one after the other."""
 
     __slots__ = ("data", "lengths")
 
@@ -41,11 +41,11 @@ class Packets:
 
     @classmethod
     def of(cls, frames: Sequence[Data]) -> Packets:
-        """Frames put together; none of them may be empty."""
+        """Join frames. None of them may be empty."""
         return cls(list(map(len, frames)), frames[0] if len(frames) == 1 else b"".join(frames))
 
     def frames(self) -> list[bytes]:
-        """The frames, each as bytes of its own."""
+        """Return the frames, each as its own bytes."""
         data = self.data if type(self.data) is bytes else bytes(self.data)
         if len(self.lengths) == 1:
             return [data]
@@ -53,7 +53,7 @@ class Packets:
         return [data[end - n : end] for n, end in zip(self.lengths, ends, strict=True)]
 
     def lists(self, addresses: Sequence[int], source_handle: int | None) -> list[NetBufferList]:
-        """The lists as objects, linked to one another."""
+        """Return the lists as objects, linked to each other."""
         out = []
         for a, frame in zip(addresses, self.frames(), strict=True):
             mdl = Mdl(a + _MDL_AT, data=frame)
@@ -66,10 +66,10 @@ class Packets:
 def check_packet_columns(
     obj: object, where: str, frames: Sequence[Any], *, contents: bool
 ) -> tuple[dict[str, Any], list[int]]:
-    """Check what NDIS needs of the lists of a call of the ordinary data path; the columns, and the addresses.
+    """Check the columns of a call of the ordinary data path. Returns the columns and the addresses.
 
-    ``contents``: whether they have to come along (a send, an indication) or must not (a completion, a
-    return). Raises :class:`DecodeError`. The costs are those of a few passes over the columns in C.
+    ``contents``: whether the contents must come along (a send, an indication) or must not (a completion, a
+    return). Raises :class:`DecodeError`. The cost is a few passes over the columns in C.
     """
     if type(obj) is not dict:
         raise DecodeError(where, f"a map expected, got {type(obj).__name__}")
@@ -109,7 +109,7 @@ def check_packet_columns(
 
 
 def _numbers(column: object, count: int) -> bool:
-    """Whether a column has one integer of 32 bits per list."""
+    """Return whether a column has one integer of 32 bits per list."""
     return (
         type(column) is list
         and len(column) == count

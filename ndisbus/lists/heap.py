@@ -1,8 +1,8 @@
 """Addresses: 64-bit numbers that stand for pointers.
 
-The bus gives every registered driver an *address space number*; the driver's pointers carry it in
-their upper 24 bits, so a pointer from a different address space is recognised. NULL
-is ``None`` (nil on the wire). Address space 1 is NDIS itself.
+The bus gives every registered driver an *address space number*. The driver's pointers carry it in their upper
+24 bits, so a pointer from a different address space is recognised. NULL is ``None`` (nil on the wire).
+Address space 1 is NDIS itself.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from typing import Final
 
 __all__ = ["ADDRESS_BITS", "NDIS_SPACE", "Heap", "NdisOffloadHandle", "space_of", "space_of_epoch"]
 
-#: Low bits of a pointer that address within one space; the number of the space stands above them.
+#: Low bits of a pointer: the address within one space. The bits above them are the number of the space.
 ADDRESS_BITS: Final = 40
 NDIS_SPACE: Final = 1
-#: How many numbers are left for the drivers: neither 0 nor NDIS_SPACE is one.
+#: Number of address spaces for drivers: all but 0 and NDIS_SPACE.
 _DRIVER_SPACES: Final = (1 << (64 - ADDRESS_BITS)) - NDIS_SPACE - 1
 _STEP: Final = 0x10
 
 
 def space_of(pointer: int) -> int:
-    """The address space a pointer belongs to."""
+    """Return the address space of a pointer."""
     return pointer >> ADDRESS_BITS
 
 
 def space_of_epoch(epoch: int) -> int:
-    """The address space of an epoch (1, 2, ...): each has its own, until the numbers start over."""
+    """Return the address space of an epoch (1, 2, ...): each has its own, until the numbers wrap around."""
     return NDIS_SPACE + 1 + (epoch - 1) % _DRIVER_SPACES
 
 
 class NdisOffloadHandle:
     """NDIS_OFFLOAD_HANDLE (DDI page ns-ndischimney-_ndis_offload_handle): a driver's anchor for one object.
 
-    ``address`` is what travels as OffloadHandle. ``miniport_offload_context`` points to the cell in
-    which the driver below stores its PVOID; ``context`` is the content of that cell (``None`` until
-    the object is offloaded). ``owner`` is the driver's own object that the handle is embedded in.
-    ``binding`` is noted down by the port: the NdisBindingHandle that the object is offloaded through.
+    ``address`` travels as OffloadHandle. ``miniport_offload_context`` points to the cell in which the driver
+    below stores its PVOID. ``context`` is the value of that cell, None until the object is offloaded.
+    ``owner`` is the driver's own object that contains the handle. ``binding`` is set by the port: the
+    NdisBindingHandle through which the object is offloaded.
     """
 
     __slots__ = ("address", "binding", "context", "owner")
@@ -48,7 +48,7 @@ class NdisOffloadHandle:
 
     @property
     def miniport_offload_context(self) -> int:
-        """Address of the cell; it lies directly behind the structure (size 0x10 on x64)."""
+        """Address of the cell, directly behind the structure (size 0x10 on x64)."""
         return self.address + _STEP
 
     def __repr__(self) -> str:
@@ -57,10 +57,10 @@ class NdisOffloadHandle:
 
 
 class Heap:
-    """One driver's address space: hands out addresses and finds what lies at them.
+    """One driver's address space: it allocates addresses and finds the objects at them.
 
-    No address is used twice, so a stale pointer is recognised. ``objects`` holds what is allocated
-    now; it is empty again when everything borrowed has been freed.
+    No address is used twice, so a stale pointer is recognised. ``objects`` has what is allocated now. It is
+    empty again when everything borrowed has been freed.
     """
 
     __slots__ = ("_next", "_top", "objects", "space")
@@ -72,7 +72,7 @@ class Heap:
         self.objects: dict[int, object] = {}
 
     def address(self, size: int = _STEP) -> int:
-        """A fresh address with ``size`` bytes behind it; nothing is stored there."""
+        """Return a new address with ``size`` bytes behind it. Nothing is stored there."""
         a = self._next
         self._next = a + (size + _STEP - 1) // _STEP * _STEP
         if self._next > self._top:
@@ -80,7 +80,7 @@ class Heap:
         return a
 
     def addresses(self, count: int, size: int = _STEP) -> range:
-        """``count`` fresh addresses, ``size`` bytes apart (for the blocks of a long list)."""
+        """Return ``count`` new addresses, ``size`` bytes apart, for the blocks of a long list."""
         step = (size + _STEP - 1) // _STEP * _STEP
         first = self.address(count * step)
         return range(first, first + count * step, step)
@@ -98,9 +98,9 @@ class Heap:
         return h
 
     def free(self, address: int) -> None:
-        """Free what :meth:`allocate` or :meth:`handle` gave out. ``KeyError`` if it is not allocated."""
+        """Free an address of :meth:`allocate` or :meth:`handle`. Raises KeyError if it is not allocated."""
         del self.objects[address]
 
     def owns(self, pointer: int) -> bool:
-        """Whether a pointer lies in this address space."""
+        """Return whether a pointer is in this address space."""
         return space_of(pointer) == self.space

@@ -1,8 +1,8 @@
-"""Net buffer lists in transit: what NDIS needs to see of them, and the rest as opaque memory.
+"""Net buffer lists in transit: the part that NDIS reads, and the rest as unread memory.
 
-An I/O call carries a chain of NET_BUFFER_LISTs. NDIS and intermediate drivers look at the addresses,
-at SourceHandle and, on the way up, at Status; everything else (net buffers, MDLs, their bytes) is
-*attached*: descriptors they pass on unread, and payload frames they forward without copying.
+An I/O call carries a chain of NET_BUFFER_LISTs. NDIS and intermediate drivers read the addresses,
+SourceHandle and, on the way up, Status. Everything else (net buffers, MDLs, their bytes) is *attached*:
+descriptors that they pass on unread, and payload frames that they forward without a copy.
 
 Block lists carry attachments too: NetBufferListChain of a block and BufferedData of a delegated state.
 """
@@ -35,8 +35,8 @@ _COLUMNS: Final = frozenset(("NetBufferList", "SourceHandle", "Status", "Context
 class Attachments:
     """Net buffer list chains that travel with a call: descriptors and payload frames.
 
-    ``wire`` is an array of chains, each an array of NET_BUFFER_LIST maps; ``frames`` holds the bytes
-    their MDLs describe. :meth:`read` turns them into objects; until then nothing is parsed or copied.
+    ``wire`` is an array of chains, each an array of NET_BUFFER_LIST maps. ``frames`` has the bytes that their
+    MDLs describe. :meth:`read` makes objects of them; until then nothing is parsed or copied.
     """
 
     __slots__ = ("_objects", "frames", "wire")
@@ -48,13 +48,13 @@ class Attachments:
 
     @classmethod
     def of(cls, chains: Iterable[NetBufferList]) -> Attachments:
-        """Attachments that carry these chains (first list of each) with their data."""
+        """Return attachments that carry these chains (first list of each) with their data."""
         frames: list[bytes] = []
         out = cls([chain_to_wire(first, frames) for first in chains], frames)
         return out
 
     def read(self) -> dict[int, NetBufferList]:
-        """The lists by address. Raises :class:`DecodeError` for descriptors that are not well formed."""
+        """Return the lists by address. Raises :class:`DecodeError` for malformed descriptors."""
         if self._objects is None:
             objects: dict[int, NetBufferList] = {}
             for i, chain in enumerate(self.wire):
@@ -70,9 +70,9 @@ class Attachments:
 class NblChain:
     """The NetBufferList parameter of an I/O call.
 
-    ``addresses`` are the lists of the chain in order; ``source_handle`` is NDIS's routing value, the
-    same in each of them; ``statuses`` is filled in on completion (one per list). Their contents are
-    ``attachments``, or ``packets`` on the ordinary data path; None where only the pointers travel.
+    ``addresses`` are the lists of the chain in order. ``source_handle`` is NDIS's routing value, the same in
+    each list. ``statuses`` is set on completion, one per list. The contents are in ``attachments``, or in
+    ``packets`` on the ordinary data path; both are None if only the pointers travel.
     """
 
     __slots__ = ("addresses", "attachments", "context", "packets", "source_handle", "statuses")
@@ -91,12 +91,12 @@ class NblChain:
         self.packets = packets
         self.source_handle = source_handle
         self.statuses = statuses
-        #: NET_BUFFER_LIST.Context: the context area a driver left in the list, e.g. its IM call entry.
+        #: NET_BUFFER_LIST.Context: the context that a driver left in the list, such as its IM call entry.
         self.context: int | None = None
 
     @classmethod
     def of(cls, first: NetBufferList) -> NblChain:
-        """The chain that starts at this list, with its data attached."""
+        """Return the chain that starts at this list, with its data attached."""
         lists = list(iter_chain(first))
         return cls(
             [x.address for x in lists],
@@ -107,7 +107,7 @@ class NblChain:
 
     @classmethod
     def of_frames(cls, heap: Heap, frames: Sequence[Data], *, source_handle: int | None = None) -> NblChain:
-        """Fresh lists with a whole frame each, for the ordinary data path; none of them may be empty."""
+        """Return new lists with one whole frame each, for the ordinary data path. No frame may be empty."""
         addresses = list(heap.addresses(len(frames), PACKET_SIZE))
         return cls(addresses, source_handle=source_handle, packets=Packets.of(frames))
 
@@ -117,24 +117,24 @@ class NblChain:
         return self.addresses[0]
 
     def lists(self) -> list[NetBufferList]:
-        """The lists as objects, in order. Raises :class:`DecodeError` for malformed descriptors."""
+        """Return the lists as objects, in order. Raises :class:`DecodeError` for malformed descriptors."""
         if self.packets is not None:
             return self.packets.lists(self.addresses, self.source_handle)
         objects = self.attachments.read() if self.attachments else {}
         return [objects[a] for a in self.addresses]
 
     def frames(self) -> list[bytes]:
-        """The data of every net buffer: on the ordinary data path, each is a frame.
+        """Return the data of every net buffer. On the ordinary data path each is a frame.
 
-        Raises :class:`DecodeError` for malformed descriptors, :class:`LocalProtocolError` for data that
-        did not come along.
+        Raises :class:`DecodeError` for malformed descriptors, :class:`LocalProtocolError` for data that did
+        not come along.
         """
         if self.packets is not None:
             return self.packets.frames()
         return [data_of(nb) for nbl in self.lists() for nb in iter_net_buffers(nbl)]
 
     def pointers(self) -> NblChain:
-        """The same lists as they go back: addresses, SourceHandle and Status, the contents stay here."""
+        """Return the same lists as they go back: addresses, SourceHandle and Status, without contents."""
         out = NblChain(self.addresses, source_handle=self.source_handle, statuses=self.statuses)
         out.context = self.context
         return out
@@ -146,7 +146,7 @@ class NblChain:
         return f"<NET_BUFFER_LIST {self.address:#x}, chain of {len(self)}>"
 
     def to_wire(self) -> tuple[dict[str, Any], Sequence[bytes]]:
-        """Columns for the wire and the payload frames that go with them."""
+        """Return the columns for the wire, and the payload frames that belong to them."""
         cols: dict[str, Any] = {"NetBufferList": self.addresses}
         if self.source_handle is not None:
             cols["SourceHandle"] = self.source_handle
@@ -164,7 +164,7 @@ class NblChain:
 
     @classmethod
     def from_wire(cls, cols: dict[str, Any], frames: Sequence[bytes]) -> NblChain:
-        """From checked columns (see :func:`check_nbl_columns`)."""
+        """Return a chain from checked columns (see :func:`check_nbl_columns`)."""
         wire, lengths = cols.get(_LISTS), cols.get(LENGTHS)
         out = cls(
             cols["NetBufferList"],
@@ -178,7 +178,7 @@ class NblChain:
 
 
 def check_nbl_columns(obj: object, where: str) -> dict[str, Any]:
-    """Check what NDIS needs of a NetBufferList parameter. Raises :class:`DecodeError`."""
+    """Check the part of a NetBufferList parameter that NDIS reads. Raises :class:`DecodeError`."""
     if type(obj) is not dict:
         raise DecodeError(where, f"a map expected, got {type(obj).__name__}")
     for key in obj:
@@ -206,9 +206,9 @@ def check_nbl_columns(obj: object, where: str) -> dict[str, Any]:
 
 
 def chain_addresses(wire: Any, where: str) -> dict[int, list[int]]:
-    """The addresses of attached lists, chain by chain, under the address of the first; nothing else is read.
+    """Return the addresses of attached lists, chain by chain, by the address of the first list.
 
-    ``wire`` is what :attr:`Attachments.wire` is. Raises :class:`DecodeError`.
+    Nothing else is read. ``wire``: see :attr:`Attachments.wire`. Raises :class:`DecodeError`.
     """
     out: dict[int, list[int]] = {}
     seen: set[int] = set()

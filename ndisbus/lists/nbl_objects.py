@@ -1,9 +1,9 @@
-"""NET_BUFFER_LIST, NET_BUFFER and MDL: what carries the bytes of sends, receives and forwards.
+"""NET_BUFFER_LIST, NET_BUFFER and MDL: the structures with the bytes of sends, receives and forwards.
 
-A list holds net buffers, a net buffer is a window on a chain of MDLs, an MDL describes a run of memory.
-Members are those the chimney uses; pointers to other objects are references here and addresses on the
-wire (:mod:`ndisbus.lists.nbl_wire`). :mod:`ndisbus.lists.nbl` exports both.
-DDI page mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
+A list has net buffers, a net buffer is a window on a chain of MDLs, an MDL describes a range of memory. The
+members are those that the chimney uses. Pointers to other objects are references here and addresses on the
+wire (:mod:`ndisbus.lists.nbl_wire`). :mod:`ndisbus.lists.nbl` exports both. DDI page
+mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAX_CHAIN: Final = 65536
-"""Most objects of one kind in one chain; a longer one is taken for a cycle."""
+"""Most objects of one kind in one chain. A longer chain is treated as a cycle."""
 
 Data = bytes | bytearray | memoryview
 
@@ -40,8 +40,8 @@ Data = bytes | bytearray | memoryview
 class Mdl:
     """MDL: ``byte_count`` bytes of memory at ``byte_offset`` of their first page.
 
-    ``data`` is the content, None if this side does not hold it (a posted receive buffer, a completion
-    that brings no payload). It may be shorter than ``byte_count``: the rest was not written.
+    ``data`` is the content. It is None if this side does not have it (a posted receive buffer, a completion
+    without payload). It may be shorter than ``byte_count``: the rest was not written.
     """
 
     __slots__ = ("address", "byte_count", "byte_offset", "data", "next")
@@ -68,8 +68,8 @@ class Mdl:
 class NetBuffer:
     """NET_BUFFER: ``data_length`` bytes of used data, ``data_offset`` bytes into the chain of MDLs.
 
-    ``current_mdl`` and ``current_mdl_offset`` say the same as ``data_offset``, seen from the MDL in which
-    the used data begins.
+    ``current_mdl`` and ``current_mdl_offset`` give the same position as ``data_offset``, from the MDL in
+    which the used data begins.
     """
 
     __slots__ = (
@@ -152,11 +152,11 @@ class NetBufferList:
 
 
 def _endless(what: str, first: object) -> LocalProtocolError:
-    return LocalProtocolError(f"the chain of {what} that begins with {first!r} is longer than {MAX_CHAIN}")
+    return LocalProtocolError(f"the chain of {what} that begins with {first} is longer than {MAX_CHAIN}")
 
 
 def iter_chain(first: NetBufferList | None) -> Iterator[NetBufferList]:
-    """The lists of a chain. Each is read before it is yielded, so the loop may unlink it.
+    """Iterate over the lists of a chain. Each is read before it is yielded, so the loop may unlink it.
 
     Raises LocalProtocolError after more than MAX_CHAIN lists: the chain is a cycle.
     """
@@ -172,7 +172,7 @@ def iter_chain(first: NetBufferList | None) -> Iterator[NetBufferList]:
 
 
 def iter_net_buffers(nbl: NetBufferList) -> Iterator[NetBuffer]:
-    """The net buffers of one list. Raises LocalProtocolError as :func:`iter_chain` does."""
+    """Iterate over the net buffers of a list. Raises LocalProtocolError as :func:`iter_chain` does."""
     at = nbl.first_net_buffer
     for _ in range(MAX_CHAIN):
         if at is None:
@@ -184,7 +184,7 @@ def iter_net_buffers(nbl: NetBufferList) -> Iterator[NetBuffer]:
 
 
 def iter_mdls(first: Mdl | None) -> Iterator[Mdl]:
-    """The MDLs of a chain. Raises LocalProtocolError as :func:`iter_chain` does."""
+    """Iterate over the MDLs of a chain. Raises LocalProtocolError as :func:`iter_chain` does."""
     at = first
     for _ in range(MAX_CHAIN):
         if at is None:
@@ -196,7 +196,7 @@ def iter_mdls(first: Mdl | None) -> Iterator[Mdl]:
 
 
 def make_net_buffer_list(alloc: Callable[[], int], data: Sequence[Data]) -> NetBufferList:
-    """A list with one net buffer whose MDLs hold the pieces of ``data``, in order and uncopied.
+    """Return a list with one net buffer whose MDLs hold the pieces of ``data``, in order and uncopied.
 
     ``alloc`` gives a fresh address for each object. Without pieces DataLength is 0, and there are no MDLs.
     """
@@ -216,7 +216,7 @@ def make_net_buffer_list(alloc: Callable[[], int], data: Sequence[Data]) -> NetB
 
 
 def chain(lists: Iterable[NetBufferList]) -> NetBufferList | None:
-    """Link the lists through Next, the last one to NULL, and return the first (None if there is none)."""
+    """Link the lists through Next and return the first one; None if there is no list."""
     first: NetBufferList | None = None
     last: NetBufferList | None = None
     for nbl in lists:
@@ -231,7 +231,7 @@ def chain(lists: Iterable[NetBufferList]) -> NetBufferList | None:
 
 
 def _settle(nb: NetBuffer) -> None:
-    """Move CurrentMdl past MDLs that are used up; at the very end it stays in the last one."""
+    """Move CurrentMdl past MDLs that are used up. At the end of the chain it stays in the last one."""
     mdl, offset = nb.current_mdl, nb.current_mdl_offset
     for _ in range(MAX_CHAIN):
         if mdl is None or offset < mdl.byte_count or mdl.next is None:
@@ -243,7 +243,7 @@ def _settle(nb: NetBuffer) -> None:
 
 
 def advance(nb: NetBuffer, n: int) -> None:
-    """Take ``n`` bytes off the front of the used data, as NdisAdvanceNetBufferDataStart does.
+    """Remove ``n`` bytes from the front of the used data, as NdisAdvanceNetBufferDataStart does.
 
     No MDL is freed. Raises LocalProtocolError, and changes nothing, if there are fewer than ``n`` bytes.
     """
@@ -256,7 +256,7 @@ def advance(nb: NetBuffer, n: int) -> None:
 
 
 def locate(nb: NetBuffer, offset: int) -> tuple[Mdl, int]:
-    """The MDL, and the place in it, of the ``offset``-th byte of used data.
+    """Return the MDL, and the offset in it, of the ``offset``-th byte of used data.
 
     Offset 0 is the byte that CurrentMdl and CurrentMdlOffset name (R-OSD-04). Raises LocalProtocolError
     if there is no such byte.
@@ -272,7 +272,7 @@ def locate(nb: NetBuffer, offset: int) -> tuple[Mdl, int]:
 
 
 def locate_in_chain(first: NetBufferList, offset: int) -> tuple[NetBufferList, Mdl, int]:
-    """Like :func:`locate`, counting through all net buffers of all lists of a chain (R-OSD-05)."""
+    """Do as :func:`locate`, counting through all net buffers of all lists of a chain (R-OSD-05)."""
     left = offset
     if left >= 0:
         for nbl in iter_chain(first):
@@ -285,12 +285,12 @@ def locate_in_chain(first: NetBufferList, offset: int) -> tuple[NetBufferList, M
 
 
 def sequence_offset(snd_una: int, sequence: int) -> int:
-    """How many data bytes SndNxt or SndMax lies behind SndUna: modulo 2**32 (R-OSD-05)."""
+    """Return how many data bytes SndNxt or SndMax lies behind SndUna: modulo 2**32 (R-OSD-05)."""
     return (sequence - snd_una) & 0xFFFFFFFF
 
 
 def data_of(nb: NetBuffer) -> bytes:
-    """The used data, copied together. Raises LocalProtocolError if an MDL does not hold its part of it."""
+    """Return a copy of the used data. Raises LocalProtocolError if an MDL does not have its part of it."""
     left, offset = nb.data_length, nb.current_mdl_offset
     pieces: list[Data] = []
     mdl = nb.current_mdl

@@ -1,11 +1,11 @@
 """Chains of net buffer lists on the wire.
 
-A chain is an array of maps, one per NET_BUFFER_LIST; each holds its net buffers in an array under
-``NetBuffers``, and each of those its MDLs under ``Mdls``. The keys ``NetBufferList``, ``NetBuffer`` and
-``Mdl`` give an object's own address, the others are members under their DDI names; an absent member is
-zero or NULL. Pointers are addresses and must agree with the arrays: Next of an element names the
-element behind it, so a chain can neither run in a circle nor share a tail. ``Frame`` is the index of
-the payload frame with the content of an MDL; no ``Frame``: the content does not travel.
+A chain is an array of maps, one per NET_BUFFER_LIST. Each has its net buffers in an array under
+``NetBuffers``, and each of those has its MDLs under ``Mdls``. The keys ``NetBufferList``, ``NetBuffer`` and
+``Mdl`` give an object's own address. The others are members under their DDI names. An absent member is zero
+or NULL. Pointers are addresses and must agree with the arrays: Next of an element names the following
+element. So a chain can neither be a cycle nor share a tail. ``Frame`` is the index of the payload frame with
+the content of an MDL. Without ``Frame`` the content does not travel.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ndisbus.ddi.enums import NetBufferListInfo
-from ndisbus.errors import DecodeError, LocalProtocolError
+from ndisbus.errors import DecodeError, LocalProtocolError, value_text
 from ndisbus.lists.nbl_objects import (
     MAX_CHAIN,
     Data,
@@ -60,7 +60,7 @@ _NB_KEYS: Final = frozenset(
 )
 _MDL_KEYS: Final = frozenset({"Mdl", "Next", "ByteCount", "ByteOffset", "Frame"})
 
-# Two features may share a slot; on the wire a slot bears the chimney's name for it.
+# Two features may share a slot. On the wire a slot has the chimney's name for it.
 _INFO_NAMES: Final[dict[int, str]] = {
     **{int(slot): slot.name for slot in NetBufferListInfo},
     0: "TcpOffloadBytesTransferred",
@@ -72,7 +72,7 @@ _INFO_SLOTS: Final[dict[str, int]] = {
 
 
 def chain_to_wire(first: NetBufferList | None, frames: list[Any] | None) -> list[dict[str, Any]]:
-    """The wire form of a chain (empty for NULL).
+    """Return the wire form of a chain (empty for NULL).
 
     MDL contents are appended to ``frames``, uncopied; with ``frames=None`` they are left out. Raises
     LocalProtocolError for a cycle, or an object that is part of the chain twice.
@@ -152,7 +152,7 @@ def _nb_to_wire(nb: NetBuffer, frames: list[Any] | None, seen: set[int]) -> dict
 
 
 def chain_from_wire(obj: object, where: str, frames: Sequence[Data] = ()) -> NetBufferList | None:
-    """The chain that ``obj`` describes, its MDLs holding the payload frames themselves, uncopied.
+    """Return the chain that ``obj`` describes. Its MDLs hold the payload frames themselves, uncopied.
 
     Raises DecodeError, naming the member below ``where``: wrong types, unknown or missing members,
     values out of range, pointers that do not agree with the arrays, an address used twice, more than
@@ -185,7 +185,7 @@ def _agrees(pointer: object, address: int | None, where: str) -> None:
 
 
 class _Reader:
-    """Reads one chain: remembers the addresses and frames that were used."""
+    """Reads one chain, and remembers the addresses and frames that were used."""
 
     __slots__ = ("frames", "seen", "used_frames")
 
@@ -202,7 +202,7 @@ class _Reader:
         return obj
 
     def map(self, obj: object, keys: frozenset[str], own: str, where: str) -> tuple[dict[str, Any], int]:
-        """``obj`` as a map with no keys but these, and the address it gives itself under ``own``."""
+        """Return ``obj`` as a map with only these keys, and the object's own address under ``own``."""
         if type(obj) is not dict:
             raise DecodeError(where, f"a map is expected, not {type(obj).__name__}")
         if not obj.keys() <= keys:
@@ -219,7 +219,7 @@ class _Reader:
     def number(self, obj: dict[str, Any], name: str, where: str) -> int:
         value = obj.get(name, 0)
         if type(value) is not int or not 0 <= value <= _ULONG:
-            raise DecodeError(f"{where}.{name}", f"{value!r} is not an integer of 32 bits")
+            raise DecodeError(f"{where}.{name}", f"{value_text(value)} is not an integer of 32 bits")
         return value
 
     def pointer(self, obj: dict[str, Any], name: str, where: str) -> int | None:
@@ -227,7 +227,7 @@ class _Reader:
         if value is None:
             return None
         if type(value) is not int or not 0 < value <= _PVOID:
-            raise DecodeError(f"{where}.{name}", f"{value!r} is neither nil nor a 64-bit address")
+            raise DecodeError(f"{where}.{name}", f"{value_text(value)} is neither nil nor a 64-bit address")
         return value
 
     def reserved(self, obj: dict[str, Any], name: str, size: int, where: str) -> list[int | None] | None:
@@ -238,7 +238,9 @@ class _Reader:
             raise DecodeError(f"{where}.{name}", f"an array of {size} pointers is expected")
         for i, pointer in enumerate(value):
             if pointer is not None and (type(pointer) is not int or not 0 <= pointer <= _PVOID):
-                raise DecodeError(f"{where}.{name}[{i}]", f"{pointer!r} is neither nil nor a 64-bit address")
+                raise DecodeError(
+                    f"{where}.{name}[{i}]", f"{value_text(pointer)} is neither nil nor a 64-bit address"
+                )
         return value
 
     def nbl(self, entry: object, where: str) -> tuple[NetBufferList, int | None]:
@@ -278,7 +280,7 @@ class _Reader:
             if slot is None:
                 raise DecodeError(f"{where}.{name}", "is not a slot of the chimney")
             if type(value) is not int or not 0 <= value <= _PVOID:
-                raise DecodeError(f"{where}.{name}", f"{value!r} is not a 64-bit number")
+                raise DecodeError(f"{where}.{name}", f"{value_text(value)} is not a 64-bit number")
             slots[slot] = value
         return slots
 
@@ -332,7 +334,8 @@ class _Reader:
         if "Frame" in obj:
             index = obj["Frame"]
             if type(index) is not int or not 0 <= index < len(self.frames) or index in self.used_frames:
-                reason = f"{index!r} is not a frame that is there and unclaimed ({len(self.frames)} came)"
+                came = len(self.frames)
+                reason = f"frame {value_text(index)} is missing or already claimed ({came} came)"
                 raise DecodeError(f"{where}.Frame", reason)
             self.used_frames.add(index)
             data = self.frames[index]

@@ -1,7 +1,7 @@
-"""Checks of a block list as it arrives on the wire: columns first, then the shape of the tree.
+"""Checks of a block list that arrives on the wire: first its columns, then the shape of its tree.
 
-Every failure is a :class:`DecodeError` that names the column, the index and the rule. All checks cost
-time linear in the number of blocks and none of them recurses.
+Every failure is a :class:`DecodeError` that names the column, the index and the rule. All checks take time
+linear in the number of blocks, and none of them recurses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = [
     "check_tree",
 ]
 
-#: Most blocks in one list. The width of a tree has no limit in the interface (R-TREE-13); a message has.
+#: Most blocks in one list. The interface does not limit the width of a tree (R-TREE-13); a message does.
 MAX_BLOCKS: Final = 1_000_000
 
 _BITS: Final = {"Type": 8, "Revision": 8, "Size": 16, "Status": 32, "PortNumber": 32}
@@ -46,12 +46,12 @@ _COMMON: Final = (
 
 
 def _limits(keys: tuple[str, ...]) -> dict[str, int]:
-    """Per column: one more than the largest number it may hold, or the kind of its values."""
+    """Return for each column one more than its largest number, or the kind of its values."""
     special = {Key.STATE: _IMAGES, Key.NET_BUFFER_LISTS: _NBLS}
     return {k: special.get(k, 1 << _BITS[k] if k in _BITS else _TOP) for k in keys}
 
 
-#: What a protocol-form list of a request may carry.
+#: Columns that a protocol-form list of a request may have.
 DOWN_COLUMNS: Final = _limits(
     (
         *_COMMON,
@@ -66,9 +66,9 @@ DOWN_COLUMNS: Final = _limits(
         Key.HANDLE_CELL,
     )
 )
-#: What a miniport-form list of a completion may carry: only what a driver below may have written.
+#: Columns that a miniport-form list of a completion may have: only those that a driver below may write.
 UP_COLUMNS: Final = _limits(_COMMON)
-#: What the list of a generic indication may carry: one that a driver below made itself.
+#: Columns that the list of a generic indication may have. A driver below made it itself.
 EVENT_COLUMNS: Final = DOWN_COLUMNS | _limits((Key.NDIS_OFFLOAD_HANDLE, Key.CELL))
 
 _INT_OR_NULL: Final[frozenset[Any]] = frozenset((int, type(None)))
@@ -76,12 +76,12 @@ _BYTES_OR_NULL: Final[frozenset[Any]] = frozenset((bytes, type(None)))
 
 
 def check_columns(obj: object, where: str, allowed: dict[str, int]) -> dict[str, Any]:
-    """Check names, lengths, types and ranges of all columns; returns the columns.
+    """Check names, lengths, types and ranges of all columns. Returns the columns.
 
     Raises :class:`DecodeError`.
     """
     if type(obj) is not dict:
-        # Each of the five operations has a list; an indication may do without one.
+        # Each of the five operations has a list. An indication may have none.
         rule = "" if allowed is EVENT_COLUMNS else "R-BLK-01"
         raise DecodeError(where, f"a block list is a map of columns, got {type(obj).__name__}", rule=rule)
     blocks = obj.get(Key.BLOCK)
@@ -94,7 +94,7 @@ def check_columns(obj: object, where: str, allowed: dict[str, int]) -> dict[str,
         top = allowed.get(key)
         if top is None:
             raise DecodeError(f"{where}.{key}", "unknown member")
-        # The common case of a short list comes first: it is on the path of every single request.
+        # The usual case of a short list comes first: every request passes here.
         value = col[0] if type(col) is list and n == 1 and len(col) == 1 else col
         if value is None or (type(value) is int and 0 <= value < top):
             continue
@@ -128,11 +128,11 @@ def _check_column(where: str, col: Any, n: int, top: int) -> None:
 
 
 def check_tree(columns: dict[str, Any], where: str) -> list[int]:
-    """Check the links of a request's tree; returns the layer of every block.
+    """Check the links of a request's tree. Returns the layer of every block.
 
-    Every block but the root is led to by exactly one link, from a block that stands earlier in the
-    list. That excludes cycles, shared blocks and blocks that hang from nothing. NextBlock keeps the
-    layer (R-BLK-07), DependentBlockList goes one layer up and is NULL on TCP blocks (R-BLK-08).
+    Exactly one link leads to every block but the root, from a block that is earlier in the list. That
+    excludes cycles, shared blocks and blocks without a link to them. NextBlock keeps the layer (R-BLK-07).
+    DependentBlockList goes one layer up and is NULL on TCP blocks (R-BLK-08).
 
     Raises :class:`DecodeError`.
     """
@@ -163,7 +163,7 @@ def check_tree(columns: dict[str, Any], where: str) -> list[int]:
     layers = _walk(index, nexts, deps, kinds, holds, root)
     if layers is not None:
         return layers
-    # Something is wrong with it; this finds out what, and where.
+    # Something is wrong with the tree. Find out what, and where.
     parent = [-1] * n
     layers = [root, *[0] * (n - 1)]
     for i in range(n):
@@ -210,16 +210,16 @@ def check_nodes(
 ) -> None:
     """Check that every block of an initiate is a placeholder, a linker or a new offload.
 
-    No state follows the first two (R-TREE-01, R-TREE-03), a linker has dependents (R-TREE-04), and state
-    always follows a new offload (R-TREE-06). ``handles``: the blocks' OffloadHandle, ``contexts``: what lies
-    in their cells. Raises :class:`DecodeError`.
+    No state follows the first two (R-TREE-01, R-TREE-03). A linker has dependents (R-TREE-04). State always
+    follows a new offload (R-TREE-06). ``handles``: the blocks' OffloadHandle. ``contexts``: the values of
+    their cells. Raises :class:`DecodeError`.
     """
     n = len(handles)
     states = columns.get(Key.STATE)
     if type(states) is not list:
         states = [states] * n
     if None not in states and None not in handles and contexts.count(None) == n:
-        return  # nothing but new offloads, the usual case
+        return  # only new offloads, the usual case
     dependents = columns.get(Key.DEPENDENT)
     if type(dependents) is not list:
         dependents = [dependents] * n
@@ -240,7 +240,7 @@ def check_nodes(
 def _walk(
     index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any], root: int
 ) -> list[int] | None:
-    """The layers of a good tree, in one pass over plain integers; None for any other."""
+    """Return the layers of a correct tree, in one pass over plain integers; None for any other tree."""
     following, dependents = list(map(index.get, nexts)), list(map(index.get, deps))
     if following.count(None) != nexts.count(None) or dependents.count(None) != deps.count(None):
         return None
@@ -255,7 +255,7 @@ def _walk(
         if not layer:
             return None
         if j is not None:
-            # A block that has its layer already was led to before, or stands further up.
+            # A block whose layer is known has another link to it, or is earlier in the list.
             if layers[j] or (found[j] != layer and found[j]):
                 return None
             layers[j] = layer
@@ -277,7 +277,7 @@ _LAYERS: Final[dict[int, int]] = {
 
 
 def _layer(kind: int, where: str, cell: int | None) -> int:
-    """The layer of a block, 0 for a placeholder, whose Type means nothing (R-TREE-01)."""
+    """Return the layer of a block; 0 for a placeholder, whose Type is not used (R-TREE-01)."""
     if cell is None:
         return 0
     try:
@@ -289,12 +289,12 @@ def _layer(kind: int, where: str, cell: int | None) -> int:
 def _infer_root(
     index: dict[int, int], nexts: list[Any], deps: list[Any], kinds: list[int], cells: list[Any]
 ) -> int:
-    """The layer of a placeholder root: counted back from the first block whose Type means something."""
+    """Return the layer of a placeholder root, counted back from the first block whose Type is used."""
     depths = {0: 0}
     for i in range(len(kinds)):
         depth = depths.get(i)
         if depth is None:
-            break  # it hangs from nothing, which the caller finds as well
+            break  # no link leads to it, which the caller finds as well
         if cells[i] is not None:
             return max(_LAYERS.get(kinds[i], 0) - depth, int(Layer.NEIGHBOR))
         for pointer, below in ((nexts[i], depth), (deps[i], depth + 1)):

@@ -1,15 +1,15 @@
 """Packets and messages: bytes on one side, calls on the other.
 
-A *packet* is what one ZeroMQ message carries: frame 0 is a msgpack array of messages, the frames
-behind it are payload, in the order in which the messages claim them. A *message* is
+A *packet* is the content of one ZeroMQ message. Frame 0 is a msgpack array of messages. The frames behind it
+are payload, in the order in which the messages claim them. A *message* is
 
     [name, call id or nil, [parameter, ...]]            a call, parameters in documented order
     [name, call id or nil, [parameter, ...], frames]    the same, claiming that many payload frames
     ["return", call id, [value, out, ...]]              the answer to a call that returns something
 
-Several messages may share a packet, so that a busy driver sends once for many. docs/protocol.md is the
-normative text. This is the only place where bytes become an error: all bytes either decode or raise
-:class:`DecodeError`.
+Several messages may share a packet, so that a busy driver sends one packet for many messages.
+docs/protocol.md is the normative text. This is the only place where bytes become an error: all bytes either
+decode or raise :class:`DecodeError`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = [
     "encode_packet",
 ]
 
-#: Version of the handshake and of everything behind it (docs/protocol.md).
+#: Version of the handshake and of all that follows it (docs/protocol.md).
 PROTOCOL_VERSION: Final = 2
 #: Largest packet, all frames together (bytes).
 MAX_PACKET: Final = 64 * 1024 * 1024
 #: Most messages in one packet.
 MAX_MESSAGES: Final = 4096
-#: Most parameters of one message; no call has more than five.
+#: Most parameters of one message. No call has more than five.
 MAX_PARAMS: Final = 8
 #: Longest string: names, texts of errors, paths.
 MAX_STR: Final = 4096
@@ -51,7 +51,7 @@ MAX_STR: Final = 4096
 MAX_MAP: Final = 256
 #: Most elements of one array (a column of the longest list).
 MAX_ARRAY: Final = 1_000_000
-#: Deepest nesting of arrays and maps that any message needs (an OID's buffer inside a request).
+#: Deepest nesting of arrays and maps that a message needs (an OID's buffer inside a request).
 MAX_DEPTH: Final = 12
 
 RETURN: Final = "return"
@@ -65,8 +65,8 @@ _LIMITS: Final[dict[str, Any]] = {
     "max_map_len": MAX_MAP,
     "max_ext_len": 0,
 }
-#: All that msgpack raises for bytes. Most are ValueErrors: FormatError, StackError, ExtraData,
-#: UnicodeDecodeError and the plain one for a limit. The others may come from other versions or platforms.
+#: Everything that msgpack raises for bytes. Most are ValueErrors: FormatError, StackError, ExtraData,
+#: UnicodeDecodeError and a plain one for a limit. The others may come from other versions or platforms.
 _UNPACK_ERRORS: Final = (
     ValueError,
     UnpackException,
@@ -75,7 +75,7 @@ _UNPACK_ERRORS: Final = (
     RecursionError,
     MemoryError,
 )
-#: The plain ValueErrors of msgpack, which only their texts tell apart.
+#: The plain ValueErrors of msgpack. Only their texts distinguish them.
 _OVER_LIMIT: Final = re.compile(r"(\d+) exceeds max_(str|bin|array|map|ext)_len\((\d+)\)")
 _BAD_KEY: Final = re.compile(r"(\w+) is not allowed for map key")
 _SIZED: Final = {
@@ -91,7 +91,7 @@ Message = list[Any]
 
 
 class Packer:
-    """Encodes packets. Holds one reusable msgpack packer, so two threads must not share it."""
+    """Encodes packets. It has one reusable msgpack packer, so two threads must not share it."""
 
     __slots__ = ("_pack", "_packer")
 
@@ -105,16 +105,16 @@ class Packer:
 
 
 def encode_packet(messages: Sequence[Message]) -> bytes:
-    """Frame 0 of a packet with these messages."""
+    """Return frame 0 of a packet with these messages."""
     data: bytes = msgpack.packb(messages, use_bin_type=True)
     return data
 
 
 def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes]]]:
-    """The messages of a packet, each with its payload frames.
+    """Return the messages of a packet, each with its payload frames.
 
-    Raises :class:`DecodeError` for anything that is not a packet. Of the parameters only the number and the
-    nesting are checked here; the handler of a call checks the rest.
+    Raises :class:`DecodeError` for anything that is not a packet. Only the number and the nesting of the
+    parameters are checked here. The handler of a call checks the rest.
     """
     if not frames:
         raise DecodeError("packet", "no frames")
@@ -156,7 +156,7 @@ def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes
 
 
 def _why(head: bytes, error: Exception) -> str:
-    """What is wrong with bytes that msgpack did not accept, in the words of this protocol."""
+    """Return what is wrong with bytes that msgpack did not accept, in the words of this protocol."""
     text = str(error)
     if not head:
         return "frame 0 is empty"
@@ -188,7 +188,7 @@ def _why(head: bytes, error: Exception) -> str:
 
 
 def _bad_byte(head: bytes) -> int | None:
-    """Offset of the byte that msgpack did not accept, if reading as a stream finds it again."""
+    """Return the offset of the byte that msgpack did not accept, if reading as a stream finds it again."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(head), **_LIMITS)
     try:
         unpacker.feed(head)
@@ -202,7 +202,7 @@ def _bad_byte(head: bytes) -> int | None:
 
 
 _NESTED: Final = frozenset((list, dict))
-#: Calls with a parameter that is a map of columns, each as long as the list of blocks or of lists.
+#: Calls that take a map of columns, each as long as the list of blocks or of net buffer lists.
 _COLUMNS: Final = frozenset(
     c.name
     for c in CALLS.values()
@@ -228,8 +228,8 @@ def _check(m: Any, i: int) -> None:
             if name not in _COLUMNS:
                 _depth(p, f"message {i} ({name})")
                 continue
-            # Columns need no check here: theirs accepts only scalars. The descriptors of net buffer lists are
-            # passed on unread, so this is the only check that NDIS makes of them.
+            # Columns need no check here: their own check accepts only scalars. The descriptors of net buffer
+            # lists are passed on unread, so this is the only check that NDIS makes of them.
             lists = p.get("NetBufferLists")
             if type(lists) is list:
                 _depth(lists, f"message {i} ({name})")
@@ -238,7 +238,7 @@ def _check(m: Any, i: int) -> None:
 
 
 def _depth(value: Any, where: str) -> None:
-    """Bound the nesting, without recursion: deeper values cannot be encoded again."""
+    """Limit the nesting, without recursion: deeper values cannot be encoded again."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [c for v in level for c in (v.values() if type(v) is dict else v) if type(c) in _NESTED]

@@ -1,4 +1,4 @@
-"""From messages to packets: as many messages in one packet as the limits of the codec allow."""
+"""From messages to packets: each packet gets as many messages as the limits of the codec allow."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, Message, Packer
 
 __all__ = ["packets"]
 
-#: A packet without payload needs no check of its size if its head is this much below the limit.
+#: A packet without payload needs no size check if its head is this much below the limit.
 _SMALL: Final = 32
 
 
 def packets(pack: Packer, messages: Sequence[tuple[Message, Sequence[Any]]]) -> Iterator[list[Any]]:
-    """The frames of each packet that carries ``messages``, in order.
+    """Iterate over the packets that carry ``messages``, in order, each as its frames.
 
-    Payload frames are passed through as they are (bytes, or zmq.Frame). Raises
-    :class:`LocalProtocolError` for a single message that is too large for any packet.
+    Payload frames are passed through unchanged (bytes, or zmq.Frame). Raises :class:`LocalProtocolError` for
+    a single message that is too large for any packet.
     """
     if len(messages) == 1:
         message, payload = messages[0]

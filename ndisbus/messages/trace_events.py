@@ -1,9 +1,9 @@
 """Trace events, and which of them are wanted.
 
-An event is a map: ``t`` (seconds on the bus's clock) and ``event``, its kind. A ``call`` has ``from``,
-``to``, ``call``, ``direction`` and, where there is a block list, ``list``, ``blocks`` and ``status``
-(symbol -> count). The other kinds are what NDIS itself did or noticed: ``hello``, ``closed``,
-``bugcheck``, ``fault``, ``refused``, ``stale``, ``request.refused`` and so on.
+An event is a map: ``t`` (seconds on the bus's clock) and ``event``, its kind. A ``call`` also has ``from``,
+``to``, ``call``, ``direction`` and, if it carries a block list, ``list``, ``blocks`` and ``status`` (symbol
+-> count). The other kinds are actions and observations of NDIS itself: ``hello``, ``closed``, ``bugcheck``,
+``fault``, ``refused``, ``stale``, ``request.refused`` and so on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events are wanted; empty: all. ``drivers`` and ``adapters`` are names, the others globs."""
+    """Selects events. Empty: all. ``drivers`` and ``adapters`` are names, the others globs."""
 
     calls: tuple[str, ...] = ()
     without: tuple[str, ...] = ()

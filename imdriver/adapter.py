@@ -1,4 +1,4 @@
-"""What the driver stands between: the binding to the adapter below and the virtual adapters above."""
+"""The adapters of the driver: the binding to the adapter below, and the virtual adapters above."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any, Final
 
 __all__ = ["FACTS", "LowerBinding", "VirtualAdapter"]
 
-#: What an adapter says of itself beside its capabilities; a virtual adapter says what the one below says.
+#: What an adapter reports besides its capabilities. A virtual adapter reports what the one below does.
 FACTS: Final = ("CurrentMacAddress", "MtuSize", "XmitLinkSpeed", "RcvLinkSpeed")
 
 
 @dataclass(slots=True, eq=False)
 class VirtualAdapter:
-    """One adapter that this driver shows to the protocols above.
+    """One adapter that this driver exposes to the protocols above.
 
-    ``context``: its address in the heap, used as DeviceContext and as MiniportAdapterContext; ``handle``:
-    NdisMiniportHandle, None until it is initialised. ``wants``: NDIS_TASK_OFFLOAD_HEADER of
-    the latest set of OID_TCP_TASK_OFFLOAD from above, as a map; None if there was none. ``closing``: NDIS was
-    asked to take it away.
+    ``context``: its address in the heap, used as DeviceContext and as MiniportAdapterContext. ``handle``:
+    NdisMiniportHandle, None until it is initialised. ``wants``: NDIS_TASK_OFFLOAD_HEADER of the latest set of
+    OID_TCP_TASK_OFFLOAD from above, as a map; None if there was none. ``closing``: NDIS was asked to remove
+    it.
     """
 
     name: str
@@ -32,9 +32,9 @@ class VirtualAdapter:
 class LowerBinding:
     """The binding to the adapter below.
 
-    ``context``: its address, used as ProtocolBindingContext; ``handle``: NdisBindingHandle, None until it
-    is open; ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below, as a map; ``facts``:
-    address, MTU and speeds as reported from below, nil where nothing was.
+    ``context``: its address, used as ProtocolBindingContext. ``handle``: NdisBindingHandle, None until it is
+    open. ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below, as a map. ``facts``: address,
+    MTU and speeds as reported from below, nil for what was not reported.
     """
 
     adapter_name: str

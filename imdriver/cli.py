@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 
 def _mac(text: str) -> tuple[str, bytes]:
-    """``im0-a=02:00:00:00:00:07`` as name and address. Raises :class:`LocalProtocolError`."""
+    """Return name and address of ``im0-a=02:00:00:00:00:07``. Raises :class:`LocalProtocolError`."""
     name, _, digits = text.partition("=")
     try:
         return name, parse_mac(digits)
@@ -30,24 +30,24 @@ def _mac(text: str) -> tuple[str, bytes]:
     multiple=True,
     default=("im0-a", "im0-b"),
     show_default=True,
-    help="Virtual adapter to show above; may be given several times.",
+    help="Virtual adapter to expose above; repeat for more.",
 )
 @click.option("--block-chimney", is_flag=True, help="Hide the chimney of the adapter below.")
 @click.option(
     "--no-chimney-handlers",
     is_flag=True,
-    help="Register no chimney entry points; NDIS then lets none through.",
+    help="Register no chimney entry points. NDIS then passes no chimney call.",
 )
-@click.option("--vlan-id", type=click.IntRange(0, 4095), help="VlanId to set in neighbors that pass.")
+@click.option("--vlan-id", type=click.IntRange(0, 4095), help="VlanId to set in neighbors that pass through.")
 @click.option(
-    "--user-priority", type=click.IntRange(0, 7), help="UserPriority to set in connections that pass."
+    "--user-priority", type=click.IntRange(0, 7), help="UserPriority to set in connections that pass through."
 )
 @click.option(
     "--mac",
     "macs",
     multiple=True,
     metavar="ADAPTER=MAC",
-    help="Address of a virtual adapter, if it is not to be that of the adapter below.",
+    help="Address of a virtual adapter; by default that of the adapter below.",
 )
 @click.option("--endpoint", envvar="NDISBUS_ENDPOINT", help="Endpoint of the bus.")
 def main(

@@ -1,4 +1,4 @@
-"""How an intermediate driver is set up."""
+"""The configuration of an intermediate driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAC_SIZE: Final = 6
 
 
 class ChimneyPolicy(StrEnum):
-    """Whether the driver lets the chimney through (R-OID-02, R-OID-04)."""
+    """Whether the driver passes the chimney on (R-OID-02, R-OID-04)."""
 
     PASS = "pass"
     BLOCK = "block"
@@ -26,11 +26,11 @@ class ChimneyPolicy(StrEnum):
 class ImConfig:
     """What the command line, or a test, chooses.
 
-    ``bind``: the adapter below, or ``"auto"`` for the one that NDIS picks; ``adapters``: names of the virtual
-    adapters above. ``register_chimney`` false makes a driver that knows nothing of the chimney but forwards
-    the capability report of the driver below (the case of R-REG-10). ``vlan_id`` (12 bits) and
-    ``user_priority`` (3 bits) are written into the state of initiates that pass (R-IM-17); None leaves it
-    alone. ``macs``: link addresses of virtual adapters by name; the others have that of the adapter below.
+    ``bind``: the adapter below, or ``"auto"`` for the one that NDIS chooses. ``adapters``: names of the
+    virtual adapters above. ``register_chimney`` false makes a driver without chimney entry points, which
+    still forwards the capability report of the driver below (the case of R-REG-10). ``vlan_id`` (12 bits) and
+    ``user_priority`` (3 bits) are written into the state of initiates that pass (R-IM-17); None writes
+    nothing. ``macs``: link addresses of virtual adapters by name; the others have that of the adapter below.
     Raises :class:`LocalProtocolError` for values that do not fit.
     """
 

@@ -1,4 +1,4 @@
-"""The intermediate driver, put together from its conversations."""
+"""The intermediate driver, composed of its conversations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imdriver.io import IoOperations
 from imdriver.oids import OidRequests
 from imdriver.operations import StateOperations
 from imdriver.packets import Packets
-from ndisbus.errors import LocalProtocolError
+from ndisbus.errors import LocalProtocolError, value_text
 
 __all__ = ["ImDriver"]
 
@@ -20,7 +20,7 @@ class ImDriver(StateOperations, IoOperations, OidRequests, Packets, Indications)
     """An intermediate driver: a protocol edge below, a miniport edge with virtual adapters above."""
 
     def inspect(self) -> dict[str, int]:
-        """Counts entries in the heap itself, so that a leaked entry is seen."""
+        """Return the counters. Entries are counted in the heap itself, so that a leaked entry is seen."""
         call_entries = io_entries = packet_entries = offload_entries = 0
         for address, o in self.ndis.heap.objects.items():
             if type(o) is ImCallEntry:
@@ -43,16 +43,16 @@ class ImDriver(StateOperations, IoOperations, OidRequests, Packets, Indications)
         }
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Commands of ``ndisbus fault``.
+        """Carry out a command of ``ndisbus fault``.
 
-        ``no-memory {"sends": n}``: the next n sends find no memory (R-IM-14); answers how many are armed and
-        how many have fired. ``chimney {"policy": "pass" | "block"}``: switches the policy. Raises
+        ``no-memory {"sends": n}``: the next n sends find no memory (R-IM-14). The answer says how many are
+        armed and how many have fired. ``chimney {"policy": "pass" | "block"}``: changes the policy. Raises
         :class:`LocalProtocolError` for anything else.
         """
         if command == "no-memory":
             sends = arguments.get("sends", self.no_memory_sends)
             if type(sends) is not int or sends < 0:
-                raise LocalProtocolError(f"no-memory: sends = {sends!r} is not a number of sends")
+                raise LocalProtocolError(f"no-memory: sends = {value_text(sends)} is not a number of sends")
             self.no_memory_sends = sends
             return {"armed": self.no_memory_sends, "fired": self.no_memory_fired}
         if command == "chimney":
@@ -60,8 +60,10 @@ class ImDriver(StateOperations, IoOperations, OidRequests, Packets, Indications)
             try:
                 self.chimney = ChimneyPolicy(policy)
             except ValueError:
-                raise LocalProtocolError(f"chimney: policy = {policy!r} is neither pass nor block") from None
+                raise LocalProtocolError(
+                    f"chimney: policy = {value_text(policy)} is neither pass nor block"
+                ) from None
             return {"policy": self.chimney.value}
         raise LocalProtocolError(
-            f"{self.config.name} knows no command {command!r}; it knows no-memory and chimney"
+            f"{self.config.name} does not know the command '{command}'; it knows no-memory and chimney"
         )

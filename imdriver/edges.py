@@ -1,4 +1,4 @@
-"""Both edges: registration, the binding below, the virtual adapters above, and how they come and go.
+"""Both edges: registration, the binding below, the virtual adapters above, and how they begin and end.
 
 DDI pages initializing-a-tcp-chimney-capable-intermediate-driver and
 registering-an-intermediate-driver-s-protocolxxx-chimney-functions.
@@ -31,33 +31,33 @@ _SUCCESS: Final = int(NdisStatus.SUCCESS)
 
 
 class ImEdges(MiniportDriver, ProtocolDriver):
-    """What all conversations of the driver share: its two edges and what it counts."""
+    """What all conversations of the driver share: its two edges and its counters."""
 
     def __init__(self, config: ImConfig | None = None) -> None:
         self.config = config or ImConfig()
         self.chimney = self.config.chimney
-        #: Names of the virtual adapters that are to be there whenever the adapter below is.
+        #: Names of the virtual adapters to expose whenever the adapter below is up.
         self.names = list(self.config.adapters)
         self.miniport_driver: int | None = None
         self.protocol: int | None = None
         self.lower: LowerBinding | None = None
-        #: MiniportAdapterContext -> virtual adapter, initialised or about to be.
+        #: MiniportAdapterContext -> virtual adapter that is initialised or about to be.
         self.adapters: dict[int, VirtualAdapter] = {}
-        #: Net buffer list -> the I/O request it was passed down in.
+        #: Net buffer list -> the I/O request in which it was passed down.
         self.io: dict[int, ImIoEntry] = {}
         #: Lists below for which no driver above waits any more, for example because their adapter was halted.
         self.orphans: set[int] = set()
         #: Indicated frames that are above: list -> how many adapters have it, SourceHandle from below.
         self.passed_up: dict[int, list[Any]] = {}
-        #: Requests not passed down because the driver above named what is not there.
+        #: Number of requests not passed down because the driver above named an unknown object.
         self.refused = 0
-        #: Indications about objects that are not there (any more).
+        #: Number of indications about objects that do not exist (any more).
         self.strays = 0
 
     # -- registration --------------------------------------------------------------------------
 
     def driver_entry(self) -> Steps:
-        """DriverEntry: registers both edges (R-REG-03)."""
+        """DriverEntry: register both edges (R-REG-03)."""
         name = self.config.name
         status, self.miniport_driver = yield self.ndis.m_register_miniport_driver(
             None, {"Name": name, "Adapters": []}
@@ -88,7 +88,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
     # -- the virtual adapters ------------------------------------------------------------------
 
     def adapter_of(self, miniport_adapter_context: int) -> VirtualAdapter:
-        """The adapter behind a MiniportAdapterContext. Raises :class:`RemoteProtocolError`."""
+        """Return the adapter of a MiniportAdapterContext. Raises :class:`RemoteProtocolError`."""
         try:
             return self.adapters[miniport_adapter_context]
         except KeyError:
@@ -97,7 +97,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             ) from None
 
     def _bring_up_all(self) -> Steps:
-        """Bring up the virtual adapters that are to be there and are not."""
+        """Bring up the configured virtual adapters that are not up."""
         for name in list(self.names):
             if self._may_bring_up() and not any(a.name == name for a in self.adapters.values()):
                 yield from self._bring_up(name)
@@ -106,7 +106,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return self.lower is not None and self.lower.handle is not None and not self.lower.closing
 
     def _bring_up(self, name: str) -> Steps:
-        """Have NDIS initialise a virtual adapter; returns the status."""
+        """Let NDIS initialise a virtual adapter. Returns the status."""
         adapter = VirtualAdapter(name)
         adapter.context = self.ndis.heap.allocate(adapter)
         self.adapters[adapter.context] = adapter
@@ -116,7 +116,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         if status == _SUCCESS:
             adapter.handle = handle
             if not self._may_bring_up():
-                yield from self._take_down(adapter)  # the driver below went away in the meantime
+                yield from self._take_down(adapter)  # the adapter below went away meanwhile
         elif adapter.context in self.adapters:
             self._free_adapter(adapter)
         return status
@@ -148,7 +148,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return status
 
     def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> NdisStatus:
-        """MiniportHaltEx: free every entry of the adapter; completions of what is still below are dropped."""
+        """MiniportHaltEx: free every entry of the adapter. Completions of what is still below are dropped."""
         adapter = self.adapters.get(miniport_adapter_context)
         if adapter is not None:
             self._free_adapter(adapter)
@@ -156,7 +156,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return NdisStatus.SUCCESS
 
     def wants_changed(self, adapter: VirtualAdapter) -> None:
-        """An adapter is gone; see :mod:`imdriver.oids`."""
+        """Note that an adapter has gone: see :mod:`imdriver.oids`."""
 
     def _free_adapter(self, adapter: VirtualAdapter) -> None:
         heap = self.ndis.heap
@@ -172,7 +172,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 heap.free(o.address)
             elif type(o) is ImOidEntry and o.adapter is adapter:
                 o.adapter = None
-        # Each offload entry lies at two addresses, its own and its handle's.
+        # Each offload entry has two addresses: its own and its handle's.
         objects = [
             o
             for a, o in heap.objects.items()
@@ -185,7 +185,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         adapter.handle = None
 
     def abandon(self, net_buffer_list: int) -> None:
-        """The driver above does not wait for a net buffer list any more: its completion will be dropped."""
+        """Drop the later completion of a net buffer list: the driver above does not wait for it any more."""
         entry = self.io.pop(net_buffer_list)
         entry.left.remove(net_buffer_list)
         self.orphans.add(net_buffer_list)
@@ -194,7 +194,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             self.ndis.heap.free(entry.address)
 
     def take_home(self, net_buffer_list: int) -> None:
-        """A net buffer list has come back with its connection, and goes up with it (R-DIS-16)."""
+        """Note that a net buffer list came back with its connection, and goes up with it (R-DIS-16)."""
         entry = self.io.pop(net_buffer_list)
         entry.left.remove(net_buffer_list)
         if not entry.left:
@@ -206,7 +206,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
     def protocol_bind_adapter_ex(
         self, protocol_driver_context: int | None, bind_context: int, parameters: dict[str, Any]
     ) -> Steps:
-        """ProtocolBindAdapterEx: open the adapter below, then show the virtual ones above."""
+        """ProtocolBindAdapterEx: open the adapter below, then expose the virtual ones above."""
         if self.lower is not None:
             return NdisStatus.FAILURE
         lower = self.lower = LowerBinding(parameters["AdapterName"])
@@ -224,9 +224,9 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return NdisStatus.SUCCESS
 
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Steps:
-        """ProtocolUnbindAdapterEx: take the virtual adapters away, then close.
+        """ProtocolUnbindAdapterEx: remove the virtual adapters, then close.
 
-        NDIS unbinds the drivers above first; what they terminate meanwhile still travels through here.
+        NDIS unbinds the drivers above first. What they terminate meanwhile still passes through here.
         """
         lower = self.lower
         if lower is None or lower.context != protocol_binding_context:
@@ -234,23 +234,23 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         lower.closing = True
         for adapter in list(self.adapters.values()):
             yield from self._take_down(adapter)
-        # From here on nothing is passed down any more.
+        # From here on nothing is passed down.
         handle, lower.handle = lower.handle, None
         (status,) = yield self.ndis.close_adapter_ex(handle)
         if self.lower is not lower:
-            # NDIS closed it by force and has bound us anew meanwhile: show what was still there then.
+            # NDIS closed it by force and has bound us again meanwhile: expose the adapters that were left.
             yield from self._bring_up_all()
         return status
 
     def _take_down(self, adapter: VirtualAdapter) -> Steps:
         if adapter.closing or adapter.handle is None:
-            return NdisStatus.SUCCESS  # it is being closed already, or NDIS never had it
+            return NdisStatus.SUCCESS  # it is already being closed, or NDIS never had it
         adapter.closing = True
         (status,) = yield self.ndis.im_de_initialize_device_instance(adapter.handle)
         return status
 
     def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
-        """ProtocolCloseAdapterCompleteEx: nothing comes up any more."""
+        """ProtocolCloseAdapterCompleteEx: nothing comes up from below any more."""
         if self.lower is not None and self.lower.context == protocol_binding_context:
             self._forget_lower()
 
@@ -281,7 +281,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             return NdisStatus.FAILURE
         self.names.append(name)
         if not self._may_bring_up():
-            return NdisStatus.SUCCESS  # it is brought up with the others when the adapter below is there
+            return NdisStatus.SUCCESS  # it is brought up with the others when the adapter below is up
         status = yield from self._bring_up(name)
         if status != _SUCCESS and name in self.names:
             self.names.remove(name)
@@ -297,11 +297,11 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         return NdisStatus.SUCCESS
 
     def lower_handle(self) -> int | None:
-        """NdisBindingHandle of the adapter below, None while there is none."""
+        """Return the NdisBindingHandle of the adapter below; None while there is none."""
         return self.lower.handle if self.lower is not None else None
 
     def detached(self, reason: str) -> None:
-        """The bus is gone: everything was halted and closed; drop what an unfinished start left behind."""
+        """Drop what an unfinished start left. The bus has gone: everything was halted and closed."""
         for adapter in list(self.adapters.values()):
             self._free_adapter(adapter)
         self._forget_lower()
@@ -310,4 +310,4 @@ class ImEdges(MiniportDriver, ProtocolDriver):
 
 def _must(call: str, name: str, status: int) -> None:
     if status != _SUCCESS:
-        raise RemoteProtocolError(f"{call} of {name!r} was answered with {status_symbol(status)}")
+        raise RemoteProtocolError(f"{call} of '{name}' was answered with {status_symbol(status)}")

@@ -1,8 +1,8 @@
-"""What the driver remembers: of a call while it is below, of an object while it is offloaded.
+"""What the driver keeps of a call while it is below, and of an object while it is offloaded.
 
-Entries live at addresses of the driver's heap, and the address is the reference: ImReserved leads to the
-call entry, the upper driver's cell holds the offload entry's, NET_BUFFER_LIST.Context the I/O entry's.
-DDI pages reusing-an-ndis-miniport-offload-block-list-structure and
+Entries have addresses in the driver's heap, and the address is the reference. ImReserved leads to the call
+entry. The upper driver's cell has the address of the offload entry. NET_BUFFER_LIST.Context leads to the I/O
+entry. DDI pages reusing-an-ndis-miniport-offload-block-list-structure and
 referencing-offloaded-state-through-an-intermediate-driver.
 """
 
@@ -27,8 +27,8 @@ __all__ = [
     "free_offload_entries",
 ]
 
-#: Where NDIS_OFFLOAD_HANDLE lies in an IM offload entry, and the size of the entry with the cell, in bytes.
-#: It is not the first member, so the two addresses cannot be mistaken for each other.
+#: Offset of NDIS_OFFLOAD_HANDLE in an IM offload entry, and the size of the entry with the cell, in bytes.
+#: The handle is not the first member, so the two addresses cannot be confused.
 _HANDLE_AT: Final = 0x20
 _ENTRY_SIZE: Final = 0x40
 
@@ -36,15 +36,15 @@ _ENTRY_SIZE: Final = 0x40
 class ImOffloadEntry(NdisOffloadHandle):
     """IM offload entry: one object that is offloaded through this driver (R-IM-07).
 
-    It embeds the driver's own NDIS_OFFLOAD_HANDLE, which is why it *is* one here: :attr:`address` is that
-    of the handle (what travels down as OffloadHandle), :attr:`entry_address` that of the whole entry (what
-    the upper driver's cell holds). ``ndis_offload_handle`` is the NdisOffloadHandle from above.
+    It contains the driver's own NDIS_OFFLOAD_HANDLE, so it *is* one here. :attr:`address` is the address of
+    the handle, which travels down as OffloadHandle. :attr:`entry_address` is the address of the whole entry,
+    which the upper driver's cell has. ``ndis_offload_handle`` is the NdisOffloadHandle from above.
     """
 
     __slots__ = ("adapter", "entry_address", "ndis_offload_handle", "state")
 
     def __init__(self, adapter: VirtualAdapter, entry_address: int, ndis_offload_handle: int | None) -> None:
-        # NdisOffloadHandle.__init__, spelled out: this runs once per block.
+        # NdisOffloadHandle.__init__, written out: this runs once per block.
         self.address = entry_address + _HANDLE_AT
         self.context = None
         self.owner = None
@@ -60,7 +60,7 @@ class ImOffloadEntry(NdisOffloadHandle):
 def create_offload_entries(
     heap: Heap, adapter: VirtualAdapter, ndis_offload_handles: Sequence[int | None]
 ) -> list[ImOffloadEntry]:
-    """An entry per object, each with its handle initialised (R-IM-08). Raises MemoryError."""
+    """Return an entry per object, each with its handle initialised (R-IM-08). Raises MemoryError."""
     if not ndis_offload_handles:
         return []
     addresses = heap.addresses(len(ndis_offload_handles), _ENTRY_SIZE)
@@ -71,7 +71,7 @@ def create_offload_entries(
 
 
 def free_offload_entries(heap: Heap, entries: Iterable[ImOffloadEntry]) -> None:
-    """Give back entries and the handles in them. ``KeyError`` for one that is not there."""
+    """Free entries and their handles. Raises KeyError for an entry that does not exist."""
     objects = heap.objects
     for e in entries:
         del objects[e.entry_address], objects[e.address]
@@ -80,10 +80,10 @@ def free_offload_entries(heap: Heap, entries: Iterable[ImOffloadEntry]) -> None:
 class ImCallEntry:
     """IM call entry: one state-manipulation call that was passed down (R-IM-02).
 
-    ``saved`` holds the columns that the overlay covers or this driver borrows: SourceHandle, ImReserved,
-    MiniportOffloadContext and what lies in the cells. ``fresh`` are the offload entries an initiate made,
-    ``fresh_at`` the indexes of their blocks; ``named`` the entries that the list names. ``sends`` are the
-    net buffer lists that go along with an initiate, by the index of their block; None for none at all.
+    ``saved`` has the columns that the overlay overwrites or this driver borrows: SourceHandle, ImReserved,
+    MiniportOffloadContext and the values of the cells. ``fresh`` has the offload entries that an initiate
+    made, ``fresh_at`` the indexes of their blocks, ``named`` the entries that the list names. ``sends`` has
+    the net buffer lists that go down with an initiate, by the index of their block; None if there are none.
     """
 
     __slots__ = (
@@ -117,9 +117,9 @@ class ImCallEntry:
 
 
 class ImIoEntry:
-    """Call entry of an I/O request: who gets the completion of its net buffer lists (R-IM-15, R-IM-16).
+    """Call entry of an I/O request: the receiver of the completion of its lists (R-IM-15, R-IM-16).
 
-    ``left`` are the lists that are still below; a chain may come back in parts.
+    ``left`` has the lists that are still below. A chain may come back in parts.
     """
 
     __slots__ = ("adapter", "address", "context", "left", "operation", "source_handle", "state")
@@ -146,9 +146,9 @@ class ImIoEntry:
 
 
 class ImPacketEntry:
-    """Lists of one send of frames that are below: their owner, and what was in them.
+    """The lists of one send of frames that are below, with their owner and their original values.
 
-    ``left`` is how many are still below; a chain may come back in parts.
+    ``left`` is how many are still below. A chain may come back in parts.
     """
 
     __slots__ = ("adapter", "address", "context", "left", "source_handle")
@@ -169,8 +169,8 @@ class ImPacketEntry:
 class ImOidEntry:
     """An OID request that was passed down under a RequestId of our own (the entry's address).
 
-    ``adapter`` is None for a set that this driver makes by itself. ``before`` is what the adapter wanted
-    enabled until this request, for the case that it fails.
+    ``adapter`` is None for a set that this driver makes itself. ``before`` is what the adapter wanted enabled
+    before this request, in case it fails.
     """
 
     __slots__ = ("adapter", "address", "before", "is_task_set", "request")

@@ -20,7 +20,7 @@ from ndisbus.state.images import NeighborOffloadStateCached, NeighborOffloadStat
 
 __all__ = ["Indications"]
 
-#: What the drivers above are not told where the chimney is blocked.
+#: Indications that the drivers above do not get while the chimney is blocked.
 _CHIMNEY_STATUS: Final = frozenset(
     int(s)
     for s in (
@@ -31,8 +31,8 @@ _CHIMNEY_STATUS: Final = frozenset(
     )
 )
 _DELTA_OFFSET: Final = NeighborOffloadStateCached.offset_of("HostReachabilityDelta")
-#: Where HostReachabilityDelta lies behind a block, by its type; constant, cached and delegated state follow
-#: one another (R-DIS-26).
+#: Offset of HostReachabilityDelta behind a block, by type. Constant, cached and delegated state follow each
+#: other (R-DIS-26).
 _DELTA_AT: Final = {
     int(OffloadStateType.NeighborOffloadState): NeighborOffloadStateConst.SIZE + _DELTA_OFFSET,
     int(OffloadStateType.NeighborOffloadCachedState): _DELTA_OFFSET,
@@ -43,7 +43,10 @@ class Indications(ImEdges):
     """Indications that pass through."""
 
     def _object(self, offload_context: int | None) -> ImOffloadEntry | None:
-        """The entry whose NDIS_OFFLOAD_HANDLE this is; None, and counted, if there is none any more."""
+        """Return the entry of an NDIS_OFFLOAD_HANDLE.
+
+        Returns None, and counts it, if there is none any more.
+        """
         entry = self.ndis.heap.objects.get(offload_context or 0)
         if type(entry) is ImOffloadEntry and entry.address == offload_context:
             return entry
@@ -53,7 +56,7 @@ class Indications(ImEdges):
     def protocol_tcp_offload_event(
         self, offload_context: int, event_type: int, event_specific_information: int
     ) -> None:
-        """ProtocolTcpOffloadEvent: on with the NdisOffloadHandle from above, all else unchanged (R-IM-13)."""
+        """ProtocolTcpOffloadEvent: passed up with the NdisOffloadHandle from above (R-IM-13)."""
         entry = self._object(offload_context)
         if entry is not None:
             self.ndis.tcp_offload_event_handler(
@@ -76,12 +79,12 @@ class Indications(ImEdges):
     def protocol_indicate_offload_event(
         self, protocol_binding_context: int, block_list: BlockList | None, indication_code: int
     ) -> Steps:
-        """ProtocolIndicateOffloadEvent: asked of the driver above, HostReachabilityDelta copied back.
+        """ProtocolIndicateOffloadEvent: ask the driver above, and copy HostReachabilityDelta back.
 
-        That is R-OPEN-04. Nothing in the block but its header is set (R-NUD-07), so nothing says behind which
-        virtual adapter the neighbor is: all are asked, and the best answer counts, as a host that does not
-        know the neighbor answers zero. A handle in the block, if there is one, names the adapter. Returns
-        (None, the list from below). An indication without a list goes to every virtual adapter.
+        This answers R-OPEN-04. Only the header of the block is set (R-NUD-07), so it does not say which
+        virtual adapter has the neighbor. All are asked, and the best answer counts: a host that does not know
+        the neighbor answers zero. If the block has a handle, it names the adapter. Returns (None, the list
+        from below). An indication without a list goes to every virtual adapter.
         """
         if block_list is None:
             for adapter in list(self.adapters.values()):
@@ -103,7 +106,7 @@ class Indications(ImEdges):
         return None, block_list
 
     def _ask_all(self, block_list: BlockList, indication_code: int) -> Generator[Reply, Answer, BlockList]:
-        """Ask above every virtual adapter; the freshest confirmation is the answer."""
+        """Ask above every virtual adapter. The most recent confirmation is the answer."""
         columns = {
             k: c for k, c in block_list.columns.items() if k not in (Key.OFFLOAD_HANDLE, Key.HANDLE_CELL)
         }
@@ -123,7 +126,7 @@ class Indications(ImEdges):
         return block_list
 
     def protocol_status_ex(self, protocol_binding_context: int, status_indication: dict[str, Any]) -> None:
-        """ProtocolStatusEx: to all protocols bound above (R-PAUSE-08); a resume brings new capabilities."""
+        """ProtocolStatusEx: passed to all protocols above (R-PAUSE-08). A resume brings new capabilities."""
         code = status_indication.get("StatusCode")
         if code == NdisStatus.OFFLOAD_RESUME and self.lower is not None:
             self.lower.capabilities = status_indication.get("StatusBuffer") or self.lower.capabilities
@@ -135,12 +138,12 @@ class Indications(ImEdges):
 
 
 def _place(block_list: BlockList) -> int | None:
-    """Where HostReachabilityDelta lies in the state behind the block; None if it has none."""
+    """Return the offset of HostReachabilityDelta in the state behind the block; None if it has none."""
     return _DELTA_AT.get(values(block_list.columns.get(Key.TYPE, 0), len(block_list))[0])
 
 
 def _answered(block_list: BlockList, answer: Any) -> bytes | None:
-    """The four bytes of HostReachabilityDelta in an answer; None if they are not there."""
+    """Return the four bytes of HostReachabilityDelta in an answer; None if they are missing."""
     at = _place(block_list)
     if at is None or not isinstance(answer, dict):
         return None

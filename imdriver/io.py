@@ -1,8 +1,8 @@
 """TCP chimney I/O: send, receive, disconnect, forward, and receive return.
 
-A request goes down with this driver's own NDIS_OFFLOAD_HANDLE and the unchanged chain (R-IM-10); the
-completion goes up with the miniport handle of the adapter it came from (R-IM-11, R-IM-16). Chains may come
-back in other portions than they went down in, even mixed: each list is propagated by itself. DDI pages
+A request goes down with this driver's own NDIS_OFFLOAD_HANDLE and the unchanged chain (R-IM-10). The
+completion goes up with the miniport handle of the adapter that it came from (R-IM-11, R-IM-16). The lists of
+a chain may come back in other groups, even mixed with others: each list is propagated by itself. DDI pages
 propagating-an-i-o-operation, propagating-the-completion-of-an-i-o-operation.
 """
 
@@ -31,14 +31,14 @@ _USABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEntryEvent.USE)
 class IoOperations(ImEdges):
     """I/O requests that pass through."""
 
-    #: How many sends are yet to find no memory (a fault that a test arms), and how many have.
+    #: Number of sends that will still find no memory (a fault that a test arms), and of those that have.
     no_memory_sends = 0
     no_memory_fired = 0
 
     # -- down ----------------------------------------------------------------------------------
 
     def miniport_tcp_offload_send(self, miniport_adapter_context: int, context: int, chain: NblChain) -> None:
-        """MiniportTcpOffloadSend; without memory the send is not passed on at all (R-IM-14)."""
+        """MiniportTcpOffloadSend: without memory the send is not passed on at all (R-IM-14)."""
         if self.no_memory_sends:
             self.no_memory_sends -= 1
             self.no_memory_fired += 1
@@ -55,7 +55,7 @@ class IoOperations(ImEdges):
     def miniport_tcp_offload_disconnect(
         self, miniport_adapter_context: int, context: int, chain: NblChain, flags: int
     ) -> None:
-        """MiniportTcpOffloadDisconnect; the flags pass unchanged (R-IM-12)."""
+        """MiniportTcpOffloadDisconnect: the flags pass unchanged (R-IM-12)."""
         self._io_down(_DISCONNECT, miniport_adapter_context, context, chain, flags)
 
     def miniport_tcp_offload_forward(
@@ -65,7 +65,7 @@ class IoOperations(ImEdges):
         self._io_down(_FORWARD, miniport_adapter_context, context, chain)
 
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
-        """MiniportTcpOffloadReceiveReturn: names the binding; it may cover several connections (R-DIS-10)."""
+        """MiniportTcpOffloadReceiveReturn: names the binding. It may cover several connections (R-DIS-10)."""
         self.adapter_of(miniport_adapter_context)
         lower = self.lower_handle()
         if lower is not None:
@@ -95,7 +95,7 @@ class IoOperations(ImEdges):
         io = self.io
         twins = [a for a in chain.addresses if a in io]
         if twins:
-            # NDIS gives no list twice: it gave up on the earlier request, though the list is still below.
+            # NDIS gives no list twice: it gave up the earlier request, though the list is still below.
             for a in twins:
                 self.abandon(a)
             self.refused += 1
@@ -117,7 +117,7 @@ class IoOperations(ImEdges):
         self.ndis.call(operation.request, connection.address, chain, *flags)
 
     def _no_memory(self, adapter: VirtualAdapter, chain: NblChain) -> None:
-        """Ask for an upload, once; then the host sends by itself, and the data waits for it (R-IM-14)."""
+        """Ask for an upload, once. Then the host sends by itself, and the data waits for it (R-IM-14)."""
         rest = [int(NdisStatus.UPLOAD_REQUESTED)] * (len(chain) - 1)
         self._complete(_SEND, adapter, chain, [int(NdisStatus.REQUEST_UPLOAD), *rest])
 
@@ -158,10 +158,10 @@ class IoOperations(ImEdges):
                     self._propagate(operation, e, _part(chain, list(run)))
 
     def _entries_of(self, operation: OperationRow, chain: NblChain) -> list[ImIoEntry | None]:
-        """The entry of each list, None for one whose adapter is gone.
+        """Return the entry of each list, None for one whose adapter has gone.
 
-        Raises :class:`RemoteProtocolError`, before anything was done, for a list that was not passed down
-        in such a request.
+        Raises :class:`RemoteProtocolError`, before any change, for a list that was not passed down in such a
+        request.
         """
         mine = self.ndis.heap.objects.get(chain.context or 0)
         if type(mine) is ImIoEntry and mine.operation is operation and mine.left.issuperset(chain.addresses):
@@ -184,7 +184,10 @@ class IoOperations(ImEdges):
         return entries
 
     def _propagate(self, operation: OperationRow, entry: ImIoEntry, chain: NblChain) -> None:
-        """Restore SourceHandle and Context, hand the lists of one request up; the last frees the entry."""
+        """Restore SourceHandle and Context, and hand the lists of one request up.
+
+        The last frees the entry.
+        """
         for a in chain.addresses:
             del self.io[a]
         entry.left.difference_update(chain.addresses)
@@ -197,9 +200,9 @@ class IoOperations(ImEdges):
 
 
 def _part(chain: NblChain, indexes: list[int]) -> NblChain:
-    """Some lists of a chain as a chain of their own, with their statuses and their data.
+    """Return some lists of a chain as a chain of their own, with their statuses and their data.
 
-    Raises DecodeError if the attached descriptors have to be taken apart and are not well formed.
+    Raises DecodeError if the attached descriptors must be read and are malformed.
     """
     addresses = [chain.addresses[i] for i in indexes]
     statuses = [chain.statuses[i] for i in indexes] if chain.statuses is not None else None

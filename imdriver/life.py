@@ -21,7 +21,7 @@ __all__ = [
 
 
 class CallEntryState(LifeEnum):
-    """Where an IM call entry stands."""
+    """The states of an IM call entry."""
 
     CREATED = "created"
     PASSED_DOWN = "passed_down"
@@ -29,7 +29,7 @@ class CallEntryState(LifeEnum):
 
 
 class CallEntryEvent(LifeEnum):
-    """What happens to an IM call entry."""
+    """The events of an IM call entry."""
 
     PASS_DOWN = "pass down"
     REFUSE = "refuse"
@@ -38,7 +38,7 @@ class CallEntryEvent(LifeEnum):
 
 
 class OffloadEntryState(LifeEnum):
-    """Where an IM offload entry stands."""
+    """The states of an IM offload entry."""
 
     CREATED = "created"
     OFFERED = "offered"
@@ -50,7 +50,7 @@ class OffloadEntryState(LifeEnum):
 
 
 class OffloadEntryEvent(LifeEnum):
-    """What happens to an IM offload entry, or what it is named for."""
+    """The events of an IM offload entry, and the uses of it."""
 
     OFFER = "offer"
     ACCEPT = "accept"
@@ -63,9 +63,9 @@ class OffloadEntryEvent(LifeEnum):
     HALT = "halt"
 
 
-#: An entry for one call that was passed on: a state-manipulation request or an I/O request.
-#: It is propagated upward and freed in one step (R-IM-06). REFUSE completes it without passing it down;
-#: ABANDON forgets it when the driver above does not wait for it any more.
+#: An entry for one call that was passed on: a state-manipulation request or an I/O request. It is propagated
+#: upward and freed in one step (R-IM-06). REFUSE completes the call without passing it down. ABANDON forgets
+#: it when the driver above does not wait for it any more.
 CALL_ENTRY: Final = LifeTable(
     "an IM call entry",
     initial=CallEntryState.CREATED,
@@ -82,9 +82,9 @@ CALL_ENTRY: Final = LifeTable(
     },
 )
 
-#: NAME stands for linkers, queries, updates and invalidates, USE for I/O. While an object is offered, and
-#: once its termination was requested, no list may name it; the target itself still answers for I/O. A
-#: terminate that fails leaves the object LOST, and it is terminated once more (R-HWF-01, R-DIS-43).
+#: NAME stands for linkers, queries, updates and invalidates, USE for I/O. No list may name an object while it
+#: is offered, or after its termination was requested. The target itself still answers for I/O. A terminate
+#: that fails leaves the object LOST, and it is terminated once more (R-HWF-01, R-DIS-43).
 OFFLOAD_ENTRY: Final = LifeTable(
     "an IM offload entry",
     initial=OffloadEntryState.CREATED,

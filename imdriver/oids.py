@@ -1,8 +1,8 @@
-"""OID requests: passed down, or answered here where the chimney is not let through.
+"""OID requests: passed down, or answered here if the chimney is blocked.
 
-Several hosts may stand above one adapter, and a set of OID_TCP_TASK_OFFLOAD enables what it names and
-switches off everything else (R-OID-05). So what goes down is the union of what the latest sets of all
-virtual adapters want: one host that switches off does not switch off another. DDI pages
+Several hosts may be above one adapter. A set of OID_TCP_TASK_OFFLOAD enables what it names and disables
+everything else (R-OID-05). So the union of the latest sets of all virtual adapters goes down: one host that
+disables the chimney does not disable it for another. DDI pages
 querying-and-setting-an-intermediate-driver-s-tcp-chimney-offload-capa, oid-tcp-task-offload.
 """
 
@@ -19,7 +19,7 @@ from imdriver.entries import ImOidEntry
 from ndisbus.ddi.enums import NdisRequestType, Oid
 from ndisbus.ddi.status import NdisStatus, is_success
 from ndisbus.ddi.structures import NdisTaskOffload, NdisTaskOffloadHeader, NdisTaskTcpConnectionOffload
-from ndisbus.errors import DecodeError, RemoteProtocolError
+from ndisbus.errors import DecodeError, RemoteProtocolError, value_text
 
 __all__ = ["OidRequests", "union"]
 
@@ -32,10 +32,10 @@ class OidRequests(ImEdges):
     """OID requests that pass through."""
 
     def miniport_oid_request(self, miniport_adapter_context: int, oid_request: dict[str, Any]) -> Any:
-        """MiniportOidRequest: (status, OidRequest).
+        """MiniportOidRequest: returns (status, OidRequest).
 
-        A query of OID_TCP_TASK_OFFLOAD is hidden from where the chimney is blocked (R-OID-02, R-OID-04); a
-        set of it always travels on (R-OID-03), as does every other request.
+        A query of OID_TCP_TASK_OFFLOAD is not passed down if the chimney is blocked (R-OID-02, R-OID-04). A
+        set of it always passes (R-OID-03), as does every other request.
         """
         adapter = self.adapter_of(miniport_adapter_context)
         is_task = oid_request["Oid"] == _TASK_OFFLOAD
@@ -58,7 +58,7 @@ class OidRequests(ImEdges):
         return NdisStatus.PENDING, oid_request
 
     def _pass(self, entry: ImOidEntry, down: dict[str, Any]) -> None:
-        """Send a request down under a RequestId of our own; two hosts may have chosen the same one."""
+        """Pass a request down under a RequestId of our own. Two hosts may have chosen the same one."""
         entry.address = self.ndis.heap.allocate(entry)
         down["RequestId"] = entry.address
         self.ndis.oid_request(self.lower_handle(), down)
@@ -66,11 +66,12 @@ class OidRequests(ImEdges):
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
     ) -> None:
-        """ProtocolOidRequestComplete: the requester gets its own request back, a query with the answer."""
+        """ProtocolOidRequestComplete: give the requester its own request back, a query with the answer."""
         entry = self.ndis.heap.objects.get(oid_request.get("RequestId") or 0)
         if type(entry) is not ImOidEntry:
+            number = value_text(oid_request.get("RequestId"))
             raise RemoteProtocolError(
-                f"ProtocolOidRequestComplete: RequestId {oid_request.get('RequestId')!r} is not one of ours"
+                f"ProtocolOidRequestComplete: RequestId {number} is not one of this driver"
             )
         self.ndis.heap.free(entry.address)
         adapter, request = entry.adapter, entry.request
@@ -85,7 +86,7 @@ class OidRequests(ImEdges):
         self.ndis.m_oid_request_complete(adapter.handle, answer, status)
 
     def wants_changed(self, adapter: VirtualAdapter) -> None:
-        """An adapter was halted: what only it wanted is switched off below."""
+        """Disable below what only a halted adapter wanted."""
         wants, adapter.wants = adapter.wants, None
         lower = self.lower
         if wants is None or not wants.get("Tasks") or lower is None or lower.handle is None or lower.closing:
@@ -101,10 +102,10 @@ class OidRequests(ImEdges):
 
 
 def union(wanted: dict[str, Any], others: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """NDIS_TASK_OFFLOAD_HEADER (as a map) that enables what ``wanted`` does and what ``others`` do.
+    """Return NDIS_TASK_OFFLOAD_HEADER (as a map) that enables what ``wanted`` and ``others`` enable.
 
-    Where several want the chimney, each member is the larger, flags and encapsulations are united; of any
-    other task ``wanted``'s version stands. If no other adapter wants anything, it is ``wanted``
+    If several want the chimney, each member is the larger one, and flags and encapsulations are united. For
+    any other task ``wanted``'s version counts. If no other adapter wants anything, the result is ``wanted``
     itself, unread. Raises :class:`DecodeError`.
     """
     headers = [o for o in others if o.get("Tasks")]

@@ -1,10 +1,9 @@
 """The five state-manipulation conversations: initiate, query, update, invalidate, terminate.
 
-Down: a call entry is made, the objects are found (an initiate makes new ones), the PROTOCOL form is laid
-over the list and the request of the same name goes down (R-IM-01). Up: the call entry is found through
-ImReserved, the list gets back what was borrowed, and the completion of the same name goes up. DDI pages
-propagating-a-state-manipulation-operation,
-propagating-the-completion-of-a-state-manipulation-operation,
+Down: a call entry is made, and the objects are found (an initiate makes new ones). The overlay gives the list
+the PROTOCOL form, and the request of the same name goes down (R-IM-01). Up: ImReserved leads to the call
+entry, the list gets back what was borrowed, and the completion of the same name goes up. DDI pages
+propagating-a-state-manipulation-operation, propagating-the-completion-of-a-state-manipulation-operation,
 referencing-offloaded-state-through-an-intermediate-driver.
 """
 
@@ -37,7 +36,7 @@ __all__ = ["StateOperations"]
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _FAILURE: Final = int(NdisStatus.FAILURE)
 _RESOURCES: Final = int(NdisStatus.RESOURCES)
-#: The statuses of a new block that say its object is offloaded.
+#: The statuses of a new block whose object is offloaded.
 _OFFLOADED: Final = frozenset((_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)))
 _INITIATE, _QUERY, _UPDATE, _INVALIDATE, _TERMINATE = STATE_OPERATIONS
 _SEND: Final = next(o for o in IO_OPERATIONS if o.op == "send")
@@ -46,7 +45,7 @@ _TERMINABLE: Final = OFFLOAD_ENTRY.legal_in(OffloadEntryEvent.TERMINATE)
 
 
 class _Refused(Exception):
-    """The list cannot be passed down; it is completed upward at once with this status."""
+    """The list cannot be passed down. It is completed upward at once with this status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -54,7 +53,7 @@ class _Refused(Exception):
 
 
 class StateOperations(ImEdges):
-    """Requests on block lists, several of them in flight, completed in any order."""
+    """Requests on block lists. Several may be in flight and complete in any order."""
 
     # -- down ----------------------------------------------------------------------------------
 
@@ -63,7 +62,7 @@ class StateOperations(ImEdges):
         self._down(_INITIATE, miniport_adapter_context, block_list)
 
     def miniport_query_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
-        """MiniportQueryOffload; goes down as NdisQueryOffloadState (R-DIS-08)."""
+        """MiniportQueryOffload: goes down as NdisQueryOffloadState (R-DIS-08)."""
         self._down(_QUERY, miniport_adapter_context, block_list)
 
     def miniport_update_offload(self, miniport_adapter_context: int, block_list: BlockList) -> None:
@@ -103,7 +102,7 @@ class StateOperations(ImEdges):
         self.ndis.call(operation.request, self.lower_handle(), block_list)
 
     def _handles(self, entry: ImCallEntry) -> list[int | None]:
-        """This driver's NDIS_OFFLOAD_HANDLE for every block; fills in ``fresh`` and ``named``.
+        """Return this driver's NDIS_OFFLOAD_HANDLE for every block, and set ``fresh`` and ``named``.
 
         Raises :class:`_Refused` before anything was created, and MemoryError.
         """
@@ -113,7 +112,7 @@ class StateOperations(ImEdges):
         contexts = values(cols.get(Key.CONTEXT), n)
         initiating = entry.operation is _INITIATE
         handles: list[int | None] = [None] * n
-        # Placeholders have no cell; a cell that holds NULL offers a new object, any other value names one.
+        # Placeholders have no cell. A cell with NULL offers a new object, any other value names one.
         named_at = [i for i, v in enumerate(contexts) if v is not None and cells[i] is not None]
         fresh_at = [i for i, c in enumerate(cells) if c is not None and contexts[i] is None]
         if named_at:
@@ -141,7 +140,7 @@ class StateOperations(ImEdges):
     def _named(
         self, adapter: VirtualAdapter, pointers: Sequence[int], legal: frozenset[OffloadEntryState]
     ) -> list[ImOffloadEntry]:
-        """The entries that values from the upper driver's cells designate, all of them its own."""
+        """Return the entries that values of the upper driver's cells designate. All must be its own."""
         get = self.ndis.heap.objects.get
         found: list[Any] = [get(p) for p in pointers]
         for e, p in zip(found, pointers, strict=True):
@@ -155,7 +154,7 @@ class StateOperations(ImEdges):
         return found
 
     def _take_along(self, entry: ImCallEntry) -> None:
-        """Send data that goes down with a connection may come back as sends do (R-OSD-10)."""
+        """Record send data that goes down with a connection. It may come back as sends do (R-OSD-10)."""
         block_list = entry.block_list
         pointers = block_list.columns.get(Key.NBL_CHAIN)
         if pointers is None or block_list.attachments is None:
@@ -185,7 +184,7 @@ class StateOperations(ImEdges):
         free_offload_entries(self.ndis.heap, entries)
 
     def _refuse_down(self, entry: ImCallEntry, status: int) -> None:
-        """Complete a list that is not passed down. Only Status was changed in it."""
+        """Complete a list that is not passed down. Only its Status changes."""
         cols = entry.block_list.columns
         cells = cols.get(Key.CELL)
         if type(cells) is list and None in cells:
@@ -203,7 +202,7 @@ class StateOperations(ImEdges):
     def protocol_initiate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        """ProtocolInitiateOffloadComplete; our PVOIDs are in place when this is called."""
+        """ProtocolInitiateOffloadComplete: our PVOIDs are stored when this is called."""
         self._up(_INITIATE, block_list)
 
     def protocol_query_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
@@ -235,7 +234,7 @@ class StateOperations(ImEdges):
             self._astray(operation, block_list, pointer)
 
     def _finish(self, entry: ImCallEntry) -> None:
-        """Restore the list, complete it under our miniport handle (R-DIS-09), free the entry (R-IM-06)."""
+        """Restore the list, complete it with our miniport handle (R-DIS-09), free the entry (R-IM-06)."""
         contexts: Column = entry.saved.get(Key.CONTEXT)
         if entry.operation is _INITIATE:
             contexts = self._settle_initiate(entry, contexts)
@@ -252,7 +251,7 @@ class StateOperations(ImEdges):
         if attached is not None and self.io:
             for lists in chain_addresses(attached.wire, Key.NET_BUFFER_LISTS).values():
                 for a in lists:
-                    if a in self.io:  # received data that comes up the same way is the driver's below
+                    if a in self.io:  # received data that comes up in the same way is the lower driver's
                         self.take_home(a)
         named = entry.named
         status = entry.block_list.columns[Key.STATUS]
@@ -275,10 +274,10 @@ class StateOperations(ImEdges):
         )
 
     def _settle_initiate(self, entry: ImCallEntry, contexts: Column) -> Column:
-        """Keep the entries of what was offloaded, free the others; returns what the upper cells hold now.
+        """Keep the entries of what was offloaded and free the others. Returns the values of the upper cells.
 
-        The value for the upper driver is the address of our entry (R-IM-09), not the one that the driver
-        below stored into our cell, which refers to that driver's own context (R-DIS-30).
+        The value for the upper driver is the address of our entry (R-IM-09). It is not the value that the
+        driver below stored in our cell, which is that driver's own context (R-DIS-30).
         """
         fresh, fresh_at = entry.fresh, entry.fresh_at
         if not fresh:
@@ -304,10 +303,10 @@ class StateOperations(ImEdges):
         return after
 
     def _astray(self, operation: OperationRow, block_list: BlockList, pointer: int | None) -> None:
-        """ImReserved does not lead to the call entry: the driver below wrote where it must not.
+        """Handle an ImReserved that does not lead to the call entry: the driver below overwrote it.
 
-        The list itself tells which call it was, so the driver above gets its completion all the same; then
-        the offence is raised.
+        The list itself shows which call it was, so the driver above still gets its completion. Then the
+        violation is raised.
         """
         if block_list.address in self.orphans:
             self.orphans.discard(block_list.address)

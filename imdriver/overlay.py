@@ -1,7 +1,7 @@
-"""The two overlays: one list, used in the MINIPORT form above this driver and in the PROTOCOL form below.
+"""The two overlays: one list, in the MINIPORT form above this driver and in the PROTOCOL form below it.
 
-Every block carries its own SourceHandle and ImReserved, so both are saved and restored for every block of
-the tree (R-DIS-40); as columns that is a handful of references, whatever the number of blocks. DDI pages
+Every block has its own SourceHandle and ImReserved, so both are saved and restored for every block of the
+tree (R-DIS-40). As columns they are a few references, for any number of blocks. DDI pages
 reusing-an-ndis-miniport-offload-block-list-structure and
 reusing-an-ndis-protocol-offload-block-list-structure.
 """
@@ -15,7 +15,7 @@ from ndisbus.lists.blocklist import BlockList, Column, Key
 
 __all__ = ["go_down", "leads_to", "put_back"]
 
-#: Where the address of the call entry goes (R-IM-03).
+#: The place of the call entry's address (R-IM-03).
 ENTRY: Final = Key.IM_RESERVED[0]
 
 _BORROWED: Final = (Key.SOURCE_HANDLE, *Key.IM_RESERVED)
@@ -23,7 +23,7 @@ _COVERED: Final = (Key.CELL, Key.CONTEXT)
 
 
 def go_down(entry: ImCallEntry, offload_handles: list[int | None]) -> None:
-    """Save SourceHandle and ImReserved, and overlay the PROTOCOL form (R-IM-03, R-IM-04).
+    """Save SourceHandle and ImReserved, and make the overlay of the PROTOCOL form (R-IM-03, R-IM-04).
 
     The call entry's address is then in ImReserved.
 
@@ -37,9 +37,9 @@ def go_down(entry: ImCallEntry, offload_handles: list[int | None]) -> None:
 
 
 def put_back(entry: ImCallEntry, contexts: Column) -> None:
-    """Lay the MINIPORT form over the list and restore SourceHandle and ImReserved (R-IM-05).
+    """Make the overlay of the MINIPORT form, and restore SourceHandle and ImReserved (R-IM-05).
 
-    ``contexts``: what lies in the upper driver's cells now, one per block or one for all.
+    ``contexts``: the current values of the upper driver's cells, one per block or one for all.
     """
     block_list, saved = entry.block_list, entry.saved
     cols = block_list.columns
@@ -52,7 +52,7 @@ def put_back(entry: ImCallEntry, contexts: Column) -> None:
 
 
 def leads_to(block_list: BlockList) -> int | None:
-    """The address in ImReserved; None unless every block has the same one."""
+    """Return the address in ImReserved; None unless every block has the same one."""
     col = block_list.columns.get(ENTRY)
     if type(col) is not list:
         return col

@@ -1,8 +1,8 @@
-"""The ordinary data path: all frames pass, both ways, and are not looked into.
+"""The ordinary data path: all frames pass in both directions, unread.
 
-A send goes down with the unchanged chain; SourceHandle becomes this driver's own binding and is put back
-before the completion goes up. A frame from below goes up on every virtual adapter, and its list back down
-once all of them have returned it. DDI pages nf-ndis-ndissendnetbufferlists,
+A send goes down with the unchanged chain. SourceHandle becomes this driver's own binding and is restored
+before the completion goes up. A frame from below goes up on every virtual adapter. Its list goes back down
+when all of them have returned it. DDI pages nf-ndis-ndissendnetbufferlists,
 nf-ndis-ndismindicatereceivenetbufferlists.
 """
 
@@ -29,7 +29,7 @@ class Packets(ImEdges):
     def miniport_send_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, port_number: int, send_flags: int
     ) -> None:
-        """MiniportSendNetBufferLists: down to the adapter below; completed at once if there is none."""
+        """MiniportSendNetBufferLists: pass down; complete at once if there is no adapter below."""
         adapter = self.adapter_of(miniport_adapter_context)
         lower = self.lower_handle()
         if lower is None:
@@ -44,7 +44,7 @@ class Packets(ImEdges):
     def protocol_send_net_buffer_lists_complete(
         self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
     ) -> None:
-        """ProtocolSendNetBufferListsComplete: up to the sender; the last one frees the entry.
+        """ProtocolSendNetBufferListsComplete: pass up to the sender. The last list frees the entry.
 
         Lists of an adapter that was halted meanwhile are dropped.
         """
@@ -63,9 +63,9 @@ class Packets(ImEdges):
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int
     ) -> None:
-        """ProtocolReceiveNetBufferLists: every protocol above sees every frame and picks its own."""
+        """ProtocolReceiveNetBufferLists: every protocol above gets every frame and selects its own."""
         if self.lower is None or self.lower.context != protocol_binding_context:
-            return  # held back until that binding was closed: NDIS has returned them
+            return  # a fault delayed it until that binding was closed, and NDIS has returned the lists
         adapters = [a for a in self.adapters.values() if a.handle is not None]
         if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             if not adapters:
@@ -82,14 +82,14 @@ class Packets(ImEdges):
     def miniport_return_net_buffer_lists(
         self, miniport_adapter_context: int, chain: NblChain, return_flags: int
     ) -> None:
-        """MiniportReturnNetBufferLists: back down, when all drivers above have returned them."""
+        """MiniportReturnNetBufferLists: pass back down when all drivers above have returned them."""
         passed_up = self.passed_up
         home: list[int] = []
         below = None
         for a in chain.addresses:
             held = passed_up.get(a)
             if held is None:
-                continue  # the adapter below was replaced, and these lists went with it
+                continue  # the adapter below was replaced, and these lists ended with it
             held[0] -= 1
             if not held[0]:
                 del passed_up[a]

@@ -1,4 +1,4 @@
-"""The tables of entry points: the four that this driver registers, and the one it gets.
+"""The tables of entry points: the four that this driver registers, and the one that it gets.
 
 DDI pages initializing-a-tcp-chimney-capable-intermediate-driver,
 registering-an-intermediate-driver-s-protocolxxx-chimney-functions,
@@ -34,9 +34,8 @@ CLIENT_TABLES: Final = (
 def check_event_handlers(table: object) -> None:
     """Check the table of entry points that NdisMGetOffloadHandlers gave (R-REG-06).
 
-    The entry points are called by name through NDIS, so nothing is kept of it. Raises
-    :class:`RemoteProtocolError` if its header is not that of the TCP chimney's table, and DecodeError if it
-    is not such a table.
+    NDIS calls the entry points by name, so the table is not kept. Raises :class:`RemoteProtocolError` if its
+    header is not that of the TCP chimney's table, and DecodeError if it is not such a table.
     """
     where = "NdisMGetOffloadHandlers.OffloadHandlers"
     handlers = NdisTcpOffloadEventHandlers.from_wire(table, where)

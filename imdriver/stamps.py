@@ -20,13 +20,13 @@ _ULONG: Final = Struct("<I")
 _VLAN_BITS: Final = 0xFFF
 _PRIORITY_BITS: Final = 0x7
 
-#: Where VlanId lies behind a block, by its type: the constant state comes first (R-BLK-06).
+#: Offset of VlanId behind a block, by type. The constant state comes first (R-BLK-06).
 _VLAN_ID_AT: Final = NeighborOffloadStateConst.offset_of("VlanId")
 _VLAN_AT: Final = {
     int(OffloadStateType.NeighborOffloadState): _VLAN_ID_AT,
     int(OffloadStateType.NeighborOffloadConstState): _VLAN_ID_AT,
 }
-#: Where UserPriority lies: behind the constant state, or at the front of a block of cached state alone.
+#: Offset of UserPriority: behind the constant state, or at the start of a block of cached state only.
 _PRIORITY_AT: Final = {
     int(OffloadStateType.TcpOffloadState): TCP_STATE_OFF["cached.UserPriority"],
     int(OffloadStateType.TcpOffloadCachedState): TCP_STATE_OFF["cached.UserPriority"]
@@ -37,7 +37,7 @@ _PRIORITY_AT: Final = {
 def stamp(block_list: BlockList, at: Sequence[int], config: ImConfig) -> None:
     """Write the configured VlanId and UserPriority into the images behind the blocks at these indexes.
 
-    Nothing else in an image changes; one too short to have the member is left alone.
+    Nothing else in an image changes. An image that is too short for the member is not changed.
     """
     cols = block_list.columns
     n = len(block_list)

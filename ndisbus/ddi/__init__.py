@@ -1,7 +1,7 @@
 """The interface in names and numbers: calls, structures, enumerations, statuses.
 
-The folder owns what the documentation of the interface states. It must not know what a driver, NDIS or
-the wire does with it, and it keeps no state. It imports only :mod:`ndisbus.errors`.
+The folder owns what the documentation of the interface states. It must not know what a driver, NDIS or the
+wire does with it. It has no state. It imports only :mod:`ndisbus.errors`.
 
 Files in reading order:
 

@@ -49,7 +49,7 @@ class Direction(enum.Enum):
     FROM_NDIS = "from-ndis"
 
 
-# What a parameter carries on the wire; docs/protocol.md has a section for each.
+# What a parameter carries on the wire. docs/protocol.md has a section for each.
 HANDLE: Final = "handle"
 ULONG: Final = "ulong"
 BLOCKS_PROTOCOL: Final = "NDIS_PROTOCOL_OFFLOAD_BLOCK_LIST"
@@ -71,10 +71,10 @@ class Param:
 class Call:
     """One function of the interface.
 
-    ``leads_to`` is the handler that NDIS calls because of it; ``completed_by`` the function by which
-    the lower driver completes it, and ``completion_seen_as`` the handler in which the upper driver
-    sees that. ``returns`` is the C type of the return value, VOID for none; ``outs`` names the out
-    parameters, which travel in the ``return`` message in this order.
+    ``leads_to`` is the handler that NDIS calls because of it. ``completed_by`` is the function by which the
+    lower driver completes it, ``completion_seen_as`` the handler of that completion in the upper driver.
+    ``returns`` is the C type of the return value, VOID for none. ``outs`` names the out parameters, which
+    travel in the ``return`` message in this order.
     """
 
     name: str
@@ -110,13 +110,13 @@ class Call:
 
 @cache
 def python_name(name: str) -> str:
-    """``NdisMInitiateOffloadComplete`` -> ``m_initiate_offload_complete``; the ``Ndis`` prefix goes."""
+    """Turn ``NdisMInitiateOffloadComplete`` into ``m_initiate_offload_complete``, without ``Ndis``."""
     name = name.removeprefix("Ndis").replace("PnP", "Pnp")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def params(*names: str) -> tuple[Param, ...]:
-    """Parameters from strings like ``Name:carries``. Without ``carries`` a parameter is a handle."""
+    """Make parameters from strings like ``Name:carries``. Without ``carries`` a parameter is a handle."""
     out = []
     for n in names:
         name, _, carries = n.partition(":")

@@ -105,7 +105,7 @@ IO_OPERATIONS: Final = (
 )
 
 
-#: The send of the ordinary data path, which does not use the chimney: whole frames, through a binding.
+#: The send of the ordinary data path, without the chimney: whole frames, through a binding.
 PACKET_SEND: Final = OperationRow(
     "packet send",
     "NdisSendNetBufferLists",
@@ -117,7 +117,7 @@ PACKET_SEND: Final = OperationRow(
 
 @dataclass(frozen=True, slots=True)
 class IndicationRow:
-    """A row of the call table: an indication, and the handler in which the upper driver sees it."""
+    """A row of the call table: an indication, and the handler in which the upper driver receives it."""
 
     indication: str
     handler: str
@@ -127,7 +127,7 @@ class IndicationRow:
     outs: tuple[str, ...] = ()
 
 
-#: Indications go up; ``answered`` ones wait for the upper driver's answer (DISPATCH_LEVEL calls).
+#: Indications go up. ``answered`` ones wait for the upper driver's answer (DISPATCH_LEVEL calls).
 INDICATIONS: Final = (
     IndicationRow(
         "NdisMOffloadEventIndicate",

@@ -76,7 +76,7 @@ def _build() -> dict[str, Call]:
                 f"nc-ndischimney-tcp_offload_{short}_complete_handler.md",
             ),
         )
-    # Receive return has neither a completion nor a result (R-DIS-45); it names the binding (R-DIS-10).
+    # Receive return has neither a completion nor a result (R-DIS-45). It names the binding (R-DIS-10).
     add(
         "NdisOffloadTcpReceiveReturn",
         Kind.REQUEST,
@@ -94,7 +94,7 @@ def _build() -> dict[str, Call]:
         op="receive return",
         source="nc-ndischimney-w_tcp_offload_receive_return_handler.md",
     )
-    # The ordinary data path: frames that do not go through the chimney.
+    # The ordinary data path: frames outside the chimney.
     add_operation(
         PACKET_SEND,
         (
@@ -172,7 +172,7 @@ def _build() -> dict[str, Call]:
             outs=tuple(outs.split()),
             source="initializing-a-tcp-chimney-capable-intermediate-driver.md",
         )
-    # An OID request is always answered by its completion handler; the miniport may answer at once.
+    # The completion handler always answers an OID request. The miniport may answer at once.
     oid = {
         "completed_by": "NdisMOidRequestComplete",
         "completion_seen_as": "ProtocolOidRequestComplete",

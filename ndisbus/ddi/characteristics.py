@@ -1,8 +1,8 @@
 """Tables of entry points: what drivers register with NDIS, and what NDIS gives a miniport.
 
-A handler member holds the *name* of the entry point (``"MiniportInitiateOffload"``), or None where the
-driver has none: the functions themselves live in another process. Pages
-"ns-ndischimney-_ndis_provider_chimney_offload_generic_characteristics.md" and so on.
+A handler member has the *name* of the entry point (``"MiniportInitiateOffload"``), or None if the driver has
+none: the functions themselves are in another process. DDI pages
+ns-ndischimney-_ndis_provider_chimney_offload_generic_characteristics and so on.
 """
 
 # ruff: noqa: RUF009 - member() and header() make dataclass fields, as field() does.
@@ -31,7 +31,7 @@ __all__ = [
     "NdisTcpOffloadEventHandlers",
 ]
 
-# No header defines a revision for the two provider structures; they exist in one form only.
+# No header defines a revision for the two provider structures: they exist in one form only.
 _PROVIDER_REVISION = 1
 
 
@@ -40,11 +40,11 @@ class Characteristics(Struct):
     """Base of the tables."""
 
     PREFIX: ClassVar[str] = ""
-    """What the entry points' names begin with where the members' do not."""
+    """Prefix of the entry points' names that the members' names do not have."""
 
     @classmethod
     def entry_points(cls) -> dict[str, str]:
-        """The name of the entry point that belongs into each handler member, by DDI member name."""
+        """Return the name of the entry point for each handler member, by DDI member name."""
         return {
             m.name: cls.PREFIX + m.name.removesuffix("Handler") if cls.PREFIX else m.name
             for m in cls.MEMBERS
@@ -53,12 +53,12 @@ class Characteristics(Struct):
 
     @classmethod
     def full(cls) -> Self:
-        """The table of a driver that implements every entry point, header included."""
+        """Return the table of a driver that implements every entry point, header included."""
         return cls.of(cls.entry_points().values())
 
     @classmethod
     def of(cls, implemented: Iterable[str]) -> Self:
-        """The table of a driver that implements the entry points named in ``implemented`` (a collection).
+        """Return the table of a driver that implements the entry points in ``implemented``.
 
         Names that belong to other tables are ignored, so one set serves all tables of a driver.
         """
@@ -71,7 +71,7 @@ class Characteristics(Struct):
         return table
 
     def handlers(self) -> frozenset[str]:
-        """The entry points the table names."""
+        """Return the entry points that the table names."""
         return frozenset(
             getattr(self, m.attr)
             for m in self.MEMBERS
@@ -80,7 +80,7 @@ class Characteristics(Struct):
 
     @classmethod
     def expected_header(cls) -> NdisObjectHeader:
-        """Header with the Type, Revision and Size that belong to this table (for R-REG-06)."""
+        """Return the header with the Type, Revision and Size of this table (for R-REG-06)."""
         expected: NdisObjectHeader = cls().header  # type: ignore[attr-defined]
         return expected
 

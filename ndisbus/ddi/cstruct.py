@@ -1,7 +1,7 @@
 """C structures, described once: each member with its DDI name, C type and x64 offset.
 
-A structure is a dataclass whose fields are made by :func:`member`. Everything else is derived from them:
-``MEMBERS``, the map that travels in a message (:class:`Struct`), the x64 memory image
+A structure is a dataclass whose fields are made by :func:`member`. Everything else is derived from the
+fields: ``MEMBERS``, the map that travels in a message (:class:`Struct`), the x64 memory image
 (:class:`ndisbus.state.base.OffloadState`), the checks of both, and the tables in docs/protocol.md.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, replace
 from typing import Any, ClassVar, Final, Self
 
-from ndisbus.errors import DecodeError
+from ndisbus.errors import DecodeError, value_text
 
 __all__ = ["CMember", "CStructure", "NdisObjectHeader", "SharedStorage", "Struct", "header", "member"]
 
@@ -25,7 +25,7 @@ _MAX_NAME: Final = 128
 class CMember:
     """One member of a C structure.
 
-    ``name`` is its DDI name, ``attr`` our attribute; a member of a nested structure that is flat here has a
+    ``name`` is its DDI name, ``attr`` our attribute. A member of a nested structure that is flat here has a
     name like ``KeepAlive.ProbeCount``. ``c_type`` is one of
 
     - UCHAR, USHORT, ULONG, ULONG64 (with ``bits`` for a bit field), BOOLEAN,
@@ -36,8 +36,8 @@ class CMember:
     - STRUCT, or STRUCT[] for an array of ``nested``,
     - ANY: read by :meth:`Struct.read_member` of the class.
 
-    ``offset``, ``size``: bytes on x64; None for what exists on the wire only. ``shares``: the attribute of
-    the member whose storage this one uses, as in a C union.
+    ``offset``, ``size``: bytes on x64; None for a member that exists only on the wire. ``shares``: the
+    attribute of the member whose storage this one uses, as in a C union.
     """
 
     name: str
@@ -62,7 +62,7 @@ class CMember:
         return int((1 << (self.bits or 8 * (self.size or 0))) - 1)
 
     def complaint(self, value: object) -> str | None:
-        """What is wrong with a value for this member in a memory image; None if it fits."""
+        """Return what is wrong with a value for this member in a memory image; None if it fits."""
         if self.c_type == "PUCHAR" or self.c_type.startswith("UCHAR["):
             if isinstance(value, bytes) and len(value) <= (self.size or 0):
                 return None
@@ -89,7 +89,7 @@ def member(
     nested: type[Struct] | None = None,
     enum: type[enum.IntEnum] | None = None,
 ) -> Any:
-    """A dataclass field that is the C member ``name``; see :class:`CMember` for the arguments."""
+    """Return a dataclass field for the C member ``name``. :class:`CMember` explains the arguments."""
     if size is None:
         if c_type in _UNSIGNED:
             size = _UNSIGNED[c_type]
@@ -108,7 +108,7 @@ def member(
 
 
 class SharedStorage:
-    """Base of descriptors for a member that uses the storage of a field; it is not a field of its own."""
+    """Base of descriptors for a member that uses the storage of a field and is not a field itself."""
 
     def __init__(self, described: CMember) -> None:
         self.described: Final = described
@@ -128,14 +128,14 @@ class CStructure:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # A dataclass with slots makes the class a second time, without the fields and with what was derived.
+        # A dataclass with slots makes the class twice, the second time without fields and derived values.
         if "MEMBERS" not in vars(cls):
             own = sorted(_described(vars(cls)), key=lambda m: not m.name.startswith("Header."))
             cls.MEMBERS = (*cls.MEMBERS, *own)
 
     @classmethod
     def offset_of(cls, name: str) -> int:
-        """FIELD_OFFSET of a member on x64, in bytes."""
+        """Return FIELD_OFFSET of a member on x64, in bytes."""
         (offset,) = (m.offset for m in cls.MEMBERS if m.name == name)
         assert offset is not None
         return offset
@@ -154,14 +154,14 @@ class Struct(CStructure):
     """Base of the structures that travel as maps: members under their DDI names, checked when read."""
 
     def to_wire(self) -> dict[str, object]:
-        """The structure as a map: exact DDI member names, None for NULL."""
+        """Return the structure as a map: exact DDI member names, None for NULL."""
         return {m.name: _outgoing(getattr(self, m.attr)) for m in self.MEMBERS}
 
     @classmethod
     def from_wire(cls, obj: object, where: str) -> Self:
-        """The structure a map describes.
+        """Return the structure that a map describes.
 
-        Raises DecodeError, naming the member and its place below ``where``: not a map, an unknown or a
+        Raises DecodeError, which names the member and its place below ``where``: not a map, an unknown or
         missing member, a wrong type, a value outside its C type.
         """
         if type(obj) is not dict:
@@ -180,11 +180,11 @@ class Struct(CStructure):
 
     @classmethod
     def read_member(cls, m: CMember, value: object, whole: dict[str, Any], where: str) -> Any:
-        """One member's value as an attribute. ``whole``: the map it comes from. Raises DecodeError."""
+        """Return one member's value as an attribute. ``whole``: the map with it. Raises DecodeError."""
         return _incoming(m, value, where)
 
     def check(self, where: str) -> None:
-        """Raise DecodeError if members that belong together do not agree; the base has no such rule."""
+        """Raise DecodeError if related members do not agree. The base has no such rule."""
 
 
 def _outgoing(value: object) -> object:
@@ -193,13 +193,13 @@ def _outgoing(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_outgoing(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return int(value)  # an enumeration's number, which is all that a C member holds
+        return int(value)  # an enumeration's number: a C member has nothing else
     return value
 
 
 def _unsigned(value: object, bits: int, where: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << bits:
-        raise DecodeError(where, f"{value!r} is not an integer of {bits} bits")
+        raise DecodeError(where, f"{value_text(value)} is not an integer of {bits} bits")
     return value
 
 
@@ -212,14 +212,14 @@ def _incoming(m: CMember, value: object, where: str) -> Any:
     if c_type == "HANDLER":
         if value is None or (type(value) is str and 0 < len(value) <= _MAX_NAME):
             return value
-        raise DecodeError(where, f"{value!r} is neither nil nor the name of an entry point")
+        raise DecodeError(where, f"{value_text(value)} is neither nil nor the name of an entry point")
     if c_type == "STRUCT":
         assert m.nested is not None
         return m.nested.from_wire(value, where)
     if c_type == "BOOLEAN":
         if type(value) is bool:
             return value
-        raise DecodeError(where, f"{value!r} is not a boolean")
+        raise DecodeError(where, f"{value_text(value)} is not a boolean")
     if c_type == "STRUCT[]":
         assert m.nested is not None
         return [m.nested.from_wire(v, f"{where}[{i}]") for i, v in enumerate(_array(value, where))]
@@ -254,7 +254,7 @@ class NdisObjectHeader(Struct):
 
 
 def header(object_type: int, revision: int, size: int) -> Any:
-    """The Header member of a structure, filled as its owner should fill it."""
+    """Return the Header member of a structure, with the values that its owner must set."""
     return member(
         "Header",
         "STRUCT",

@@ -48,7 +48,7 @@ class IndicateOffloadEvent(IntEnum):
 
 
 class NdisChimneyOffloadType(IntEnum):
-    """NDIS_CHIMNEY_OFFLOAD_TYPE; only the first is usable.
+    """NDIS_CHIMNEY_OFFLOAD_TYPE. Only the first value is usable.
 
     DDI page nf-ndischimney-ndismgetoffloadhandlers.
     """
@@ -62,7 +62,7 @@ class NdisChimneyOffloadType(IntEnum):
 class NetBufferListInfo(IntEnum):
     """NDIS_NET_BUFFER_LIST_INFO, the indices of NetBufferListInfo, in the numbering of Windows 7.
 
-    The chimney reuses slots 0 and 2 of other features. Values 11..16 and 18 are not the chimney's.
+    The chimney reuses slots 0 and 2 of other features. It does not use the values 11..16 and 18.
     """
 
     TcpIpChecksumNetBufferListInfo = 0
@@ -84,7 +84,7 @@ class NetBufferListInfo(IntEnum):
 
 
 class Oid(IntEnum):
-    """NDIS_OID values the chimney uses. DDI pages are named as oid-tcp-task-offload is."""
+    """The NDIS_OID values that the chimney uses. DDI pages have names like oid-tcp-task-offload."""
 
     OID_GEN_RECEIVE_SCALE_PARAMETERS = 0x00010204
     OID_TCP_TASK_OFFLOAD = 0xFC010201
@@ -99,7 +99,7 @@ class Oid(IntEnum):
 
 
 class NdisRequestType(IntEnum):
-    """NDIS_REQUEST_TYPE of an OID request; the two kinds the chimney uses."""
+    """NDIS_REQUEST_TYPE of an OID request: the two kinds that the chimney uses."""
 
     NdisRequestQueryInformation = 0
     NdisRequestSetInformation = 1
@@ -119,7 +119,7 @@ class NdisSendCompleteFlags(IntFlag):
 
 
 class NdisReceiveFlags(IntFlag):
-    """ReceiveFlags; the two of them that say who owns a list, and when.
+    """ReceiveFlags: the two that say who owns a list, and when.
 
     DDI page nf-ndis-ndismindicatereceivenetbufferlists.
     """
@@ -168,11 +168,11 @@ NDIS_TCP_CONNECTION_OFFLOAD_REVISION_2: Final = 2
 NDIS_OFFLOAD_NOT_SUPPORTED: Final = 0
 NDIS_OFFLOAD_SUPPORTED: Final = 1
 
-# Flags of the ordinary data path. DDI page nf-ndis-ndissendnetbufferlists and its neighbours.
+# Flags of the ordinary data path. DDI page nf-ndis-ndissendnetbufferlists and the pages beside it.
 NDIS_SEND_FLAGS_DISPATCH_LEVEL: Final = 1
 NDIS_SEND_FLAGS_CHECK_FOR_LOOPBACK: Final = 2
 NDIS_SEND_COMPLETE_FLAGS_DISPATCH_LEVEL: Final = 1
 NDIS_RECEIVE_FLAGS_DISPATCH_LEVEL: Final = 1
 NDIS_RECEIVE_FLAGS_RESOURCES: Final = 2
-"""The miniport wants its lists back when the call returns: they are not returned, who wants them copies."""
+"""The miniport wants its lists back when the call returns. They are not returned: a protocol makes copies."""
 NDIS_RETURN_FLAGS_DISPATCH_LEVEL: Final = 1

@@ -1,4 +1,4 @@
-"""The types of offload state: which layer a type belongs to, and which structures follow a block of it."""
+"""The types of offload state: the layer of each type, and the structures that follow a block of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ WHOLE_STATE: Final[dict[Layer, tuple[OffloadStateType, ...]]] = {
     Layer.PATH: (OffloadStateType.Ip4OffloadState, OffloadStateType.Ip6OffloadState),
     Layer.TCP: (OffloadStateType.TcpOffloadState,),
 }
-"""The types that stand for all three classes of a layer; the path layer has one per address family."""
+"""The types that stand for all three classes of a layer. The path layer has one per address family."""
 
 _ALL_CLASSES: Final = ("const", "cached", "delegated")
 
@@ -79,7 +79,7 @@ def _type_name(state_type: int) -> str:
 
 
 def layer_of(state_type: int) -> Layer:
-    """The layer an OFFLOAD_STATE_TYPE belongs to. Raises ValueError, naming the type, if it has none."""
+    """Return the layer of an OFFLOAD_STATE_TYPE. Raises ValueError, naming the type, if it has none."""
     layer = _LAYERS.get(state_type)
     if layer is None:
         raise ValueError(f"OFFLOAD_STATE_TYPE {_type_name(state_type)} belongs to no layer")
@@ -87,9 +87,9 @@ def layer_of(state_type: int) -> Layer:
 
 
 def classes_of(state_type: int) -> tuple[str, ...]:
-    """Which of "const", "cached", "delegated" follow a block of this type, in memory order (R-BLK-06).
+    """Return which of "const", "cached", "delegated" follow a block of this type, in memory order (R-BLK-06).
 
-    Empty for TcpOffloadResourceState. Raises ValueError, naming the type, where :func:`layer_of` does.
+    Empty for TcpOffloadResourceState. Raises ValueError as :func:`layer_of` does.
     """
     classes = _CLASSES.get(state_type)
     if classes is None:

@@ -1,4 +1,4 @@
-"""NDIS status codes of the chimney interface and where each of them may appear.
+"""NDIS status codes of the chimney interface, and the operations that may end with each of them.
 
 Numbers: the WDK-derived headers of mingw-w64 (``ndis.h``, ``ntstatus.h``). Meanings: the pages of the
 completion functions, for example DDI page nf-ndischimney-ndisminitiateoffloadcomplete.
@@ -19,18 +19,18 @@ __all__ = [
     "status_symbol",
 ]
 
-# The value of OFFLOAD_PATH_MTU is this project's own: no header and no page gives one (R-OPEN-05). It
-# lies behind the published chimney block 0xC0231001..0xC0231013, so it collides with nothing in it.
+# The value of OFFLOAD_PATH_MTU is this project's own: no header and no page gives one (R-OPEN-05). It is
+# above the published chimney block 0xC0231001..0xC0231013, so it does not collide with a published value.
 _OWN_PATH_MTU: Final = 0xC02310F0
 
-# The one code of the family whose published symbol does not begin with NDIS_STATUS_.
+# The only code of the family whose published symbol does not begin with NDIS_STATUS_.
 _OTHER_SYMBOLS: Final = {"OFFLOAD_PATH_REJECTED": "STATUS_NDIS_OFFLOAD_PATH_REJECTED"}
 
 
 class NdisStatus(IntEnum):
     """NDIS_STATUS, an unsigned 32-bit number here (``NTSTATUS`` itself is signed).
 
-    The member ``X`` is the symbol ``NDIS_STATUS_X``; :attr:`symbol` gives the DDI spelling.
+    The member ``X`` is the symbol ``NDIS_STATUS_X``. :attr:`symbol` gives the DDI spelling.
     """
 
     SUCCESS = 0x00000000
@@ -75,7 +75,7 @@ class NdisStatus(IntEnum):
 
     @property
     def symbol(self) -> str:
-        """The name a header gives this number, e.g. ``NDIS_STATUS_OFFLOAD_PARTIAL_SUCCESS``."""
+        """The name of this number in a header, such as ``NDIS_STATUS_OFFLOAD_PARTIAL_SUCCESS``."""
         return _SYMBOLS[self]
 
     @property
@@ -90,12 +90,12 @@ _SYMBOLS: Final[dict[int, str]] = {
 
 
 def is_success(value: int) -> bool:
-    """NT_SUCCESS of any unsigned 32-bit status, known to :class:`NdisStatus` or not."""
+    """Return NT_SUCCESS of any unsigned 32-bit status, known to :class:`NdisStatus` or not."""
     return value < 0x80000000
 
 
 def status_symbol(value: int) -> str:
-    """The DDI symbol of ``value``; eight hex digits (``0x40020099``) for a number without a symbol."""
+    """Return the DDI symbol of ``value``; eight hex digits (``0x40020099``) for a number without one."""
     return _SYMBOLS.get(value) or f"0x{value & 0xFFFFFFFF:08X}"
 
 
@@ -106,15 +106,16 @@ MISPRINTED_STATUS: Final[dict[str, NdisStatus]] = {
     "NDIS_STATUS_REQUEST_ABORT": NdisStatus.REQUEST_ABORTED,
     "NDIS_STATUS_ABORTED": NdisStatus.REQUEST_ABORTED,
 }
-"""Names that pages print and no header has, and what they stand for (R-DIS-01, R-DIS-04, R-DIS-05)."""
+"""Names that only pages have, and the names that they stand for (R-DIS-01, R-DIS-04, R-DIS-05)."""
 
 INITIATE_PLACEHOLDER: Final[frozenset[NdisStatus]] = frozenset({NdisStatus.SUCCESS})
-"""What a placeholder of an initiate may complete with (DDI page placeholders--linkers--and-new-offloads)."""
+"""The statuses of a placeholder in a completed initiate (DDI page placeholders--linkers--and-new-
+offloads)."""
 
 INITIATE_LINKER: Final[frozenset[NdisStatus]] = frozenset(
     {NdisStatus.SUCCESS, NdisStatus.OFFLOAD_PARTIAL_SUCCESS, NdisStatus.FAILURE}
 )
-"""What a linker of an initiate may complete with (same page)."""
+"""The statuses of a linker in a completed initiate (same page)."""
 
 _SUCCESS_OR_FAILURE: Final = frozenset({NdisStatus.SUCCESS, NdisStatus.FAILURE})
 
@@ -161,7 +162,7 @@ ALLOWED_STATUS: Final[dict[str, frozenset[NdisStatus]]] = {
         }
     ),
     "disconnect": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
-    # The page on the completion of forwards lost its list of statuses (R-DIS-33).
+    # The page on the completion of forwards does not list its statuses any more (R-DIS-33).
     "forward": frozenset({NdisStatus.SUCCESS, NdisStatus.UPLOAD_IN_PROGRESS, NdisStatus.REQUEST_ABORTED}),
     "packet send": frozenset(
         {

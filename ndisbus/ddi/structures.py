@@ -1,7 +1,7 @@
 """Capabilities, parameters, counters, status indications and OID requests, in their NDIS 6.0 form.
 
-Each class names its page. The tables of entry points are in :mod:`ndisbus.ddi.characteristics`, what all
-structures share in :mod:`ndisbus.ddi.cstruct`; both are exported here too.
+Each class names its page. :mod:`ndisbus.ddi.characteristics` has the tables of entry points,
+:mod:`ndisbus.ddi.cstruct` what all structures share. Both are exported here too.
 """
 
 # ruff: noqa: RUF009 - member() and header() make dataclass fields, as field() does.
@@ -103,8 +103,8 @@ class NdisOffloadEncapsulation(Struct):
 class NdisTcpConnectionOffload(Struct):
     """NDIS_TCP_CONNECTION_OFFLOAD: chimney capabilities, revision 1 (no CongestionAlgorithm).
 
-    ``encapsulation``: NdisEncapsulation bits; ``tcp_connection_offload_capacity``: connections of both
-    families together (R-OID-10). DDI page ns-ntddndis-_ndis_tcp_connection_offload.
+    ``encapsulation``: NdisEncapsulation bits. ``tcp_connection_offload_capacity``: number of connections of
+    both families together (R-OID-10). DDI page ns-ntddndis-_ndis_tcp_connection_offload.
     """
 
     NAME: ClassVar[str] = "NDIS_TCP_CONNECTION_OFFLOAD"
@@ -130,7 +130,7 @@ class NdisTcpConnectionOffload(Struct):
     flags: int = member("Flags", "ULONG", 0x10, default=0)
 
     def is_recognised(self) -> bool:
-        """Whether the encapsulation is one without which NDIS ignores the chimney (R-OID-09)."""
+        """Return whether the encapsulation is one that NDIS requires for the chimney (R-OID-09)."""
         known = (
             NdisEncapsulation.NDIS_ENCAPSULATION_IEEE_802_3
             | NdisEncapsulation.NDIS_ENCAPSULATION_IEEE_LLC_SNAP_ROUTED
@@ -223,13 +223,13 @@ OID_STRUCTURES: Final[dict[int, type[Struct]]] = {
     Oid.OID_TCP_CONNECTION_OFFLOAD_HARDWARE_CAPABILITIES: NdisTcpConnectionOffload,
     Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS: NdisTcpConnectionOffloadParameters,
 }
-"""The structure in the InformationBuffer of each OID; other OIDs carry raw bytes."""
+"""The structure in the InformationBuffer of each OID. Other OIDs carry raw bytes."""
 
 STATUS_STRUCTURES: Final[dict[int, type[Struct]]] = {
     NdisStatus.OFFLOAD_RESUME: NdisTcpConnectionOffload,
     NdisStatus.TCP_CONNECTION_OFFLOAD_HARDWARE_CAPABILITIES: NdisTcpConnectionOffload,
 }
-"""The structure in the StatusBuffer of each status indication; others carry nothing or raw bytes."""
+"""The structure in the StatusBuffer of each status indication. Others carry nothing or raw bytes."""
 
 
 def _read_buffer(structure: type[Struct] | None, value: object, where: str) -> Struct | bytes | None:
@@ -246,8 +246,8 @@ def _read_buffer(structure: type[Struct] | None, value: object, where: str) -> S
 class NdisStatusIndication(Struct):
     """NDIS_STATUS_INDICATION, of NdisMIndicateStatusEx and ProtocolStatusEx.
 
-    ``status_buffer``: the structure of STATUS_STRUCTURES, bytes, or None; ``status_buffer_size`` (bytes)
-    follows from it when left 0. ``guid``: 16 bytes.
+    ``status_buffer``: the structure of STATUS_STRUCTURES, bytes, or None. ``status_buffer_size`` (bytes) is
+    computed from it if left 0. ``guid``: 16 bytes.
     """
 
     NAME: ClassVar[str] = "NDIS_STATUS_INDICATION"
@@ -276,14 +276,14 @@ class NdisStatusIndication(Struct):
 
     @classmethod
     def read_member(cls, m: CMember, value: object, whole: dict[str, Any], where: str) -> Any:
-        """StatusBuffer is what STATUS_STRUCTURES says of StatusCode. Raises DecodeError."""
+        """Read StatusBuffer as STATUS_STRUCTURES says for StatusCode. Raises DecodeError."""
         if m.name == "StatusBuffer":
             code = whole.get("StatusCode")
             return _read_buffer(STATUS_STRUCTURES.get(code) if type(code) is int else None, value, where)
         return Struct.read_member(m, value, whole, where)
 
     def check(self, where: str) -> None:
-        """Raise DecodeError unless StatusBufferSize is the size of what StatusBuffer points to."""
+        """Raise DecodeError unless StatusBufferSize is the size of StatusBuffer."""
         if self.status_buffer_size != self._buffer_size():
             reason = f"is {self.status_buffer_size}, StatusBuffer has {self._buffer_size()} bytes"
             raise DecodeError(f"{where}.StatusBufferSize", reason)
@@ -291,11 +291,11 @@ class NdisStatusIndication(Struct):
 
 @dataclass(kw_only=True, slots=True)
 class NdisOidRequest(Struct):
-    """NDIS_OID_REQUEST, the members the chimney needs, without those of the union around them.
+    """NDIS_OID_REQUEST: the members that the chimney needs, without the union around them.
 
-    ``information_buffer``: the structure of OID_STRUCTURES, bytes for another OID, None for a query that
-    has no answer yet. ``request_id``: pointer-sized, chosen by the requester. SIZE and offsets are not
-    given: the structure here is not the C one.
+    ``information_buffer``: the structure of OID_STRUCTURES, bytes for another OID, None for a query without
+    an answer yet. ``request_id``: pointer-sized, chosen by the requester. SIZE and offsets are not given,
+    because this structure is not the C one.
     """
 
     NAME: ClassVar[str] = "NDIS_OID_REQUEST"
@@ -307,14 +307,14 @@ class NdisOidRequest(Struct):
 
     @classmethod
     def read_member(cls, m: CMember, value: object, whole: dict[str, Any], where: str) -> Any:
-        """InformationBuffer is what OID_STRUCTURES says of Oid. Raises DecodeError."""
+        """Read InformationBuffer as OID_STRUCTURES says for Oid. Raises DecodeError."""
         if m.name == "InformationBuffer":
             oid = whole.get("Oid")
             return _read_buffer(OID_STRUCTURES.get(oid) if type(oid) is int else None, value, where)
         return Struct.read_member(m, value, whole, where)
 
     def check(self, where: str) -> None:
-        """Raise DecodeError unless it is a query or a set; a set must bring its data."""
+        """Raise DecodeError unless it is a query or a set, and a set has its data."""
         if self.request_type not in tuple(NdisRequestType):
             raise DecodeError(f"{where}.RequestType", f"{self.request_type} is neither a query nor a set")
         if self.information_buffer is None and self.request_type == NdisRequestType.NdisRequestSetInformation:

@@ -1,9 +1,9 @@
-"""What OID_TCP_TASK_OFFLOAD carries: a header and the task offload structures behind it.
+"""The data of OID_TCP_TASK_OFFLOAD: a header and the task offload structures behind it.
 
 Layouts of NDIS_TASK_OFFLOAD_HEADER, NDIS_ENCAPSULATION_FORMAT and NDIS_TASK_OFFLOAD: the NDIS 5 headers.
-Neither the number of the chimney's task nor the layout of NDIS_TASK_TCP_CONNECTION_OFFLOAD was found in
-any header. The pages use it to discover and enable the chimney (DDI page oid-tcp-task-offload, R-DIS-25), so
-here it holds what NDIS_TCP_CONNECTION_OFFLOAD does, without a header, under a task number of our own.
+No header has the number of the chimney's task or the layout of NDIS_TASK_TCP_CONNECTION_OFFLOAD. The pages
+use it to discover and enable the chimney (DDI page oid-tcp-task-offload, R-DIS-25). So here it has the
+members of NDIS_TCP_CONNECTION_OFFLOAD without the header, under a task number of our own.
 """
 
 # ruff: noqa: RUF009 - member() and header() make dataclass fields, as field() does.
@@ -39,7 +39,7 @@ _TASK_BUFFER: Final = 0x14  # FIELD_OFFSET(NDIS_TASK_OFFLOAD, TaskBuffer)
 class NdisEncapsulationFormat(Struct):
     """NDIS_ENCAPSULATION_FORMAT; ``encapsulation_header_size``: bytes.
 
-    ``encapsulation`` is of the old enumeration NDIS_ENCAPSULATION, in which 2 is IEEE_802_3_Encapsulation.
+    ``encapsulation`` has a value of the old enumeration NDIS_ENCAPSULATION: 2 is IEEE_802_3_Encapsulation.
     """
 
     NAME: ClassVar[str] = "NDIS_ENCAPSULATION_FORMAT"
@@ -100,7 +100,7 @@ class NdisTaskOffload(Struct):
 
     @classmethod
     def read_member(cls, m: CMember, value: object, whole: dict[str, Any], where: str) -> Any:
-        """TaskBuffer is a structure for the chimney's task and bytes otherwise. Raises DecodeError."""
+        """Read TaskBuffer: a structure for the chimney's task, otherwise bytes. Raises DecodeError."""
         if m.name == "TaskBuffer":
             if whole.get("Task") == TCP_CONNECTION_OFFLOAD_TASK:
                 return NdisTaskTcpConnectionOffload.from_wire(value, where)
@@ -137,7 +137,7 @@ class NdisTaskOffloadHeader(Struct):
 
     @classmethod
     def of(cls, tasks: Iterable[NdisTaskOffload]) -> Self:
-        """A header with these tasks behind it, all offsets filled in; no tasks disables everything."""
+        """Return a header with these tasks behind it and all offsets set. No tasks disables everything."""
         result = cls(tasks=list(tasks))
         result.offset_first_task = cls.SIZE if result.tasks else 0
         for task in result.tasks:
@@ -147,14 +147,14 @@ class NdisTaskOffloadHeader(Struct):
         return result
 
     def chimney(self) -> NdisTaskTcpConnectionOffload | None:
-        """The chimney's capabilities, None if no task names them."""
+        """Return the chimney's capabilities, or None if no task has them."""
         for task in self.tasks:
             if isinstance(task.task_buffer, NdisTaskTcpConnectionOffload):
                 return task.task_buffer
         return None
 
     def check(self, where: str) -> None:
-        """Raise DecodeError unless the offsets lead to exactly the tasks that are there."""
+        """Raise DecodeError unless the offsets lead to exactly the tasks that follow."""
         first = self.SIZE if self.tasks else 0
         if self.offset_first_task != first:
             reason = f"is {self.offset_first_task:#x}; with {len(self.tasks)} tasks it must be {first:#x}"

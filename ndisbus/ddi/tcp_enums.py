@@ -73,8 +73,8 @@ OFFLOADABLE_TCP_STATES: Final[frozenset[TcpOffloadConnectionState]] = frozenset(
 class TcpUploadReason(IntEnum):
     """TCP_UPLOAD_REASON, EventSpecificInformation of TcpIndicateRetrieve.
 
-    DDI page nc-ndischimney-ndis_tcp_offload_event_indicate. NoBufferProposting is an old misprint that
-    headers keep as an alias (R-DIS-32).
+    DDI page nc-ndischimney-ndis_tcp_offload_event_indicate. NoBufferProposting is an old misprint. Headers
+    keep it as an alias (R-DIS-32).
     """
 
     LowActivity = 1
@@ -150,8 +150,8 @@ class TcpDisconnectFlags(IntFlag):
     TCP_DISCONNECT_ABORTIVE_CLOSE = 2
 
 
-# Plain integers of the same names: an IntFlag operation costs half a microsecond, and TCP tests these
-# bits for every segment.
+# Plain integers of the same names: an IntFlag operation costs half a microsecond, and TCP tests these bits
+# for every segment.
 TCP_FLAG_TIMESTAMP_ENABLED: Final = 1
 TCP_FLAG_SACK_ENABLED: Final = 2
 TCP_FLAG_WINDOW_SCALING_ENABLED: Final = 4
@@ -164,16 +164,16 @@ TCP_DISCONNECT_GRACEFUL_CLOSE: Final = 1
 TCP_DISCONNECT_ABORTIVE_CLOSE: Final = 2
 
 TIMER_NOT_RUNNING: Final = 0xFFFFFFFF
-"""TimeoutDelta of a timer that does not run; pages write -1, the member is a ULONG."""
+"""TimeoutDelta of a timer that does not run. Pages write -1, but the member is a ULONG."""
 BACKLOG_NOT_SUPPORTED: Final = 0xFFFFFFFF
 """SendBacklogSize or ReceiveBacklogSize of a target without the feature (R-STATE-13)."""
 MAX_RT_USE_LIMIT: Final = 0
 """MaxRT: TcpMaximumRetransmissions is the limit instead."""
 MAX_RT_NO_LIMIT: Final = 0xFFFFFFFF
-"""MaxRT: retransmit for ever."""
+"""MaxRT: retransmit without a time limit."""
 
-# Identification values that belong to the target: the upper half of either space. The page
-# DDI page sending-data-from-an-offload-target prints the IPv6 bound with a digit too few (R-DIS-23).
+# Identification values of the target: the upper half of each space. The DDI page
+# sending-data-from-an-offload-target prints the IPv6 bound with one digit too few (R-DIS-23).
 IPV4_ID_FIRST: Final = 0x8000
 IPV4_ID_LAST: Final = 0xFFFF
 IPV6_FRAGMENT_ID_FIRST: Final = 0x80000000

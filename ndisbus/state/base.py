@@ -1,8 +1,8 @@
-"""What the nine offload state structures have in common: memory images, and errors that name members.
+"""What the nine offload state structures share: memory images, and errors that name members.
 
-A structure describes its members (:mod:`ndisbus.ddi.cstruct`); :mod:`ndisbus.state.image_code` makes ``pack``
-and ``unpack_from`` from the description. The two members of OFFLOAD_STATE_HEADER are the first of every
-structure; they are declared last, because they are the last arguments of a constructor.
+A structure describes its members (:mod:`ndisbus.ddi.cstruct`). :mod:`ndisbus.state.image_code` makes ``pack``
+and ``unpack_from`` from the description. The two members of OFFLOAD_STATE_HEADER are the first ones in every
+structure. They are declared last, because they are the last arguments of a constructor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from ndisbus.ddi.cstruct import CStructure, member
-from ndisbus.errors import DecodeError, LocalProtocolError
+from ndisbus.errors import DecodeError, LocalProtocolError, value_text
 from ndisbus.state import image_code
 
 __all__ = ["Buffer", "OffloadState", "header_length", "header_options"]
@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 
 
 def header_length(size: int) -> Any:
-    """Header.Length of a structure of ``size`` bytes."""
+    """Return the field for Header.Length of a structure of ``size`` bytes."""
     return member("Header.Length", "ULONG", 0x0, default=size)
 
 
@@ -43,29 +43,29 @@ class OffloadState(CStructure):
         image_code.compile_into(cls)
 
     def pack(self) -> bytes:
-        """The x64 memory image. Raises LocalProtocolError naming the structure and the member."""
+        """Return the x64 memory image. Raises LocalProtocolError, which names structure and member."""
         raise NotImplementedError
 
     @classmethod
     def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
         """Read an image at ``offset``.
 
-        Raises DecodeError, in which ``where`` prefixes the place: the image is cut short, Header.Length is
+        Raises DecodeError, whose place begins with ``where``: the image is incomplete, Header.Length is
         wrong, or an enumeration does not have the number.
         """
         raise NotImplementedError
 
     def packed_size(self) -> int:
-        """Bytes :meth:`pack` gives: ``SIZE``, and the addresses behind it for a path's constant state."""
+        """Return the size of the image in bytes: ``SIZE``, plus the addresses of a path's constant state."""
         return self.SIZE
 
     def members(self) -> Iterator[tuple[str, object]]:
-        """(DDI member name, value), header first; nested members as ``KeepAlive.ProbeCount``."""
+        """Iterate over (DDI member name, value), header first. Nested: ``KeepAlive.ProbeCount``."""
         for m in self.MEMBERS:
             yield m.name, getattr(self, m.attr)
 
     def as_dict(self) -> dict[str, object]:
-        """The members by DDI name, nested structures as nested dictionaries."""
+        """Return the members by DDI name, nested structures as nested dictionaries."""
         result: dict[str, object] = {}
         for name, value in self.members():
             outer, _, inner = name.partition(".")
@@ -78,7 +78,7 @@ class OffloadState(CStructure):
         return result
 
     def _pack_error(self) -> LocalProtocolError:
-        """Name the member that made packing fail; for the slow path only."""
+        """Return the error that names the member that cannot be packed. Only for the slow path."""
         for m in self.MEMBERS:
             value = getattr(self, m.attr)
             complaint = m.complaint(value)
@@ -87,7 +87,7 @@ class OffloadState(CStructure):
         return LocalProtocolError(f"{self.NAME}: members cannot be packed")
 
     def _range_error(self, name: str, value: object, complaint: str) -> LocalProtocolError:
-        return LocalProtocolError(f"{self.NAME}.{name} = {value!r}: {complaint}")
+        return LocalProtocolError(f"{self.NAME}.{name} = {value_text(value)}: {complaint}")
 
     @classmethod
     def _decode_error(cls, where: str, member: str, reason: str, *, rule: str = "") -> DecodeError:

@@ -1,8 +1,8 @@
 """Makes ``pack`` and ``unpack_from`` of a state structure from its members, once, at import.
 
-Both are on the path of lists with 100,000 blocks. So they are written out as source code and compiled, as
-the standard library does for the methods of a dataclass; a structure has one struct.Struct. :func:`source_of`
-gives the code to read.
+Both are used for lists of 100,000 blocks. So they are written as source code and compiled, as the standard
+library does for the methods of a dataclass. Each structure has one struct.Struct. :func:`source_of` returns
+the code for reading.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _NO_TAIL: Final = bytes(26)
 
 
 def link_address(image: bytes) -> bytes:
-    """A UCHAR[32] link address as its owner gave it: none, six bytes of Ethernet, or all 32."""
+    """Return a UCHAR[32] link address as its owner gave it: none, six bytes of Ethernet, or all 32."""
     if image[6:] == _NO_TAIL:
         return image[:6] if image != _NO_ADDRESS else b""
     return image
 
 
 def compile_into(cls: type[CStructure]) -> None:
-    """Give a structure the two methods, unless it defines them itself."""
+    """Add the two methods to a structure, unless it defines them itself."""
     if "pack" in vars(cls):
         return
     names: dict[str, Any] = {"struct_error": struct_error, "link_address": link_address}
@@ -49,7 +49,7 @@ def compile_into(cls: type[CStructure]) -> None:
 
 
 def _units(cls: type[CStructure]) -> list[tuple[int, list[CMember]]]:
-    """(offset, members) of each number or run of bytes in the image; bit fields of one number together."""
+    """Return (offset, members) of each number or run of bytes; bit fields of one number are together."""
     stored = [m for m in cls.MEMBERS if not m.shares]
     return [(at or 0, list(group)) for at, group in groupby(stored, key=lambda m: m.offset)]
 
@@ -64,7 +64,7 @@ def _layout(cls: type[CStructure]) -> Struct:
 
 
 def source_of(cls: type[CStructure]) -> str:
-    """The source code of the two methods."""
+    """Return the source code of the two methods."""
     stores, loads, checks, names = [], [], [], []
     lookups: list[str] = []
     for _, unit in _units(cls)[1:]:  # Header.Length is the structure's own size
@@ -80,7 +80,7 @@ def source_of(cls: type[CStructure]) -> str:
             loads.append(f"{raw} or None")
         elif first.c_type.startswith("UCHAR["):
             stores.append(f"self.{raw}")
-            checks.append(f"len(self.{raw}) > {first.array_length}")  # struct would cut it off silently
+            checks.append(f"len(self.{raw}) > {first.array_length}")  # struct would truncate it silently
             loads.append(f"link_address({raw})")
         else:
             stores.append(f"self.{raw}")

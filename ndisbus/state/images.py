@@ -1,10 +1,10 @@
 """Offload state structures as typed objects and as exact x64 memory images.
 
-A block of an offload state tree is followed by the structures its type selects, in the order
-constant, cached, delegated (R-BLK-06, "ns-ndischimney-_ndis_miniport_offload_block_list.md"). Here they
-follow one another without gaps; each image has the offsets of the C structure on x64, little endian.
-:func:`pack_state` and :func:`unpack_state` convert such a run. The nine structures live in a module per
-layer (:mod:`ndisbus.state.neighbor`, ``path``, ``tcp``) and are exported here.
+A block of an offload state tree is followed by the structures that its type selects, in the order constant,
+cached, delegated (R-BLK-06, DDI page ns-ndischimney-_ndis_miniport_offload_block_list). Here they follow each
+other without gaps. Each image has the offsets of the C structure on x64, little endian. :func:`pack_state`
+and :func:`unpack_state` convert such a run. The nine structures have one module per layer
+(:mod:`ndisbus.state.neighbor`, ``path``, ``tcp``) and are exported here.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ _STRUCTURES: Final[dict[Layer, dict[str, type[OffloadState]]]] = {
 }
 
 _FIRST_IP6: Final = 9
-"""The first of the path types that speak of IPv6 addresses (Ip6OffloadConstState)."""
+"""The first of the path types with IPv6 addresses (Ip6OffloadConstState)."""
 
 _Plan = tuple[tuple[type[OffloadState], int], ...]
 
 
 def _plan(state_type: int) -> _Plan:
-    """(structure, bytes of its image) for each structure that follows a block of this type."""
+    """Return (structure, bytes of its image) for each structure that follows a block of this type."""
     layer = layer_of(state_type)
     addresses = 0 if layer is not Layer.PATH else 32 if state_type >= _FIRST_IP6 else 8
     return tuple(
@@ -91,15 +91,15 @@ _PLANS: Final[dict[int, _Plan]] = {n: _plan(n) for n in range(1, 18)}
 
 
 def structures_of(state_type: int) -> tuple[type[OffloadState], ...]:
-    """The structures that follow a block of this OFFLOAD_STATE_TYPE, in memory order (R-BLK-06).
+    """Return the structures that follow a block of this OFFLOAD_STATE_TYPE, in memory order (R-BLK-06).
 
-    Raises ValueError for a type that has none by definition (see :func:`ndisbus.ddi.enums.classes_of`).
+    Raises ValueError for a type without structures (see :func:`ndisbus.ddi.state_types.classes_of`).
     """
     return tuple(_STRUCTURES[layer_of(state_type)][name] for name in classes_of(state_type))
 
 
 def state_size(state_type: int) -> int:
-    """Bytes of state that follow a block of this OFFLOAD_STATE_TYPE; the Ip6 types have longer addresses.
+    """Return the bytes of state that follow a block of this type. The Ip6 types have longer addresses.
 
     Raises ValueError for a type outside the three layers.
     """
@@ -108,14 +108,14 @@ def state_size(state_type: int) -> int:
 
 
 def pack_state(objs: Iterable[OffloadState]) -> bytes:
-    """The images of ``objs``, one directly behind the other. Raises LocalProtocolError as pack() does."""
+    """Return the images of ``objs``, joined without gaps. Raises LocalProtocolError as pack() does."""
     return b"".join([obj.pack() for obj in objs])
 
 
 def unpack_state(state_type: int, data: Buffer, *, where: str = "") -> tuple[OffloadState, ...]:
-    """The structures that follow a block of this OFFLOAD_STATE_TYPE, from exactly their bytes.
+    """Return the structures that follow a block of this type, read from exactly their bytes.
 
-    Raises DecodeError naming the structure at fault: an unknown type, one cut short, a wrong length,
+    Raises DecodeError, which names the wrong structure: an unknown type, an incomplete one, a wrong length,
     an address of the other family, or bytes behind the last structure.
     """
     plan = _PLANS.get(state_type)
@@ -148,7 +148,7 @@ def _offsets() -> dict[str, int]:
 
 
 TCP_STATE_OFF: Final[dict[str, int]] = _offsets()
-"""Where each member lies in the image of a whole TCP state: ``TCP_STATE_OFF["delegated.State"]``.
+"""Offset of each member in the image of a whole TCP state: ``TCP_STATE_OFF["delegated.State"]``.
 
-For a direct look with struct.unpack_from, without building objects. Keys are the class and the DDI name.
+For direct access with struct.unpack_from, without objects. Keys are the class and the DDI name.
 """

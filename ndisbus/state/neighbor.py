@@ -18,9 +18,9 @@ __all__ = ["NeighborOffloadStateCached", "NeighborOffloadStateConst", "NeighborO
 class NeighborOffloadStateConst(OffloadState):
     """NEIGHBOR_OFFLOAD_STATE_CONST, 0x2C bytes.
 
-    ``dl_source_address``: up to 32 bytes, empty if the interface's own is to be used; ``vlan_id``: 12
-    bits, 0 if not significant. The image pads the address with zeros to 32 bytes; reading gives back
-    ``b""`` for zeros only, 6 bytes when the other 26 are zero, and otherwise all 32.
+    ``dl_source_address``: up to 32 bytes, empty for the interface's own address. ``vlan_id``: 12 bits, 0 if
+    not significant. The image pads the address with zeros to 32 bytes. Reading returns ``b""`` for zeros
+    only, 6 bytes if the other 26 are zero, and otherwise all 32.
     """
 
     NAME: ClassVar[str] = "NEIGHBOR_OFFLOAD_STATE_CONST"
@@ -36,8 +36,8 @@ class NeighborOffloadStateConst(OffloadState):
 class NeighborOffloadStateCached(OffloadState):
     """NEIGHBOR_OFFLOAD_STATE_CACHED, 0x2C bytes.
 
-    ``dl_destination_address``: the next hop's link address, like DlSourceAddress of the constant state;
-    ``host_reachability_delta``: ticks since the host last confirmed the neighbor.
+    ``dl_destination_address``: the next hop's link address, in the form of DlSourceAddress of the constant
+    state. ``host_reachability_delta``: ticks since the host last confirmed the neighbor.
     """
 
     NAME: ClassVar[str] = "NEIGHBOR_OFFLOAD_STATE_CACHED"

@@ -41,11 +41,11 @@ class PathOffloadStateConst(OffloadState):
     recognized_options: int = header_options()
 
     def packed_size(self) -> int:
-        """0x20 for IPv4, 0x38 for IPv6."""
+        """Return 0x20 for IPv4, 0x38 for IPv6."""
         return 0x18 + len(self.source_address) + len(self.destination_address)
 
     def pack(self) -> bytes:
-        """The image, 0x20 or 0x38 bytes. Raises LocalProtocolError naming the member that is wrong."""
+        """Return the image, 0x20 or 0x38 bytes. Raises LocalProtocolError naming the wrong member."""
         source, destination = self.source_address, self.destination_address
         size = len(source)
         try:
@@ -61,14 +61,16 @@ class PathOffloadStateConst(OffloadState):
                 raise self._range_error(options, self.recognized_options, complaint) from exc
             raise self._range_error("SourceAddress or DestinationAddress", source, "must be bytes") from exc
         name, value = ("DestinationAddress", destination) if size in (4, 16) else ("SourceAddress", source)
-        raise self._range_error(name, value, "addresses must be 4 bytes both or 16 bytes both [R-STATE-07]")
+        raise self._range_error(
+            name, value, "both addresses must have 4 bytes, or both 16 bytes [R-STATE-07]"
+        )
 
     @classmethod
     def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
-        """Read an image at ``offset``, addresses included; their size follows from the pointer members.
+        """Read an image at ``offset``, addresses included. The pointer members give their size.
 
-        Raises DecodeError if the image is cut short, Header.Length is wrong, or the pointers are not
-        those of an IPv4 or IPv6 image.
+        Raises DecodeError if the image is incomplete, Header.Length is wrong, or the pointers are not those
+        of an IPv4 or IPv6 image.
         """
         try:
             length, options, source, destination = _CONST.unpack_from(buf, offset)

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, overload
 
 from ndisbus.ddi.cstruct import CMember, SharedStorage, member
 from ndisbus.ddi.tcp_enums import TIMER_NOT_RUNNING, TcpOffloadConnectionState
-from ndisbus.errors import LocalProtocolError
+from ndisbus.errors import LocalProtocolError, value_text
 from ndisbus.state.base import OffloadState, header_length, header_options
 
 __all__ = [
@@ -32,7 +32,7 @@ _HIGH: Final = 0xFFFFFFFF00000000
 
 
 class _SharedUlong(SharedStorage):
-    """A ULONG in the low half of a pointer's storage, as in a C union. The other half stays what it was."""
+    """A ULONG in the low half of a pointer's storage, as in a C union. The other half is not changed."""
 
     def __init__(self, name: str, offset: int, *, shares: str) -> None:
         super().__init__(CMember(name, "ULONG", offset, 4, shares=shares))
@@ -49,7 +49,7 @@ class _SharedUlong(SharedStorage):
     def __set__(self, state: OffloadState, value: int) -> None:
         complaint = self.described.complaint(value)
         if complaint is not None:
-            raise LocalProtocolError(f"{state.NAME}.{self.described.name} = {value!r}: {complaint}")
+            raise LocalProtocolError(f"{state.NAME}.{self.described.name} = {value_text(value)}: {complaint}")
         rest = (getattr(state, self.described.shares) or 0) & _HIGH
         setattr(state, self.described.shares, rest | value or None)
 
@@ -77,7 +77,7 @@ class TcpOffloadStateConst(OffloadState):
 
 @dataclass(slots=True)
 class TcpOffloadStateCached(OffloadState):
-    """TCP_OFFLOAD_STATE_CACHED, 0x2C bytes: the host's, changed only by an update (R-STATE-03).
+    """TCP_OFFLOAD_STATE_CACHED, 0x2C bytes: the host's values, changed only by an update (R-STATE-03).
 
     ``flags``: TcpCachedFlags. ``initial_rcv_wnd``, ``rcv_indication_size``: bytes. ``ka_timeout``,
     ``ka_interval``, ``max_rt``: ticks (``max_rt``: see MAX_RT_USE_LIMIT, MAX_RT_NO_LIMIT).
@@ -103,12 +103,12 @@ class TcpOffloadStateCached(OffloadState):
 
 @dataclass(slots=True)
 class TcpOffloadStateDelegated(OffloadState):
-    """TCP_OFFLOAD_STATE_DELEGATED, 0x78 bytes: seeded by the host, then the target's (R-STATE-04).
+    """TCP_OFFLOAD_STATE_DELEGATED, 0x78 bytes: set by the host, then changed by the target (R-STATE-04).
 
-    ``s_rtt`` is carried times 8 and ``rtt_var`` times 4 (R-STATE-08): see :func:`srtt_from_ticks`.
-    The nested structures KeepAlive and Retransmit are flat here. ``send_data_head``, ``send_data_tail``
-    and ``buffered_data`` are pointers (None is NULL) that have a meaning in an initiate or a terminate only;
-    a query uses the *same storage* for ``send_backlog_size`` and ``receive_backlog_size`` (R-STATE-12).
+    ``s_rtt`` is stored times 8 and ``rtt_var`` times 4 (R-STATE-08): see :func:`srtt_from_ticks`. The nested
+    structures KeepAlive and Retransmit are flat here. ``send_data_head``, ``send_data_tail`` and
+    ``buffered_data`` are pointers (None is NULL), used only in an initiate or a terminate. A query uses the
+    *same storage* for ``send_backlog_size`` and ``receive_backlog_size`` (R-STATE-12).
     """
 
     NAME: ClassVar[str] = "TCP_OFFLOAD_STATE_DELEGATED"
@@ -156,20 +156,20 @@ class TcpOffloadStateDelegated(OffloadState):
 
 
 def srtt_from_ticks(ticks: float) -> int:
-    """SRtt for a smoothed round trip time: times 8 (R-STATE-08), at most what a USHORT holds."""
+    """Return SRtt for a smoothed round trip time: times 8 (R-STATE-08), at most the maximum of a USHORT."""
     return min(max(round(ticks * 8), 0), 0xFFFF)
 
 
 def srtt_to_ticks(s_rtt: int) -> float:
-    """The smoothed round trip time, in ticks, that SRtt carries."""
+    """Return the smoothed round trip time of SRtt, in ticks."""
     return s_rtt / 8
 
 
 def rtt_var_from_ticks(ticks: float) -> int:
-    """RttVar for a round trip variation: times 4 (R-STATE-08), at most what a USHORT holds."""
+    """Return RttVar for a round trip variation: times 4 (R-STATE-08), at most the maximum of a USHORT."""
     return min(max(round(ticks * 4), 0), 0xFFFF)
 
 
 def rtt_var_to_ticks(rtt_var: int) -> float:
-    """The round trip variation, in ticks, that RttVar carries."""
+    """Return the round trip variation of RttVar, in ticks."""
     return rtt_var / 4

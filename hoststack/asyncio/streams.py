@@ -37,6 +37,8 @@ class SocketTransport(asyncio.Transport):
         self._at_end = False
         self._eof = False
         self._closing = False
+        #: The connection is closed on both sides. The protocol is told once it has read everything.
+        self._over = False
         self._lost = False
         socket.on_event = self._event
         protocol.connection_made(self)
@@ -72,6 +74,8 @@ class SocketTransport(asyncio.Transport):
             self._at_end = True
             if not protocol.eof_received():
                 self.close()
+        if self._over and (self._reading or self._at_end):
+            self.lost(self._socket.error)
         self._host.runner.wake()
 
     # -- writing -------------------------------------------------------------------------------
@@ -200,6 +204,6 @@ class SocketTransport(asyncio.Transport):
             self.lost(self._socket.error)
 
     def _closed(self) -> None:
-        if not self._at_end and self._reading:
+        self._over = True
+        if self._reading or self._at_end:
             self._read()
-        self.lost(self._socket.error)

@@ -115,6 +115,32 @@ def test_accepting(stack: RealStack) -> None:
     run(stack, work)
 
 
+def test_a_reader_that_is_slow_gets_everything_although_the_connection_is_over(stack: RealStack) -> None:
+    """The stream of asyncio is full, and the rest is in the socket, when both sides have closed."""
+    data = bytes(range(250)) * 1200
+
+    def talk(address: tuple[str, int]) -> bytes:
+        with CableHost(stack) as remote, remote.network.connect(address) as connection:
+            connection.sendall(data)
+            connection.shutdown(SHUT_WR)
+            return connection.recv_all()
+
+    async def work(host: LiveHost) -> None:
+        own = str(host.driver.addresses.wanted[0].ip)
+        async with await host.listen(("", 4000)) as server:
+            talking = asyncio.create_task(asyncio.to_thread(talk, (own, 4000)))
+            connection = await server.accept()
+            assert await host.wait_for(lambda: connection.socket.tcb.remote_closed, 20)
+            assert connection.socket.available
+            connection.writer.write_eof()
+            assert await talking == b""
+            assert await host.wait_for(lambda: not host.driver.stack.transport.sockets, 20)
+            assert await connection.reader.read() == data
+            connection.close()
+
+    run(stack, work)
+
+
 def test_what_goes_wrong_is_raised_in_the_task(stack: RealStack) -> None:
     async def work(host: LiveHost) -> None:
         with pytest.raises(ConnectionRefused):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from hoststack import BusUnavailable, HostTimeout, SocketError
+from hoststack import BusUnavailable, ChimneyError
 from hoststack.asyncio import Connection, LiveHost, connect_host
 
 CONNECTIONS = 100
@@ -50,7 +50,7 @@ async def main() -> int:
     try:
         async with connect_host("asynciohost") as host:
             return await work(host)
-    except (BusUnavailable, HostTimeout, SocketError) as error:
+    except ChimneyError as error:
         print(f"asyncio_host: {error}", file=sys.stderr)  # noqa: T201
         return 69 if isinstance(error, BusUnavailable) else 1
 

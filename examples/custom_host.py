@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 
-from hoststack import BusUnavailable, Host, HostTimeout, events, synthetic
+from hoststack import BusUnavailable, ChimneyError, Host, events, synthetic
 from ndisbus.state.images import TcpOffloadStateDelegated
 
 
@@ -48,7 +48,7 @@ def main() -> int:
                 if isinstance(event, events.UploadIndicated):
                     print("the target asked for", event.tcb)  # noqa: T201
             return 0 if uploaded.succeeded else 1
-    except (BusUnavailable, HostTimeout) as error:
+    except ChimneyError as error:
         print(f"custom_host: {error}", file=sys.stderr)  # noqa: T201
         return 69 if isinstance(error, BusUnavailable) else 1
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import sys
 
-from hoststack import BusUnavailable, HostTimeout, LiveHost, SocketError
+from hoststack import BusUnavailable, ChimneyError, LiveHost
 
 SIZE = 500_000
 
@@ -35,7 +35,7 @@ def main() -> int:
             head = received.index(b"\r\n\r\n") + 4
             received += connection.recv_exactly(head + SIZE - len(received))
             connection.close()
-    except (BusUnavailable, HostTimeout, SocketError) as error:
+    except ChimneyError as error:
         print(f"live_host: {error}", file=sys.stderr)  # noqa: T201
         return 69 if isinstance(error, BusUnavailable) else 1
     expected = (bytes(range(256)) * (SIZE // 256 + 1))[:SIZE]

@@ -1,7 +1,7 @@
-"""``ndisbus bench``: our chain beside what else people would take, measured in one run.
+"""``ndisbus bench``: our chain beside its alternatives, measured in one run.
 
 Owns: the processes and namespaces that it starts, what it measures and the ratios that it prints. Must not
-know: the host stack; a thin driver of its own times requests.
+know the host stack: a small driver of its own times requests.
 
 Files in reading order:
 

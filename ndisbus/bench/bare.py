@@ -1,8 +1,8 @@
-"""The floor: a bare ZeroMQ chain of the same hops, with nothing in them.
+"""The floor: a bare ZeroMQ chain with the same hops and no work in them.
 
-host -> bus -> im -> bus -> target -> bus -> im -> bus -> host, one process each, a ROUTER in the middle
-and blocking DEALERs around it. ``python -m ndisbus.bench.bare ROLE ENDPOINT`` is one of the three
-processes that the benchmark starts; the benchmark itself is the fourth, the host.
+host -> bus -> im -> bus -> target -> bus -> im -> bus -> host, one process each, with a ROUTER in the middle
+and blocking DEALERs around it. ``python -m ndisbus.bench.bare ROLE ENDPOINT`` is one of the three processes
+that the benchmark starts. The benchmark itself is the fourth, the host.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def _relay(name: bytes, route: Callable[[bytes], bytes], endpoint: str) -> None:
 
 
 class BareChain:
-    """The host's end of the chain. Raises ``zmq.Again`` when nothing comes back within 20 s."""
+    """The host's end of the chain. Raises ``zmq.Again`` if nothing comes back within 20 s."""
 
     def __init__(self, endpoint: str) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = _dealer(self._context, b"host", endpoint)
 
     def wait_ready(self) -> None:
-        """Wait until a message has gone all the way round. ``TimeoutError`` after 20 s."""
+        """Wait until a message has passed the whole chain. Raises ``TimeoutError`` after 20 s."""
         deadline = time.monotonic() + _DEADLINE_MS / 1000
         while not self._round(50):
             if time.monotonic() > deadline:
@@ -70,7 +70,7 @@ class BareChain:
         return bool(self._socket.poll(milliseconds)) and bool(self._socket.recv_multipart())
 
     def round_trips(self, count: int) -> list[float]:
-        """Send messages one after the other; returns the seconds that each took."""
+        """Send messages one after the other. Returns the seconds that each took."""
         send, receive, clock = self._socket.send_multipart, self._socket.recv_multipart, time.perf_counter
         out = []
         for _ in range(count):
@@ -81,7 +81,7 @@ class BareChain:
         return out
 
     def pipelined(self, count: int, window: int) -> float:
-        """Keep up to ``window`` messages on their way; returns operations per second."""
+        """Keep up to ``window`` messages in flight. Returns operations per second."""
         send, receive = self._socket.send_multipart, self._socket.recv_multipart
         t = time.perf_counter()
         for _ in range(window):
@@ -109,7 +109,7 @@ def main(argv: list[str]) -> int:
     elif role == "target":
         _relay(b"target", lambda source: source, endpoint)
     else:
-        sys.stderr.write(f"bare: unknown role {role!r}\n")
+        sys.stderr.write(f"bare: unknown role '{role}'\n")
         return 2
     return 0
 

@@ -23,12 +23,12 @@ __all__ = ["bench_command"]
 def bench_command(context: click.Context, *, as_json: bool, quick: bool) -> None:
     """Measure our chain beside a bare ZeroMQ chain of the same hops, and print the ratios.
 
-    Both run at the same time in processes of their own, in a temporary directory; a stack that runs
-    elsewhere on this machine is not touched.
+    Both run at the same time in processes of their own, in a temporary directory. A stack that runs elsewhere
+    on this machine is not affected.
     """
     if context.invoked_subcommand is not None:
         if as_json or quick:
-            raise click.UsageError(f"put the options behind the word {context.invoked_subcommand}")
+            raise click.UsageError(f"write the options after '{context.invoked_subcommand}'")
         return
     console = Console(stderr=True)
     try:

@@ -1,7 +1,7 @@
 """The benchmark's host: a protocol driver that times requests, without the host stack around it.
 
-It is thin on purpose: the benchmark measures the chain (bus, intermediate driver, target, and NDIS's
-part in this process), not the bookkeeping of a host stack.
+It is small on purpose: the benchmark measures the chain (bus, intermediate driver, target, and NDIS's part in
+this process), not the bookkeeping of a host stack.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Tree:
         self._images = _images()
 
     def handles(self) -> list[NdisOffloadHandle]:
-        """All handles of the tree."""
+        """Return all handles of the tree."""
         return [self.neighbor, *self.paths, *(h for path in self.tcp for h in path)]
 
     def build(self, kinds: tuple[int, int, int], *, state: bool) -> BlockList:
-        """The tree as a list, with blocks of these types; ``state`` attaches whole state images."""
+        """Return the tree as a list with blocks of these types. ``state`` attaches whole state images."""
         b = BlockListBuilder(self._heap)
         n, p, t = self._images if state else (None, None, None)
         neighbor, path, tcp = kinds
@@ -81,7 +81,7 @@ class Tree:
         return b.build()
 
     def free(self) -> None:
-        """Give the handles back."""
+        """Free the handles."""
         for h in self.handles():
             self._heap.free(h.address)
 
@@ -170,13 +170,13 @@ class BenchHost(ProtocolDriver):
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
     ) -> None:
-        """Note that the chimney is enabled. Without it the benchmark cannot run."""
+        """Record that the chimney is enabled. Without it the benchmark cannot run."""
         if status != NdisStatus.SUCCESS:
             raise ChimneyError(f"the chimney was not enabled: {NdisStatus(status).symbol} {reason}")
         self.enabled = True
 
     def protocol_unbind_adapter_ex(self, unbind_context: int, protocol_binding_context: int) -> Any:
-        """The stack below ended; the benchmark has nothing to save."""
+        """Close the binding: the stack below ended, and the benchmark has nothing to save."""
         self.enabled = False
         binding, self.binding = self.binding, None
         if binding is not None:

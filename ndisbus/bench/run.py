@@ -1,4 +1,4 @@
-"""Starts both chains, measures them side by side, and works out the ratios.
+"""Starts both chains, measures them side by side, and computes the ratios.
 
 The two are measured in turns, so that other work of the machine affects both alike. The benchmark writes
 only to a temporary directory and ends every process that it starts.
@@ -28,7 +28,7 @@ __all__ = ["SIZES", "measure"]
 
 SIZES: Final = (100, 1_000, 10_000, 100_000)
 _ROUNDS: Final = 5
-#: Round trips of one chain before the other one has its turn.
+#: Round trips of one chain before the other chain has its turn.
 _TURN: Final = 20
 _WINDOW: Final = 256
 _DEADLINE: Final = 60.0
@@ -51,7 +51,7 @@ def _process(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen[
 
 
 def _peak_memory(pid: int) -> int:
-    """Largest resident size so far, in bytes (Linux: VmHWM; elsewhere the current one)."""
+    """Return the largest resident size so far, in bytes (Linux: VmHWM; elsewhere the current one)."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
@@ -81,7 +81,7 @@ class _Chain:
             raise ChimneyError(f"{what}: a completion had a status other than SUCCESS")
 
     def timed(self, call: Callable[[int, BlockList], None], block_list: BlockList, what: str) -> float:
-        """One request; seconds from the call to the end of its completion handler."""
+        """Make one request. Returns the seconds from the call to the end of its completion handler."""
         binding = self.driver.binding
         assert binding is not None
         due = self.driver.completed + 1
@@ -112,12 +112,12 @@ class _Chain:
         return b.build()
 
     def round_trips(self, count: int) -> list[float]:
-        """Queries of one connection, one after the other; seconds each."""
+        """Query one connection ``count`` times, one after the other. Returns the seconds of each query."""
         query = self.driver.ndis.query_offload_state
         return [self.timed(query, self._single(), "query") for _ in range(count)]
 
     def pipelined(self, count: int, window: int) -> float:
-        """Queries of one connection, ``window`` under way at once; operations per second."""
+        """Query one connection with ``window`` queries in flight. Returns operations per second."""
         driver = self.driver
         binding, query = driver.binding, driver.ndis.query_offload_state
         start = driver.completed
@@ -148,7 +148,7 @@ def _percentiles(samples: list[float]) -> dict[str, float]:
 
 
 def measure(*, quick: bool = False, report: Report = lambda _: None) -> dict[str, Any]:
-    """Measure both chains; the map that ``ndisbus bench --json`` prints.
+    """Measure both chains. Returns the map that ``ndisbus bench --json`` prints.
 
     ``quick`` takes fewer samples (for tests of the benchmark itself). Raises :class:`ChimneyError` when a
     chain does not start or loses a completion.
@@ -188,11 +188,11 @@ def measure(*, quick: bool = False, report: Report = lambda _: None) -> dict[str
 
 
 def _compare(floor: BareChain, chain: _Chain, trips: int, operations: int, report: Report) -> dict[str, Any]:
-    """Round trips and pipelined operations of both, in alternation.
+    """Measure round trips and pipelined operations of both chains, in turns.
 
-    Round trips are taken in short turns, so that neither chain has the caches and a core to itself: a
-    driver in a stack does not have them either. The figure of a chain that runs alone for long is given
-    beside it ("steady"): a bare chain then sometimes settles on one core and is twice as fast there.
+    Round trips are measured in short turns, so that neither chain has the caches and a core to itself: a
+    driver in a stack does not have them either. "steady" is the figure of a chain that runs alone for a long
+    time. A bare chain then sometimes stays on one core and is twice as fast.
     """
     floor.round_trips(trips // 5)
     chain.round_trips(trips // 5)
@@ -229,7 +229,7 @@ def _summary(turns: list[float], steady: list[float], operations: list[float]) -
 
 
 def _tree(chain: _Chain, blocks: int, report: Report) -> dict[str, Any]:
-    """Initiate, query, invalidate and terminate trees of this size; blocks per second of each and of all."""
+    """Run the four operations on trees of this size. Returns blocks per second of each and of all."""
     repeats = max(3, min(20, 20_000 // blocks))
     report(f"trees of {blocks} blocks, {repeats} times each operation")
     seconds = dict.fromkeys(("initiate", "query", "terminate"), 0.0)

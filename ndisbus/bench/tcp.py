@@ -1,10 +1,10 @@
 """What ``ndisbus bench tcp`` measures: our TCP by itself, with headers, against Linux; Linux against itself.
 
 All are measured in one run and in turns, so that other work of the machine affects all alike. Goodput is
-application bytes per second. "Segments per second" of the first two are the segments of both directions,
-divided by the seconds of the one core that runs both ends. Against Linux they are the packets on the
-device, divided by the processor seconds of our process, which is one end. On a veth pair, Linux's own
-segments have up to 64 KiB: the device accepts them whole.
+application bytes per second. For the first two, "segments per second" are the segments of both directions per
+second of the one core that runs both ends. Against Linux they are the packets on the device per processor
+second of our process, which is one end. On a veth pair Linux's own segments have up to 64 KiB: the device
+accepts them whole.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECONDS: Final = 2.0
 _IDLE: Final = 10_000
 _QUICK_SECONDS: Final = 0.3
 _QUICK_IDLE: Final = 500
-#: Bytes that are fetched to find out how many make a measurement.
+#: Bytes fetched to find out how many bytes a measurement needs.
 _PROBE: Final = 4 << 20
 #: The names of both directions, as our stack sees them, and what a client of Linux does for them.
 _DIRECTIONS: Final = (("from_linux", "send"), ("to_linux", "fetch"))
@@ -46,7 +46,7 @@ class _End:
         self._fetch_rate = 0.0
 
     def measure(self, seconds: float) -> None:
-        """Both directions, one after the other."""
+        """Measure both directions, one after the other."""
         for name, role in _DIRECTIONS:
             amount = seconds if role == "send" else self._octets(seconds)
             packets, cpu = self.far.packets(), self.far.cpu_seconds()
@@ -60,23 +60,23 @@ class _End:
                 self._fetch_rate = rate
 
     def _octets(self, seconds: float) -> int:
-        """How many bytes to fetch so that the fetch takes about this long."""
+        """Return how many bytes to fetch so that the fetch takes about this long."""
         if not self._fetch_rate:
             answer = self.far.client("fetch", _PROBE)
             self._fetch_rate = answer["octets"] / answer["seconds"]
         return max(_PROBE, int(self._fetch_rate * seconds))
 
     def goodput(self) -> dict[str, int]:
-        """The median of each direction."""
+        """Return the median of each direction, in bytes per second."""
         return {name: round(statistics.median(rates)) for name, rates in self.rates.items()}
 
 
 def measure_tcp(*, quick: bool = False, report: Report = lambda _: None) -> dict[str, Any]:
-    """The map that ``ndisbus bench tcp --json`` prints.
+    """Measure. Returns the map that ``ndisbus bench tcp --json`` prints.
 
-    What needs root is left out where it is not permitted, with the reason under ``skipped``. ``quick`` takes
-    fewer samples (for tests of the benchmark itself). Raises :class:`ChimneyError` when something fails that
-    should work.
+    Parts that need root are left out if it is not permitted, with the reason under ``skipped``. ``quick``
+    takes fewer samples (for tests of the benchmark itself). Raises :class:`ChimneyError` if something fails
+    that must work.
     """
     seconds, idle, rounds = (_QUICK_SECONDS, _QUICK_IDLE, 1) if quick else (_SECONDS, _IDLE, _ROUNDS)
     result: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def measure_tcp(*, quick: bool = False, report: Report = lambda _: None) -> dict
 def _available(
     make: Callable[[], AbstractContextManager[Far]], name: str, result: dict[str, Any]
 ) -> Iterator[_End | None]:
-    """The end, or None and the reason in the result."""
+    """Return the end, or None with the reason in the result."""
     with ExitStack() as stack:
         end = None
         try:
@@ -123,7 +123,7 @@ def _available(
 
 
 def _idle_at(far: Far, count: int) -> dict[str, Any]:
-    """Memory of connections that Linux holds open to our stack."""
+    """Measure the memory of connections that Linux holds open to our stack."""
     before = far.resident()
     with far.holding(count) as answer:
         grown = far.resident() - before
@@ -145,7 +145,7 @@ def _idle_in_memory(count: int) -> dict[str, int]:
 
 
 def _ratios(result: dict[str, Any]) -> dict[str, float]:
-    """The ratios of the goodputs."""
+    """Return the ratios of the goodputs."""
     framed = result["framed"]["goodput_bytes_per_s"]
     out = {"framed_to_machine": framed / result["machine"]["goodput_bytes_per_s"]}
     ours = result["tap"].get("goodput_bytes_per_s")

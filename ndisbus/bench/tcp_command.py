@@ -23,14 +23,14 @@ __all__ = ["tcp_command"]
 def tcp_command(*, as_json: bool, quick: bool) -> None:
     """Measure our TCP: the machine alone, with headers, against Linux, and Linux against itself.
 
-    Against Linux needs root: it makes network namespaces, a TAP device and a veth pair, and removes them.
-    Without root that part is left out, with the reason.
+    The parts against Linux need root: they make network namespaces, a TAP device and a veth pair, and remove
+    them. Without root these parts are left out, with the reason.
     """
-    # Imported here: «bench» alone needs none of it.
+    # Imported here: "bench" alone does not need them.
     from ndisbus.bench.tcp import measure_tcp  # noqa: PLC0415
     from ndisbus.bench.tcp_linux import sweep  # noqa: PLC0415
 
-    # SIGTERM removes namespaces and devices, too; a second SIGTERM does not interrupt that.
+    # SIGTERM also removes namespaces and devices. A second SIGTERM does not interrupt that.
     signal.signal(signal.SIGTERM, _ended)
     console = Console(stderr=True)
     try:

@@ -1,9 +1,8 @@
 """Memory of idle connections: ``python -m ndisbus.bench.tcp_idle COUNT`` prints one line of JSON.
 
 A connection here is one end: the TCP machine with its three structures, and its frame builder. Each
-connection has moved data both ways, so that everything that the first byte creates exists, and has then
-become idle: its buffers are empty. Path and neighbor state is shared, as it is between all connections to
-one host.
+connection has moved data in both directions, so that all its objects exist. Then it has become idle: its
+buffers are empty. Path and neighbor state is shared, as it is between all connections to one host.
 
 The measurement has a process of its own, so that its resident size before and after can be compared. It is
 repeated under tracemalloc, which counts exactly what Python allocates.
@@ -67,7 +66,7 @@ def _builders(machines: list[TcpMachine]) -> list[FrameBuilder]:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory; 0 where there is no /proc."""
+    """Return the bytes of this process in memory; 0 if there is no /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except FileNotFoundError:
@@ -81,7 +80,7 @@ def _traced() -> int:
 
 
 def measure_idle(count: int) -> dict[str, int]:
-    """Bytes per idle connection: by resident size (0: not known), and by what Python allocated."""
+    """Return bytes per idle connection: by resident size (0: unknown), and by what Python allocated."""
     _builders(_machines(100))  # code, caches, the allocator's first arenas
     gc.collect()
     before = _resident()

@@ -1,8 +1,8 @@
 """Our stack against Linux over a TAP device, and Linux against itself over a veth pair.
 
-This needs root, as it makes network namespaces. The socket program (:mod:`ndisbus.bench.tcp_socket`) is the
-same in both; it talks to ``hoststack peer`` behind a TAP device, or to itself in another namespace.
-Namespaces and processes are removed at the end; the next run removes those of a run that was killed.
+This needs root, because it makes network namespaces. The socket program (:mod:`ndisbus.bench.tcp_socket`) is
+the same in both. It talks to ``hoststack peer`` behind a TAP device, or to itself in another namespace.
+Namespaces and processes are removed at the end. The next run removes those of a run that was killed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ndisbus.errors import ChimneyError
 
 __all__ = ["Far", "Unavailable", "linux_far", "our_far", "sweep"]
 
-#: Beginning of the namespaces' names; the number of the process and a name follow.
+#: Prefix of the namespaces' names. The process id and a name follow.
 _PREFIX: Final = "ndisbus-bench-"
 _NAMESPACES: Final = Path("/run/netns")
 _PROGRAM: Final = "ndisbus.bench.tcp_socket"
 _TAP: Final = "bench0"
 _NEAR: Final = "10.78.0.1"
 _FAR: Final = "10.78.0.2"
-#: Longest that a process may take to be ready, or a client to finish.
+#: Seconds within which a process must be ready, or a client must finish.
 _DEADLINE: Final = 120.0
 
 
 class Unavailable(ChimneyError):
-    """This part of the benchmark cannot run here; the text says why."""
+    """This part of the benchmark cannot run on this machine. The text says why."""
 
 
 @dataclass
@@ -53,13 +53,13 @@ class Far:
     device: str
 
     def client(self, role: str, amount: float) -> dict[str, Any]:
-        """Run one client to its end; returns its line. Raises ChimneyError with its error output."""
+        """Run one client to its end. Returns its line. Raises ChimneyError with its error output."""
         with self._client(role, amount) as (child, errors):
             return _line(child, errors, f"{role} {amount}")
 
     @contextmanager
     def holding(self, count: int) -> Iterator[dict[str, Any]]:
-        """Hold this many idle connections while the block runs; yields the line of the client."""
+        """Hold this many idle connections while the block runs. Yields the line of the client."""
         with self._client("idle", count) as (child, errors):
             yield _line(child, errors, f"{count} connections")
 
@@ -74,17 +74,17 @@ class Far:
                 _end(child)
 
     def cpu_seconds(self) -> float:
-        """Processor time that the server has used."""
+        """Return the processor time that the server has used, in seconds."""
         fields = Path(f"/proc/{self.server.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident(self) -> int:
-        """Bytes of the server in memory."""
+        """Return the bytes of the server in memory."""
         pages = Path(f"/proc/{self.server.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def packets(self) -> int:
-        """Packets that passed the near device so far, both ways."""
+        """Return the packets that have passed the near device, in both directions."""
         out = _run("ip", "-n", self.namespace, "-j", "-s", "link", "show", "dev", self.device)
         counters = json.loads(out)[0]["stats64"]
         return int(counters["rx"]["packets"]) + int(counters["tx"]["packets"])
@@ -126,7 +126,7 @@ def linux_far() -> Iterator[Far]:
 
 
 def _check() -> None:
-    """Raises Unavailable where no namespace can be made."""
+    """Check that namespaces can be made. Raises Unavailable if not."""
     if not sys.platform.startswith("linux"):
         raise Unavailable(f"only Linux has network namespaces; this is {sys.platform}")
     if os.geteuid() != 0:
@@ -161,7 +161,7 @@ def _namespace(name: str) -> Iterator[str]:
 
 @contextmanager
 def _server(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that says one line when it is ready."""
+    """Start a process that prints one line when it is ready."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         try:
@@ -172,7 +172,7 @@ def _server(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _line(child: subprocess.Popen[bytes], errors: IO[bytes], what: str) -> dict[str, Any]:
-    """The next line that a process says, as JSON. Raises ChimneyError if none comes."""
+    """Return the next line that a process prints, as JSON. Raises ChimneyError if none comes."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], _DEADLINE)
     line = child.stdout.readline() if ready else b""
@@ -185,7 +185,7 @@ def _line(child: subprocess.Popen[bytes], errors: IO[bytes], what: str) -> dict[
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End a process: our own program ends when its input closes, others get SIGTERM."""
+    """End a process: our own program by closing its input, others by SIGTERM."""
     assert child.stdin is not None and child.stdout is not None
     child.stdin.close()
     try:

@@ -1,7 +1,7 @@
 """Two TCP machines back to back in one thread: alone, and with headers over a segment in memory.
 
-One core runs both ends. The clock is virtual: it moves on when both ends are idle, so that timers are
-measured and no time is spent waiting.
+One core runs both ends. The clock is virtual: it advances when both ends are idle. So timers are measured and
+no time is spent waiting.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ __all__ = ["Pair", "Transfer", "bare_pair", "framed_pair", "transfer"]
 
 ADDRESSES: Final = (bytes((10, 77, 0, 1)), bytes((10, 77, 0, 2)))
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
-#: Receive buffer of either end, and most bytes that wait to be sent.
+#: Receive buffer of each end, and the most bytes that wait to be sent.
 WINDOW: Final = 262_144
-#: What the application gives and takes at a time.
+#: Bytes that the application sends or reads at a time.
 CHUNK: Final = 65_536
 
-#: Takes what is owed to the other end and delivers it there; how many segments that were.
+#: Takes the owed segments and delivers them to the other end. Returns their number.
 Carrier = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What was moved, and how long both ends took."""
+    """The bytes that were moved, and the seconds that both ends took."""
 
     octets: int
     segments: int
     seconds: float
 
     def summary(self) -> dict[str, int]:
-        """Goodput, and the segments of both directions that one core made, carried and took, per second."""
+        """Return the goodput, and the segments of both directions that one core handled, per second."""
         return {
             "goodput_bytes_per_s": round(self.octets / self.seconds),
             "segments_per_s": round(self.segments / self.seconds),
@@ -64,7 +64,7 @@ class Pair:
         self._out, self._back = out, back
 
     def carry(self) -> int:
-        """Carry all segments that wait in either direction; returns their number."""
+        """Carry all segments that wait in either direction. Returns their number."""
         return self._out(self.now) + self._back(self.now)
 
     def settle(self) -> None:
@@ -73,7 +73,7 @@ class Pair:
             pass
 
     def wait(self) -> bool:
-        """Move the clock to the next timer of either end; False if no timer runs."""
+        """Move the clock to the next timer of either end. Returns False if no timer runs."""
         due = [t for t in (self.near.next_deadline(), self.far.next_deadline()) if t is not None]
         if not due:
             return False
@@ -84,7 +84,7 @@ class Pair:
 
 
 def _machines(settings: TcpSettings, now: int) -> tuple[TcpMachine, TcpMachine]:
-    """Two ends of an established connection."""
+    """Return two ends of an established connection."""
     near = active_open(
         _cached(),
         local_port=50_000,
@@ -117,7 +117,7 @@ def _cached() -> TcpOffloadStateCached:
 
 
 def bare_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
-    """The machines alone: segments go from one to the other as they are."""
+    """Return the machines alone: segments pass from one to the other unchanged."""
     near, far = _machines(settings or TcpSettings(), now)
 
     def carrier(sender: TcpMachine, receiver: TcpMachine) -> Carrier:
@@ -133,12 +133,12 @@ def bare_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
 
 
 def framed_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
-    """With Ethernet, IP and TCP headers, checksums and demultiplexing, over a segment in memory."""
+    """Return machines with all headers, checksums and demultiplexing, over a segment in memory."""
     near, far = _machines(settings or TcpSettings(), now)
     lan = MemorySegment()
     here, there = lan.station("near"), lan.station("far")
     for link, mac in ((here, MACS[0]), (there, MACS[1])):
-        link.send(b"\xff" * 6 + mac + b"\x88\xb5", 0.0)  # the segment learns where the stations are
+        link.send(b"\xff" * 6 + mac + b"\x88\xb5", 0.0)  # the segment learns the stations' addresses
     for link in (here, there):
         link.receive(0.0)
 
@@ -182,7 +182,7 @@ def framed_pair(settings: TcpSettings | None = None, now: int = 1000) -> Pair:
 
 
 def transfer(pair: Pair, seconds: float) -> Transfer:
-    """Send from the near to the far end for so long (of this thread's own time), then let it all arrive."""
+    """Send from the near to the far end for this time (of this thread), then let everything arrive."""
     near, far, data = pair.near, pair.far, bytes(CHUNK)
     octets = segments = 0
     begin = time.thread_time()

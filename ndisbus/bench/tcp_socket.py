@@ -1,12 +1,12 @@
 """The socket program of the benchmark, which runs on Linux's own TCP: ``python -m ndisbus.bench.tcp_socket``.
 
-- ``serve ADDRESS``: take what comes on port 9 and throw it away; answer ``GET /bytes/N`` on port 80. So does
-  ``hoststack peer``, and the other roles use it.
-- ``send ADDRESS SECONDS``: send for so long; the clock stops when the other end has taken everything.
-- ``fetch ADDRESS OCTETS``: ask for so many bytes; the clock stops with the last one.
-- ``idle ADDRESS COUNT``: open so many connections, say so, and keep them until standard input ends.
+- ``serve ADDRESS``: read what arrives on port 9 and discard it; answer ``GET /bytes/N`` on port 80.
+  ``hoststack peer`` does the same, and the other roles use it.
+- ``send ADDRESS SECONDS``: send for this time. The clock stops when the other end has received everything.
+- ``fetch ADDRESS OCTETS``: ask for this many bytes. The clock stops with the last one.
+- ``idle ADDRESS COUNT``: open this many connections, print a line, and keep them until standard input ends.
 
-The clients print one line of JSON. Errors are exceptions; the program that started this one shows its output.
+The clients print one line of JSON. Errors are exceptions. The program that started this one shows its output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["main"]
 _DISCARD: Final = 9
 _HTTP: Final = 80
 _CHUNK: Final = 262_144
-#: Longest that a socket may be silent.
+#: Longest time in seconds that a socket may be silent.
 _DEADLINE: Final = 30.0
 #: Connections that ``idle`` opens at a time.
 _OPENING: Final = 200
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> int:
         case ["idle", address, count]:
             _idle(address, int(count))
         case _:
-            sys.stderr.write(f"tcp_socket: unknown role {argv!r}\n")
+            sys.stderr.write(f"tcp_socket: unknown role '{' '.join(argv)}'\n")
             return 2
     return 0
 

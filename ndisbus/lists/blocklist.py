@@ -234,7 +234,7 @@ class BlockList:
         try:
             return self._index[pointer]
         except KeyError:
-            raise LocalProtocolError(f"{pointer:#x} is not a block of {self!r}") from None
+            raise LocalProtocolError(f"{pointer:#x} is not a block of list {self.address:#x}") from None
 
     def links(self, key: str) -> list[int]:
         """Return a link column as indexes, -1 for NULL."""
@@ -250,7 +250,7 @@ class BlockList:
         out = [-1 if p is None else get(p, -2) for p in col]
         if -2 in out:
             i = out.index(-2)
-            raise LocalProtocolError(f"{key}[{i}] = {col[i]:#x} is not a block of {self!r}")
+            raise LocalProtocolError(f"{key}[{i}] = {col[i]:#x} is not a block of list {self.address:#x}")
         return out
 
     def traverse(self) -> Iterator[int]:
@@ -302,7 +302,9 @@ class BlockList:
 
     def _expect(self, form: Form) -> None:
         if self.form is not form:
-            raise LocalProtocolError(f"{self!r} is not in the form {form.value}", rule="R-BLK-01")
+            raise LocalProtocolError(
+                f"the list has the form {self.form.value}, not {form.value}", rule="R-BLK-01"
+            )
 
 
 def values(column: Column, count: int) -> list[Any]:

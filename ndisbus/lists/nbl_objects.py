@@ -151,8 +151,9 @@ class NetBufferList:
         return f"NetBufferList({self.address:#x}, Status={self.status:#x})"
 
 
-def _endless(what: str, first: object) -> LocalProtocolError:
-    return LocalProtocolError(f"the chain of {what} that begins with {first} is longer than {MAX_CHAIN}")
+def _endless(what: str, first: NetBufferList | NetBuffer | Mdl | None) -> LocalProtocolError:
+    at = "NULL" if first is None else f"{first.address:#x}"
+    return LocalProtocolError(f"the chain of {what} that begins with {at} is longer than {MAX_CHAIN}")
 
 
 def iter_chain(first: NetBufferList | None) -> Iterator[NetBufferList]:
@@ -248,7 +249,7 @@ def advance(nb: NetBuffer, n: int) -> None:
     No MDL is freed. Raises LocalProtocolError, and changes nothing, if there are fewer than ``n`` bytes.
     """
     if not 0 <= n <= nb.data_length:
-        raise LocalProtocolError(f"{nb!r} cannot be advanced by {n} bytes")
+        raise LocalProtocolError(f"NET_BUFFER {nb.address:#x} cannot be advanced by {n} bytes")
     nb.data_offset += n
     nb.data_length -= n
     nb.current_mdl_offset += n
@@ -267,8 +268,10 @@ def locate(nb: NetBuffer, offset: int) -> tuple[Mdl, int]:
             if offset < mdl.byte_count:
                 return mdl, offset
             offset -= mdl.byte_count
-        raise LocalProtocolError(f"the MDLs of {nb!r} end before its used data does")
-    raise LocalProtocolError(f"byte {offset} is not one of the {nb.data_length} bytes of {nb!r}")
+        raise LocalProtocolError(f"the MDLs of NET_BUFFER {nb.address:#x} end before its used data does")
+    raise LocalProtocolError(
+        f"byte {offset} is not one of the {nb.data_length} bytes of NET_BUFFER {nb.address:#x}"
+    )
 
 
 def locate_in_chain(first: NetBufferList, offset: int) -> tuple[NetBufferList, Mdl, int]:
@@ -281,7 +284,9 @@ def locate_in_chain(first: NetBufferList, offset: int) -> tuple[NetBufferList, M
                     mdl, at = locate(nb, left)
                     return nbl, mdl, at
                 left -= nb.data_length
-    raise LocalProtocolError(f"byte {offset} lies outside the chain that begins with {first!r}")
+    raise LocalProtocolError(
+        f"byte {offset} lies outside the chain that begins with NET_BUFFER_LIST {first.address:#x}"
+    )
 
 
 def sequence_offset(snd_una: int, sequence: int) -> int:
@@ -298,11 +303,15 @@ def data_of(nb: NetBuffer) -> bytes:
         if not left:
             return pieces[0] if len(pieces) == 1 and type(pieces[0]) is bytes else b"".join(pieces)
         if mdl is None:
-            raise LocalProtocolError(f"the MDLs of {nb!r} end {left} bytes before its used data does")
+            raise LocalProtocolError(
+                f"the MDLs of NET_BUFFER {nb.address:#x} end {left} bytes before its used data does"
+            )
         take = min(mdl.byte_count - offset, left)
         if take > 0:
             if mdl.data is None or len(mdl.data) < offset + take:
-                raise LocalProtocolError(f"{mdl!r} of {nb!r} does not hold the {take} bytes at {offset}")
+                raise LocalProtocolError(
+                    f"MDL {mdl.address:#x} does not hold the {take} bytes at {offset} of its NET_BUFFER"
+                )
             piece = mdl.data if take == len(mdl.data) else memoryview(mdl.data)[offset : offset + take]
             pieces.append(piece)
             left -= take

@@ -84,7 +84,7 @@ def chain_to_wire(first: NetBufferList | None, frames: list[Any] | None) -> list
 def _new(seen: set[int], obj: NetBufferList | NetBuffer | Mdl) -> int:
     address = obj.address
     if address in seen:
-        raise LocalProtocolError(f"{obj!r} is part of one chain twice")
+        raise LocalProtocolError(f"{type(obj).__name__} {obj.address:#x} is in the chain twice")
     seen.add(address)
     return address
 
@@ -118,7 +118,9 @@ def _nbl_to_wire(nbl: NetBufferList, frames: list[Any] | None, seen: set[int]) -
 def _slot_name(nbl: NetBufferList, slot: int) -> str:
     name = _INFO_NAMES.get(slot)
     if name is None or name not in _INFO_SLOTS:
-        raise LocalProtocolError(f"{nbl!r}: NetBufferListInfo has no slot {slot!r} that the chimney knows")
+        raise LocalProtocolError(
+            f"NET_BUFFER_LIST {nbl.address:#x}: NetBufferListInfo has no slot {value_text(slot)}"
+        )
     return name
 
 

@@ -82,7 +82,7 @@ def test_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_options_stand_behind_the_word() -> None:
     result = CliRunner().invoke(bench_command, ["--json", "tcp"])
     assert result.exit_code == 2
-    assert "put the options behind the word tcp" in result.output
+    assert "write the options after 'tcp'" in result.output
 
 
 def test_ratios() -> None:

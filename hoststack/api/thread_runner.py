@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -40,6 +40,12 @@ T = TypeVar("T")
 _EXIT_LIMIT: Final = 2.0
 
 
+#: In the thread of an owner: ``owner``.
+_here = threading.local()
+#: Held while it is decided which owner may wait for which.
+_guard = threading.Lock()
+
+
 class _Owner:
     """The thread and what it owns. It does not refer to the runner: a forgotten host can be collected."""
 
@@ -51,6 +57,8 @@ class _Owner:
         self.over: BaseException | None = None
         self._trace: TracebackType | None = None
         self.closing = False
+        #: The owner that a callback of this one waits for.
+        self.waits_for: _Owner | None = None
         #: Reentrant, because the garbage collector may close a file of a connection while it is held.
         self._lock = threading.RLock()
         #: Scripts to be started; None instead of one whose caller has given up.
@@ -91,6 +99,7 @@ class _Owner:
     # -- the thread ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        _here.owner = self
         process = self.process
         over: BaseException = HostClosed(f"host {process.name!r} was closed")
         try:
@@ -156,6 +165,10 @@ class ThreadRunner(Runner):
         if owner.here:
             return drive(script, _at_once)
         future: Future[T] = Future()
+        with _waiting_for(owner):
+            return self._wait(owner, script, future)
+
+    def _wait(self, owner: _Owner, script: Script[T], future: Future[T]) -> T:
         try:
             # From here on the script is the owner's alone, which may be running it.
             owner.post(script, future)
@@ -190,6 +203,29 @@ class ThreadRunner(Runner):
         self._owner.stop()
         if not self._owner.here:
             self._owner.thread.join()
+
+
+@contextlib.contextmanager
+def _waiting_for(owner: _Owner) -> Iterator[None]:
+    """Note that a callback of a host waits for another host. Raises if that waits for the first one."""
+    me: _Owner | None = getattr(_here, "owner", None)
+    if me is None:
+        yield
+        return
+    with _guard:
+        other: _Owner | None = owner
+        while other is not None and other is not me:
+            other = other.waits_for
+        if other is me:
+            raise LocalProtocolError(
+                f"a callback of host {me.process.name!r} cannot wait for host {owner.process.name!r}, "
+                "which waits for the first one"
+            )
+        me.waits_for = owner
+    try:
+        yield
+    finally:
+        me.waits_for = None
 
 
 def _at_once(done: Callable[[], object], seconds: float) -> bool:

@@ -309,6 +309,14 @@ def test_a_callback_may_act_and_cannot_wait(host: LiveHost) -> None:
     assert "a callback of a host cannot wait" in str(seen[1])
 
 
+def test_callbacks_of_two_hosts_cannot_wait_for_each_other(stack: RealStack, host: LiveHost) -> None:
+    with LiveHost.attach("other", stack.endpoint, timeout=20) as other, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(host.act, lambda: other.ping(REMOTE)).result(20) < 20
+        circle = pool.submit(host.act, lambda: other.act(lambda: host.ping(REMOTE)))
+        assert "'other' cannot wait for host 'threaded'" in str(circle.exception(20))
+        assert host.ping(REMOTE) + other.ping(REMOTE) < 20
+
+
 def test_errors_of_connections_reach_the_thread_that_asked(host: LiveHost) -> None:
     with ThreadPoolExecutor(4) as pool:
         refused = [pool.submit(host.connect, (REMOTE, 81)) for _ in range(4)]

@@ -1,12 +1,12 @@
 """This machine's own TCP connections, read from the kernel and turned into state to offload.
 
 Owns: what psutil, netlink and socket options tell about connections, interfaces, routes and neighbors, and
-what each of it becomes in the three classes of offload state. Must not know: hosts, drivers, the bus. Linux
-tells most; where a system tells less, defaults stand in, and notes say which.
+how it becomes the three classes of offload state. Must not know: hosts, drivers, the bus. Linux tells most.
+Where a system tells less, defaults are used, and notes say which.
 
 Files in reading order:
 
-- objects: the way in: neighbors, paths and connections for a scenario
+- objects: the entry point: neighbors, paths and connections for a scenario
 - loopback: real TCP connections with both ends in this process
 - facts: records of what was read, and the tree that they form
 - inventory: reads everything into one record

@@ -1,8 +1,8 @@
 """What was read about this machine's TCP, as plain records, and the tree that the records form.
 
 Addresses are bytes in network order, 4 for IPv4 and 16 for IPv6. :func:`group` is pure: it arranges
-connections into neighbors over paths over connections, the layers of offloaded state
-(DDI page offload-state-tree).
+connections into neighbors over paths over connections, the layers of offloaded state (DDI page
+offload-state-tree).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ NUD_PERMANENT: Final = 0x80
 
 @dataclass(slots=True, frozen=True)
 class ConnectionFacts:
-    """One end of one TCP connection; the defaults are those of Linux, for what the kernel does not tell.
+    """One end of one TCP connection. The defaults are those of Linux, for what the kernel does not tell.
 
-    ``*_us`` are microseconds, ``*_ms`` milliseconds, ``*_s`` seconds; ``*_segments`` count segments of
-    ``snd_mss`` bytes; windows, buffers and MSS values are bytes. ``unacked`` is sequence space sent and
-    not acknowledged, a FIN included, and ``unsent`` what was written and never sent. ``srtt_us`` 0 means
-    that nothing was measured yet, ``snd_ssthresh_segments`` 0x7FFFFFFF that none was set,
-    ``user_timeout_ms`` 0 the system's default, ``ts_time`` ``None`` that the clock was not told.
+    ``*_us`` are microseconds, ``*_ms`` milliseconds, ``*_s`` seconds. ``*_segments`` count segments of
+    ``snd_mss`` bytes. Windows, buffers and MSS values are bytes. ``unacked`` is sequence space that was sent
+    and is not acknowledged, a FIN included. ``unsent`` is what was written and never sent. ``srtt_us`` 0:
+    nothing was measured yet. ``snd_ssthresh_segments`` 0x7FFFFFFF: none was set. ``user_timeout_ms`` 0: the
+    system's default. ``ts_time`` ``None``: the clock is unknown.
 
-    ``own``: this process holds the socket. ``exact``: the kernel gave the socket's TCP_INFO.
+    ``own``: this process has the socket. ``exact``: the kernel gave the socket's TCP_INFO.
     """
 
     local_address: bytes
@@ -103,8 +103,8 @@ class ConnectionFacts:
 class NeighborFacts:
     """One next hop on one interface.
 
-    ``mac`` is 6 bytes, all zero where there is none (loopback, tunnels) or it is not resolved; ``state`` a
-    NUD_* mask; ``confirmed_ms`` the age of the last confirmation.
+    ``mac`` is 6 bytes. It is all zero if there is none (loopback, tunnels) or it is not resolved. ``state``
+    is a NUD_* mask, ``confirmed_ms`` the age of the last confirmation.
     """
 
     next_hop: bytes
@@ -116,7 +116,7 @@ class NeighborFacts:
 
 @dataclass(slots=True, frozen=True)
 class InterfaceFacts:
-    """One network interface; ``prefix_lengths`` belong to ``addresses`` one by one."""
+    """One network interface. ``prefix_lengths`` has one entry for each of ``addresses``."""
 
     name: str
     mtu: int
@@ -128,7 +128,7 @@ class InterfaceFacts:
 
 @dataclass(slots=True, frozen=True)
 class Inventory:
-    """Everything read at one moment; ``notes`` says what could not be read, was left out, and why."""
+    """Everything read at one time. ``notes`` says what could not be read or was left out, and why."""
 
     connections: tuple[ConnectionFacts, ...]
     neighbors: tuple[NeighborFacts, ...]
@@ -163,18 +163,18 @@ class NeighborGroup:
 
 
 def _path_mtu(connections: Iterable[ConnectionFacts]) -> int:
-    """The smallest MTU that the kernel gave for one of the sockets; without any, the smallest default."""
+    """Return the smallest MTU that the kernel gave for one of the sockets, or else the smallest default."""
     readings = [(c.exact, c.path_mtu) for c in connections]
     told = [mtu for exact, mtu in readings if exact]
     return min(told or [mtu for _, mtu in readings])
 
 
 def group(inventory: Inventory) -> tuple[NeighborGroup, ...]:
-    """The tree of the offloadable connections: neighbors over paths over connections.
+    """Return the tree of the offloadable connections: neighbors over paths over connections.
 
-    Connections in CLOSED, LISTEN, SYN_SENT, SYN_RCVD and TIME_WAIT stay out (R-STATE-06). The order is
-    that of the addresses and ports (IPv4 before IPv6), whatever order the inventory came in. A next hop
-    that the neighbor table does not hold gets an entry without a MAC.
+    Connections in CLOSED, LISTEN, SYN_SENT, SYN_RCVD and TIME_WAIT are left out (R-STATE-06). The order is
+    that of the addresses and ports (IPv4 before IPv6), for any order of the inventory. A next hop that is not
+    in the neighbor table gets an entry without a MAC.
     """
     tree: dict[tuple[str, bytes], dict[tuple[bytes, bytes], list[ConnectionFacts]]] = {}
     for connection in inventory.connections:

@@ -1,10 +1,10 @@
 """From what was read to what is offloaded: the three classes of state of each layer.
 
-A tick is a millisecond (1000 ticks a second). The structures are new on every call; the caller owns them.
+A tick is a millisecond (1000 ticks a second). Each call makes new structures, which the caller owns.
 
-The kernel does not tell everything. Sequence numbers and the remote end's last timestamp can only be read
-in TCP repair mode, which needs privileges and stops the connection. They are drawn from the generator
-that the caller passes in, so that the same seed and inventory give the same state.
+The kernel does not tell everything. Sequence numbers and the remote end's last timestamp can only be read in
+TCP repair mode, which needs privileges and stops the connection. They are drawn from the caller's generator,
+so that the same seed and inventory give the same state.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ _TIMESTAMP_OPTION: Final = 12
 def neighbor_state(
     neighbor: NeighborFacts, *, vlan_id: int = 0
 ) -> tuple[NeighborOffloadStateConst, NeighborOffloadStateCached, NeighborOffloadStateDelegated]:
-    """(const, cached, delegated) of one next hop.
+    """Return (const, cached, delegated) of one next hop.
 
-    DlSourceAddress is left empty: the interface's own address is used (R-STATE-10). A neighbor without a
-    link address (loopback, unresolved) has an empty DlDestinationAddress, the image of which is all
-    zero. Both reachability deltas are equal at offload (R-NUD-01).
+    DlSourceAddress is empty: the interface's own address is used (R-STATE-10). A neighbor without a link
+    address (loopback, unresolved) has an empty DlDestinationAddress, whose image is all zero. Both
+    reachability deltas are equal at offload (R-NUD-01).
     """
     if neighbor.confirmed_ms is not None:
         age = min(neighbor.confirmed_ms, NEVER_CONFIRMED_TICKS)
@@ -83,7 +83,7 @@ def neighbor_state(
 def path_state(
     path: PathGroup,
 ) -> tuple[PathOffloadStateConst, PathOffloadStateCached, PathOffloadStateDelegated]:
-    """(const, cached, delegated) of one path; addresses of 4 or 16 bytes in network order (R-STATE-07)."""
+    """Return (const, cached, delegated) of one path. Addresses have 4 or 16 bytes (R-STATE-07)."""
     return (
         PathOffloadStateConst(source_address=path.local_address, destination_address=path.remote_address),
         PathOffloadStateCached(path_mtu=path.mtu),
@@ -94,18 +94,18 @@ def path_state(
 def tcp_state(
     c: ConnectionFacts, rng: random.Random
 ) -> tuple[TcpOffloadStateConst, TcpOffloadStateCached, TcpOffloadStateDelegated]:
-    """(const, cached, delegated) of one connection.
+    """Return (const, cached, delegated) of one connection.
 
-    From ``rng``, because the kernel does not tell them: SndUna, RcvNxt, TsRecent, and TsTime where
-    ``ts_time`` is ``None``. Each call draws the same number of values, so a connection's numbers depend
-    only on the seed and its place in the order. SndNxt and SndMax lie ``unacked`` behind SndUna. The send
-    data itself stays in the kernel, too: SendDataHead and BufferedData are NULL, and a caller who
-    offloads a connection with unacknowledged bytes attaches a chain of that length (R-OSD-04); in
-    FIN_WAIT_1, CLOSING and LAST_ACK one number of ``unacked`` is the FIN and has no byte.
+    The kernel does not tell SndUna, RcvNxt, TsRecent, and TsTime if ``ts_time`` is ``None``. They come from
+    ``rng``. Each call draws the same number of values, so a connection's numbers depend only on the seed and
+    its place in the order. SndNxt and SndMax are ``unacked`` beyond SndUna. The send data itself stays in the
+    kernel: SendDataHead and BufferedData are NULL. A caller who offloads a connection with unacknowledged
+    bytes attaches a chain of that length (R-OSD-04). In FIN_WAIT_1, CLOSING and LAST_ACK one number of
+    ``unacked`` is the FIN and has no byte.
 
-    SRtt is carried times 8 and RttVar times 4 (R-STATE-08); a round trip that was measured, however
-    short, is at least 1, as 0 means that none was. The kernel reports the MSS it sends with, not the one
-    that was announced: RemoteMss is that plus the timestamp option. MaxSndWnd is not told; it is SndWnd.
+    SRtt is stored times 8 and RttVar times 4 (R-STATE-08). A measured round trip is at least 1, because 0
+    means that none was measured. The kernel reports the MSS that it sends with, not the announced one:
+    RemoteMss is that plus the timestamp option. MaxSndWnd is not reported; it is set to SndWnd.
 
     Raises :class:`LocalProtocolError` if the connection's state cannot be offloaded (R-STATE-06).
     """
@@ -141,12 +141,12 @@ def _cached(c: ConnectionFacts) -> TcpOffloadStateCached:
         flags |= TcpCachedFlags.TCP_FLAG_NAGLING_ENABLED
     return TcpOffloadStateCached(
         flags=flags,
-        # Never below what the remote end was already promised: a window must not shrink (RFC 9293, 3.8.6).
+        # Never below what the remote end was promised: a window must not shrink (RFC 9293, 3.8.6).
         initial_rcv_wnd=min(max(c.rcv_buffer, c.rcv_wnd), _ULONG),
         ka_probe_count=min(c.keep_count, _UCHAR),
         ka_timeout=min(c.keep_idle_s * 1000, _LONGEST_TIMER),
         ka_interval=min(c.keep_interval_s * 1000, _LONGEST_TIMER),
-        # TCP_USER_TIMEOUT and MaxRT agree on 0: use the limit on the number of retransmissions.
+        # TCP_USER_TIMEOUT and MaxRT agree on 0: the number of retransmissions is the limit.
         max_rt=c.user_timeout_ms,
         ttl_or_hop_limit=c.ttl & _UCHAR,
         tos_or_traffic_class=c.tos & _UCHAR,
@@ -186,7 +186,7 @@ def _delegated(c: ConnectionFacts, rng: random.Random) -> TcpOffloadStateDelegat
 
 
 def _keep_alive(c: ConnectionFacts) -> int:
-    """KeepAlive.TimeoutDelta: ticks to the next probe, or not running (R-TMR-05, R-TMR-12)."""
+    """Return KeepAlive.TimeoutDelta: ticks to the next probe, or not running (R-TMR-05, R-TMR-12)."""
     if not c.keepalive:
         return TIMER_NOT_RUNNING
     wait = c.keep_interval_s if c.probes else c.keep_idle_s
@@ -194,9 +194,9 @@ def _keep_alive(c: ConnectionFacts) -> int:
 
 
 def _retransmit(c: ConnectionFacts, persisting: bool) -> int:
-    """Retransmit.TimeoutDelta: one member for the retransmit, persist and FIN_WAIT_2 timers.
+    """Return Retransmit.TimeoutDelta: one member for the retransmit, persist and FIN_WAIT_2 timers.
 
-    Linux runs no FIN_WAIT_2 timer while the application holds the socket, so ours starts afresh.
+    Linux runs no FIN_WAIT_2 timer while the application has the socket, so ours starts from zero.
     """
     if c.state is TcpOffloadConnectionState.TcpConnectionFinWait2:
         return FIN_WAIT_2_TICKS

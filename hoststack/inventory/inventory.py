@@ -1,9 +1,9 @@
-"""Reads this machine's TCP connections, and what they run over, into one :class:`Inventory`.
+"""Reads this machine's TCP connections, and what they depend on, into one :class:`Inventory`.
 
-The process's own sockets are asked in full (TCP_INFO, socket options). psutil lists the connections of other
-processes on every system; Linux adds their TCP_INFO over netlink. Without it their members are defaults, and
-``exact`` is False. Nothing here fails because a system tells less: the inventory's notes say what is
-missing and why.
+All members of the process's own sockets are read (TCP_INFO, socket options). psutil lists the connections of
+other processes on every system. Linux adds their TCP_INFO over netlink. Without it their members are
+defaults, and ``exact`` is False. Nothing here fails because a system tells less. The inventory's notes say
+what is missing and why.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "read_inventory",
 ]
 
-# The kernel's and psutil's names of the states (net/tcp_states.h) to TCP_OFFLOAD_CONNECTION_STATE.
+# State names of the kernel and psutil (net/tcp_states.h) -> TCP_OFFLOAD_CONNECTION_STATE.
 _STATES: Final[dict[str, TcpOffloadConnectionState]] = {
     name: TcpOffloadConnectionState(value)
     for name, value in {
@@ -61,7 +61,7 @@ _STATES: Final[dict[str, TcpOffloadConnectionState]] = {
         "TIME_WAIT": 10,
     }.items()
 }
-# The states in which our FIN is sent and not acknowledged, so that it occupies one number (RFC 9293).
+# The states in which our FIN is sent and not acknowledged, so that it takes one number (RFC 9293).
 _FIN_OUTSTANDING: Final = frozenset(_STATES[name] for name in ("FIN_WAIT1", "CLOSING", "LAST_ACK"))
 
 _HEADERS: Final = {4: 40, 16: 60}  # IP and TCP headers without options, by the length of an address
@@ -70,7 +70,7 @@ _NOTHING: Final = SocketFacts(TcpInfo(), SocketOptions())
 
 
 def _end(sock: socket.socket) -> End | None:
-    """The end of a connected socket, or ``None`` if it is not connected (any more)."""
+    """Return the end of a connected socket, or ``None`` if it is not connected (any more)."""
     try:
         local, remote = sock.getsockname(), sock.getpeername()
     except OSError:
@@ -83,7 +83,7 @@ def _end(sock: socket.socket) -> End | None:
 def connection_facts(
     end: End, state: TcpOffloadConnectionState, hop: Hop, told: SocketFacts = _NOTHING, *, own: bool = False
 ) -> ConnectionFacts:
-    """One record from what was told; what was not keeps the defaults of :class:`ConnectionFacts`."""
+    """Return one record from what is known. Unknown members have the defaults of :class:`ConnectionFacts`."""
     local_address, local_port, remote_address, remote_port = end
     info, options = told.info, told.options
     mtu = hop.mtu if options.mtu is None else options.mtu
@@ -139,10 +139,10 @@ def connection_facts(
 
 
 def _unacked(facts: ConnectionFacts, told: SocketFacts) -> int:
-    """Sequence space that was sent and is not acknowledged."""
+    """Return the sequence space that was sent and is not acknowledged."""
     segments, queued = told.info.unacked, told.options.queued
     if segments == 0 and facts.state not in _FIN_OUTSTANDING:
-        return 0  # SIOCOUTQ also counts a FIN that was received; no segment of ours is on its way
+        return 0  # SIOCOUTQ also counts a received FIN; no segment of ours is outstanding
     if queued is not None:
         return max(0, queued - facts.unsent)
     if segments is not None:
@@ -151,7 +151,7 @@ def _unacked(facts: ConnectionFacts, told: SocketFacts) -> int:
 
 
 class _Notes:
-    """Collects notes; one that many connections share is kept once, with how many they were."""
+    """Collects notes. A note about many connections is kept once, with their number."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -164,16 +164,16 @@ class _Notes:
 
 
 def _listed_end(local: Any, remote: Any) -> End:
-    """The end of a connection that psutil lists."""
+    """Return the end of a connection that psutil lists."""
     return address_bytes(local.ip), local.port, address_bytes(remote.ip), remote.port
 
 
 def _states_of_this_process() -> dict[End, str]:
-    """For systems without TCP_INFO: a process may always ask after its own connections."""
+    """Return the states on systems without TCP_INFO: a process may always read its own connections."""
     return {
         _listed_end(c.laddr, c.raddr): c.status
         for c in psutil.Process().net_connections(kind="tcp")
-        if any(c.raddr)  # an empty tuple for a listener, although the stub says otherwise
+        if any(c.raddr)  # an empty tuple for a listener, although the type stub says otherwise
     }
 
 
@@ -247,10 +247,10 @@ def read_inventory(
     include_others: bool = True,
     use_netlink: bool = True,
 ) -> Inventory:
-    """Read the connections behind ``own`` and, unless told not to, the rest of this machine's.
+    """Read the connections behind ``own`` and, by default, the other connections of this machine.
 
-    ``peers`` are the far ends of ``own`` that this process holds too (``LoopbackConnections.servers``); they
-    are left out. Other processes' connections are listed only in states that may be offloaded; notes count
+    ``peers`` are the far ends of ``own`` that this process has too (``LoopbackConnections.servers``). They
+    are left out. Connections of other processes are listed only in states that may be offloaded. Notes count
     the rest. ``use_netlink=False`` reads as on a system without netlink.
 
     Raises :class:`OSError` if a socket of ``own`` or ``peers`` is closed.

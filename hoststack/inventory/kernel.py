@@ -1,7 +1,7 @@
-"""What the Linux kernel tells everyone over netlink: routes, neighbors, and the TCP_INFO of every connection.
+"""What Linux tells every user over netlink: routes, neighbors, and the TCP_INFO of every connection.
 
-pyroute2 speaks netlink. It is imported when a :class:`Kernel` is made: it takes a third of a second, and
-only Linux has it. Everything here is open to every user; sockets of other network namespaces are not seen.
+pyroute2 speaks netlink. It is imported when a :class:`Kernel` is made: that takes a third of a second, and
+only Linux has netlink. Sockets of other network namespaces are not visible.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ndisbus.net.ethernet import parse_mac
 
 __all__ = ["End", "Kernel", "Route", "address_bytes", "interface_name"]
 
-#: (local address, local port, remote address, remote port): names one end of a TCP connection.
+#: (local address, local port, remote address, remote port): identifies one end of a TCP connection.
 End: TypeAlias = tuple[bytes, int, bytes, int]
 
-# "There is no route to it" is an answer, not a failure.
+# Errors that answer "there is no route". They are not failures.
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 _RTN_LOCAL: Final = 2
 # linux/inet_diag.h: bit n - 1 asks for the attribute INET_DIAG_n. Here INFO, TOS, TCLASS and SKMEMINFO.
@@ -36,10 +36,10 @@ _SK_MEMINFO_RCVBUF: Final = 1
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """Where the kernel would send a datagram.
+    """The kernel's route for a datagram.
 
-    ``gateway`` is ``None`` on-link; ``mtu`` is ``None`` unless the route has an MTU of its own; ``local``
-    says that the address is one of this machine's.
+    ``gateway`` is ``None`` for an address on the link. ``mtu`` is ``None`` unless the route has its own MTU.
+    ``local`` says that the address belongs to this machine.
     """
 
     interface: str
@@ -49,14 +49,14 @@ class Route:
 
 
 def address_bytes(text: str) -> bytes:
-    """4 or 16 bytes; an IPv4 address mapped into IPv6 travels as IPv4, so it gives 4."""
+    """Return 4 or 16 bytes; 4 for an IPv4 address mapped into IPv6, which travels as IPv4."""
     ip = ip_address(text.partition("%")[0])
     mapped = ip.ipv4_mapped if ip.version == 6 else None
     return ip.packed if mapped is None else mapped.packed
 
 
 def interface_name(index: int) -> str:
-    """The name that belongs to an index, "if7" if there is none any more."""
+    """Return the name of an interface index, "if7" if the interface does not exist any more."""
     try:
         return socket.if_indextoname(index)
     except OSError:
@@ -75,9 +75,9 @@ def _refusals() -> Iterator[None]:
 
 
 class Kernel:
-    """One netlink socket for routes and neighbors and one for connections.
+    """One netlink socket for routes and neighbors, and one for connections.
 
-    Raises :class:`OSError` where the system has no netlink.
+    Raises :class:`OSError` if the system has no netlink.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Kernel:
         from pyroute2 import DiagSocket, IPRoute  # noqa: PLC0415 - see above
         from pyroute2.netlink.diag import MarshalDiag, inet_diag_msg  # noqa: PLC0415
 
-        # The message as pyroute2 has it, but with TCP_INFO as bytes.
+        # pyroute2's message, but with TCP_INFO as bytes.
         attributes = tuple((n, "cdata" if n == "INET_DIAG_INFO" else k) for n, k in inet_diag_msg.nla_map)
         message = type("message", (inet_diag_msg,), {"nla_map": attributes})
         with ExitStack() as stack:
@@ -107,10 +107,10 @@ class Kernel:
         self._stack.close()
 
     def route(self, destination: bytes, interface: str = "") -> Route | None:
-        """The route to one address of 4 or 16 bytes, or ``None`` if there is none.
+        """Return the route to an address of 4 or 16 bytes, or ``None`` if there is none.
 
-        A link-local address means nothing without ``interface``; for others "" lets the kernel choose.
-        Raises :class:`OSError` if the kernel refuses the question.
+        A link-local address needs ``interface``. For others "" lets the kernel choose. Raises
+        :class:`OSError` if the kernel refuses the request.
         """
         question: dict[str, Any] = {"dst": str(ip_address(destination))}
         if interface:
@@ -132,9 +132,9 @@ class Kernel:
         )
 
     def neighbors(self) -> list[NeighborFacts]:
-        """The neighbor tables of both IP versions, in the kernel's order.
+        """Return the neighbor tables of both IP versions, in the kernel's order.
 
-        Raises :class:`OSError` if the kernel refuses the question.
+        Raises :class:`OSError` if the kernel refuses the request.
         """
         ticks = os.sysconf("SC_CLK_TCK")
         found = []
@@ -155,7 +155,7 @@ class Kernel:
         return found
 
     def connections(self) -> Iterator[tuple[End, SocketFacts]]:
-        """Every TCP connection of this network namespace, whichever process holds it."""
+        """Iterate over all TCP connections of this network namespace, of any process."""
         from pyroute2.netlink.diag import SS_CONN  # noqa: PLC0415
 
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -170,7 +170,7 @@ class Kernel:
 
 
 def _socket_facts(found: Any) -> SocketFacts:
-    """What one message of sock_diag(7) says; the options that it does not carry stay ``None``."""
+    """Return the contents of one message of sock_diag(7). Options that it does not carry are ``None``."""
     info = parse_tcp_info(found.get("INET_DIAG_INFO") or b"")
     memory = _words(found.get("INET_DIAG_SKMEMINFO"))
     tos = found.get("INET_DIAG_TOS" if found["idiag_family"] == socket.AF_INET else "INET_DIAG_TCLASS")
@@ -185,6 +185,6 @@ def _socket_facts(found: Any) -> SocketFacts:
 
 
 def _words(text: str | None) -> tuple[int, ...]:
-    """The 32-bit words of "00:00:02:..."."""
+    """Return the 32-bit words of "00:00:02:..."."""
     data = bytes.fromhex((text or "").replace(":", ""))
     return tuple(int.from_bytes(data[i : i + 4], sys.byteorder) for i in range(0, len(data), 4))

@@ -1,8 +1,7 @@
 """Real TCP connections over loopback, with both ends in this process.
 
-Only the process that holds a socket can read all of its options. The *client* end of each connection is the
-one that counts; the *server* end is held so that the connection stays alive, and an inventory leaves it
-out.
+Only the process that has a socket can read all of its options. The *client* end of each connection counts.
+The *server* end only keeps the connection alive, and an inventory leaves it out.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ _IPV4: Final = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 _IPV6: Final = "::1"
 _PAYLOAD: Final = bytes(range(256)) * 4
 _ROUNDS: Final = 3
-# Of this many connections the client half-closes one, and the server one.
+# Of this many connections, the client half-closes one, and the server one.
 _HALF_CLOSED_EVERY: Final = 8
 _DEADLINE: Final = 10.0
-# A machine without this address or address family: without IPv6, or with 127.0.0.1 only.
+# Errors of a machine without this address or address family: without IPv6, or with 127.0.0.1 only.
 _UNUSABLE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EINVAL})
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class LoopbackConnections:
-    """Context manager: ``count`` TCP connections over loopback, established when it is entered.
+    """A context manager: ``count`` TCP connections over loopback, established when it is entered.
 
-    IPv4 and IPv6 take turns, and IPv4 goes round 127.0.0.1 to 127.0.0.4, so that there are several
-    paths; ``notes`` says which addresses this machine does not have. Data has gone back and forth on
-    each connection, so that its round trip has been measured. Of every eight connections, the client
-    has half-closed one (it is in FIN_WAIT_2) and the server another (the client is in CLOSE_WAIT).
+    IPv4 and IPv6 alternate. IPv4 uses 127.0.0.1 to 127.0.0.4 in turn, so that there are several paths.
+    ``notes`` says which addresses this machine does not have. Each connection has moved data in both
+    directions, so that its round trip is measured. Of every eight connections, the client has half-closed one
+    (it is in FIN_WAIT_2), and the server another one (its client is in CLOSE_WAIT).
 
     ``clients`` and ``servers`` are the ends, in the same order, each with a timeout of 10 seconds. They
     are closed at exit with a reset, which leaves nothing in TIME_WAIT behind.
@@ -55,7 +54,7 @@ class LoopbackConnections:
         self.notes: tuple[str, ...] = ()
 
     def __enter__(self) -> Self:
-        # What was opened before a failure is closed by the inner stack; after success self keeps it.
+        # After a failure the inner stack closes what was opened. After success self keeps it.
         with ExitStack() as stack:
             try:
                 self._open(stack)
@@ -75,7 +74,7 @@ class LoopbackConnections:
         self.close()
 
     def close(self) -> None:
-        """Reset and close every connection; a second call does nothing."""
+        """Reset and close every connection. A second call does nothing."""
         self._stack.close()
         self.clients = self.servers = ()
 
@@ -122,7 +121,7 @@ class LoopbackConnections:
 
 
 def _connect(listener: socket.socket, stack: ExitStack) -> tuple[socket.socket, socket.socket]:
-    """(client, server) of one new connection; the caller's stack closes both, with a reset."""
+    """Return (client, server) of one new connection. The caller's stack closes both, with a reset."""
     client = stack.enter_context(socket.socket(listener.family, socket.SOCK_STREAM))
     client.settimeout(_DEADLINE)
     client.connect(listener.getsockname())
@@ -151,8 +150,8 @@ def _transfer(sender: socket.socket, receiver: socket.socket, payload: bytes) ->
 def _half_close(closer: socket.socket, other: socket.socket) -> None:
     """Leave ``closer`` in FIN_WAIT_2 and ``other`` in CLOSE_WAIT.
 
-    The byte that comes back carries the acknowledgement of the FIN (RFC 9293, 3.10.7.4), so that
-    FIN_WAIT_1 is over once it has arrived; there is nothing to wait for by the clock.
+    The returned byte carries the acknowledgement of the FIN (RFC 9293, 3.10.7.4). So FIN_WAIT_1 is over when
+    the byte has arrived, and no wait by the clock is needed.
     """
     closer.shutdown(socket.SHUT_WR)
     if other.recv(1):

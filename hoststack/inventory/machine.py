@@ -1,8 +1,8 @@
 """The network of this machine: interfaces, and the first hop towards an address.
 
-Interfaces come from psutil, on every system alike. Routes and neighbors come from
-:mod:`hoststack.inventory.kernel` where there is one. What a system does not tell is replaced by the nearest
-thing that it does tell, and a note says so.
+Interfaces come from psutil on every system. Routes and neighbors come from :mod:`hoststack.inventory.kernel`
+if it is available. What a system does not tell is replaced by the nearest available value, and a note says
+so.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["Hop", "Machine", "RouteSource", "parse_arp_table", "read_interfaces"
 
 _LOOPBACK_NEXT_HOP: Final = {4: ip_address("127.0.0.1").packed, 16: ip_address("::1").packed}
 _DEFAULT_MTU: Final = 1500
-# The total length of an IPv4 datagram is a 16-bit field (RFC 791), whatever the interface's MTU.
+# The total length of an IPv4 datagram is a 16-bit field (RFC 791), for any MTU of the interface.
 _IPV4_MAXIMUM_MTU: Final = 0xFFFF
 _ATF_COM: Final = 0x02
 _ATF_PERM: Final = 0x04
 
 
 class RouteSource(Protocol):
-    """What answers about routes and neighbors: :class:`hoststack.inventory.kernel.Kernel`."""
+    """Answers about routes and neighbors: :class:`hoststack.inventory.kernel.Kernel`."""
 
     def route(self, destination: bytes, interface: str = "") -> Route | None:
-        """Where a datagram to this address would go."""
+        """Return where a datagram to this address would go."""
         ...
 
     def neighbors(self) -> list[NeighborFacts]:
-        """The neighbor tables."""
+        """Return the neighbor tables."""
         ...
 
 
@@ -53,7 +53,7 @@ class Hop:
 
 
 def _mac(text: str) -> bytes:
-    """6 bytes of "02:fc:00:00:00:05" or "02-FC-..."; all zero for anything else."""
+    """Return the 6 bytes of "02:fc:00:00:00:05" or "02-FC-..."; all zero for anything else."""
     try:
         return parse_mac(text)
     except LocalProtocolError:
@@ -61,7 +61,7 @@ def _mac(text: str) -> bytes:
 
 
 def read_interfaces() -> tuple[tuple[InterfaceFacts, ...], tuple[str, ...]]:
-    """(interfaces by name, notes) as psutil reports them."""
+    """Return (interfaces by name, notes) as psutil reports them."""
     try:
         stats, addresses = psutil.net_if_stats(), psutil.net_if_addrs()
     except (OSError, psutil.Error) as error:
@@ -83,7 +83,7 @@ def read_interfaces() -> tuple[tuple[InterfaceFacts, ...], tuple[str, ...]]:
 
 
 def parse_arp_table(text: str) -> list[NeighborFacts]:
-    """The IPv4 neighbors in /proc/net/arp (proc(5)); entries that are not complete have no MAC."""
+    """Return the IPv4 neighbors in /proc/net/arp (proc(5)). Incomplete entries have no MAC."""
     found = []
     for line in text.splitlines()[1:]:
         columns = line.split()
@@ -98,10 +98,10 @@ def parse_arp_table(text: str) -> list[NeighborFacts]:
 
 
 class Machine:
-    """Answers where an address lies.
+    """Finds the first hop to an address.
 
-    ``routes`` is ``None`` where the system has no netlink: then an address on a local prefix is its own
-    next hop, and the gateway's address stays unknown (all zero).
+    ``routes`` is ``None`` if the system has no netlink. Then an address on a local prefix is its own next
+    hop, and the gateway's address is unknown (all zero).
     """
 
     def __init__(self, interfaces: Iterable[InterfaceFacts], routes: RouteSource | None) -> None:
@@ -114,7 +114,7 @@ class Machine:
         self._hops: dict[tuple[bytes, bytes, str], Hop] = {}
 
     def hop(self, local: bytes, remote: bytes, interface: str = "") -> Hop:
-        """The first hop from ``local`` to ``remote``; ``interface`` is the scope of a link-local address."""
+        """Return the first hop from ``local`` to ``remote``. A link-local address needs ``interface``."""
         key = (local, remote, interface)
         if key not in self._hops:
             self._hops[key] = self._find(local, remote, interface)
@@ -161,9 +161,9 @@ class Machine:
         return Hop(name, next_hop, min(mtu, _IPV4_MAXIMUM_MTU) if len(remote) == 4 else mtu)
 
     def neighbors(self, wanted: Iterable[tuple[str, bytes]]) -> tuple[NeighborFacts, ...]:
-        """The entries for the wanted (interface, next hop) pairs, sorted.
+        """Return the entries for the wanted (interface, next hop) pairs, sorted.
 
-        A pair that the tables do not hold, or hold unresolved, gets an entry without a MAC, and a note.
+        A pair that is missing in the tables, or unresolved there, gets an entry without a MAC, and a note.
         Pairs of the loopback interface need no table.
         """
         table = {(entry.interface, entry.next_hop): entry for entry in self._neighbor_table()}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InventoryObjects", "inventory_objects", "objects_of"]
 
-#: How long acknowledgments of data that was just exchanged may take (Linux delays them up to 40 ms).
+#: Seconds that acknowledgments of exchanged data may take (Linux delays them up to 40 ms).
 _ACK_PATIENCE: Final = 0.5
 
 
@@ -27,8 +27,8 @@ _ACK_PATIENCE: Final = 0.5
 class InventoryObjects:
     """The objects, with counts and notes about them.
 
-    ``stay`` counts connections that were left out because bytes of theirs are in flight: the kernel tells
-    how many bytes, but not which.
+    ``stay`` counts connections that were left out because some of their bytes are in flight: the kernel tells
+    the number of bytes, but not the bytes.
     """
 
     neighbors: list[Neighbor] = field(default_factory=list)
@@ -50,9 +50,9 @@ class InventoryObjects:
 def inventory_objects(
     opened: LoopbackConnections, rng: random.Random, *, others: bool, pause: Callable[[float], object]
 ) -> InventoryObjects:
-    """Objects for the opened connections and, with ``others``, for the machine's other ones.
+    """Return objects for the opened connections and, with ``others``, for the machine's other ones.
 
-    ``pause(seconds)`` lets time pass while acknowledgments are still on their way. Raises what
+    ``pause(seconds)`` lets time pass while acknowledgments are outstanding. Raises what
     :func:`hoststack.inventory.inventory.read_inventory` raises.
     """
     inventory = _settled(opened, others, pause)
@@ -64,7 +64,7 @@ def inventory_objects(
 def objects_of(inventory: Inventory, rng: random.Random) -> InventoryObjects:
     """Build the objects for an inventory.
 
-    Each path has a connection and each neighbor a path: an initiate of the connections brings them all down.
+    Each path has a connection and each neighbor a path, so an initiate of the connections offloads them all.
     """
     made = InventoryObjects(own=sum(c.own for c in inventory.connections), notes=[*inventory.notes])
     for g in group(inventory):
@@ -90,7 +90,7 @@ def objects_of(inventory: Inventory, rng: random.Random) -> InventoryObjects:
 
 
 def _settled(opened: LoopbackConnections, others: bool, pause: Callable[[float], object]) -> Inventory:
-    """What the kernel knows, once nothing that the connections sent is unacknowledged (delayed ACKs)."""
+    """Read the inventory once all data of the opened connections is acknowledged (ACKs may be delayed)."""
     deadline = time.monotonic() + _ACK_PATIENCE
     while True:
         inventory = read_inventory(opened.clients, peers=opened.servers, include_others=others)

@@ -1,10 +1,9 @@
 """What Linux tells about a TCP socket of this process: ``struct tcp_info``, options and queue lengths.
 
 :func:`parse_tcp_info` reads the members of ``struct tcp_info`` (linux/tcp.h) that offload state needs. The
-structure has only ever grown at its end, so a member keeps its offset, and a member that a kernel's shorter
-image does not hold is ``None``. (pyroute2 reads the structure too, but without tcpi_rcv_wnd and with one
-scale for both directions.) :func:`read_socket` asks the kernel; what a system cannot answer becomes
-``None`` and a note.
+structure has only grown at its end, so a member keeps its offset. A member that a kernel's shorter image does
+not have is ``None``. (pyroute2 reads the structure too, but without tcpi_rcv_wnd and with one scale for both
+directions.) :func:`read_socket` asks the kernel. What a system cannot answer becomes ``None`` and a note.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ __all__ = ["LINUX_STATE_NAMES", "SocketFacts", "SocketOptions", "TcpInfo", "pars
 
 ByteOrder: TypeAlias = Literal["little", "big"]
 
-# enum in net/tcp_states.h. The owner of a socket never sees NEW_SYN_RECV, but an image may hold it.
+# The enum of net/tcp_states.h. The owner of a socket never sees NEW_SYN_RECV, but an image may have it.
 LINUX_STATE_NAMES: Final[dict[int, str]] = {
     1: "ESTABLISHED",
     2: "SYN_SENT",
@@ -39,7 +38,7 @@ LINUX_STATE_NAMES: Final[dict[int, str]] = {
     12: "NEW_SYN_RECV",
 }
 
-# offsetof(struct tcp_info, tcpi_x). All are 32 bits wide but for the first five bytes.
+# offsetof(struct tcp_info, tcpi_x). All members but the first five have 32 bits; those have one byte.
 _OFFSETS: Final[dict[str, int]] = {
     "state": 0,
     "retransmits": 2,
@@ -71,7 +70,7 @@ _OPTION_WSCALE: Final = 4
 
 @dataclass(slots=True, frozen=True)
 class TcpInfo:
-    """Members of ``struct tcp_info``: ``tcpi_x`` is ``x`` here; ``None`` where the kernel did not give it.
+    """Members of ``struct tcp_info``: ``tcpi_x`` is ``x`` here; ``None`` if the kernel did not give it.
 
     ``rto``, ``rtt`` and ``rttvar`` are microseconds, ``last_*`` milliseconds, ``unacked``, ``snd_cwnd`` and
     ``snd_ssthresh`` segments, the others bytes. ``state`` is a key of :data:`LINUX_STATE_NAMES`.
@@ -120,14 +119,14 @@ class TcpInfo:
 
 
 def parse_tcp_info(image: bytes, byteorder: ByteOrder = sys.byteorder) -> TcpInfo:
-    """Read the members that ``image`` holds wholly; an empty image gives a record of ``None``."""
+    """Read the members that ``image`` has completely. An empty image gives a record of ``None``."""
     values: dict[str, int] = {}
     for name, offset in _OFFSETS.items():
         end = offset + (1 if offset < _FIRST_WORD else 4)
         if end <= len(image):
             values[name] = int.from_bytes(image[offset:end], byteorder)
     if len(image) > _SCALES:
-        # C puts the first bit-field into the low bits on little-endian machines, else into the high bits.
+        # C puts the first bit field into the low bits on little-endian machines, else into the high bits.
         low, high = image[_SCALES] & 0xF, image[_SCALES] >> 4
         values["snd_wscale"], values["rcv_wscale"] = (low, high) if byteorder == "little" else (high, low)
     return TcpInfo(**values)
@@ -135,12 +134,12 @@ def parse_tcp_info(image: bytes, byteorder: ByteOrder = sys.byteorder) -> TcpInf
 
 @dataclass(slots=True, frozen=True)
 class SocketOptions:
-    """Options of one TCP socket; ``None`` where the system has no such option.
+    """Options of one TCP socket; ``None`` if the system has no such option.
 
-    ``keep_idle`` and ``keep_interval`` are seconds, ``user_timeout`` milliseconds (0 = the system's default),
-    ``rcvbuf`` what the kernel allots (on Linux twice what was asked for), ``ts_time`` the timestamp that the
-    socket would send now, ``queued`` the sequence space from SndUna to the last byte written, including
-    a FIN, and ``unsent`` the part of ``queued`` that was never sent.
+    ``keep_idle`` and ``keep_interval`` are seconds, ``user_timeout`` milliseconds (0: the system's default).
+    ``rcvbuf`` is what the kernel allots (on Linux twice what was asked for), ``ts_time`` the timestamp that
+    the socket would send now. ``queued`` is the sequence space from SndUna to the last byte written, a FIN
+    included, and ``unsent`` the part of ``queued`` that was never sent.
     """
 
     nodelay: int | None = None
@@ -162,7 +161,7 @@ class SocketOptions:
 
 @dataclass(slots=True, frozen=True)
 class SocketFacts:
-    """Everything read of one socket; ``notes`` says what could not be read, and why."""
+    """Everything read of one socket. ``notes`` says what could not be read, and why."""
 
     info: TcpInfo
     options: SocketOptions
@@ -182,12 +181,12 @@ _TCP_OPTIONS: Final = (
 _SOCKET_OPTIONS: Final = (("rcvbuf", "SO_RCVBUF"), ("keepalive", "SO_KEEPALIVE"), ("priority", "SO_PRIORITY"))
 _IPV4_OPTIONS: Final = (("ttl", "IP_TTL"), ("tos", "IP_TOS"), ("mtu", "IP_MTU"))
 _IPV6_OPTIONS: Final = (("ttl", "IPV6_UNICAST_HOPS"), ("tos", "IPV6_TCLASS"), ("mtu", "IPV6_MTU"))
-# Options of Linux that the socket module does not name on every Python 3.11.
+# Options of Linux for which the socket module does not have a name on every Python 3.11.
 _LINUX_NUMBERS: Final = {"TCP_TIMESTAMP": 24, "IP_MTU": 14, "IPV6_MTU": 24}
 # asm/sockios.h: bytes in the send queue from SndUna on, and the part of them that was never sent.
 _QUEUES: Final = (("queued", "SIOCOUTQ", 0x5411), ("unsent", "SIOCOUTQNSD", 0x894B))
 
-# Answers that mean "this system has no such option (here)", as against a broken socket.
+# Errors that mean "this system has no such option", and not that the socket is broken.
 _NOT_TOLD: Final = frozenset(
     {errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTCONN, errno.ENOTTY, errno.EPERM}
 )
@@ -195,7 +194,7 @@ _NOT_TOLD: Final = frozenset(
 
 @contextmanager
 def _noting(name: str, notes: list[str]) -> Iterator[None]:
-    """Turn "the system does not tell this" into a note about ``name``."""
+    """Turn an error that means "the system does not tell this" into a note about ``name``."""
     try:
         yield
     except OSError as error:
@@ -207,11 +206,11 @@ def _noting(name: str, notes: list[str]) -> Iterator[None]:
 def read_socket(sock: socket.socket) -> SocketFacts:
     """Read TCP_INFO, the options and the queue lengths of one connected TCP socket.
 
-    Raises :class:`OSError` if the socket itself is unusable (closed, not a socket).
+    Raises :class:`OSError` if the socket itself cannot be used (closed, not a socket).
     """
     notes: list[str] = []
     info = _info(sock, notes)
-    # An IPv6 socket that talks to a mapped address (::ffff:a.b.c.d) sends IPv4.
+    # An IPv6 socket with a mapped remote address (::ffff:a.b.c.d) sends IPv4.
     ipv4 = sock.family == socket.AF_INET or str(sock.getsockname()[0]).lower().startswith("::ffff:")
     network = (socket.IPPROTO_IP, _IPV4_OPTIONS) if ipv4 else (socket.IPPROTO_IPV6, _IPV6_OPTIONS)
     values: dict[str, int] = {}
@@ -224,7 +223,7 @@ def read_socket(sock: socket.socket) -> SocketFacts:
             with _noting(name, notes):
                 values[field] = sock.getsockopt(level, number)
     if "ts_time" in values:
-        values["ts_time"] &= 0xFFFF_FFFF  # an unsigned 32-bit clock that getsockopt hands over as a C int
+        values["ts_time"] &= 0xFFFF_FFFF  # an unsigned 32-bit clock that getsockopt returns as a C int
     for field, name, request in _QUEUES:
         if sys.platform != "linux":
             notes.append(f"{name}: this system has no such ioctl")

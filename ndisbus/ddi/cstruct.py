@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field
 from typing import Any, ClassVar, Final, Self
 
 from ndisbus.errors import DecodeError, value_text
@@ -144,9 +144,13 @@ class CStructure:
 def _described(namespace: Any) -> Iterator[CMember]:
     for attr, value in namespace.items():
         if isinstance(value, Field) and "member" in value.metadata:
-            yield replace(value.metadata["member"], attr=attr)
+            described: CMember = value.metadata["member"]
         elif isinstance(value, SharedStorage):
-            yield replace(value.described, attr=attr)
+            described = value.described
+        else:
+            continue
+        object.__setattr__(described, "attr", attr)  # frozen, but its name is known only here
+        yield described
 
 
 @dataclass(kw_only=True, slots=True)

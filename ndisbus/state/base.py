@@ -1,8 +1,9 @@
 """What the nine offload state structures share: memory images, and errors that name members.
 
-A structure describes its members (:mod:`ndisbus.ddi.cstruct`). :mod:`ndisbus.state.image_code` makes ``pack``
-and ``unpack_from`` from the description. The two members of OFFLOAD_STATE_HEADER are the first ones in every
-structure. They are declared last, because they are the last arguments of a constructor.
+A structure describes its members (:mod:`ndisbus.ddi.cstruct`); :mod:`ndisbus.state.image_code` makes ``pack``
+and ``unpack_from`` from the description when one of them is first called. The two members of
+OFFLOAD_STATE_HEADER are the first of every structure; they are declared last, because they are the last
+arguments of a constructor.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ class OffloadState(CStructure):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        image_code.compile_into(cls)
+        image_code.check_size(cls)
 
     def pack(self) -> bytes:
         """Return the x64 memory image. Raises LocalProtocolError, which names structure and member."""
-        raise NotImplementedError
+        image_code.compile_into(type(self))
+        return self.pack()
 
     @classmethod
     def unpack_from(cls, buf: Buffer, offset: int = 0, *, where: str = "") -> Self:
@@ -53,7 +55,8 @@ class OffloadState(CStructure):
         Raises DecodeError, whose place begins with ``where``: the image is incomplete, Header.Length is
         wrong, or an enumeration does not have the number.
         """
-        raise NotImplementedError
+        image_code.compile_into(cls)
+        return cls.unpack_from(buf, offset, where=where)
 
     def packed_size(self) -> int:
         """Return the size of the image in bytes: ``SIZE``, plus the addresses of a path's constant state."""

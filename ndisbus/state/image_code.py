@@ -1,4 +1,4 @@
-"""Makes ``pack`` and ``unpack_from`` of a state structure from its members, once, at import.
+"""Makes ``pack`` and ``unpack_from`` of a state structure from its members, once, when they are first called.
 
 Both are used for lists of 100,000 blocks. So they are written as source code and compiled, as the standard
 library does for the methods of a dataclass. Each structure has one struct.Struct. :func:`source_of` returns
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ndisbus.ddi.cstruct import CMember, CStructure
 
-__all__ = ["compile_into", "source_of"]
+__all__ = ["check_size", "compile_into", "source_of"]
 
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _NO_ADDRESS: Final = bytes(32)
@@ -28,14 +28,18 @@ def link_address(image: bytes) -> bytes:
     return image
 
 
+def check_size(cls: type[CStructure]) -> None:
+    """Raise TypeError if the members of a structure do not make up its size."""
+    if "pack" not in vars(cls) and (size := _layout(cls).size) != cls.SIZE:
+        raise TypeError(f"{cls.NAME}: the members make {size:#x} bytes, SIZE is {cls.SIZE:#x}")
+
+
 def compile_into(cls: type[CStructure]) -> None:
     """Add the two methods to a structure, unless it defines them itself."""
     if "pack" in vars(cls):
         return
     names: dict[str, Any] = {"struct_error": struct_error, "link_address": link_address}
-    names["layout"] = layout = _layout(cls)
-    if layout.size != cls.SIZE:
-        raise TypeError(f"{cls.NAME}: the members make {layout.size:#x} bytes, SIZE is {cls.SIZE:#x}")
+    names["layout"] = _layout(cls)
     for m in cls.MEMBERS:
         if m.enum is not None:
             names[f"numbers_of_{m.attr}"] = tuple(m.enum)[:-1]  # the last one counts the others

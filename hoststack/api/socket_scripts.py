@@ -96,7 +96,7 @@ def receive(socket: Socket, size: int, seconds: float | None) -> Script[bytes]:
         if data is not None:
             return data
         if not (yield Wait(lambda: socket.readable, seconds)):
-            raise late(f"{socket.ends()}: received nothing", seconds)
+            raise late(f"{socket}: received nothing", seconds)
 
 
 def _room(socket: Socket, seconds: float | None) -> Script[None]:
@@ -105,7 +105,7 @@ def _room(socket: Socket, seconds: float | None) -> Script[None]:
         return socket.error is not None or (socket.room > 0 and socket.state is not _CLOSED)
 
     if not (yield Wait(ready, seconds)):
-        raise late(f"{socket.ends()}: could send nothing", seconds)
+        raise late(f"{socket}: could send nothing", seconds)
 
 
 def send(socket: Socket, data: bytes, seconds: float | None) -> Script[int]:
@@ -128,7 +128,7 @@ def send_all(socket: Socket, data: memoryview, seconds: float | None) -> Script[
 def drain(socket: Socket, seconds: float | None) -> Script[None]:
     """Wait until the remote end has acknowledged everything."""
     if not (yield Wait(lambda: not socket.unacknowledged or socket.error is not None, seconds)):
-        raise late(f"{socket.ends()}: not acknowledged", seconds)
+        raise late(f"{socket}: not acknowledged", seconds)
     if socket.error is not None:
         raise socket.error
 
@@ -136,7 +136,7 @@ def drain(socket: Socket, seconds: float | None) -> Script[None]:
 def finished(socket: Socket, seconds: float | None) -> Script[None]:
     """Wait until the connection is over but for TIME_WAIT."""
     if not (yield Wait(lambda: socket.finished or socket.error is not None, seconds)):
-        raise late(f"{socket.ends()}: not closed", seconds)
+        raise late(f"{socket}: not closed", seconds)
 
 
 def ping(stack: NetStack, destination: str, size: int, seconds: float | None) -> Script[float]:

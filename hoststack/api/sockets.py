@@ -108,8 +108,11 @@ class Connection(_Waiting):
         self._closed = False
         self._deaf = False
 
+    def __str__(self) -> str:
+        return str(self.socket)
+
     def __repr__(self) -> str:
-        return f"<Connection {self.socket!r}>"
+        return f"<Connection {self} {self.socket.state.name.removeprefix('TcpConnection')}>"
 
     def getsockname(self) -> tuple[str, int]:
         """Own address and port."""
@@ -121,7 +124,7 @@ class Connection(_Waiting):
 
     def _open(self) -> Socket:
         if self._closed and not self.files:
-            raise NotConnected(f"{self!r}: it was closed by this program")
+            raise NotConnected(f"{self}: it was closed by this program")
         return self.socket
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
@@ -167,7 +170,7 @@ class Connection(_Waiting):
             part = self.recv(missing)
             if not part:
                 self._open()  # another thread may have closed it meanwhile
-                raise NotConnected(f"{self!r}: the stream ended after {size - missing} of {size} bytes")
+                raise NotConnected(f"{self}: the stream ended after {size - missing} of {size} bytes")
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
@@ -245,7 +248,7 @@ class Connection(_Waiting):
 
     def _chimney(self) -> Chimney:
         if self.network.chimney is None:
-            raise LocalProtocolError(f"{self!r} cannot be offloaded: its host has no chimney")
+            raise LocalProtocolError(f"{self} cannot be offloaded: its host has no chimney")
         return self.network.chimney
 
     def offload(self, *, wait: bool = True, timeout: float | None = None) -> Operation:

@@ -139,7 +139,7 @@ class NetHost(HostDriver):
         socket = self.stack.socket_of(obj) if isinstance(obj, Tcb) else None
         if socket is None:
             return ""
-        return f"{socket!r} belongs to the network stack: use its own methods offload, upload and query"
+        return f"{socket} belongs to the network stack: use its own methods offload, upload and query"
 
     def offload(self, objects: Sequence[StateObject]) -> Operation:
         """As :meth:`HostDriver.offload`, for objects that are not connections of the stack.

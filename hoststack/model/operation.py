@@ -123,3 +123,7 @@ class Operation:
     def __repr__(self) -> str:
         what = "refused" if self.refused is not None else "done" if self.done else "pending"
         return f"<Operation {self.id} {self.op}, {len(self.objects)} objects, {what}>"
+
+    def __str__(self) -> str:
+        what = "refused" if self.refused is not None else "done" if self.done else "not completed"
+        return f"{self.op} of {len(self.objects)} objects, {what}"

@@ -35,12 +35,14 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
     """
     tcb, machine = socket.tcb, socket.machine
     if machine is None:
-        raise LocalProtocolError(f"{socket!r} is not served by the host", rule="R-INIT-02")
+        raise LocalProtocolError(f"{socket} is not served by the host", rule="R-INIT-02")
     tick = transport.clock.at(now)
     # The machine's events must be handled before it is dropped.
     socket.take_turn(tick, now)
     if machine is not socket.machine or machine.state not in OFFLOADABLE_TCP_STATES:
-        raise LocalProtocolError(f"{socket!r} cannot be offloaded in this state", rule="R-STATE-06")
+        raise LocalProtocolError(
+            f"{socket}: a connection in state {socket.state.name} cannot be offloaded", rule="R-STATE-06"
+        )
     given = machine.hand_over(tick)
     if given.last:
         socket.send_segments(given.last, tcb.delegated.snd_max, now)
@@ -64,7 +66,7 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     """
     tcb = socket.tcb
     if socket.machine is not None:
-        raise LocalProtocolError(f"{socket!r} is already served by the host")
+        raise LocalProtocolError(f"{socket} is already served by the host")
     received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
     machine = transport.opening.resume(tcb, transport.clock.at(now), tcb.send_queue or (), received)
     held = tcb.held or ()

@@ -184,10 +184,12 @@ class Socket(Timed, MachineOwner):
         """Bytes that were sent, or are to be sent, and that the remote end has not acknowledged."""
         return self.tcb.queued + self.tcb.below if self.machine is None else self.machine.queued
 
+    def __str__(self) -> str:
+        (host, port), (remote, remote_port) = self.local, self.remote
+        return f"{host}:{port} -> {remote}:{remote_port}"
+
     def __repr__(self) -> str:
-        host, port = self.remote
-        state = self.state.name.removeprefix("TcpConnection")
-        return f"<Socket {self.local[0]}:{self.local[1]} -> {host}:{port} {state}>"
+        return f"<Socket {self} {self.state.name.removeprefix('TcpConnection')}>"
 
     # -- what an application does --------------------------------------------------------------
 
@@ -201,7 +203,7 @@ class Socket(Timed, MachineOwner):
             raise self.error
         machine = self.machine
         if self.shut:
-            raise BrokenPipe(f"{self!r}: the sending side is closed")
+            raise BrokenPipe(f"{self}: the sending side is closed")
         if machine is not None and machine.state is State.TcpConnectionClosed:
             return 0  # it was reset in this batch; the event that says so follows the present one
         room = self.options.sndbuf - self.unacknowledged
@@ -265,7 +267,7 @@ class Socket(Timed, MachineOwner):
         """Reset the connection; queued data is lost."""
         self.closed = self.shut = True
         if self.error is None and self.state is not State.TcpConnectionClosed:
-            self.error = ConnectionAborted(f"{self!r}: aborted by this side")
+            self.error = ConnectionAborted(f"{self}: aborted by this side")
         if self.machine is None:
             self.owner.hooks.disconnect(self.tcb, abortive=True)
         else:
@@ -340,12 +342,12 @@ class Socket(Timed, MachineOwner):
         elif kind is EventKind.CLOSED:
             if event.text and self.error is None and not self.closed:
                 # FIN_WAIT_2 ran out (R-TMR-08) while the application still waits for data.
-                self.fail(ConnectionTimedOut(f"{self.ends()}: timed out, {event.text}"))
+                self.fail(ConnectionTimedOut(f"{self}: timed out, {event.text}"))
             self.owner.forget(self)
             self.emit(SocketEvent.CLOSED)
         else:
             self.tcb.reset = self.tcb.reset or kind is EventKind.RESET
-            error = error_of(kind, event.text, self.ends(), self.soft_error)
+            error = error_of(kind, event.text, str(self), self.soft_error)
             if error is not None:
                 self.fail(error)
 
@@ -355,11 +357,6 @@ class Socket(Timed, MachineOwner):
         if self.starved and self.room * 4 >= self.options.sndbuf:
             self.starved = False
             self.emit(SocketEvent.WRITABLE)
-
-    def ends(self) -> str:
-        """Both ends, as text."""
-        (own, own_port), (other, port) = self.local, self.remote
-        return f"{own}:{own_port} -> {other}:{port}"
 
     def fail(self, error: SocketError) -> None:
         """Note that the connection is lost, and why. Only the first reason is kept."""
@@ -371,7 +368,7 @@ class Socket(Timed, MachineOwner):
         """Give up a connection that is not established: the remote end cannot be reached."""
         machine = self.machine
         if machine is not None and self.state in _OPENING:
-            self.fail(Unreachable(f"{self.ends()}: {text}"))
+            self.fail(Unreachable(f"{self}: {text}"))
             machine.give_up(text)
             self.owner.touch(self)
 

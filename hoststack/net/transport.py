@@ -381,7 +381,7 @@ class Transport:
         """Another host has an own address: end the connections that use it."""
         for socket in list(self.sockets.values()):
             if socket.tcb.path.const.source_address == conflict.address:
-                socket.fail(AddressConflict(f"{socket.ends()}: {conflict}"))
+                socket.fail(AddressConflict(f"{socket}: {conflict}"))
                 if socket.machine is None:
                     self.hooks.disconnect(socket.tcb, abortive=True)
                 else:

@@ -200,7 +200,7 @@ class ScenarioRun:
         operation = self._start(step)
         if not a["wait"]:
             self.running.append((step, operation))
-            return f"{operation!r}"
+            return str(operation)
         return self._finish(step, operation)
 
     def _named(self, names: tuple[str, ...]) -> list[Any]:

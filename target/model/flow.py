@@ -16,9 +16,8 @@ __all__ = ["Flow"]
 class Flow(Protocol):
     """The TCP machine of one connection with its surroundings: :class:`target.data.flow.TcpFlow`.
 
-    ``machine`` works on the structures of the connection's context. ``due`` is when the connection is run
-    next (seconds of the driver's clock), None: never. ``silent``: not even a pending ACK is sent when the
-    connection is uploaded. Times are seconds of the driver's clock.
+    ``machine`` works on the structures of the connection's context. ``silent``: not even a pending ACK is
+    sent when the connection is uploaded. Times are seconds of the driver's clock.
     """
 
     machine: TcpMachine

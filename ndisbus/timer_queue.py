@@ -110,8 +110,14 @@ class TimerQueue(Generic[T]):
 
     def next_deadline(self) -> float | None:
         """Return when the next timer is due; None if no timer runs."""
-        timer = self.first()
-        return None if timer is None else timer.at
+        heap = self._heap
+        if not heap:
+            return None
+        at, order, timer = heap[0]
+        if timer._order == order and timer.at == at:
+            return at
+        first = self.first()
+        return None if first is None else first.at
 
     def pop(self, now: float) -> Timer[T] | None:
         """Remove and return the next timer that is due ``now``; None if there is none."""

@@ -8,7 +8,7 @@ queries them, terminates them, closes its binding and leaves. It prints what it 
 connection offloaded for a while: kill the target meanwhile, and watch what a host is told.
 
 Exit code 0: everything went as it should. 1: something was refused, failed or went away. 2: something did not
-come in time. Numbers in comments are sections of docs/protocol.md.
+come in time, or the command line is wrong. Numbers in comments are sections of docs/protocol.md.
 """
 
 # ruff: noqa: T201 - printing is what this program is for
@@ -83,7 +83,12 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socke
         bus, _ = zmq.auth.load_certificate(Path(keys) / "bus.key")
         assert secret is not None
         dealer.curve_publickey, dealer.curve_secretkey, dealer.curve_serverkey = public, secret, bus
-    dealer.connect(endpoint)
+    try:
+        dealer.connect(endpoint)
+    except zmq.ZMQError as error:
+        dealer.close()
+        hint = "use ipc://PATH or tcp://HOST:PORT"
+        raise Failed(f"{endpoint} is not an endpoint: {error}; {hint}", 2) from None
     return dealer
 
 
@@ -459,7 +464,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        dealer = connect(context, options.endpoint or default_endpoint())
+        try:
+            dealer = connect(context, options.endpoint or default_endpoint())
+        except Failed as failure:
+            print(f"failed: {failure}", file=sys.stderr)
+            return failure.code
         host = Host(dealer, options.name, options.deadline)
         try:
             converse(host, options.bind, options.hold)

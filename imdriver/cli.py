@@ -6,6 +6,7 @@ import click
 
 from imdriver.config import ChimneyPolicy, ImConfig
 from imdriver.driver import ImDriver
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 
@@ -49,7 +50,7 @@ def _mac(text: str) -> tuple[str, bytes]:
     metavar="ADAPTER=MAC",
     help="Address of a virtual adapter; by default that of the adapter below.",
 )
-@click.option("--endpoint", envvar="NDISBUS_ENDPOINT", help="Endpoint of the bus.")
+@EndpointOption
 def main(
     name: str,
     bind: str,

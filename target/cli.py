@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 from target.driver import TargetDriver
@@ -22,7 +23,7 @@ _EX_CONFIG: Final = 78
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--name", default="target", show_default=True, help="Name of the driver on the bus.")
-@click.option("--endpoint", default=None, help="Where the bus listens [NDISBUS_ENDPOINT].")
+@EndpointOption
 @click.option("--adapter", "adapters", multiple=True, help="Name of an adapter; repeat for more [nic0].")
 @click.option("--tcp-entries", type=click.IntRange(0), help="Number of connections, per adapter.")
 @click.option("--path-entries", type=click.IntRange(0), help="Number of paths, per adapter.")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.runtime.control_client import ControlClient, Refused
 
@@ -26,9 +27,7 @@ _WIDTH: Final = 200
 
 @click.command("netstat")
 @click.argument("hosts", nargs=-1, metavar="[HOST]...")
-@click.option(
-    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
-)
+@EndpointOption
 @click.option(
     "-s",
     "--statistics",

@@ -13,6 +13,7 @@ import click
 from hoststack.api.host import Host
 from hoststack.scenario.check import ScenarioError, load
 from hoststack.scenario.run import ScenarioRun, StepResult
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import BusUnavailable, ChimneyError
 
 __all__ = ["run_command"]
@@ -29,9 +30,7 @@ ABSENT: Final = 69
 )
 @click.option("--name", default="scenario", show_default=True, help="Name to register under.")
 @click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
-@click.option(
-    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
-)
+@EndpointOption
 @click.option("--seed", type=int, default=None, help="Use this seed instead of the scenario's own.")
 @click.option("--check", is_flag=True, help="Read and check the file; run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -21,6 +21,7 @@ from hoststack.live.nethost import NetHost
 from hoststack.tour.step import Step
 from hoststack.tour.tour import REMOTE_ADDRESSES, Tour
 from hoststack.tour.traffic import Round
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.runtime.driver_process import DriverProcess
 
@@ -74,9 +75,7 @@ def _each(check: Callable[[str], object], what: str) -> Callable[..., tuple[str,
 @click.command("tour")
 @click.option("--name", default="host", show_default=True, help="Name to register under.")
 @click.option("--bind", default="auto", show_default=True, help="Adapter to bind to, or auto.")
-@click.option(
-    "--endpoint", default=None, help="Where the bus is (default: NDISBUS_ENDPOINT, or the run directory)."
-)
+@EndpointOption
 @click.option(
     "--connections",
     type=click.IntRange(1, 10_000),

@@ -10,4 +10,5 @@ Files in reading order:
 - main: the subcommands of ``ndisbus``
 - serve, ps and ps_view, trace and trace_format, wait, adapter, fault and fault_process: one subcommand each
 - common: what they share
+- endpoint_option: the option ``--endpoint`` of all programs of the stack
 """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.cli.common import JsonOption, echo_json, errors, request
+from ndisbus.cli.endpoint_option import EndpointOption
 
 __all__ = ["adapter_group"]
 

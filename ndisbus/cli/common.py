@@ -12,16 +12,11 @@ import click
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.runtime.control_client import ControlClient
 
-__all__ = ["EX_UNAVAILABLE", "EndpointOption", "JsonOption", "echo_json", "errors", "request"]
+__all__ = ["EX_UNAVAILABLE", "JsonOption", "echo_json", "errors", "request"]
 
 #: Exit code when there is no bus (sysexits.h).
 EX_UNAVAILABLE: Final = 69
 
-EndpointOption = click.option(
-    "--endpoint",
-    envvar="NDISBUS_ENDPOINT",
-    help="Where the bus is: ipc://PATH or tcp://HOST:PORT. [NDISBUS_ENDPOINT]",
-)
 JsonOption = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

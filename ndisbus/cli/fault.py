@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.cli.common import JsonOption, echo_json, errors, request
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.cli.fault_process import kill_command, restart_command, resume_command, stall_command
 
 __all__ = ["fault_group"]

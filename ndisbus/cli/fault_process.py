@@ -10,7 +10,8 @@ from typing import Any, Final
 import click
 import psutil
 
-from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.cli.common import JsonOption, echo_json, errors, request
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.cli.wait import is_ready, wait_for
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.rundir import read_pid, runtime_dir
@@ -168,7 +169,7 @@ def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bo
             found = partial(_new_process, name=name, old=old)
         else:
             found = partial(_new_epoch, name=name, old=old, epoch=epoch)
-        back = wait_for(endpoint, _not_back(name), found, timeout, command="fault restart")
+        back = wait_for(endpoint, lambda _: _not_back(name), found, timeout, command="fault restart")
         text = f"{name} is back: pid {back['Pid']} after {old}"
         if "Epoch" in back:
             text += f", epoch {back['Epoch']}"

@@ -9,7 +9,8 @@ import click
 import psutil
 from rich.live import Live
 
-from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors
+from ndisbus.cli.common import JsonOption, echo_json, errors
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.cli.ps_view import BUS, CUT_OFF, console, render
 from ndisbus.lists.heap import NDIS_SPACE
 from ndisbus.runtime.control_client import ControlClient

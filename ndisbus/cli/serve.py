@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from ndisbus.cli.common import EndpointOption, errors
+from ndisbus.cli.common import errors
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.rundir import default_endpoint, write_pid
 from ndisbus.runtime.broker import Broker, epoch_base
@@ -59,6 +60,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86400)
 )
 @click.option(
     "--curve-dir",
+    is_eager=True,
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of CURVE keys, made if missing. Needed for tcp beyond loopback. [NDISBUS_CURVE_DIR]",
 )

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import click
 
-from ndisbus.cli.common import EndpointOption, errors
+from ndisbus.cli.common import errors
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.cli.trace_format import JsonFormatter, MermaidFormatter, TextFormatter
 from ndisbus.core.fault_rules import find_calls
 from ndisbus.errors import BusUnavailable, LocalProtocolError

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import click
 
-from ndisbus.cli.common import EndpointOption, JsonOption, echo_json, errors, request
+from ndisbus.cli.common import JsonOption, echo_json, errors, request
+from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.errors import BusUnavailable, ChimneyError
 
 __all__ = ["NotInTime", "is_ready", "wait_command", "wait_for"]
@@ -24,7 +25,7 @@ class NotInTime(ChimneyError):
 
 def wait_for(
     endpoint: str | None,
-    what: str,
+    missing: Callable[[dict[str, Any]], str],
     found: Callable[[dict[str, Any]], dict[str, Any] | None],
     timeout: float,
     *,
@@ -33,20 +34,24 @@ def wait_for(
     """Ask the bus repeatedly until ``found`` finds something in the answer of ``ps``. Returns what it found.
 
     Raises :class:`BusUnavailable`, whose text begins with ``command``, if no bus answers in time;
-    :class:`NotInTime` if one answers but ``found`` finds nothing.
+    :class:`NotInTime` if one answers but ``found`` finds nothing; ``missing`` says what was missing in the
+    last answer.
     """
     until = time.monotonic() + timeout
     while True:
         left = until - time.monotonic()
-        problem: ChimneyError = NotInTime(
-            f"{what} within {round(timeout, 2):g} s; 'ndisbus ps' shows the drivers on the bus"
-        )
+        problem: ChimneyError
         try:
-            result = found(request(endpoint, "ps", {}, max(left, _INTERVAL), command=command))
+            ps = request(endpoint, "ps", {}, max(left, _INTERVAL), command=command)
         except BusUnavailable as error:
-            result, problem = None, error
-        if result is not None:
-            return result
+            problem = error
+        else:
+            result = found(ps)
+            if result is not None:
+                return result
+            problem = NotInTime(
+                f"{missing(ps)} within {round(timeout, 2):g} s; 'ndisbus ps' shows the drivers on the bus"
+            )
         if left <= 0:
             raise problem
         time.sleep(min(_INTERVAL, left))
@@ -79,8 +84,8 @@ def wait_command(
     with errors(as_json=as_json):
         for name in names:
             left = max(0.0, until - time.monotonic())
-            found = partial(_ready, name, offloading)
-            said = wait_for(endpoint, f"{name} was not ready", found, left, command="wait")
+            missing, found = partial(_missing, name), partial(_ready, name, offloading)
+            said = wait_for(endpoint, missing, found, left, command="wait")
             results.append({"Name": name, **said})
             if not as_json:
                 details = ", ".join(f"{k.lower()} {v}" for k, v in said.items())
@@ -99,6 +104,13 @@ def _ready(name: str, offloading: bool, ps: dict[str, Any]) -> dict[str, Any] | 
         if p["Name"] == name and p["State"] == "ready" and is_ready(ps, p):
             return {"State": "ready", "Pid": p["Pid"], "Epoch": p["Epoch"]}
     return None
+
+
+def _missing(name: str, ps: dict[str, Any]) -> str:
+    """Say which part of what was waited for is missing."""
+    if any(a["Name"] == name and a["State"] == "up" for a in ps["Adapters"]):
+        return f"{name} is up, but no protocol enabled its chimney"
+    return f"{name} was not ready"
 
 
 def is_ready(ps: dict[str, Any], process: dict[str, Any]) -> bool:

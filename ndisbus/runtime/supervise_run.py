@@ -218,6 +218,9 @@ def supervise_command(
     """
     try:
         policy = Policy(Restart(restart), grace, backoff_min, backoff_max, stable)
+    except ChimneyError as error:
+        raise click.UsageError(str(error)) from None
+    try:
         code = supervise(name, command, policy)
     except ChimneyError as error:
         click.echo(f"ndisbus: {error}", err=True)

@@ -203,6 +203,12 @@ def test_without_a_bus_it_says_so(endpoint: str, capsys: pytest.CaptureFixture[s
     assert "waited 0.2 s for an answer to hello" in capsys.readouterr().err
 
 
+def test_a_wrong_endpoint_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load().main(["--endpoint", "foo"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("failed: foo is not an endpoint") and error.count("\n") == 1
+
+
 def test_a_name_that_is_taken_is_refused(endpoint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with Stack(endpoint):
         assert run(endpoint, "--name", "target") == 1

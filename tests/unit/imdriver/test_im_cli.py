@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def run_driver(driver: Any, *, name: str, endpoint: str | None = None) -> int:
         calls.append((driver, name, endpoint))
-        if endpoint == "nowhere":
+        if endpoint == "ipc:///nowhere":
             raise BusUnavailable("no bus at nowhere; start one with 'ndisbus serve'")
         return 3
 
@@ -68,7 +68,8 @@ def test_every_option_reaches_the_driver(started: list[Any]) -> None:
     ("options", "says"),
     [
         (["--adapter", "x", "--adapter", "x"], "x, x need different names"),
-        (["--endpoint", "nowhere"], "ndisbus serve"),
+        (["--endpoint", "ipc:///nowhere"], "ndisbus serve"),
+        (["--endpoint", "nowhere"], "Invalid value for --endpoint: nowhere: use ipc://PATH"),
         (["--vlan-id", "4096"], "4096"),
     ],
 )

@@ -57,6 +57,12 @@ def test_the_command_line_runs_a_driver(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+def test_a_wrong_endpoint_is_a_usage_error() -> None:
+    result = CliRunner().invoke(main, ["--endpoint", "foo"])
+    assert result.exit_code == 2
+    assert "Invalid value for --endpoint: foo" in result.output
+
+
 def test_an_impossible_configuration_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["--no-ipv4", "--no-ipv6"])
     assert result.exit_code == 2

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ndisbus import __version__
-from ndisbus.cli import ps
+from ndisbus.cli import ps, wait
 from ndisbus.cli.main import main
 from ndisbus.core import NdisCore
 from ndisbus.driver.base import ProtocolDriver
@@ -204,11 +204,36 @@ def test_fault_kill_of_a_bus_that_is_not_there(tmp_path: Path, monkeypatch: pyte
     assert "fault kill: no bus has a pid file" in result.stderr
 
 
-def test_wrong_endpoint_is_explained() -> None:
-    result = run("ps", "--endpoint", "http://x")
-    assert result.exit_code == 1
-    assert "use ipc://PATH or tcp://HOST:PORT" in result.stderr
-    assert run("serve", "--endpoint", "tcp://0.0.0.0:5555").exit_code == 1
+@pytest.mark.parametrize("command", ["ps", "trace", "serve"])
+def test_wrong_endpoint_is_a_wrong_command_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(command, "--endpoint", "http://x")
+    assert result.exit_code == 2
+    assert "Invalid value for --endpoint: http://x: use ipc://PATH or tcp://HOST:PORT" in result.stderr
+    monkeypatch.setenv("NDISBUS_ENDPOINT", "foo")
+    result = run(command)
+    assert result.exit_code == 2
+    assert "Invalid value for NDISBUS_ENDPOINT: foo: use ipc://PATH" in result.stderr
+
+
+def test_an_endpoint_beyond_loopback_needs_keys() -> None:
+    result = run("serve", "--endpoint", "tcp://0.0.0.0:5555")
+    assert result.exit_code == 2
+    assert "Invalid value for --endpoint: tcp://0.0.0.0:5555: 0.0.0.0 is beyond loopback" in result.stderr
+
+
+def test_a_wrong_policy_of_a_supervisor_is_a_wrong_command_line() -> None:
+    result = run("supervise", "x", "--backoff-min", "-1", "--", "true")
+    assert result.exit_code == 2
+    assert "back-off from -1.0" in result.stderr
+
+
+def test_wait_says_that_no_protocol_enabled_the_chimney(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = {"Adapters": [{"Name": "nic0", "State": "up", "ChimneyOwner": None}], "Processes": []}
+    monkeypatch.setattr(wait, "request", lambda *_args, **_options: survey)
+    late = run("wait", "nic0", "--offloading", "--timeout", "0")
+    assert late.exit_code == 1
+    assert "nic0 is up, but no protocol enabled its chimney within 0 s" in late.stderr
+    assert "nic1 was not ready within 0 s" in run("wait", "nic1", "--timeout", "0").stderr
 
 
 def test_ps_of_an_empty_bus(bus: int) -> None:

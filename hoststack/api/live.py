@@ -32,6 +32,7 @@ from hoststack.api.sockets import Connection, Server
 from hoststack.live.nethost import NetHost
 from hoststack.model.objects import ConnectionState, Tcb
 from hoststack.model.operation import Operation
+from hoststack.net.errors import NotConnected
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
 from ndisbus.errors import LocalProtocolError
 
@@ -104,9 +105,11 @@ def query(
 
     def start() -> Operation:
         for s in sockets:
+            if s.closed and not s.tcb.is_offloaded:
+                raise NotConnected(f"{s}: it was closed by this program")
             if not s.tcb.is_offloaded:
                 where = s.tcb.connection_state.value
-                raise LocalProtocolError(f"{s!r} is {where}: only what is Offloaded can be queried")
+                raise LocalProtocolError(f"{s} is {where}: only what is Offloaded can be queried")
         return driver.query([s.tcb for s in sockets], classes)
 
     return perform(start, wait, seconds)
@@ -188,6 +191,14 @@ class LiveHost:
         driver = self.runner.driver
         assert isinstance(driver, NetHost)
         return driver
+
+    @property
+    def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """The host's own addresses with their prefix lengths: those asked for, or those it found free.
+
+        Empty until the adapter is on the network (:meth:`wait_bound`).
+        """
+        return self.driver.addresses.assigned
 
     # -- connections ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from hoststack.api import socket_scripts as scripts
+from hoststack.api.arguments import check_address, check_source
 from hoststack.api.scripts import Script, drive, once, until
 from hoststack.api.sockets import Connection, Server, check_timeout
 from hoststack.net.options import DEFAULT_OPTIONS, SocketOptions
@@ -122,10 +123,12 @@ class Network:
         """Connect to an address and port, as ``socket.create_connection`` does.
 
         Raises :class:`ConnectionRefused`, :class:`ConnectionTimedOut`, :class:`Unreachable`;
-        :class:`SocketTimeout` after ``timeout`` seconds, when the attempt is given up.
+        :class:`SocketTimeout` after ``timeout`` seconds, when the attempt is given up; TypeError for an
+        address that is not a tuple of host and port.
         """
         limit = self.limit(timeout)
-        socket = self.run(scripts.connect(self.stack, address, source_address, options, limit))
+        remote, local = check_address(address), check_source(source_address)
+        socket = self.run(scripts.connect(self.stack, remote, local, options, limit))
         return Connection(self, socket, limit)
 
     def listen(
@@ -142,7 +145,7 @@ class Network:
         means any free one.
         """
         limit = self.limit(timeout)
-        host, port = address
+        host, port = check_address(address)
         listener = self.act(lambda: self.stack.tcp_listen(host or None, port, backlog, options))
         return Server(self, listener, limit)
 

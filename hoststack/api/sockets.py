@@ -112,7 +112,7 @@ class Connection(_Waiting):
         return str(self.socket)
 
     def __repr__(self) -> str:
-        return f"<Connection {self} {self.socket.state.name.removeprefix('TcpConnection')}>"
+        return f"<Connection {self} {self.socket.state_text}>"
 
     def getsockname(self) -> tuple[str, int]:
         """Own address and port."""
@@ -256,10 +256,12 @@ class Connection(_Waiting):
 
         ``host.offload([...])`` moves many connections in one tree.
         """
+        self._open()
         return self._chimney().offload([self], wait=wait, timeout=timeout)
 
     def upload(self, *, wait: bool = True, timeout: float | None = None) -> Operation:
         """Take the connection back into the host. Does nothing if the host serves it already."""
+        self._open()
         return self._chimney().upload([self], wait=wait, timeout=timeout)
 
     def query(
@@ -270,6 +272,7 @@ class Connection(_Waiting):
         ``classes``: ``"const"``, ``"cached"``, ``"delegated"`` or ``"whole"``.
         None if the adapter could not tell; the connection is uploaded then (R-QRY-05).
         """
+        self._open()
         return self._chimney().query([self], classes, timeout=timeout).result_of(self.tcb)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from hoststack.api import socket_scripts as scripts
 from hoststack.asyncio.streams import SocketTransport
+from hoststack.net.errors import NotConnected
 
 if TYPE_CHECKING:
     from hoststack.asyncio.host import LiveHost
@@ -67,6 +68,10 @@ class Connection:
 
     # -- the chimney ---------------------------------------------------------------------------
 
+    def _open(self) -> None:
+        if self.socket.closed:
+            raise NotConnected(f"{self.socket}: it was closed by this program")
+
     @property
     def tcb(self) -> Tcb:
         """The connection's state object, by which an :class:`Operation` names it."""
@@ -79,16 +84,19 @@ class Connection:
 
     async def offload(self, *, timeout: float | None = None) -> Operation:
         """Hand the connection to the adapter. If that refuses, the host goes on serving it."""
+        self._open()
         return await self.host.offload([self], timeout=timeout)
 
     async def upload(self, *, timeout: float | None = None) -> Operation:
         """Take the connection back into the host. Does nothing if the host serves it already."""
+        self._open()
         return await self.host.upload([self], timeout=timeout)
 
     async def query(
         self, classes: str = "delegated", *, timeout: float | None = None
     ) -> tuple[OffloadState, ...] | None:
         """Read the connection's state from the adapter. See :meth:`hoststack.Connection.query`."""
+        self._open()
         return (await self.host.query([self], classes, timeout=timeout)).result_of(self.tcb)
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hoststack.api import live, socket_scripts
+from hoststack.api.arguments import check_address, check_source
 from hoststack.api.chimney import bound, completed, perform
 from hoststack.api.network import DEFAULT_TIMEOUT
 from hoststack.api.scripts import Script, until
@@ -145,6 +146,11 @@ class LiveHost(Host):
         assert isinstance(driver, NetHost)
         return driver
 
+    @property
+    def addresses(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """The host's own addresses. See :attr:`hoststack.LiveHost.addresses`."""
+        return self.driver.addresses.assigned
+
     def advance(self) -> None:
         """Set the stack's clock, before something is done on it outside a script."""
         self.driver.stack.advance(self.runner.now())
@@ -167,16 +173,16 @@ class LiveHost(Host):
 
         Raises as :meth:`hoststack.LiveHost.connect`.
         """
-        socket = await self.run(
-            socket_scripts.connect(self.driver.stack, address, source_address, options, timeout)
-        )
+        remote, local = check_address(address), check_source(source_address)
+        socket = await self.run(socket_scripts.connect(self.driver.stack, remote, local, options, timeout))
         return Connection(self, socket)
 
     async def listen(
         self, address: tuple[str | None, int], *, backlog: int = 128, options: SocketOptions = DEFAULT_OPTIONS
     ) -> Server:
         """Listen on an address and port. See :meth:`hoststack.LiveHost.listen`."""
-        listener = self.driver.stack.tcp_listen(address[0] or None, address[1], backlog, options)
+        own, port = check_address(address)
+        listener = self.driver.stack.tcp_listen(own or None, port, backlog, options)
         return Server(self, listener)
 
     async def ping(

@@ -61,6 +61,8 @@ class HostAddresses:
         self._attempt = 0
         self._mtu = IPV6_MINIMUM_MTU
         #: What the host asks for at present.
+        if isinstance(addresses, str | IPv4Interface | IPv6Interface):
+            raise TypeError(f"addresses is a list, such as ['{addresses}'], not one address: '{addresses}'")
         self.wanted = self._pair() if addresses is None else [ip_interface(a) for a in addresses]
         self.refused: list[Conflict] = []
         stack.detection.on_conflict.append(self._conflict)
@@ -72,6 +74,12 @@ class HostAddresses:
         """The addresses for an adapter with this MTU: IPv6 needs 1280 bytes (RFC 8200 section 5)."""
         self._mtu = mtu
         return [a for a in self.wanted if a.version == 4 or mtu >= IPV6_MINIMUM_MTU]
+
+    @property
+    def assigned(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """Those that the host has."""
+        known = self._stack.interfaces.local
+        return tuple(a for a in self.wanted if a.ip.packed in known)
 
     @property
     def settled(self) -> bool:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import upload
 from hoststack.model.life import State
-from hoststack.net.errors import ConnectionAborted, ConnectionReset, ConnectionTimedOut, SocketError
+from hoststack.net.errors import (
+    ConnectionAborted,
+    ConnectionReset,
+    ConnectionTimedOut,
+    NotConnected,
+    SocketError,
+)
 from hoststack.net.socket_events import SocketEvent, error_of
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState, TcpUploadReason
 from ndisbus.errors import ChimneyError, LocalProtocolError
@@ -81,6 +87,8 @@ class OffloadedSockets:
     def offload(self, sockets: Sequence[Socket]) -> Operation:
         """Stop the machines of sockets and offload their connections. See ``NetHost.offload_sockets``."""
         wrong = [s for s in sockets if s.machine is None]
+        if wrong and wrong[0].closed:
+            raise NotConnected(f"{_ends(wrong[0])}: it was closed by this program")
         if wrong:
             raise LocalProtocolError(
                 f"{_ends(wrong[0])} is not served by the host's stack, so it cannot be offloaded",

@@ -138,6 +138,13 @@ class Socket(Timed, MachineOwner):
         return self.tcb.delegated.state
 
     @property
+    def state_text(self) -> str:
+        """The state as text. While the connection is offloaded, the host knows only whether it closed it."""
+        if self.machine is None and self.closed:
+            return "closed by this program"
+        return self.state.name.removeprefix("TcpConnection")
+
+    @property
     def local(self) -> tuple[str, int]:
         """Own address and port."""
         return str(ip_address(self.tcb.path.const.source_address)), self.tcb.const.local_port
@@ -189,7 +196,7 @@ class Socket(Timed, MachineOwner):
         return f"{host}:{port} -> {remote}:{remote_port}"
 
     def __repr__(self) -> str:
-        return f"<Socket {self} {self.state.name.removeprefix('TcpConnection')}>"
+        return f"<Socket {self} {self.state_text}>"
 
     # -- what an application does --------------------------------------------------------------
 

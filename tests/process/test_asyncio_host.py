@@ -22,6 +22,7 @@ from hoststack import (
     HostClosed,
     HostForked,
     LocalProtocolError,
+    NotConnected,
     SocketTimeout,
     synthetic,
 )
@@ -210,9 +211,31 @@ def test_a_host_without_a_network(stack: RealStack) -> None:
                 await Host.attach("plain", stack.endpoint, timeout=20)
         with pytest.raises(HostClosed):
             await host.control("ps")
+        await host.close()
 
     asyncio.run(main(), debug=True)
     stack.wait_for(lambda survey: not leftovers(survey), "the host left something")
+
+
+def test_addresses_wrong_addresses_and_closed_connections(stack: RealStack) -> None:
+    async def main(host: LiveHost) -> None:
+        connection = await host.connect((REMOTE, 7))
+        assert connection.getsockname()[0] == str(host.addresses[0].ip)
+        wrong: Any = REMOTE
+        with pytest.raises(TypeError, match=r"^address is a tuple"):
+            await host.connect(wrong)
+        with pytest.raises(TypeError, match=r"^address is a tuple"):
+            await host.listen(wrong)
+        assert (await connection.offload()).succeeded
+        connection.close()
+        for use in (connection.query, connection.upload, connection.offload):
+            with pytest.raises(NotConnected, match=r"it was closed by this program$"):
+                await use()
+        assert "Established" not in repr(connection)
+        await host.close()
+        await host.close()
+
+    run(stack, main)
 
 
 def test_what_ends_the_loop_reaches_every_task() -> None:

@@ -26,6 +26,7 @@ from hoststack import (
     HostClosed,
     LiveHost,
     LocalProtocolError,
+    NotConnected,
     Server,
     SocketTimeout,
 )
@@ -203,6 +204,29 @@ def test_connections_have_the_methods_of_the_chimney(host: LiveHost) -> None:
         assert all(read.result_of(c.tcb) for c in (one, two))
         assert host.upload([one, two]).succeeded
         assert {one.served_by, two.served_by} == {ConnectionState.IN_HOST}
+
+
+def test_a_host_tells_its_addresses(stack: RealStack, host: LiveHost) -> None:
+    with host.connect((REMOTE, 7)) as v4, host.connect(("fd77::2", 7)) as v6:
+        assert [str(a.ip) for a in host.addresses] == [v4.getsockname()[0], v6.getsockname()[0]]
+    with LiveHost.attach("one", stack.endpoint, timeout=20, addresses=["10.77.0.9/24"]) as other:
+        assert [str(a) for a in other.addresses] == ["10.77.0.9/24"]
+
+
+def test_a_connection_that_was_closed_while_it_was_offloaded_says_so(host: LiveHost) -> None:
+    connection = host.connect((REMOTE, 7))
+    assert connection.offload().succeeded
+    connection.close()
+    assert "Established" not in repr(connection)
+    for use in (connection.query, connection.upload, connection.offload, lambda: host.offload([connection])):
+        with pytest.raises(NotConnected, match=r"10\.77\.0\.2:7: it was closed by this program$"):
+            use()
+    connection.wait_closed()
+    assert "Established" not in repr(connection)
+    assert host.pump(lambda: connection.served_by is ConnectionState.IN_HOST, timeout=20)
+    with pytest.raises(NotConnected, match="closed by this program"):
+        host.query([connection])
+    assert "Established" not in repr(connection)
 
 
 def test_what_the_stack_serves_is_not_for_the_raw_operations(host: LiveHost) -> None:
@@ -393,6 +417,13 @@ def test_closing_twice_does_nothing_and_what_comes_after_it_is_told(stack: RealS
         for use in (lambda: host.ping(REMOTE), host.pump, lambda: host.chimney.control("ps")):
             with pytest.raises(HostClosed, match="'twice' was closed"):
                 use()
+
+
+def test_a_host_without_a_network_is_closed_twice(stack: RealStack) -> None:
+    for threaded in (True, False):
+        host = Host.attach("twice", stack.endpoint, timeout=20, threaded=threaded)
+        host.close()
+        host.close()
 
 
 def test_a_host_that_is_not_threaded_is_not_closed_under_another_thread(stack: RealStack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 
@@ -381,6 +382,26 @@ def test_a_port_out_of_range_is_named(a: Host, port: int) -> None:
         a.network.connect(("10.77.0.2", port))
     with pytest.raises(LocalProtocolError, match=r"own port 70000: a TCP port is 1\.\.65535, or 0"):
         a.network.connect(("10.77.0.2", 7), source_address=(None, 70_000))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.77.0.2", ("10.77.0.2", "7"), ("10.77.0.2",), ("10.77.0.2", 7, 0), ("10.77.0.2", 7, 0, 0), (5, 7), 7],
+)
+def test_an_address_of_another_form_is_named(a: Host, address: Any) -> None:
+    form = r" is a tuple \(host, port\), such as \('10\.77\.0\.2', 7\)"
+    with pytest.raises(TypeError, match="^address" + form):
+        a.network.connect(address)
+    with pytest.raises(TypeError, match="^address" + form):
+        a.network.listen(address)
+    with pytest.raises(TypeError, match="^source_address" + form):
+        a.network.connect(("10.77.0.2", 7), source_address=address)
+
+
+def test_an_ipv6_address_may_have_four_elements(a: Host, b: Host) -> None:
+    address: Any = ("fd77::2", 7, 0, 0)
+    with b.network.listen(("::", 7)), a.network.connect(address) as client:
+        assert client.getpeername() == ("fd77::2", 7)
 
 
 def test_a_timeout_names_both_ends_of_the_connection(a: Host, b: Host) -> None:

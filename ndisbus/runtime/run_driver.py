@@ -10,14 +10,16 @@ import click
 
 from ndisbus.driver.base import Driver
 from ndisbus.errors import ChimneyError
-from ndisbus.rundir import write_pid
+from ndisbus.rundir import EndpointError, write_pid
 from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.driver_process import DriverProcess
 from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 from ndisbus.runtime.signals import SignalPipe
 
-__all__ = ["EX_SOFTWARE", "EX_UNAVAILABLE", "run_driver"]
+__all__ = ["EX_SOFTWARE", "EX_UNAVAILABLE", "EX_USAGE", "run_driver"]
 
+#: Exit code of a wrong command line: the supervisor does not restart the driver.
+EX_USAGE: Final = 2
 #: Exit codes (sysexits.h): the bus refused the driver; the driver broke a rule.
 EX_UNAVAILABLE: Final = 69
 EX_SOFTWARE: Final = 70
@@ -34,8 +36,8 @@ def run_driver(
 
     ``readers``: functions to call with the time when a descriptor of the driver's own is readable. Takes the
     pid file ``name``. The exit code is 0 after an orderly stop, 69 if the bus refused the driver, 70 after a
-    bug check, 1 if it could not start. The reason is printed on stderr. Exceptions of handlers are not
-    caught.
+    bug check, 2 if the endpoint is wrong, 1 if it could not start for another reason. The reason is printed
+    on stderr. Exceptions of handlers are not caught.
     """
     with SignalPipe() as signals, contextlib.ExitStack() as stack:
         try:
@@ -43,7 +45,7 @@ def run_driver(
             process = stack.enter_context(DriverProcess(driver, name=name, endpoint=endpoint))
         except ChimneyError as e:
             click.echo(f"{name}: {e}", err=True)
-            return 1
+            return EX_USAGE if isinstance(e, EndpointError) else 1
         process.add_reader(
             signals.receiver, lambda _: process.stop() if signals.arrived() else None, urgent=False
         )

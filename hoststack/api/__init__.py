@@ -18,4 +18,7 @@ Who waits, and how, is the only difference between a thread of its own, ``thread
 What is done between two waits is written once, in scripts, and runs where the driver is owned, so it needs no
 locks. The folder does not know the wire, NDIS calls and block lists: it asks the drivers of ``live/`` and
 ``chimney/`` below it.
+
+``network``, ``sockets`` and ``files`` name one another for the type checker, a circle: a network makes
+connections, a connection makes files, and each keeps what made it.
 """

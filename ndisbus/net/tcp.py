@@ -49,10 +49,13 @@ def parse_frame(frame: bytes, info: FrameInfo, *, verify: bool = True) -> Segmen
     if size < 20:
         raise malformed("tcp", SHORT_HEADER)
     if verify:
-        # The key has the addresses and the ports. The ports are already in the segment.
-        key = info.key
-        pseudo = int.from_bytes(key[:-4], "big") + PROTOCOL + size
-        if (partial(frame[start:end]) + pseudo) % 0xFFFF:
+        header, addresses = (20, 8) if info.version == 4 else (40, 32)
+        if start - info.l3 == header:
+            # The addresses stand right before the segment, so one sum covers both.
+            total = partial(frame[start - addresses : end])
+        else:
+            total = partial(frame[start:end]) + int.from_bytes(info.key[:-4], "big")
+        if (total + PROTOCOL + size) % 0xFFFF:
             raise malformed("tcp", BAD_CHECKSUM)
     return _read(frame, start, end)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import ethernet, ipv4, ipv6, tcp
+from ndisbus.net.checksum import checksum, pseudo_header
 from ndisbus.net.frames import FrameBuilder
 from ndisbus.net.identification import IpIdentification
 from ndisbus.net.peek import FrameInfo, connection_key, peek, peek_packet
@@ -260,6 +261,33 @@ def test_extension_headers_are_told() -> None:
     assert (info.options, info.fragment, info.key) == (False, True, key)
     info = look(ipv6.FRAGMENT, b"\x06\x00\x00\x08" + bytes(4))
     assert (info.fragment, info.protocol, info.key) == (True, 6, V6[0] + V6[1])
+
+
+def packets_of(body: bytes, addresses: tuple[bytes, bytes]) -> list[bytes]:
+    """A segment in packets whose addresses stand right before it, or further in front."""
+    if addresses is V4:
+        bare = ipv4.Ipv4Header(*V4, 6).build(body)
+        header = bytearray(b"\x46" + bare[1:20] + bytes((1, 1, 1, 1)))
+        header[2:4] = (len(bare) + 4).to_bytes(2, "big")
+        header[10:12] = bytes(2)
+        header[10:12] = checksum(header).to_bytes(2, "big")
+        return [bare, bytes(header) + body]
+    extensions = {6: b"", ipv6.FRAGMENT: b"\x06" + bytes(7), ipv6.HOP_BY_HOP: b"\x06\x00\x01\x04" + bytes(4)}
+    return [ipv6.Ipv6Header(*V6, number).build(header + body) for number, header in extensions.items()]
+
+
+@pytest.mark.parametrize("addresses", [V4, V6])
+def test_the_checksum_covers_the_addresses_wherever_they_stand(addresses: tuple[bytes, bytes]) -> None:
+    pseudo = pseudo_header(*addresses, tcp.PROTOCOL)
+    for wrong in (0, 1):
+        s = Segment(1, 2, ACK, 3, bytes(1400), source_port=4, destination_port=5)
+        for packet in packets_of(tcp.build(s, pseudo + wrong), addresses):
+            frame = frame_of(packet, 0x800 if addresses is V4 else 0x86DD)
+            if wrong:
+                with pytest.raises(DecodeError, match="tcp: bad checksum"):
+                    tcp.parse_frame(frame, peek(frame))
+            else:
+                assert tcp.parse_frame(frame, peek(frame)).payload == bytes(1400)
 
 
 def test_what_is_not_ip() -> None:

@@ -8,7 +8,9 @@ The shape, from the bottom (``from hoststack import ...`` has the public names):
     runners         Runner: runs scripts on a driver. ProcessRunner: in the calls of one thread.
                     SimulationRunner: on virtual time.
     thread_runner   ThreadRunner: in a thread of its own, for any number of calling threads (the default)
+    attaching       how a host joins the bus: the runner, the wait, what it says of itself
     arguments       checks of addresses that a program passes
+    endpoints       what connections and servers say of themselves
     files, sockets  Connection and Server, with the methods of socket.socket
     network         Network: connect, listen and ping on a stack and a runner
     chimney, host   Chimney: operations on state objects. Host: a Chimney that attaches and leaves

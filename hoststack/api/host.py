@@ -18,21 +18,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from hoststack.api.attaching import describe, join, open_runner
 from hoststack.api.chimney import Chimney
-from hoststack.api.runners import ProcessRunner, Runner
 from hoststack.chimney.driver import HostDriver
 from hoststack.model.objects import Tcb
 
-__all__ = ["Host", "open_runner"]
-
-
-def open_runner(driver: HostDriver, name: str, endpoint: str | None, threaded: bool) -> Runner:
-    """What serves a driver of this process: a thread of its own, or the calls of the program."""
-    if threaded:
-        from hoststack.api.thread_runner import ThreadRunner  # noqa: PLC0415 - only for those who want it
-
-        return ThreadRunner(driver, name=name, endpoint=endpoint)
-    return ProcessRunner(driver, name=name, endpoint=endpoint)
+__all__ = ["Host"]
 
 
 class Host(Chimney):
@@ -66,19 +57,10 @@ class Host(Chimney):
         if upload_policy is not None:
             driver.upload_policy = upload_policy
         runner = open_runner(driver, name, endpoint, threaded)
-        host = cls(runner, timeout=timeout)
-        try:
-            if wait_bound:
-                host.wait_bound()
-        except BaseException:
-            runner.close()
-            raise
-        return host
+        return join(cls(runner, timeout=timeout), wait_bound)
 
     def __repr__(self) -> str:
-        driver = self.driver
-        where = "unbound" if driver.binding is None else f"on {driver.binding.adapter}"
-        return f"<Host {driver.name!r}, {where}, chimney {driver.chimney.state}>"
+        return describe(self, self.driver)
 
     def __enter__(self) -> Self:
         return self

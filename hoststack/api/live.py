@@ -23,9 +23,9 @@ from ipaddress import IPv4Interface, IPv6Interface
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from hoststack.api.attaching import describe, join, open_runner
 from hoststack.api.chimney import Chimney, bound, perform
 from hoststack.api.errors import HostClosed, HostTimeout
-from hoststack.api.host import open_runner
 from hoststack.api.network import DEFAULT, Default, Network
 from hoststack.api.scripts import Script, Wait
 from hoststack.api.sockets import Connection, Server
@@ -171,19 +171,10 @@ class LiveHost:
         """
         driver = new_driver(name, addresses, gateways, bind, upload_policy, seed)
         runner = open_runner(driver, name, endpoint, threaded)
-        host = cls(runner, timeout=timeout)
-        try:
-            if wait_bound:
-                host.wait_bound()
-        except BaseException:
-            runner.close()
-            raise
-        return host
+        return join(cls(runner, timeout=timeout), wait_bound)
 
     def __repr__(self) -> str:
-        driver = self.driver
-        where = "unbound" if driver.binding is None else f"on {driver.binding.adapter}"
-        return f"<LiveHost {driver.name!r}, {where}, chimney {driver.chimney.state}>"
+        return describe(self, self.driver)
 
     @property
     def driver(self) -> NetHost:

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from ipaddress import ip_address
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from hoststack.api import socket_scripts as scripts
+from hoststack.api.endpoints import ConnectionEnds, ServerEnd
 from hoststack.api.errors import HostClosed, HostForked
 from hoststack.api.files import open_file
 from hoststack.net.errors import NotConnected
@@ -29,7 +29,6 @@ from ndisbus.errors import LocalProtocolError
 if TYPE_CHECKING:
     # Networks make connections and servers, which in turn run their scripts there.
     from hoststack.api.network import Chimney, Network
-    from hoststack.model.objects import ConnectionState, Tcb
     from hoststack.model.operation import Operation
     from hoststack.net.listener import Listener
     from hoststack.net.socket import Socket
@@ -92,7 +91,7 @@ class _Waiting:
             self.close()
 
 
-class Connection(_Waiting):
+class Connection(ConnectionEnds, _Waiting):
     """A connection. Iterating gives what arrives, in pieces as they come, to the end of the stream.
 
     Every wait is limited by the timeout (:meth:`settimeout`), :meth:`sendall` and :meth:`recv_exactly` by as
@@ -107,20 +106,6 @@ class Connection(_Waiting):
         self.files = 0
         self._closed = False
         self._deaf = False
-
-    def __str__(self) -> str:
-        return str(self.socket)
-
-    def __repr__(self) -> str:
-        return f"<Connection {self} {self.socket.state_text}>"
-
-    def getsockname(self) -> tuple[str, int]:
-        """Own address and port."""
-        return self.socket.local
-
-    def getpeername(self) -> tuple[str, int]:
-        """Address and port of the remote end."""
-        return self.socket.remote
 
     def _open(self) -> Socket:
         if self._closed and not self.files:
@@ -236,16 +221,6 @@ class Connection(_Waiting):
 
     # -- the chimney ---------------------------------------------------------------------------
 
-    @property
-    def tcb(self) -> Tcb:
-        """The connection's state object, by which an :class:`Operation` names it."""
-        return self.socket.tcb
-
-    @property
-    def served_by(self) -> ConnectionState:
-        """Who serves the connection now: IN_HOST, OFFLOADED, or on its way."""
-        return self.socket.tcb.connection_state
-
     def _chimney(self) -> Chimney:
         if self.network.chimney is None:
             raise LocalProtocolError(f"{self} cannot be offloaded: its host has no chimney")
@@ -276,20 +251,12 @@ class Connection(_Waiting):
         return self._chimney().query([self], classes, timeout=timeout).result_of(self.tcb)
 
 
-class Server(_Waiting):
+class Server(ServerEnd, _Waiting):
     """A listening port. Iterating gives connections as they come, for ever."""
 
     def __init__(self, network: Network, listener: Listener, timeout: float | None) -> None:
         super().__init__(network, timeout)
         self.listener = listener
-
-    def __repr__(self) -> str:
-        return f"<Server {self.listener!r}>"
-
-    def getsockname(self) -> tuple[str, int]:
-        """The address and port that it listens on; ``""`` is every address."""
-        listener = self.listener
-        return (str(ip_address(listener.address)) if listener.address else ""), listener.port
 
     def accept(self) -> tuple[Connection, tuple[str, int]]:
         """Wait for a connection; it and the address of its remote end.

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from hoststack.api import socket_scripts as scripts
+from hoststack.api.endpoints import ConnectionEnds, ServerEnd
 from hoststack.asyncio.streams import SocketTransport
 from hoststack.net.errors import NotConnected
 
 if TYPE_CHECKING:
     from hoststack.asyncio.host import LiveHost
-    from hoststack.model.objects import ConnectionState, Tcb
     from hoststack.model.operation import Operation
     from hoststack.net import Listener, Socket
     from ndisbus.state.images import OffloadState
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Server"]
 
 
-class Connection:
+class Connection(ConnectionEnds):
     """A connection: ``reader`` and ``writer`` are streams of asyncio. Leaving ``async with`` closes it."""
 
     def __init__(self, host: LiveHost, socket: Socket) -> None:
@@ -34,17 +33,6 @@ class Connection:
         self.transport = SocketTransport(host, socket, protocol)
         host.transports.add(self.transport)
         self.writer = asyncio.StreamWriter(self.transport, protocol, self.reader, loop)
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.socket!r}>"
-
-    def getsockname(self) -> tuple[str, int]:
-        """Own address and port."""
-        return self.socket.local
-
-    def getpeername(self) -> tuple[str, int]:
-        """Address and port of the remote end."""
-        return self.socket.remote
 
     def close(self) -> None:
         """Close both sides; what was written still arrives."""
@@ -72,16 +60,6 @@ class Connection:
         if self.socket.closed:
             raise NotConnected(f"{self.socket}: it was closed by this program")
 
-    @property
-    def tcb(self) -> Tcb:
-        """The connection's state object, by which an :class:`Operation` names it."""
-        return self.socket.tcb
-
-    @property
-    def served_by(self) -> ConnectionState:
-        """Who serves the connection now: IN_HOST, OFFLOADED, or on its way."""
-        return self.socket.tcb.connection_state
-
     async def offload(self, *, timeout: float | None = None) -> Operation:
         """Hand the connection to the adapter. If that refuses, the host goes on serving it."""
         self._open()
@@ -100,20 +78,12 @@ class Connection:
         return (await self.host.query([self], classes, timeout=timeout)).result_of(self.tcb)
 
 
-class Server:
+class Server(ServerEnd):
     """A listening port. ``async for`` gives connections as they come. Leaving ``async with`` closes it."""
 
     def __init__(self, host: LiveHost, listener: Listener) -> None:
         self.host = host
         self.listener = listener
-
-    def __repr__(self) -> str:
-        return f"<Server {self.listener!r}>"
-
-    def getsockname(self) -> tuple[str, int]:
-        """The address and port that it listens on; ``""`` is every address."""
-        listener = self.listener
-        return (str(ip_address(listener.address)) if listener.address else ""), listener.port
 
     async def accept(self) -> Connection:
         """Wait for a connection. ``asyncio.timeout`` limits the wait."""

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 from hoststack.api import live, socket_scripts
 from hoststack.api.arguments import check_address, check_source
+from hoststack.api.attaching import describe
 from hoststack.api.chimney import bound, completed, perform
 from hoststack.api.network import DEFAULT_TIMEOUT
 from hoststack.api.scripts import Script, until
@@ -60,9 +61,7 @@ class Host:
             raise
 
     def __repr__(self) -> str:
-        driver = self.driver
-        where = "unbound" if driver.binding is None else f"on {driver.binding.adapter}"
-        return f"<{type(self).__name__} {driver.name!r}, {where}, chimney {driver.chimney.state}>"
+        return describe(self, self.driver)
 
     @property
     def driver(self) -> HostDriver:

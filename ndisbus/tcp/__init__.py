@@ -11,10 +11,9 @@ Files in reading order:
 - The parts, each with its invariants beside its fields: timer (retransmission, persist, FIN_WAIT_2, two MSL),
   rtt (round trip and RTO), recovery (what is lost), ack_clock (delayed ACKs), keepalive, timestamps,
   challenge_limit.
-- Conversations, functions on a connection: open and handshake; arrival (RFC 9293 3.10.7.4, in its order),
-  acks, text; output, windows; expiry (what an expired timer does, and when it
-  gives up); challenge (RST and SYN against a
-  connection), ending; update, handover.
+- Conversations, functions on a connection: open and handshake; verdict (the checks of RFC 9293 3.10.7.4, in
+  its order; it only reads), arrival, acks, text; output, windows; expiry (what an expired timer does, and
+  when it gives up); challenge (RST and SYN against a connection), ending; update, handover.
 - Modules without a connection: states, settings, events, sequence, buffers, reassembly, congestion, sack.
   statistics has the counters that host and target both keep. options derives values from the options of a
   connection.

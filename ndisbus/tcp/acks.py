@@ -1,9 +1,8 @@
-"""The ACK field and the window field of an arriving segment (RFC 9293 3.10.7.4 fifth, RFC 5961 5)."""
+"""The ACK field and the window field of an arriving segment (RFC 9293 3.10.7.4 fifth)."""
 
 from __future__ import annotations
 
 from ndisbus.net.segment import FIN, Segment
-from ndisbus.tcp import challenge
 from ndisbus.tcp.congestion import on_ack
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import close, note, progress, time_wait
@@ -11,28 +10,17 @@ from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.states import CLOSING, FIN_OWED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK
 from ndisbus.tcp.timestamps import round_trip
 
-__all__ = ["acknowledge", "advance", "is_valid"]
+__all__ = ["acknowledge", "advance"]
 
 
-def is_valid(m: TcpConnection, ack: int) -> bool:
-    """Return whether SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.MAX (RFC 5961 5.2)."""
-    d = m.delegated
-    first = d.snd_una - d.max_snd_wnd
-    return (ack - first) & 0xFFFFFFFF <= (d.snd_max - first) & 0xFFFFFFFF
-
-
-def acknowledge(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """Act on the ACK and the window of an acceptable segment. Returns False if it must be dropped."""
+def acknowledge(m: TcpConnection, segment: Segment, now: int) -> None:
+    """Act on the ACK and the window of a segment that has passed all checks."""
     d = m.delegated
     una = d.snd_una
-    ack = segment.ack
-    acked = (ack - una) & 0xFFFFFFFF
+    acked = (segment.ack - una) & 0xFFFFFFFF
     outstanding = (d.snd_max - una) & 0xFFFFFFFF
     if acked > outstanding:
-        if not is_valid(m, ack):
-            challenge.challenge_ack(m, now)
-            return False
-        return True  # an old ACK that a newer one has overtaken
+        return  # an old ACK that a newer one has overtaken
     reported = 0
     if m.sacking and (segment.sack or m.recovery.board is not None):
         reported = m.recovery.report(segment)
@@ -44,7 +32,6 @@ def acknowledge(m: TcpConnection, segment: Segment, now: int) -> bool:
         if reported or (same and window and not m.sacking):
             m.recovery.duplicate(m.mss)
     _window(m, segment, window, acked > 0, now)
-    return True
 
 
 def advance(m: TcpConnection, segment: Segment, acked: int, now: int) -> None:

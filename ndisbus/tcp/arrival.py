@@ -1,20 +1,28 @@
-"""SEGMENT ARRIVES, in the order of RFC 9293 3.10.7.4, and a short path for the usual segment."""
+"""SEGMENT ARRIVES (RFC 9293 3.10.7): what a segment does, and a short path for the usual one.
+
+Nothing changes before the last check: verdict.py has the checks, in their order.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
 from ndisbus.ddi.tcp_enums import TcpUploadReason
-from ndisbus.net.segment import ACK, FIN, RST, SYN, URG, Segment
+from ndisbus.net.segment import FIN, SYN, URG, Segment
 from ndisbus.tcp import acks, challenge, handshake, text
 from ndisbus.tcp.connection import TcpConnection
 from ndisbus.tcp.ending import note, time_wait, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.sequence import seq_diff
-from ndisbus.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, IDLE, LISTEN, SYN_RCVD, SYN_SENT, TIME_WAIT
+from ndisbus.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, IDLE, LISTEN, SYN_RCVD, SYN_SENT
+from ndisbus.tcp.verdict import Verdict, judge
 
 __all__ = ["receive"]
 
+_ACCEPTED: Final = Verdict.ACCEPTED
 
-def receive(m: TcpConnection, segment: Segment, now: int) -> None:
+
+def receive(m: TcpConnection, segment: Segment, now: int) -> bool:
     """Handle an arriving segment: see TcpMachine.receive."""
     d = m.delegated
     state = d.state
@@ -25,13 +33,13 @@ def receive(m: TcpConnection, segment: Segment, now: int) -> None:
         and segment.flags & 0x37 == 0x10
         and _predicted(m, segment, now)
     ):
-        return
+        return True
     if m.stopped or state is CLOSED or state is LISTEN:
-        return
+        return False
     if state is SYN_SENT:
         handshake.syn_sent(m, segment, now)
-    else:
-        _synchronized(m, segment, now)
+        return False
+    return _synchronized(m, segment, now)
 
 
 def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
@@ -87,111 +95,74 @@ def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
     return True
 
 
-def _synchronized(m: TcpConnection, segment: Segment, now: int) -> None:
-    """Handle a segment in SYN_RCVD and later: the checks in the RFC's order. Each of them may drop it."""
+def _synchronized(m: TcpConnection, segment: Segment, now: int) -> bool:
+    """Handle a segment in SYN_RCVD and later: act on what verdict.py says, after all its checks."""
+    verdict = judge(m, segment, now)
+    if verdict is _ACCEPTED:
+        _accepted(m, segment, now)
+    elif verdict is Verdict.UNACCEPTABLE:
+        _answer(m, segment, now)
+    elif verdict is Verdict.BAD_ACK:
+        challenge.challenge_ack(m, now)
+    elif verdict is Verdict.RESET:
+        challenge.in_window_reset(m, seq_diff(segment.seq, m.delegated.rcv_nxt), now)
+    elif verdict is Verdict.SYN:
+        challenge.in_window_syn(m, seq_diff(segment.seq, m.delegated.rcv_nxt), now)
+    elif verdict is Verdict.BAD_OPENING_ACK:
+        handshake.reset(m, segment, now)
+    elif verdict is Verdict.SYN_AGAIN:
+        m.delegated.snd_nxt = m.delegated.snd_una
+    elif verdict is Verdict.FIN_AGAIN:
+        time_wait(m, now)
+        m.ack_clock.owe()
+    elif verdict is Verdict.URGENT:
+        upload(m, TcpUploadReason.ReceivedUrgentData, "urgent data arrived")
+    return verdict is _ACCEPTED
+
+
+def _accepted(m: TcpConnection, segment: Segment, now: int) -> None:
+    """Act on a segment that has passed all checks: timestamp, ACK, window, urgent pointer, text, FIN."""
     d = m.delegated
     flags = segment.flags
-    if m.stamped and not flags & (RST | SYN) and not _timestamp_passes(m, segment, now):
-        return
-    rel = seq_diff(segment.seq, d.rcv_nxt)
-    window = d.rcv_wnd
-    length = segment.length
-    if flags & SYN and d.state is SYN_RCVD and rel == -1 and not flags & RST:
-        if not flags & ACK:
-            # The remote end repeats its SYN: our answer was lost.
-            d.snd_nxt = d.snd_una
-            return
-        # The SYN,ACK of a simultaneous open. Apart from the SYN it is an ordinary segment.
-        rel = 0
-        flags &= ~SYN
-    elif not _in_window(rel, length, window, flags):
-        _unacceptable(m, segment, rel, length, now)
-        return
-    if segment.ts_val is not None and m.stamped and not flags & RST:
-        _take_timestamp(m, segment, segment.ts_val, now)
-    if flags & RST:
-        challenge.in_window_reset(m, rel, now)
-        return
-    if flags & SYN:
-        challenge.in_window_syn(m, rel, now)
-        return
-    if not flags & ACK:
-        return
-    if flags & URG and m.settings.offloaded:
-        _urgent_upload(m, segment)
-        return
+    syn = flags >> 1 & 1  # of a simultaneous open
+    if m.stamped:
+        _take_timestamp(m, segment, now)
     if d.state is SYN_RCVD:
-        if not handshake.syn_received(m, segment, now):
-            return
-        # Data that came with the SYN has moved RCV.NXT.
-        rel = seq_diff(segment.seq + (segment.flags >> 1 & 1), d.rcv_nxt)
-    elif not acks.acknowledge(m, segment, now):
-        return
-    _acceptable(m, now)
-    if d.state is CLOSED:
+        handshake.syn_received(m, segment, now)
+    else:
+        acks.acknowledge(m, segment, now)
+    keepalive = m.keepalive
+    if keepalive is not None and keepalive.kind != IDLE:
+        keepalive.heard(now)  # the remote end is alive
+    state = d.state
+    if state is FIN_WAIT_2:
+        m.timer.fin_wait_2(now)
+    elif state is CLOSED:
         return
     if flags & URG:
         text.urgent(m, segment)
-    if length:
-        text.take(m, segment, rel, now)
+    if segment.payload or flags & FIN:
+        # Data that came with the SYN has moved RCV.NXT.
+        text.take(m, segment, seq_diff(segment.seq + syn, d.rcv_nxt), now)
 
 
-def _in_window(rel: int, length: int, window: int, flags: int) -> bool:
-    """Return whether a segment, ``rel`` beyond RCV.NXT, touches the window (RFC 9293 3.10.7.4 first).
+def _take_timestamp(m: TcpConnection, segment: Segment, now: int) -> None:
+    """Set TS.Recent from a segment that begins at or before the last ACK sent (RFC 7323 4.3 (2)).
 
-    There are two exceptions. With a zero window, the ACK, RST and URG of a segment that begins at RCV.NXT
-    count, though no data is taken. And an empty ACK may lie on the right edge: SND.NXT of the remote end is
-    there when a whole window of data was lost.
+    PAWS has compared it with TS.Recent, except that of a SYN,ACK.
     """
-    if length and window:
-        return rel < window and rel + length > 0
-    if rel == 0:
-        return True
-    return not length and (0 < rel < window or (rel == window and not flags & RST))
-
-
-def _timestamp_passes(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """Return whether a segment passes RFC 7323 3.2 (the option must be there) and 5.3 R1 (PAWS)."""
     ts_val = segment.ts_val
-    if ts_val is None:
-        return False
-    if m.timestamps.passes(ts_val, m.settings.parameters.ticks_per_second, now):
-        return True
-    # An old duplicate. The ACK corrects a remote end whose numbers are wrong.
-    challenge.acknowledge_again(m, segment.length, now)
-    return False
-
-
-def _take_timestamp(m: TcpConnection, segment: Segment, ts_val: int, now: int) -> None:
-    """Set TS.Recent from a segment that begins at or before the last ACK sent (RFC 7323 4.3 (2))."""
-    if (m.ack_clock.last - segment.seq) & 0xFFFFFFFF < 0x80000000:
-        m.timestamps.take(ts_val, now)
-
-
-def _unacceptable(m: TcpConnection, segment: Segment, rel: int, length: int, now: int) -> None:
-    """Drop a segment outside the window, and answer it with an ACK unless it is an RST."""
-    flags = segment.flags
-    if flags & RST:
+    if ts_val is None or (m.ack_clock.last - segment.seq) & 0xFFFFFFFF >= 0x80000000:
         return
-    if flags & SYN and m.settings.offloaded:
-        m.ack_clock.owe()  # every time (R-BRA-03)
+    if segment.flags & SYN and (ts_val - m.delegated.ts_recent) & 0xFFFFFFFF >= 0x80000000:
         return
-    if flags & FIN and m.delegated.state is TIME_WAIT and rel + length == 0:
-        # The remote end repeats its FIN: our ACK of it was lost.
-        time_wait(m, now)
-    challenge.acknowledge_again(m, length - (flags >> 1 & 1), now)
+    m.timestamps.take(ts_val, now)
 
 
-def _acceptable(m: TcpConnection, now: int) -> None:
-    """Note that an acceptable segment arrived: the remote end is alive."""
-    keepalive = m.keepalive
-    if keepalive is not None and keepalive.kind != IDLE:
-        keepalive.heard(now)
-    if m.delegated.state is FIN_WAIT_2:
-        m.timer.fin_wait_2(now)
-
-
-def _urgent_upload(m: TcpConnection, segment: Segment) -> None:
-    """Leave urgent data to the host: check the ACK, ignore the rest, ask for the upload (R-IP-07)."""
-    if acks.is_valid(m, segment.ack):
-        upload(m, TcpUploadReason.ReceivedUrgentData, "urgent data arrived")
+def _answer(m: TcpConnection, segment: Segment, now: int) -> None:
+    """Answer an unacceptable segment with an ACK. A target answers each SYN (R-BRA-03)."""
+    syn = segment.flags >> 1 & 1
+    if syn and m.settings.offloaded:
+        m.ack_clock.owe()
+    else:
+        challenge.acknowledge_again(m, segment.length - syn, now)

@@ -139,12 +139,9 @@ def syn_sent(m: TcpConnection, segment: Segment, now: int) -> None:
     text.syn_text(m, segment, now)
 
 
-def syn_received(m: TcpConnection, segment: Segment, now: int) -> bool:
-    """Handle the ACK field in SYN_RCVD (RFC 9293 3.10.7.4 fifth). Returns False if the segment is dropped."""
+def syn_received(m: TcpConnection, segment: Segment, now: int) -> None:
+    """Act on the ACK of our SYN in SYN_RCVD (RFC 9293 3.10.7.4 fifth)."""
     d = m.delegated
-    if segment.ack != (d.snd_una + 1) & 0xFFFFFFFF or d.snd_max == d.snd_una:
-        reset(m, segment, now)
-        return False
     establish(m, segment, now)
     d.snd_wnd = segment.window if segment.flags & SYN else segment.window << m.snd_scale
     d.send_wl1 = segment.seq
@@ -152,7 +149,6 @@ def syn_received(m: TcpConnection, segment: Segment, now: int) -> bool:
         d.max_snd_wnd = d.snd_wnd
     if m.gaps is not None:
         text.take_gaps(m, now)
-    return True
 
 
 def reset(m: TcpConnection, segment: Segment, now: int) -> None:

@@ -79,9 +79,13 @@ class TcpMachine(TcpConnection):
 
     # -- the wire
 
-    def receive(self, segment: Segment, now: int) -> None:
-        """Handle an arriving segment of this connection. Its checksum has been verified."""
-        arrival.receive(self, segment, now)
+    def receive(self, segment: Segment, now: int) -> bool:
+        """Handle an arriving segment of this connection. Its checksum has been verified.
+
+        Returns whether its text counts: it has passed all checks, and the handshake is over. An owner that
+        keeps anything of other segments can be made to believe what a stranger has forged.
+        """
+        return arrival.receive(self, segment, now)
 
     def transmit(self, now: int) -> list[Segment]:
         """Return the segments that are owed to the remote end now, in the order in which they must leave."""

@@ -66,8 +66,8 @@ class MachineOwner(ABC):
 
     # -- what does not
 
-    def deliver(self, segment: Segment, tick: int, now: float) -> None:
-        """Give the machine a segment. The caller must give it a turn later."""
+    def deliver(self, segment: Segment, tick: int, now: float) -> bool:
+        """Give the machine a segment: see TcpMachine.receive. The caller must give it a turn later."""
         machine = self.machine
         assert machine is not None
         if machine.gaps is not None and machine.ack_clock.owed and self.may_send:
@@ -76,7 +76,7 @@ class MachineOwner(ABC):
             segments = output.transmit(machine, tick)
             if segments:
                 self.send_segments(segments, high, now)
-        arrival.receive(machine, segment, tick)
+        return arrival.receive(machine, segment, tick)
 
     def take_turn(self, tick: int, now: float) -> None:
         """Report what happened and send what is owed, until nothing is left of either."""

@@ -116,17 +116,18 @@ class TcpFlow(MachineOwner):
         """Process a segment from the wire or from the host, and act on its results."""
         machine = self.machine
         delegated = machine.delegated
-        size = len(segment.payload)
-        if size:
-            self._heuristics.segment_in(lt(delegated.rcv_nxt, segment.seq))
-            if segment.flags & PSH:
-                end = seq_add(segment.seq, size)
-                if self._push_at is None or gt(end, self._push_at):
-                    self._push_at = end
+        expected = delegated.rcv_nxt
         before = delegated.state
-        self._active = now
         tick = ticks_of(now, self.per_second)
-        self.deliver(segment, tick, now)
+        if self.deliver(segment, tick, now):
+            self._active = now
+            size = len(segment.payload)
+            if size:
+                self._heuristics.segment_in(lt(expected, segment.seq))
+                if segment.flags & PSH:
+                    end = seq_add(segment.seq, size)
+                    if self._push_at is None or gt(end, self._push_at):
+                        self._push_at = end
         if self._push_at is not None and ge(delegated.rcv_nxt, self._push_at):
             self._push_at = None
             self.io.pushed = machine.available > 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.segment import FIN, RST, SYN, Segment
-from ndisbus.tcp import arrival, challenge
+from ndisbus.tcp import challenge, verdict
 from ndisbus.tcp.machine import TcpMachine
 from tests.support.tcp_attack import Findings, attack, heal
 from tests.support.tcp_mutation import fill
@@ -119,7 +119,7 @@ def _everything_is_in_window(rel: int, length: int, window: int, flags: int) -> 
     ("owner", "name", "fault"),
     [
         (challenge, "in_window_reset", _every_reset_counts),
-        (arrival, "_in_window", _everything_is_in_window),
+        (verdict, "_in_window", _everything_is_in_window),
     ],
 )
 def test_a_fault_of_the_machine_is_found(

@@ -78,6 +78,16 @@ def test_r_evt_12_high_out_of_order_packets(wired: Any) -> None:
     assert suggested(w, t, TcpUploadReason.HighOutOfOrderPackets)
 
 
+def test_segments_that_are_dropped_are_not_counted_as_out_of_order(wired: Any) -> None:
+    """R-EVT-12: a stranger cannot have a connection uploaded by segments with a wrong ACK."""
+    w = limited(wired, out_of_order=50, sample=10)
+    t = w.live()
+    for number in range(20):
+        w.say(t, ACK, 6000 + number, 90_000, b"forged")
+    talk(w, t, 10)
+    assert not suggested(w, t, TcpUploadReason.HighOutOfOrderPackets)
+
+
 def test_r_evt_12_high_drop_rate(wired: Any) -> None:
     """R-EVT-12: segments that had to be sent again."""
     w = limited(wired, drop_rate=50, sample=4)

@@ -177,6 +177,19 @@ def test_psh_of_a_segment_that_came_early_counts_when_the_gap_is_filled(w: Any) 
     assert received(w) == [(a.address, "SUCCESS", b"0123")]
 
 
+@pytest.mark.parametrize(
+    ("flags", "seq", "ack"), [(ACK | PSH, 900_000, 1000), (ACK | PSH, 5100, 90_000), (PSH, 5100, 0)]
+)
+def test_psh_of_a_segment_that_is_dropped_means_nothing(w: Any, flags: int, seq: int, ack: int) -> None:
+    """R-RECV-15: a forged segment far ahead does not hide the PSH of the true ones."""
+    t = w.live()
+    a = w.nbl(bytes(20))
+    w.post("receive", t, a)
+    w.say(t, flags, seq, ack, b"forged")
+    RemoteEnd(w, t).push(b"0123")
+    assert received(w) == [(a.address, "SUCCESS", b"0123")]
+
+
 def test_r_recv_16_psh_and_time_mean_nothing_to_a_non_push_request(w: Any) -> None:
     """R-RECV-13, R-RECV-16: it completes when it is full, and only then."""
     t = w.live()

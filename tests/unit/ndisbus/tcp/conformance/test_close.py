@@ -181,6 +181,17 @@ def test_a_retransmitted_fin_in_time_wait_starts_2_msl_again() -> None:
     end.expect_state(CLOSED)
 
 
+@pytest.mark.parametrize(("flags", "ack"), [("F", 0), ("FA", 50_000), ("FA", -100_000), ("SFA", 2)])
+def test_a_forged_fin_in_time_wait_does_not_prolong_it(flags: str, ack: int) -> None:
+    """RFC5961-5.2-2, RFC9293-3.10.7.4-ACK-1: only a segment whose ACK counts is the remote end's FIN."""
+    end = Endpoint.in_state(TIME_WAIT)
+    end.wait(2 * MSL - 10)
+    end.gets(flags, seq=1 - flags.count("S"), ack=ack)
+    end.drop_sent()
+    end.wait(10)
+    end.expect_state(CLOSED)
+
+
 def test_a_bare_ack_in_time_wait_does_not_prolong_it() -> None:
     """RFC9293-3.10.7.4-ACK-TIME-WAIT: only the retransmitted FIN does."""
     end = Endpoint.in_state(TIME_WAIT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.ndisbus.tcp.conformance.ladder import CLOSED, ESTABLISHED, Endpoint, incoming
@@ -282,3 +284,40 @@ def test_a_retransmission_has_its_own_timestamp() -> None:
     again = end.expect("A", seq=1).ts_val
     assert first is not None and again is not None
     assert (again - first) & 0xFFFF_FFFF == 1000
+
+
+@pytest.mark.parametrize(
+    ("flags", "fields"),
+    [
+        ("", {}),
+        ("", {"size": 100}),
+        ("F", {}),
+        ("A", {"ack": 50_000}),
+        ("A", {"ack": 50_000, "size": 100}),
+        ("A", {"ack": -100_000}),
+    ],
+)
+def test_ts_recent_is_taken_after_the_last_check(flags: str, fields: dict[str, Any]) -> None:
+    """RFC7323-4.3-LAST: a segment that has no ACK, or is dropped for its ACK, leaves TS.Recent.
+
+    Otherwise one forged segment with a timestamp far ahead makes PAWS drop all that the remote end sends.
+    """
+    end = Endpoint.established(timestamps=True)
+    end.send(100)
+    end.drop_sent()
+    end.gets(flags, seq=1, options={"ts_val": T + 0x7000_0000}, **fields)
+    end.drop_sent()
+    assert end.delegated.ts_recent == T
+    end.remote_next = 1
+    end.gets("A", ack=101, size=1000)
+    assert end.read() == incoming(0, 1000)
+    assert end.machine.queued == 0
+
+
+@pytest.mark.parametrize("flags", ["S", "SA", "SF"])
+def test_a_syn_leaves_ts_recent(flags: str) -> None:
+    """RFC7323-4.3-LAST: a SYN draws a challenge ACK and changes nothing."""
+    end = Endpoint.established(timestamps=True)
+    end.gets(flags, seq=1, options={"ts_val": T + 0x7000_0000})
+    end.drop_sent()
+    assert end.delegated.ts_recent == T

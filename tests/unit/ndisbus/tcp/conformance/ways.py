@@ -71,6 +71,7 @@ OTHERWISE_ON_A_TARGET: Final = {
     "a SYN on a connection that has one: R-BRA-03, R-IP-06": [
         "test_a_syn_draws_a_challenge_ack",
         "test_data_beside_a_syn_is_not_taken",
+        "test_a_syn_leaves_ts_recent",
         "test_a_challenge_ack_has_a_timestamp",
         "test_syn_received_goes_back_to_listen_for_a_new_syn",
         "test_syn_challenges_are_throttled",

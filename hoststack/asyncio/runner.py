@@ -18,7 +18,8 @@ from hoststack.api.errors import HostClosed, HostForked
 from hoststack.api.runners import ask_bus
 from hoststack.api.scripts import Script, Wait
 from ndisbus.errors import LocalProtocolError
-from ndisbus.runtime.driver_process import GOODBYE_LIMIT, DriverProcess
+from ndisbus.runtime.driver_process import DriverProcess
+from ndisbus.runtime.inbox import GOODBYE_LIMIT
 
 if TYPE_CHECKING:
     from hoststack.chimney.driver import HostDriver

@@ -37,7 +37,7 @@ from ndisbus.core.violation import Violation
 from ndisbus.ddi.calls import CALLS
 from ndisbus.errors import DecodeError, RemoteProtocolError, value_text
 from ndisbus.lists.heap import NDIS_SPACE, Heap
-from ndisbus.messages.codec import RETURN
+from ndisbus.messages.codec import PROGRESS, RETURN
 
 if TYPE_CHECKING:
     from ndisbus.messages.codec import Message
@@ -79,8 +79,8 @@ class NdisCore:
         self.bindings = bindings = Bindings(config, clock, out, registry, heap, io, packets, terminator)
         indications = Indications(out, registry, injected, io)
         self.removal = Removal(out, registry, bindings, io, packets, oids, completions)
-        hangs = HangWatch(config, clock, out, self.removal)
-        adapters = Adapters(out, registry, heap, bindings, hangs)
+        self.hangs = HangWatch(config, clock, out, self.removal)
+        adapters = Adapters(out, registry, heap, bindings, self.hangs)
         registration = Registration(out, registry, heap, bindings, adapters)
         self.bug_checks = BugChecks(clock, out, self.removal)
         self.dispatcher = Dispatcher(self.bug_checks)
@@ -109,6 +109,9 @@ class NdisCore:
             if not self.control.handle(key, message):
                 self.admission.receive(key, client, message)
             return
+        if name == PROGRESS:
+            self._receive_progress(client, message)
+            return
         client.heard_at = now
         if name == RETURN:
             self._receive_answer(client, message)
@@ -124,6 +127,12 @@ class NdisCore:
         elif not self.control.handle(key, message):
             error = RemoteProtocolError(f"{name} is not a function that NDIS offers")
             self.bug_checks.report(client, message, error)
+
+    def _receive_progress(self, client: Client, message: Message) -> None:
+        try:
+            self.hangs.progress(client, message)
+        except RemoteProtocolError as e:
+            self.bug_checks.report(client, message, e)
 
     def _receive_answer(self, client: Client, message: Message) -> None:
         """Pass an answer to the part that waits for it."""
@@ -156,6 +165,11 @@ class NdisCore:
     def next_deadline(self) -> float | None:
         """Return the time at which :meth:`on_timer` is due; None if nothing is scheduled."""
         return self.clock.next_deadline()
+
+    def resumed(self, now: float) -> None:
+        """Note that this process, and perhaps the whole machine, did not run until ``now``."""
+        self.clock.now = now
+        self.hangs.resumed()
 
     def on_timer(self, now: float) -> None:
         """Run the actions that are due at ``now``."""

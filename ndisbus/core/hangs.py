@@ -1,4 +1,8 @@
-"""Hang detection: MiniportCheckForHangEx at the check interval, and a time limit for each request."""
+"""Hang detection: MiniportCheckForHangEx at the check interval, and a time limit for each request.
+
+A driver lives as long as it advances: it answers, sends a call, or its ``progress`` counter grows. How many
+messages wait before the question in its queue does not matter.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ndisbus.core.model import AdapterState
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
     from ndisbus.core.model import Adapter, Client, CoreConfig
     from ndisbus.core.outbound import Outbound
     from ndisbus.core.removal import Removal
+    from ndisbus.messages.codec import Message
 
 __all__ = ["HangWatch"]
 
@@ -19,13 +25,28 @@ __all__ = ["HangWatch"]
 class HangWatch:
     """Asks miniports whether they hang, and removes those that do."""
 
-    __slots__ = ("clock", "config", "out", "removal")
+    __slots__ = ("_resumed_at", "clock", "config", "out", "removal")
 
     def __init__(self, config: CoreConfig, clock: Clock, out: Outbound, removal: Removal) -> None:
         self.config = config
         self.clock = clock
         self.out = out
         self.removal = removal
+        #: When NDIS itself last ran again after a pause. No time before it counts against a driver.
+        self._resumed_at = 0.0
+
+    def resumed(self) -> None:
+        """Give every driver a fresh limit: NDIS itself, and perhaps the whole machine, did not run."""
+        self._resumed_at = self.clock.now
+
+    def progress(self, client: Client, message: Message) -> None:
+        """Take a driver's sign of life. A counter that does not grow is not one."""
+        args = message[2]
+        if len(args) != 1 or type(args[0]) is not int or args[0] < 0:
+            raise RemoteProtocolError("progress takes one counter, an integer that is not negative")
+        if args[0] > client.progress:
+            client.progress = args[0]
+            client.heard_at = self.clock.now
 
     def watch(self, client: Client) -> None:
         """Start to ask a miniport at the check interval whether it hangs."""
@@ -65,10 +86,10 @@ class HangWatch:
         def too_late() -> None:
             if answered or client.closed:
                 return
-            # A driver that sends messages is alive. It only takes long to reach this question.
-            quiet = self.clock.now - max(asked_at, client.heard_at)
-            if quiet + 1e-9 < self.config.hang_limit:
-                self.clock.schedule(max(asked_at, client.heard_at) + self.config.hang_limit, too_late)
+            # A driver that advances is alive. It only takes long to reach this question.
+            since = max(asked_at, client.heard_at, self._resumed_at)
+            if self.clock.now - since + 1e-9 < self.config.hang_limit:
+                self.clock.schedule(since + self.config.hang_limit, too_late)
                 return
             reason = f"no answer to MiniportCheckForHangEx for {self.config.hang_limit:g} s"
             self.removal.remove(client, reason, hung=True)
@@ -80,7 +101,7 @@ class HangWatch:
         limit = self.config.request_limit
         for adapter in client.adapters:
             for root, request in adapter.requests.items():
-                if self.clock.now - max(request.started_at, request.back_at) <= limit:
+                if self.clock.now - max(request.started_at, request.back_at, self._resumed_at) <= limit:
                     continue
                 if adapter.paused and request.operation.op == "initiate":
                     continue  # a paused target may queue requests for any time (R-PAUSE-02)
@@ -89,11 +110,11 @@ class HangWatch:
             for first, send in adapter.sends.items():
                 if first in (send.waylaid or ()) or any(first in b.adapter.sends for b in client.bindings):
                     continue
-                if self.clock.now - max(send.started_at, send.back_at) > limit:
+                if self.clock.now - max(send.started_at, send.back_at, self._resumed_at) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
                 break  # the lists are in the order in which they came, so later ones are younger
             for oid in adapter.oids.values():
-                if self.clock.now - max(oid.started_at, oid.back_at) <= limit:
+                if self.clock.now - max(oid.started_at, oid.back_at, self._resumed_at) <= limit:
                     continue
                 # Below an intermediate driver the request has a different RequestId, so compare without it.
                 if not any(o.binding is b for b in client.bindings for o in b.adapter.oids.values()):

@@ -125,6 +125,8 @@ class Client:
     info: dict[str, Any]
     heard_at: float
     closed: bool = False
+    #: The counter of its latest ``progress`` message.
+    progress: int = 0
     next_call: int = 0
     pending: dict[int, Pending] = field(default_factory=dict)
     #: Handles that NDIS gave it on registration. None while that edge is not registered.

@@ -12,7 +12,7 @@ driver waits for through the ordinary handlers, unbinds it and halts its adapter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, python_name
@@ -49,10 +49,10 @@ _NOTICED = frozenset(
 
 def _memory_of(call: Call) -> tuple[tuple[int, str], ...]:
     """Return the parameters that carry lists, by index."""
-    kinds = (BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL)
-    return tuple((i, p.carries) for i, p in enumerate(call.params) if p.carries in kinds)
+    return tuple((i, p.carries) for i, p in enumerate(call.params) if p.carries in _LISTS)
 
 
+_LISTS = (BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL)
 #: Functions that a driver may call: the call, what its parameters carry, whether it is answered.
 _PLANS = {
     c.name: (c, tuple(p.carries for p in c.params), c.answered) for c in CALLS.values() if c.from_driver
@@ -70,6 +70,10 @@ class Ndis(NdisCalls):
     def now(self) -> float:
         """Return the time of the event in hand, in seconds. It does not change while a handler runs."""
         return self._port.now
+
+    def working(self) -> None:
+        """Tell NDIS that a long handler advances. Call it in loops over many objects."""
+        self._port.working()
 
     @property
     def attached(self) -> bool:
@@ -105,6 +109,8 @@ class DriverPort(SharedMemory):
         self.outbox: list[Outgoing] = []
         self.attached = False
         self.now = 0.0
+        #: Called by handlers that take long; see :meth:`Ndis.working`.
+        self.working: Callable[[], None] = lambda: None
         self.epoch = 0
         #: What the bus said when it admitted us (limits, seed) or closed the epoch (reason, report).
         self.ready_info: dict[str, Any] = {}
@@ -282,8 +288,7 @@ class DriverPort(SharedMemory):
 
     def take_replies(self) -> list[Reply]:
         """Give up all expected answers, and return them."""
-        replies = list(self._replies.values())
-        self._replies.clear()
+        replies, self._replies = list(self._replies.values()), {}
         self._given_up = self._call_id
         return replies
 
@@ -347,8 +352,7 @@ class DriverPort(SharedMemory):
         self.epoch = info["Epoch"]
         self.ndis.heap = Heap(info["AddressSpace"])
         self.attached = True
-        steps = self.driver.driver_entry()
-        if steps is not None:
+        if (steps := self.driver.driver_entry()) is not None:
             self._step(steps, None, None)
 
     def _closed(self, call_id: int | None, args: list[Any]) -> None:
@@ -357,8 +361,7 @@ class DriverPort(SharedMemory):
 
     def _refused(self, call_id: int | None, args: list[Any]) -> None:
         """Handle a refused message: answer the call that waits, or record the refusal."""
-        reply = self._replies.pop(call_id or 0, None)
-        if reply is not None:
+        if (reply := self._replies.pop(call_id or 0, None)) is not None:
             self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
             return
         if 0 < (call_id or 0) <= self._given_up:

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_MESSAGES",
     "MAX_PACKET",
     "MAX_PARAMS",
+    "PROGRESS",
     "PROTOCOL_VERSION",
     "RETURN",
     "Message",
@@ -55,6 +56,8 @@ MAX_ARRAY: Final = 1_000_000
 MAX_DEPTH: Final = 12
 
 RETURN: Final = "return"
+#: A driver's sign of life while it works: one counter that grows.
+PROGRESS: Final = "progress"
 
 _LIMITS: Final[dict[str, Any]] = {
     "raw": False,

@@ -25,15 +25,17 @@ from ndisbus.runtime import curve
 from ndisbus.runtime.connection import HOT_MS, set_heartbeats
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.endpoint import bind
+from ndisbus.runtime.pauses import PauseWatch
 from ndisbus.runtime.trace_link import TracePublisher
 
 __all__ = ["Broker", "epoch_base"]
 
 #: Most packets that are handled before the loop looks at the clock and at deaths again.
 TURN: Final = 256
-#: No limit: there are never that many packets at once.
-EVERYTHING: Final = 1 << 30
-#: A timer that runs late by this time (seconds) shows that this process was stalled.
+#: Longest time in seconds for which packets are handled before the loop looks at the clock again.
+SLICE: Final = 0.05
+#: A timer that runs late by this time (seconds) shows that this process was stalled. So does a turn in which
+#: it neither ran nor waited by choice for this time.
 STALL: Final = 0.25
 #: After a stall, the loop reads until nothing has arrived for this time (milliseconds).
 _SETTLE: Final = 20
@@ -85,6 +87,7 @@ class Broker:
         self._copy = True
         #: Whether a message has just come, so that more are likely.
         self._hot = False
+        self._pauses = PauseWatch()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -157,8 +160,13 @@ class Broker:
             # The descriptor signals changes only, and a send may have consumed one.
             readable = bool(get(zmq.EVENTS) & _READABLE)
             limit = TURN if readable else 1
-            events = poll(0 if readable else self._timeout())
-            core.clock.now = now = time.monotonic()
+            timeout = 0 if readable else self._timeout()
+            self._pauses.waits(timeout / 1000)
+            events = poll(timeout)
+            now, paused = self._pauses.waited()
+            core.clock.now = now
+            if paused > STALL:
+                core.resumed(now)
             for fd, _ in events:
                 if fd == router_fd:
                     readable = True
@@ -172,11 +180,12 @@ class Broker:
                     self._died(token)
             deadline = core.next_deadline()
             due = deadline is not None and deadline <= now
-            if due and deadline is not None and now - deadline > STALL:
+            if paused > STALL or (due and deadline is not None and now - deadline > STALL):
                 self._catch_up(now)
             elif readable:
                 # A driver that answered in time must not count as late because its answer is still unread.
-                self._receive(now, EVERYTHING if due else limit)
+                # The socket takes from all connections in turn, so this hears everyone who has said anything.
+                self._receive(now, limit, 2 * len(core.registry.clients) if due else 0)
                 self._hot = True
             if due:
                 core.on_timer(now)
@@ -229,17 +238,25 @@ class Broker:
             left = INTERVAL
         return math.ceil(left * 1000) if left > 0 else 0
 
-    def _receive(self, now: float, limit: int) -> None:
-        """Handle up to ``limit`` packets. After a wait the limit is 1, so that its answer leaves at once."""
-        recv, get = self._router.recv, self._get
+    def _receive(self, now: float, limit: int, least: int = 0) -> None:
+        """Handle up to ``limit`` packets, for at most :data:`SLICE` seconds, but ``least`` in any case.
+
+        After a wait the limit is 1, so that its answer leaves at once.
+        """
+        recv, get, clock = self._router.recv, self._get, time.monotonic
+        until = now + SLICE
+        limit = max(limit, least)
+        handled = 0
         while True:
             try:
                 key = recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
             self._packet(key, now)
-            limit -= 1
-            if not limit or not get(zmq.EVENTS) & _READABLE:
+            handled += 1
+            if handled >= limit or (handled >= least and clock() >= until):
+                return
+            if not get(zmq.EVENTS) & _READABLE:
                 return
 
     def _packet(self, key: bytes, now: float) -> int:
@@ -270,7 +287,7 @@ class Broker:
         while time.monotonic() < until and (
             self._get(zmq.EVENTS) & _READABLE or any(fd == self._fd for fd, _ in self._poll.poll(_SETTLE))
         ):
-            self._receive(now, EVERYTHING)
+            self._receive(now, TURN)
 
     def _flush(self) -> None:
         """Send what the core wants sent: one packet for each client, in the order of its messages."""

@@ -21,12 +21,13 @@ from ndisbus import __version__
 from ndisbus.driver.base import Driver, kind_of
 from ndisbus.driver.port import DriverPort
 from ndisbus.errors import RemoteProtocolError
-from ndisbus.messages.codec import Packer, decode_packet
+from ndisbus.messages.codec import Packer
 from ndisbus.messages.packet import packets
 from ndisbus.rundir import check_endpoint, default_endpoint
 from ndisbus.runtime.connection import HOT_MS, Connection, Phase
 from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
+from ndisbus.runtime.inbox import SLICE, Inbox
 from ndisbus.runtime.outcomes import BugChecked, HelloRefused
 from ndisbus.runtime.poller import HasFileno, Poller
 from ndisbus.runtime.reconnect import Reconnect
@@ -35,8 +36,6 @@ __all__ = ["DriverProcess"]
 
 #: Most packets that are handled before the loop looks at the clock again.
 TURN: Final = 256
-#: Seconds that the bus has to answer a goodbye.
-GOODBYE_LIMIT: Final = 0.25
 #: Longest wait in one go (seconds): poll() takes milliseconds that fit into an int.
 LONGEST: Final = 3600.0
 #: While packets keep coming, the loop looks at nothing else for this time (seconds).
@@ -77,6 +76,7 @@ class DriverProcess:
         self._connection: Connection | None = None
         self._reconnect = Reconnect(random.Random(f"{seed}/{name}"), time.monotonic())
         self._pack = Packer()
+        self._inbox = Inbox(self.port, self._flush)
         # Not zmq.Poller: it makes several system calls more in each round.
         self._poll: Poller = select.poll() if poller is None else poller
         self._may_wait = poller is None
@@ -144,7 +144,7 @@ class DriverProcess:
     def idle_seconds(self) -> float | None:
         """Return how long an owner with its own loop may wait for descriptors only; None: for any time."""
         connection = self._connection
-        if self.port.outbox or (connection is not None and connection.readable()):
+        if self.port.outbox or self._inbox.waiting or (connection is not None and connection.readable()):
             return 0.0
         milliseconds = self._timeout(math.inf)
         return None if milliseconds is None else milliseconds / 1000
@@ -162,7 +162,7 @@ class DriverProcess:
             if self.port.attached and self._connection is not None:
                 self.port.goodbye()
                 self._flush()
-                self._await_farewell()
+                self._inbox.await_farewell(self._connection.socket)
             self.port.lost("left the bus", time.monotonic())
         finally:
             self._disconnect()
@@ -184,13 +184,14 @@ class DriverProcess:
         if self.phase is Phase.AWAY and time.monotonic() >= self._reconnect.due:
             self._connect()
         connection = self._connection
-        hot = self._hot and self._may_wait and not self._urgent and not self._watch.polled
+        waiting = self._inbox.waiting
+        hot = self._hot and self._may_wait and not (self._urgent or self._watch.polled or waiting)
         if hot and connection is not None and self.phase is Phase.READY:
             if self._serve_hot(connection, until, predicate):
                 return
             connection = self._connection
         # The descriptor signals changes only, and a send may have consumed one.
-        readable = connection is not None and connection.readable()
+        readable = connection is not None and (bool(waiting) or connection.readable())
         limit = TURN if readable else 1
         events = self._poll.poll(0 if readable else self._timeout(until))
         self.port.now = now = time.monotonic()
@@ -213,6 +214,7 @@ class DriverProcess:
         if readable and self._connection is not None:
             self._receive(self._connection, now, limit)
             self._hot = True
+        now = self.port.now
         deadline = self.port.next_deadline()
         if deadline is not None and deadline <= now:
             self.port.on_timer(now)
@@ -225,7 +227,7 @@ class DriverProcess:
         Returns True as soon as ``predicate()`` holds; False if the loop must look at other things. That
         happens after at most :data:`HOT` seconds, so the death of the bus is noticed by then.
         """
-        port, clock = self.port, time.monotonic
+        port, inbox, clock = self.port, self._inbox, time.monotonic
         recv: Any = connection.socket.recv
         get: Any = connection.socket.get
         deadline_of = port.next_deadline
@@ -242,9 +244,9 @@ class DriverProcess:
             while get(zmq.RCVMORE):
                 frames.append(recv())
             port.now = now = clock()
-            messages = decode_packet(frames)
-            for message, payload in messages:
-                port.receive(message, payload, now)
+            inbox.put(frames)
+            several = len(inbox.waiting) > 1
+            now = inbox.run(now, now + SLICE)
             if port.refusals or not port.attached:
                 self._look_at_port(now)
                 return False
@@ -253,11 +255,11 @@ class DriverProcess:
                 return True
             if port.outbox:
                 self._flush()
-            if now >= leave_at or self._stopping:
+            if now >= leave_at or self._stopping or inbox.waiting:
                 self._hot = True
                 return False
             # Only under load it pays to collect further messages before answering.
-            if len(messages) > 1 and connection.readable():
+            if several and connection.readable():
                 self._receive(connection, now, TURN)
                 if self._connection is not connection:
                     return False
@@ -281,27 +283,32 @@ class DriverProcess:
         return math.ceil(min(until - now, LONGEST) * 1000) if until > now else 0
 
     def _receive(self, connection: Connection, now: float, limit: int) -> None:
-        """Handle up to ``limit`` packets. After a wait the limit is 1, so that its answer leaves at once."""
-        port, recv = self.port, connection.socket.recv_multipart
+        """Handle up to ``limit`` packets, for at most :data:`SLICE` seconds.
+
+        After a wait the limit is 1, so that its answer leaves at once.
+        """
+        port, inbox, recv = self.port, self._inbox, connection.socket.recv_multipart
+        until = now + SLICE
         while True:
-            try:
-                frames = recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            for message, payload in decode_packet(frames):
-                port.receive(message, payload, now)
+            if not inbox.waiting:
+                try:
+                    inbox.put(recv(zmq.NOBLOCK))
+                except zmq.Again:
+                    return
+            now = inbox.run(now, until)
             if port.attached is not (self.phase is Phase.READY) or port.refusals:
                 self._look_at_port(now)
                 if self._connection is not connection:
                     return
-            limit -= 1
-            if not limit or not connection.readable():
+            limit -= not inbox.waiting
+            if now >= until or not (limit and (inbox.waiting or connection.readable())):
                 return
 
     def _flush(self) -> None:
         connection = self._connection
         if self.port.outbox and connection is not None:
             send = connection.socket.send
+            self._inbox.said(time.monotonic())
             sends = self.port.drain()
             if len(sends) == 1 and not sends[0][1]:
                 head = self._pack((sends[0][0],))
@@ -328,6 +335,7 @@ class DriverProcess:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        self._inbox.clear()
         if connection is not None:
             self._poll.unregister(connection.fd)
             self._poll.unregister(connection.monitor_fd)
@@ -341,6 +349,7 @@ class DriverProcess:
         refusals, port.refusals = port.refusals, []
         if port.attached and self.phase is Phase.HELLO:
             self.phase = Phase.READY
+            self._inbox.admitted(port.ready_info)
             self._reconnect.admitted(now)
             self.on_change("ready", "")
             if not self._watch.watch(self, port.ready_info):
@@ -385,14 +394,3 @@ class DriverProcess:
         why = self._reconnect.overdue(now)
         if why:
             self.on_change("waiting", f"{self.endpoint}: {why}")
-
-    def _await_farewell(self) -> None:
-        connection = self._connection
-        assert connection is not None
-        until = time.monotonic() + GOODBYE_LIMIT
-        while self.port.attached:
-            left = until - time.monotonic()
-            if left <= 0 or not connection.socket.poll(math.ceil(left * 1000)):
-                return
-            for message, payload in decode_packet(connection.socket.recv_multipart()):
-                self.port.receive(message, payload, time.monotonic())

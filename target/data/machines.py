@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import islice
 from struct import Struct
 from typing import Final
 
@@ -27,6 +28,8 @@ __all__ = ["adopt", "current_image", "expire", "flow_of", "wake_after"]
 _QUIET: Final = frozenset((4, 7))  # ESTABLISHED, CLOSE_WAIT
 
 _OFF: Final = TCP_STATE_OFF
+#: Most connections whose timers run in one turn. The others stay due; the bus and the wire come in between.
+_EXPIRIES: Final = 256
 
 
 def _fields(*members: tuple[str, str]) -> Struct:
@@ -91,10 +94,10 @@ def adopt(adapter: Adapter, taken: Iterable[Context], now: float) -> None:
 
 
 def expire(adapter: Adapter, now: float) -> None:
-    """Run the connections that are due. Hardware that hangs runs none."""
+    """Run connections that are due, up to a limit for one turn. Hardware that hangs runs none."""
     if adapter.hung:
         return
-    for tcp in adapter.wakes.due(now):
+    for tcp in islice(adapter.wakes.due(now), _EXPIRIES):
         if tcp.serving:
             flow_of(adapter, tcp).expire(now)
 

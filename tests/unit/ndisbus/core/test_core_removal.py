@@ -460,6 +460,55 @@ def test_one_that_says_something_is_alive(bench: Bench, host: Host, nic: Nic) ->
     assert nic.closed
 
 
+def test_one_that_advances_is_alive_however_long_its_queue_is(bench: Bench, host: Host, nic: Nic) -> None:
+    """It works and has nothing to tell: its counter is the sign of life."""
+    nic.responsive = False
+    for count in range(1, 20):
+        bench.tick(LIMITS.hang_limit / 2)
+        nic.send("progress", count)
+    assert nic.closed is None
+    bench.tick(LIMITS.hang_limit)
+    assert "MiniportCheckForHangEx" in str(nic.closed)
+
+
+def test_a_counter_that_stands_still_is_not_progress(bench: Bench, host: Host, nic: Nic) -> None:
+    nic.send("progress", 7)
+    nic.responsive = False
+    for _ in range(2):
+        bench.tick(LIMITS.check_interval + LIMITS.hang_limit / 2)
+        nic.send("progress", 7)
+    assert "MiniportCheckForHangEx" in str(nic.closed)
+
+
+@pytest.mark.parametrize("counts", [(), ("7",), (-1,), (True,), (1, 2)])
+def test_progress_without_a_counter_is_a_bug_check(bench: Bench, nic: Nic, counts: tuple[Any, ...]) -> None:
+    nic.send("progress", *counts)
+    assert bench.bug_check.call == "progress"
+
+
+def test_a_pause_of_the_bus_is_not_a_hang_of_its_drivers(bench: Bench, host: Host, nic: Nic) -> None:
+    """The whole machine was stopped, say. All limits begin again; then a driver that hangs is found."""
+    nic.responsive = False
+    bench.tick(LIMITS.hang_limit)
+    bench.now += 100.0
+    bench.core.resumed(bench.now)
+    bench.tick(LIMITS.hang_limit - 0.01)
+    assert nic.closed is None
+    bench.tick(0.02)
+    assert "MiniportCheckForHangEx" in str(nic.closed)
+
+
+def test_nor_does_it_make_requests_overdue(bench: Bench, host: Host, nic: Nic) -> None:
+    host.request("initiate", host.columns((TCP, host.new_handle(), None)))
+    bench.tick(LIMITS.request_limit - 1)
+    bench.now += 100.0
+    bench.core.resumed(bench.now)
+    bench.tick(LIMITS.request_limit - 1)
+    assert nic.closed is None
+    bench.tick(2)
+    assert "for more than" in str(nic.closed)
+
+
 def test_what_a_thawed_driver_still_sends_is_refused(bench: Bench, host: Host, nic: Nic) -> None:
     """Its epoch is closed: the drivers above do not hear of it. Then it starts again from registration."""
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))

@@ -27,6 +27,8 @@ def acknowledge(m: TcpConnection, segment: Segment, now: int) -> None:
     window = segment.window << m.snd_scale
     if acked:
         advance(m, segment, acked, now)
+        if reported:
+            m.recovery.duplicate(m.mss)  # new SACK information makes it a duplicate, too (RFC 6675 2)
     elif outstanding:
         same = not segment.payload and not segment.flags & FIN and window == d.snd_wnd
         if reported or (same and window and not m.sacking):

@@ -89,13 +89,24 @@ def full_ack(delegated: TcpOffloadStateDelegated, flight: int, mss: int) -> None
     delegated.dup_ack_count = 0
 
 
-def on_timeout(delegated: TcpOffloadStateDelegated, flight: int, mss: int, *, again: bool = False) -> None:
+def on_timeout(
+    delegated: TcpOffloadStateDelegated,
+    flight: int,
+    mss: int,
+    *,
+    again: bool = False,
+    recovering: bool = False,
+) -> None:
     """Set CWnd to one segment after the retransmission timer expired: RFC 5681 3.1.
 
-    ``again``: the timer has retransmitted this segment before, so SsThresh stays.
+    ``flight``: bytes outstanding that the remote end is not known to hold. ``again``: the timer has
+    retransmitted this segment before, so SsThresh stays. ``recovering``: a fast retransmission was lost as
+    well. That is another sign of congestion (RFC 5681 4.3), which never raises SsThresh.
     """
     if not again:
-        delegated.ss_thresh = _halve(flight, mss)
+        half = _halve(flight, mss)
+        if not recovering or half < delegated.ss_thresh:
+            delegated.ss_thresh = half
     delegated.c_wnd = mss
     delegated.dup_ack_count = 0
 

@@ -48,7 +48,7 @@ def take_over(m: TcpConnection, now: int) -> None:
     if d.max_snd_wnd < d.snd_wnd:
         d.max_snd_wnd = d.snd_wnd
     m.rtt = RoundTrip(d, m.settings)
-    m.recovery = Recovery(d, parameters.tcp_duplicate_ack_threshold, m.mss)
+    m.recovery = Recovery(d, parameters.tcp_duplicate_ack_threshold, m.mss, sacking=m.sacking)
     m.timer = SendTimer(d, m.rtt, now)
     m.keepalive = KeepAlive.taken_over(m.cached, d, m.settings, now)
     m.ack_clock = AckClock(parameters, d.rcv_nxt)

@@ -92,7 +92,7 @@ def establish(m: TcpConnection, segment: Segment, now: int) -> None:
     lost = m.handshake is not None and m.handshake.lost
     m.handshake = None
     d.state = ESTABLISHED
-    m.recovery.start(d.snd_una, m.mss, syn_lost=lost)
+    m.recovery.start(d.snd_una, m.mss, syn_lost=lost, sacking=m.sacking)
     d.snd_una = (d.snd_una + 1) & 0xFFFFFFFF
     d.snd_nxt = d.snd_max = d.snd_una
     m.timer.begin_again()

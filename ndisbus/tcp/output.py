@@ -33,7 +33,7 @@ def transmit(m: TcpConnection, now: int) -> list[Segment]:
         handshake.transmit(m, now, out)
     elif len(m.sending) or state in FIN_OWED:
         if d.snd_wnd:
-            if m.recovery.board is not None and m.recovery.active:
+            if m.recovery.by_sack and m.recovery.active:
                 _by_scoreboard(m, now, out)
             else:
                 _data(m, now, out)
@@ -94,8 +94,12 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
     if not outstanding and now - timer.last_sent > m.rtt.rto():
         recovery.idle(m.mss)
     window = d.snd_wnd
-    limit = d.c_wnd
-    if d.dup_ack_count:
+    limit = allowed = d.c_wnd
+    board = recovery.board
+    if board:
+        # CWnd bounds what is in the network: not what the remote end holds (RFC 6675 5 (3), 5.1).
+        limit = allowed = allowed + board.sacked_before(d.snd_nxt)
+    elif d.dup_ack_count and not recovery.by_sack:
         limit += limited_transmit(d, m.mss, recovery.threshold)
     if window < limit:
         limit = window
@@ -106,7 +110,6 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
     if m.gaps is not None and m.sacking:
         blocks = m.gaps.sack_blocks(options.sack_limit(m))
         mss -= 4 + 8 * len(blocks)
-    board = recovery.board
     ack = d.rcv_nxt
     offer = -1
     local = m.const.local_port
@@ -125,6 +128,8 @@ def _data(m: TcpConnection, now: int, out: list[Segment]) -> None:
             start, room = board.hole((una + sent) & 0xFFFFFFFF, d.snd_max)
             skipped = (start - una) & 0xFFFFFFFF
             if skipped != sent:
+                allowed += skipped - sent
+                limit = allowed if allowed < window else window
                 sent = skipped
                 continue
             if size > room:
@@ -187,15 +192,8 @@ def _again(m: TcpConnection, now: int, out: list[Segment]) -> None:
     """Send the first unacknowledged segment again (fast retransmit). SND.NXT does not move."""
     d = m.delegated
     outstanding = (d.snd_max - d.snd_una) & 0xFFFFFFFF
-    if not outstanding:
-        return
-    m.rtt.drop()
-    mss = m.mss
-    if m.gaps is not None and m.sacking:
-        mss -= 4 + 8 * len(m.gaps.sack_blocks(options.sack_limit(m)))
-    out.append(_piece(m, 0, min(mss, outstanding), now))
-    m.timer.sent(now)
-    m.ack_clock.sent(d.rcv_nxt)
+    if outstanding:
+        _recover(m, d.snd_una, min(m.mss, outstanding), now, out)
 
 
 def _piece(m: TcpConnection, offset: int, size: int, now: int) -> Segment:
@@ -226,9 +224,14 @@ def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
     if m.gaps is not None and m.sacking:
         mss -= 4 + 8 * len(m.gaps.sack_blocks(options.sack_limit(m)))
     total = len(m.sending) + (d.state in FIN_OWED)
+    if recovery.take_resend():
+        seq, size = board.hole(una, d.snd_max)
+        size = min(size, mss)
+        if size:
+            _recover(m, seq, size, now, out)
+            board.fast_retransmitted(seq, size)
     pipe = board.set_pipe(una, d.snd_max, mss, limit)
-    must = recovery.take_resend()
-    while must or d.c_wnd - pipe >= mss:
+    while d.c_wnd - pipe >= mss:
         sent = (d.snd_max - una) & 0xFFFFFFFF
         new = min(total, d.snd_wnd) - sent
         if 0 < new < mss and new < total - sent:
@@ -237,16 +240,20 @@ def _by_scoreboard(m: TcpConnection, now: int, out: list[Segment]) -> None:
         if what is None:
             break
         seq, size, rule = what
-        m.rtt.drop()
-        out.append(_piece(m, (seq - una) & 0xFFFFFFFF, size, now))
+        _recover(m, seq, size, now, out)
         board.retransmitted(seq, size, rule)
         if rule == 2:
             d.snd_max = (seq + size) & 0xFFFFFFFF
             d.snd_nxt = d.snd_max
         pipe += size
-        must = False
-        m.timer.sent(now)
-        m.ack_clock.sent(d.rcv_nxt)
+
+
+def _recover(m: TcpConnection, seq: int, size: int, now: int, out: list[Segment]) -> None:
+    """Send ``size`` sequence numbers from ``seq`` on in a recovery: again, or new data."""
+    m.rtt.drop()
+    out.append(_piece(m, (seq - m.delegated.snd_una) & 0xFFFFFFFF, size, now))
+    m.timer.sent(now)
+    m.ack_clock.sent(m.delegated.rcv_nxt)
 
 
 def _window_probe(m: TcpConnection, now: int, out: list[Segment]) -> None:

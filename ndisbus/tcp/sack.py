@@ -19,14 +19,15 @@ class Scoreboard:
     without wrapping, so that ranges can be sorted.
     """
 
-    __slots__ = ("_high_rxt", "_left", "_rescued", "_right", "_una", "sacked")
+    __slots__ = ("_high_rxt", "_left", "_point", "_rescue", "_right", "_una", "sacked")
 
     def __init__(self) -> None:
         self._una = 0  # SndUna of the last call, unrolled
         self._left: list[int] = []
         self._right: list[int] = []
         self._high_rxt = 0  # RFC 6675 HighRxt + 1: the first byte not retransmitted in this recovery
-        self._rescued = False  # RFC 6675 RescueRxt: once per recovery
+        self._rescue = -1  # RFC 6675 RescueRxt + 1; -1: undefined
+        self._point = 0  # RFC 6675 RecoveryPoint + 1
         self.sacked = 0
         """Number of bytes reported beyond SndUna."""
 
@@ -42,7 +43,7 @@ class Scoreboard:
         self._left.clear()
         self._right.clear()
         self.sacked = 0
-        self._rescued = False
+        self._rescue = -1
         self._high_rxt = self._una
 
     def update(self, blocks: Iterable[tuple[int, int]], snd_una: int, snd_max: int) -> int:
@@ -62,10 +63,18 @@ class Scoreboard:
         self.sacked += new
         return new
 
-    def enter_recovery(self, snd_una: int) -> None:
+    def enter_recovery(self, snd_una: int, snd_max: int) -> None:
         """Begin a recovery: nothing has been retransmitted in it."""
-        self._high_rxt = self._advance(snd_una)
-        self._rescued = False
+        una = self._high_rxt = self._advance(snd_una)
+        self._point = una + ((snd_max - una) & 0xFFFFFFFF)
+        self._rescue = -1
+
+    def fast_retransmitted(self, seq: int, size: int) -> None:
+        """Record the first retransmission of a recovery, RFC 6675 5 (4.3).
+
+        RescueRxt is set as well: the rescue must not come before this segment can be acknowledged.
+        """
+        self._high_rxt = self._rescue = self._unrolled(seq) + size
 
     def is_lost(self, seq: int, mss: int, threshold: int) -> bool:
         """IsLost: return whether enough arrived beyond ``seq``, which is missing, to count it as lost."""
@@ -104,12 +113,12 @@ class Scoreboard:
             return start & 0xFFFFFFFF, size, 3
         if new_data > 0:
             return snd_max, min(mss, new_data), 2
-        if self._rescued or not rights:
+        if una <= self._rescue:
             return None
         # The last hole: everything beyond the highest SACK was never reported.
         end = limit
         floor = highest
-        if highest == limit:
+        if rights and highest == limit:
             end = self._left[-1]
             floor = rights[-2] if len(rights) > 1 else una
         start = max(end - mss, floor)
@@ -118,7 +127,7 @@ class Scoreboard:
     def retransmitted(self, seq: int, size: int, rule: int = 1) -> None:
         """Record that ``size`` bytes from ``seq`` were sent again, by that rule of :meth:`next_segment`."""
         if rule == 4:
-            self._rescued = True
+            self._rescue = self._point
         elif rule != 2:
             end = self._unrolled(seq) + size
             if end > self._high_rxt:
@@ -129,6 +138,10 @@ class Scoreboard:
         start = self._unrolled(seq)
         start, end = self._hole(start, start + ((snd_max - start) & 0xFFFFFFFF))
         return start & 0xFFFFFFFF, end - start
+
+    def sacked_before(self, seq: int) -> int:
+        """Return the number of reported bytes before ``seq``."""
+        return self._sacked_between(self._una, self._unrolled(seq))
 
     def _unrolled(self, seq: int) -> int:
         una = self._una

@@ -24,13 +24,15 @@ from ndisbus.wire.memory import MemorySegment
 class Tap(LinkWrapper):
     """Remembers what a station sent and received, and lets a test swallow or change what it sends."""
 
-    __slots__ = ("change", "received", "sent")
+    __slots__ = ("change", "received", "sent", "thin")
 
     def __init__(self, inner: Link) -> None:
         super().__init__(inner)
         self.sent: list[bytes] = []
         self.received: list[bytes] = []
         self.change: Callable[[bytes], bytes | None] | None = None
+        self.thin: Callable[[list[bytes]], list[bytes]] | None = None
+        """Which of the frames that have arrived together the station gets."""
 
     def send(self, frame: bytes, now: float) -> None:
         self.sent.append(frame)
@@ -40,6 +42,8 @@ class Tap(LinkWrapper):
 
     def receive(self, now: float) -> list[bytes]:
         frames = self._inner.receive(now)
+        if self.thin is not None:
+            frames = self.thin(frames)
         self.received += frames
         return frames
 

@@ -20,7 +20,8 @@ class Model:
         self.max = 0
         self.sacked: set[int] = set()
         self.high_rxt = 0  # first byte not retransmitted
-        self.rescued = False
+        self.rescue = -1  # RescueRxt + 1: HighACK must be beyond it
+        self.point = 0
 
     def ack(self, una: int) -> None:
         self.una = una
@@ -63,7 +64,7 @@ class Model:
         if holes:
             return holes[0], self.run_of_holes(holes[0]), 3
         outstanding = [p for p in range(self.una, self.max) if p not in self.sacked]
-        if self.rescued or not outstanding or not self.sacked:
+        if self.una <= self.rescue or not outstanding:
             return None
         start = last = outstanding[-1]
         while start - 1 in outstanding and last - start + 1 < MSS:
@@ -90,7 +91,9 @@ def test_like_rfc_6675_byte_by_byte(
 ) -> None:
     """RFC 6675 4: Update, IsLost, SetPipe and NextSeg, across 2**32."""
     board, model = Scoreboard(), Model()
-    model.max = 120
+    model.max = model.point = 120
+    board.update((), base, seq_add(base, 120))
+    board.enter_recovery(base, seq_add(base, 120))
     for what, a, b, flag in steps:
         una = model.una
         if what == "send":
@@ -105,11 +108,15 @@ def test_like_rfc_6675_byte_by_byte(
             new = board.update(wire, seq_add(base, una), seq_add(base, model.max))
             assert new == model.update(blocks)
         elif what == "enter":
-            model.high_rxt, model.rescued = una, False
-            board.enter_recovery(seq_add(base, una))
+            model.high_rxt, model.rescue, model.point = una, -1, model.max
+            board.enter_recovery(seq_add(base, una), seq_add(base, model.max))
+            size = model.run_of_holes(una)
+            if flag and size:
+                model.high_rxt = model.rescue = una + size
+                board.fast_retransmitted(seq_add(base, una), size)
         elif what == "timeout":
             model.sacked.clear()
-            model.high_rxt, model.rescued = una, False
+            model.high_rxt, model.rescue = una, -1
             board.clear()
         else:
             new_data = a if flag else 0
@@ -123,7 +130,7 @@ def test_like_rfc_6675_byte_by_byte(
                 if which == 2:
                     model.max += size
                 elif which == 4:
-                    model.rescued = True
+                    model.rescue = model.point
                 else:
                     model.high_rxt = start + size
         snd_una, snd_max = seq_add(base, model.una), seq_add(base, model.max)

@@ -53,6 +53,12 @@ DROPPED: Final = {
         "test_the_last_segment_is_rescued",
         "test_what_is_lost_and_what_not_yet",
         "test_a_duplicate_that_reports_nothing_new_sends_nothing",
+        "test_after_a_timeout_nothing_reported_anew_is_sent_again",
+        "test_limited_transmit_is_governed_by_the_pipe",
+        "test_a_timeout_in_recovery_does_not_raise_ssthresh",
+        "test_a_timeout_does_not_count_what_is_sacked",
+        "test_the_rescue_does_not_come_with_the_fast_retransmission",
+        "test_there_is_one_rescue_in_a_recovery",
     ],
     "the RTO's back-off after an ACK of a retransmission": [
         "test_the_back_off_stays_until_there_is_a_new_measurement",

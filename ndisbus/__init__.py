@@ -11,7 +11,7 @@ imports only what stands below it:
 - net: headers of packets
 - messages: what travels on the bus; lists: block lists and net buffer lists; state: offload state structures
 - ddi: the call table, structures and numbers of the interface
-- life, timer_queue: tables of lives, and a queue of timers
+- hop, life, timer_queue: a hop of the simulation, tables of lives, and a queue of timers
 - rundir, errors, randomness: the runtime directory, the family of errors, seeded random numbers
 """
 

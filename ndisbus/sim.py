@@ -1,8 +1,9 @@
 """The simulation: NDIS and any number of drivers in one process, on virtual time.
 
 It runs the same core and the same ports as the bus, with the same bytes between them: every packet goes
-through the codec. A seed decides the order in which queues are served. Time jumps to what is due next. A call
-kills, stalls or restarts a process. The seed determines the whole run.
+through the codec. A seed decides the order in which queues are served, and how long packets take if they take
+time. Time jumps to what is due next. A call kills, stalls or restarts a process, now or between two later
+packets. The seed determines the whole run.
 
     sim = Simulation(seed=1)
     sim.start("target", lambda: TargetDriver(...))
@@ -13,7 +14,6 @@ kills, stalls or restarts a process. The seed determines the whole run.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -23,6 +23,7 @@ from ndisbus.core import CoreConfig, NdisCore
 from ndisbus.driver.base import Driver
 from ndisbus.driver.port import DriverPort, Outgoing
 from ndisbus.errors import ChimneyError, DecodeError
+from ndisbus.hop import Hop
 from ndisbus.messages.codec import Message, Packer, decode_packet, encode_packet
 from ndisbus.messages.packet import packets
 from ndisbus.timer_queue import TimerQueue
@@ -38,7 +39,7 @@ class SimulationStuck(ChimneyError):
 
 
 class SimulatedProcess:
-    """One driver process: its port, and the two queues between it and the bus."""
+    """One driver process: its port, and the two hops between it and the bus."""
 
     def __init__(self, sim: Simulation, name: str, make: Callable[[], Driver], pid: int) -> None:
         self.sim = sim
@@ -48,20 +49,22 @@ class SimulatedProcess:
         self.key = f"{name}#{pid}"
         self.driver = make()
         self.port = DriverPort(self.driver, {"Name": name, "Pid": pid, "Kind": "simulated"})
-        self.to_bus: deque[tuple[bytes, Sequence[bytes]]] = deque()
-        self.to_driver: deque[tuple[bytes, Sequence[bytes]]] = deque()
+        self.to_bus = sim.hop(f"{self.key} to the bus")
+        self.to_driver = sim.hop(f"the bus to {self.key}")
         self.alive = True
         self.stalled = False
-        self.deadline: float | None = None
+        #: It has said goodbye, and ends when the bus has answered.
+        self.leaving = False
 
     def flush(self) -> None:
         """Move what the port wants to send into the queue."""
         for head, *frames in self.sim.packets(self.port.drain()):
-            self.to_bus.append((head, frames))
+            self.to_bus.put(head, frames, self.sim.now)
 
     def deliver(self) -> None:
         """Let the driver handle the oldest packet."""
-        head, frames = self.to_driver.popleft()
+        self.sim.handled += 1
+        head, frames = self.to_driver.take()
         for message, payload in decode_packet([head, *frames]):
             if message[0] == "refused":
                 self.sim.refusals.append((self.name, message[2][0]["Reason"]))
@@ -69,10 +72,18 @@ class SimulatedProcess:
         if self.port.closed_info is not None and not self.port.attached:
             info = self.port.closed_info
             self.sim.closings.append((self.name, str(info.get("Reason"))))
+            if self.leaving:
+                self.end()
+                return
             self.port.hello()
         if not self.sim.shuffle:
             self.timer()
         self.flush()
+
+    def end(self) -> None:
+        """Be dead: what was sent is delivered, what was sent to it is lost."""
+        self.alive = False
+        self.to_driver.clear()
 
     def timer(self) -> None:
         """Run the driver's timers if they are due."""
@@ -92,9 +103,21 @@ class Simulation:
     With ``shuffle`` every message is a packet of its own, and any queue or due timer may be next. Without it,
     queues are served in a fixed order, and packets and timers behave as in real processes: messages that are
     sent together travel in one packet, and timers run after each packet.
+
+    ``delay``: the longest time in seconds that a packet takes from a process to the bus, or back. Each
+    direction of each process has its own (:class:`ndisbus.hop.Hop`).
     """
 
-    def __init__(self, seed: int = 0, config: CoreConfig | None = None, *, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        config: CoreConfig | None = None,
+        *,
+        shuffle: bool = True,
+        delay: float = 0.0,
+    ) -> None:
+        self.seed = seed
+        self.delay = delay
         self.rng = random.Random(seed)
         self.config = config or CoreConfig(seed=seed)
         self.shuffle = shuffle
@@ -103,6 +126,9 @@ class Simulation:
         self.refusals: list[tuple[str, str]] = []
         self.closings: list[tuple[str, str]] = []
         self.processes: dict[str, SimulatedProcess] = {}
+        #: Packets that the bus or a process has handled.
+        self.handled = 0
+        self._between: TimerQueue[Callable[[], None]] = TimerQueue()
         self._pids = 100
         self._events: TimerQueue[Callable[[], None]] = TimerQueue()
         self.core: NdisCore | None = None
@@ -131,6 +157,8 @@ class Simulation:
             if process.alive:
                 process.port.lost("the bus is gone", self.now)
                 process.flush()
+                if process.leaving:
+                    process.end()
 
     def start(self, name: str, make: Callable[[], Driver]) -> SimulatedProcess:
         """Start a process. ``make`` builds its driver, also at every restart."""
@@ -144,8 +172,7 @@ class Simulation:
     def kill(self, name: str) -> None:
         """Kill a process as kill -9 does: what it had sent is delivered, what was sent to it is lost."""
         process = self.processes[name]
-        process.alive = False
-        process.to_driver.clear()
+        process.end()
         self.at(self.now + NOTICE, lambda: self._notice(process))
 
     def _notice(self, process: SimulatedProcess) -> None:
@@ -160,8 +187,19 @@ class Simulation:
             self.core.removal.process_died(client, "the process died")
         self._route()
 
+    def leave(self, name: str) -> None:
+        """Let a process leave in an orderly way, as a goodbye does: it ends when the bus has answered."""
+        process = self.processes[name]
+        if not process.port.attached:
+            process.end()
+            return
+        process.leaving = True
+        process.port.goodbye()
+        process.flush()
+
     def restart(self, name: str) -> SimulatedProcess:
         """Start a process again. Its death is noticed before the next process of that name can say hello."""
+        self.processes[name].end()
         self._notice(self.processes[name])
         return self.start(name, self.processes[name].make)
 
@@ -179,6 +217,14 @@ class Simulation:
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Call ``action`` at a moment of virtual time."""
         self._events.push(when, action)
+
+    def between(self, packets: int, action: Callable[[], None]) -> None:
+        """Call ``action`` when that many further packets (at least 1) have been handled, before the next."""
+        self._between.push(self.handled + packets, action)
+
+    def hop(self, name: str) -> Hop:
+        """Return a new hop, with delays of its own that follow from the seed and the name."""
+        return Hop(random.Random(f"{self.seed}/{name}"), self.delay)
 
     def driver(self, name: str) -> Any:
         """Return the driver object of a process."""
@@ -214,6 +260,8 @@ class Simulation:
         ready = self._ready()
         if ready:
             (self.rng.choice(ready) if self.shuffle else ready[0])()
+            for action in self._between.due(self.handled):
+                action()
             return True
         due = self._next_due()
         if due is None:
@@ -257,10 +305,11 @@ class Simulation:
     def _ready(self) -> list[Callable[[], None]]:
         out: list[Callable[[], None]] = []
         for process in self.processes.values():
-            if process.to_bus and self.core is not None:  # a dead process too: what it had sent is delivered
+            # From a dead process too: what it had sent is delivered.
+            if process.to_bus.ready(self.now) and self.core is not None:
                 out.append(partial(self._to_bus, process))
             if process.alive and not process.stalled:
-                if process.to_driver:
+                if process.to_driver.ready(self.now):
                     out.append(process.deliver)
                 if self.shuffle and process.timer_due():
                     out.append(process.timer)
@@ -268,7 +317,8 @@ class Simulation:
 
     def _to_bus(self, process: SimulatedProcess) -> None:
         assert self.core is not None
-        head, frames = process.to_bus.popleft()
+        self.handled += 1
+        head, frames = process.to_bus.take()
         try:
             messages = decode_packet([head, *frames])
         except DecodeError as e:
@@ -290,7 +340,7 @@ class Simulation:
         for process in self.processes.values():
             if process.alive:
                 for head, *payload in self.packets(by_key.get(process.key, [])):
-                    process.to_driver.append((head, payload))
+                    process.to_driver.put(head, payload, self.now)
 
     def packets(self, messages: Sequence[Outgoing]) -> Iterator[list[Any]]:
         """Iterate over the packets that carry ``messages``, each as its list of frames."""
@@ -305,10 +355,14 @@ class Simulation:
         if self.core is not None and (at := self.core.next_deadline()) is not None:
             due.append(at)
         for process in self.processes.values():
-            if process.alive and not process.stalled and (at := process.port.next_deadline()) is not None:
+            if self.core is not None and (at := process.to_bus.next_due) is not None:
                 due.append(at)
+            if process.alive and not process.stalled:
+                due += [
+                    at for at in (process.port.next_deadline(), process.to_driver.next_due) if at is not None
+                ]
         return min(due) if due else None
 
     def inject(self, name: str, message: Message, frames: Sequence[bytes] = ()) -> None:
         """Queue a message as if the process had sent it, for tests of how the bus reacts."""
-        self.processes[name].to_bus.append((encode_packet([message]), frames))
+        self.processes[name].to_bus.put(encode_packet([message]), frames, self.now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from hoststack.live.nethost import NetHost
@@ -18,6 +19,7 @@ from hoststack.net.stack import NetStack
 from hoststack.net.station import Station
 from hoststack.peer.peer import station_mac
 from hoststack.peer.serving import Servants
+from imdriver.config import ImConfig
 from imdriver.driver import ImDriver
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.driver.base import Driver
@@ -51,7 +53,11 @@ class RemoteDriver(Driver):
 
 
 class LiveStack:
-    """``impairments`` hold for what the target hears and says."""
+    """A host, ``ims`` stacked intermediate drivers, a target, and a remote host on the target's wire.
+
+    ``through_im`` False is the same as no intermediate driver. ``impairments`` hold for what the target hears
+    and says. ``delay``: see :class:`Simulation`. ``config``: of each life of the target.
+    """
 
     def __init__(
         self,
@@ -62,18 +68,28 @@ class LiveStack:
         shuffle: bool = True,
         parameters: NdisTcpConnectionOffloadParameters | None = None,
         gateways: Sequence[tuple[str, str]] = (),
+        ims: int = 1,
+        delay: float = 0.0,
+        config: TargetConfig | None = None,
     ) -> None:
-        self.sim = Simulation(seed, shuffle=shuffle)
+        self.sim = Simulation(seed, shuffle=shuffle, delay=delay)
         self.segment = MemorySegment()
         self.seed = seed
         self._plugs = 0
         self.impairments = impairments
+        self.config = config or TargetConfig()
         self.remote = RemoteDriver(self.segment.station("peer"), seed)
         self.sim.start("target", self._target)
-        if through_im:
-            self.sim.start("im", ImDriver)
+        #: The intermediate drivers, from the lowest to the highest.
+        self.ims = _names(ims) if through_im else []
+        below = "nic0"
+        for i, name in enumerate(self.ims):
+            shown = (f"{name}-a", f"{name}-b") if i == len(self.ims) - 1 else (f"{name}-a",)
+            self.sim.start(name, partial(ImDriver, ImConfig(name=name, bind=below, adapters=shown)))
+            below = shown[0]
         self.sim.start("peer", lambda: self.remote)
-        bind = "auto" if through_im else "nic0"
+        # An automatic binding takes the first adapter that comes up, perhaps one of a lower driver.
+        bind = "auto" if len(self.ims) == 1 else below
         self.host = NetHost(
             "host",
             addresses=HOST,
@@ -93,7 +109,7 @@ class LiveStack:
         if self.impairments is not None:
             rng = random.Random(f"{self.seed}/{self._plugs}")
             link = ImpairedLink(link, rng, ingress=self.impairments, egress=self.impairments)
-        return TargetDriver(TargetConfig(), [link])
+        return TargetDriver(self.config, [link])
 
     def ready(self) -> None:
         self.sim.run_until(lambda: self.host.can_offload and self.host.interface is not None)
@@ -128,6 +144,10 @@ class LiveStack:
 
     def violations(self) -> list[str]:
         return [f"{e.rule}: {e.text}" for e in self._violations]
+
+
+def _names(ims: int) -> list[str]:
+    return ["im"] if ims == 1 else [f"im{i}" for i in range(ims)]
 
 
 class Flow:

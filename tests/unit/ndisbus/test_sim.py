@@ -15,9 +15,16 @@ from ndisbus.sim import NOTICE, Simulation, SimulationStuck
 from tests.support.toy_drivers import ToyHost, ToyTarget
 
 
-def start(seed: int, *, hosts: int = 1, config: CoreConfig | None = None, shuffle: bool = True) -> Simulation:
+def start(
+    seed: int,
+    *,
+    hosts: int = 1,
+    config: CoreConfig | None = None,
+    shuffle: bool = True,
+    delay: float = 0.0,
+) -> Simulation:
     """A target and some hosts, each on an adapter of its own."""
-    sim = Simulation(seed, config, shuffle=shuffle)
+    sim = Simulation(seed, config, shuffle=shuffle, delay=delay)
     adapters = [f"nic{i}" for i in range(hosts)]
     for i, adapter in enumerate(adapters):
         sim.start(f"host{i}", partial(ToyHost, adapter, name=f"host{i}"))
@@ -26,9 +33,9 @@ def start(seed: int, *, hosts: int = 1, config: CoreConfig | None = None, shuffl
     return sim
 
 
-def play(seed: int, *, shuffle: bool = True) -> Simulation:
+def play(seed: int, *, shuffle: bool = True, delay: float = 0.0) -> Simulation:
     """Something of everything."""
-    sim = start(seed, hosts=3, shuffle=shuffle)
+    sim = start(seed, hosts=3, shuffle=shuffle, delay=delay)
     handles = [sim.act(f"host{i}", lambda h: h.offload(4, 8, 17, 17)) for i in range(3)]
     sim.run_for(0.01)
     for i, (_, _, first, second) in enumerate(handles):
@@ -54,9 +61,10 @@ def trace(sim: Simulation) -> str:
 # -- seeds ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.02])
 @pytest.mark.parametrize("seed", [0, 1, 77])
-def test_the_same_seed_gives_the_same_trace_to_the_byte(seed: int) -> None:
-    first, second = trace(play(seed)), trace(play(seed))
+def test_the_same_seed_gives_the_same_trace_to_the_byte(seed: int, delay: float) -> None:
+    first, second = trace(play(seed, delay=delay)), trace(play(seed, delay=delay))
     assert first == second
     assert len(first) > 10_000
 
@@ -105,6 +113,46 @@ def test_things_happen_at_their_moment_and_in_order() -> None:
     assert seen == [("a", 1.0), ("b", 2.0), ("c", 2.0)]
 
 
+# -- hops ----------------------------------------------------------------------------------------------
+
+
+def completion_times(seed: int, delay: float) -> list[str]:
+    """Which of two hosts has its completion first: the one that asks first, or the other."""
+    sim = start(seed, hosts=2, delay=delay)
+    order: list[str] = []
+    for name in ("host0", "host1"):
+        sim.act(name, lambda h: h.offload())
+        sim.run_for(delay / 4 if delay else 0.001)
+    while len(order) < 2:
+        sim.step()
+        order += [n for n in ("host0", "host1") if n not in order and sim.driver(n).completed]
+    return order
+
+
+def test_with_delays_a_completion_overtakes_another_ones() -> None:
+    """Each direction of each process has its own delays, so requests of two hosts race."""
+    assert all(completion_times(seed, 0.0) == ["host0", "host1"] for seed in range(20))
+    orders = [completion_times(seed, 0.05)[0] for seed in range(20)]
+    assert set(orders) == {"host0", "host1"}
+
+
+@pytest.mark.parametrize("packets", range(1, 13))
+def test_a_death_between_two_packets(packets: int) -> None:
+    """It comes when exactly that many have been handled, whatever their delays; the request still ends."""
+    sim = start(packets, delay=0.01)
+    sim.act("host0", lambda h: h.offload())
+    died: list[int] = []
+    due = sim.handled + packets
+
+    def kill() -> None:
+        died.append(sim.handled)
+        sim.kill("target")
+
+    sim.between(packets, kill)
+    sim.run_until(lambda: bool(sim.driver("host0").completed) and bool(died))
+    assert died == [due]
+
+
 # -- what happens to processes -------------------------------------------------------------------------
 
 
@@ -144,6 +192,33 @@ def test_a_driver_may_come_back_before_its_death_is_noticed() -> None:
     host = sim.driver("host0")
     sim.run_until(lambda: host.unbound == 1 and host.ready)
     assert sim.refusals == []
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02])
+def test_a_process_that_leaves_is_gone_when_the_bus_has_answered(delay: float) -> None:
+    sim = start(3, delay=delay)
+    target, host = sim.driver("target"), sim.driver("host0")
+    sim.act("host0", lambda h: h.offload())
+    sim.run_until(lambda: bool(host.completed))
+    sim.leave("target")
+    sim.run_until(lambda: not sim.processes["target"].alive)
+    assert not target.ndis.attached
+    sim.run_until(lambda: host.unbound == 1)
+    sim.restart("target")
+    sim.run_until(lambda: host.ready)
+    sim.run_for(1)
+    assert outstanding(sim) == 0
+    assert sim.core is not None
+    assert sim.core.bug_checks.reports == []
+
+
+def test_a_process_that_leaves_while_the_bus_dies_is_gone_too() -> None:
+    sim = start(3, delay=0.02)
+    sim.leave("target")
+    sim.kill_bus()
+    assert not sim.processes["target"].alive
+    sim.leave("host0")  # the bus is away: there is nothing to wait for
+    assert not sim.processes["host0"].alive
 
 
 def test_what_a_killed_process_had_sent_is_delivered() -> None:
@@ -198,7 +273,7 @@ def test_the_bus_may_die_and_come_back() -> None:
 
 def test_bytes_that_are_not_a_packet_disturb_no_driver() -> None:
     sim = start(6)
-    sim.processes["host0"].to_bus.append((b"\xc1", ()))
+    sim.processes["host0"].to_bus.put(b"\xc1", (), sim.now)
     sim.run_for(1)
     assert [name for name, _ in sim.refusals] == ["host0"]
     assert sim.driver("host0").ready

@@ -5,7 +5,11 @@
     python tools/torture.py neighbours                     kill -9 of the intermediate driver, a host, the bus
     python tools/torture.py hosts                          several hosts, stacked drivers, a refused host
     python tools/torture.py storm                          several layers at once, again and again
+    python tools/torture.py live --minutes 60 --seed 1     hosts with live connections, all kinds of blows
     python tools/torture.py all                            one after the other
+
+"live" runs by the clock: storms of kills, stalls, SIGTERMs and bus restarts, with quiet phases in between.
+Each byte of each connection is checked by its position (:mod:`tools.torture_live`).
 
 Each starts stacks of its own under honcho, in runtime directories of their own, and prints a table (with
 --json one object). Exit code 0: everything held. 1: something did not, and what. A run follows from its seed,
@@ -35,17 +39,21 @@ from ndisbus.core import CoreConfig  # noqa: E402
 from ndisbus.errors import ChimneyError  # noqa: E402
 from tools.torture_hosts import host_rounds, stacked  # noqa: E402
 from tools.torture_kill import kill_rounds  # noqa: E402
+from tools.torture_live import run_live  # noqa: E402
+from tools.torture_live_report import LiveReport, show_live  # noqa: E402
 from tools.torture_neighbours import neighbour_rounds  # noqa: E402
 from tools.torture_rig import Round  # noqa: E402
 from tools.torture_stack import RealStack, three_layers  # noqa: E402
 from tools.torture_stall import stall_rounds  # noqa: E402
+from tools.torture_statistics import percentile  # noqa: E402
 from tools.torture_storm import storm_rounds  # noqa: E402
 
 __all__ = ["Report", "main"]
 
 #: How soon a local death has to show at the host (seconds), for 99 of 100 kills.
 NOTICE_LIMIT: Final = 0.05
-#: Rounds by default. For hosts it is the number of rounds of each play.
+#: Minutes of live connections by default, and rounds. For hosts it is the number of rounds of each play.
+_MINUTES: Final = 3.0
 _ROUNDS: Final = {"kill": 200, "stall": 36, "neighbours": 60, "hosts": 2, "storm": 60}
 
 
@@ -74,7 +82,7 @@ class Report:
 
     def percentile(self, q: float, of: Callable[[Round], float | None]) -> float | None:
         """The statistics of what was measured; None without a measurement."""
-        return _percentile([v for r in self.rounds if (v := of(r)) is not None], q)
+        return percentile([v for r in self.rounds if (v := of(r)) is not None], q)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -92,11 +100,6 @@ class Report:
             "recovery_p99_ms": _ms(self.percentile(0.99, lambda r: r.recovery)),
             "rounds": [r.to_dict() for r in self.rounds],
         }
-
-
-def _percentile(found: list[float], q: float) -> float | None:
-    ordered = sorted(found)
-    return ordered[min(int(len(ordered) * q), len(ordered) - 1)] if ordered else None
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -150,6 +153,18 @@ def _run(command: str, options: argparse.Namespace, console: Console) -> Report:
     return report
 
 
+def _run_live(options: argparse.Namespace, console: Console) -> LiveReport:
+    with console.status("live: starting a stack"):
+        return run_live(
+            seed=options.seed,
+            minutes=options.minutes,
+            connections=options.connections,
+            hang_limit=options.hang_limit,
+            term_kills=options.term_kills,
+            tell=lambda text: console.print(f"live: {text}", markup=False),
+        )
+
+
 # --- what is shown -------------------------------------------------------------------------------
 
 
@@ -187,7 +202,7 @@ def _row(rounds: list[Round]) -> list[str]:
     for times in ([r.notice for r in rounds], [r.recovery for r in rounds]):
         found = [t for t in times if t is not None]
         for q in (0.5, 0.99):
-            value = _percentile(found, q)
+            value = percentile(found, q)
             row.append("" if value is None else f"{value * 1e3:.1f}")
     return row
 
@@ -197,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Torture a real stack.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("command", choices=[*_ROUNDS, "all"])
+    parser.add_argument("command", choices=[*_ROUNDS, "live", "all"])
     parser.add_argument("--rounds", type=int, help=f"rounds; unless given {_ROUNDS}")
     parser.add_argument("--seed", type=int, default=1, help="seed of all random choices")
     parser.add_argument("--connections", type=int, default=4, help="most connections per path")
@@ -209,17 +224,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="take bus, target and im from this Procfile, with its delays",
     )
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help="how long live connections are used")
+    parser.add_argument(
+        "--term-kills", action="store_true", help="live: a SIGTERM of a driver may cost its connections"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(argv)
     console = Console(stderr=options.json, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=options.json, highlight=False, width=150)
-    commands = list(_ROUNDS) if options.command == "all" else [options.command]
-    reports = []
+    commands = [*_ROUNDS, "live"] if options.command == "all" else [options.command]
+    reports: list[Report | LiveReport] = []
     for command in commands:
-        reports.append(_run(command, options, console))
-        if not options.json:
-            _show(console, reports[-1])
+        report = _run_live(options, console) if command == "live" else _run(command, options, console)
+        reports.append(report)
+        if options.json:
+            continue
+        if isinstance(report, LiveReport):
+            show_live(console, report)
+        else:
+            _show(console, report)
     if options.json:
         found = [r.to_dict() for r in reports]
         sys.stdout.write(json.dumps(found if options.command == "all" else found[0], indent=1) + "\n")

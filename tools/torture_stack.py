@@ -222,10 +222,13 @@ class RealStack:
 
     # -- questions -----------------------------------------------------------------------------
 
+    def log_lines(self) -> list[str]:
+        """What honcho printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+
     def log(self, lines: int = 40) -> str:
         """The end of what honcho printed."""
-        text = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(text[-lines:])
+        return "\n".join(self.log_lines()[-lines:])
 
     def ps(self, timeout: float = 20.0) -> dict[str, Any]:
         """What ``ndisbus ps --json`` shows."""
@@ -262,6 +265,18 @@ class RealStack:
             if p["Name"] == name:
                 return int(p["Pid"])
         raise TortureError(f"{name} is not on the bus\n{self.dump()}")
+
+    def signal(self, name: str, signum: signal.Signals) -> int | None:
+        """Signal the process that has this name now; its pid, or None if there is none."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            pid = int(json.loads((self.run_dir / f"{name}.pid").read_bytes())["pid"])
+            os.kill(pid, signum)
+            return pid
+        return None
+
+    def pids(self) -> dict[str, int]:
+        """The processes that have pid files, supervisors among them."""
+        return {p.stem: int(json.loads(p.read_bytes())["pid"]) for p in self.run_dir.glob("*.pid")}
 
     def run(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """``python ARGUMENTS`` as a user of this stack would run it."""

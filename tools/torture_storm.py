@@ -7,7 +7,6 @@ kill.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -64,8 +63,8 @@ def _storm(rig: Rig, result: Round, tree: Tree, layers: Sequence[str]) -> None:
     for _ in range(rng.randint(1, _BLOWS)):
         name = rng.choice(layers)
         if rng.randrange(_STALL):
-            killed = _signal(rig, name, signal.SIGKILL) is not None or killed
-        elif (pid := _signal(rig, name, signal.SIGSTOP)) is not None:
+            killed = rig.stack.signal(name, signal.SIGKILL) is not None or killed
+        elif (pid := rig.stack.signal(name, signal.SIGSTOP)) is not None:
             thaw.append((time.monotonic() + rng.uniform(0.0, _LONGEST), pid))
         rig.host.pump(timeout=rng.choice(_PAUSES) * rng.random())
         thaw = _thaw(thaw)
@@ -84,15 +83,6 @@ def _storm(rig: Rig, result: Round, tree: Tree, layers: Sequence[str]) -> None:
     for o in operations:
         result.statuses.update(o.counts())
     rig.host.upload_everything(timeout=rig.left())
-
-
-def _signal(rig: Rig, name: str, signum: signal.Signals) -> int | None:
-    """Signal the process that has this name now; returns its pid, or None if there is none."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        pid = int(json.loads((rig.stack.run_dir / f"{name}.pid").read_bytes())["pid"])
-        os.kill(pid, signum)
-        return pid
-    return None
 
 
 def _thaw(stalled: list[tuple[float, int]]) -> list[tuple[float, int]]:

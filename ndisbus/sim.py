@@ -139,9 +139,10 @@ class Simulation:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def start_bus(self) -> None:
-        """Start NDIS. Processes that already run say hello to it."""
-        self.core = NdisCore(self.config, self.trace_events.append, random.Random(self.config.seed))
+    def start_bus(self, epoch_base: int = 0) -> None:
+        """Start NDIS, which counts epochs from ``epoch_base``. Processes that already run say hello to it."""
+        rng = random.Random(self.config.seed)
+        self.core = NdisCore(self.config, self.trace_events.append, rng, epoch_base=epoch_base)
         self.core.clock.now = self.now
         for process in self.processes.values():
             if process.alive:

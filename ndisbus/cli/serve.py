@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import time
 from pathlib import Path
 
 import click
@@ -13,8 +14,9 @@ import click
 from ndisbus.cli.common import errors
 from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.core import CoreConfig, NdisCore
+from ndisbus.core.epochs import epoch_base
 from ndisbus.rundir import default_endpoint, write_pid
-from ndisbus.runtime.broker import Broker, epoch_base
+from ndisbus.runtime.broker import Broker
 from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.curve import BusKeys, curve_dir, make_keys
 from ndisbus.runtime.signals import SignalPipe
@@ -96,7 +98,7 @@ def _serve(config: CoreConfig, endpoint: str, keys_at: Path | None, as_json: boo
         if make_keys(keys_at):
             click.echo(f"ndisbus: made new CURVE keys in {keys_at}", err=True)
         keys = BusKeys.load(keys_at)
-    core = NdisCore(config, rng=random.Random(config.seed), epoch_base=epoch_base())
+    core = NdisCore(config, rng=random.Random(config.seed), epoch_base=epoch_base(time.time()))
     broker = Broker(core, endpoint, keys=keys)
     with SignalPipe() as signals, write_pid("bus"), contextlib.closing(broker):
         broker.open()

@@ -18,7 +18,7 @@ Files in reading order:
 - Net buffer lists and OIDs: ``io``, ``packets``, ``oids``.
 - Block lists: ``lent``, ``request_books``, ``terminator``, ``requests``, ``completions``.
 - Begin and end of clients, adapters and bindings: ``bindings``, ``indications``, ``removal`` (fails
-  what a dead driver held), ``hangs``, ``adapters``, ``registration``.
+  what a dead driver held), ``hangs``, ``epochs``, ``adapters``, ``registration``.
 - From a message to a part: ``dispatch``, ``faults``, ``admission``, ``survey``, ``control``.
 - All parts together: ``core``.
 """

@@ -16,6 +16,7 @@ from ndisbus.errors import value_text
 
 if TYPE_CHECKING:
     from ndisbus.core.bindings import Bindings
+    from ndisbus.core.epochs import Epochs
     from ndisbus.core.hangs import HangWatch
     from ndisbus.core.model import Client, Handlers
     from ndisbus.core.outbound import Outbound
@@ -34,14 +35,21 @@ _NUMBERS: Final = {"MtuSize": 1 << 32, "XmitLinkSpeed": 1 << 64, "RcvLinkSpeed":
 class Adapters:
     """The life of adapters."""
 
-    __slots__ = ("bindings", "hangs", "heap", "out", "registry")
+    __slots__ = ("bindings", "epochs", "hangs", "heap", "out", "registry")
 
     def __init__(
-        self, out: Outbound, registry: Registry, heap: Heap, bindings: Bindings, hangs: HangWatch
+        self,
+        out: Outbound,
+        registry: Registry,
+        heap: Heap,
+        epochs: Epochs,
+        bindings: Bindings,
+        hangs: HangWatch,
     ) -> None:
         self.out = out
         self.registry = registry
         self.heap = heap
+        self.epochs = epochs
         self.bindings = bindings
         self.hangs = hangs
 
@@ -64,10 +72,12 @@ class Adapters:
         then: Callable[[int, Adapter], None],
     ) -> None:
         """Call MiniportInitializeEx. ``then`` gets the status and the adapter, which is up on SUCCESS."""
-        adapter = Adapter(name, self.heap.address(), client, virtual)
+        # Until one of the driver's adapters has ended, the driver's own epoch tells all lives apart.
+        epoch = self.epochs.next() if client.adapters_ended else client.epoch
+        adapter = Adapter(name, self.heap.address(), client, virtual, epoch)
         self.registry.adapters[adapter.handle] = adapter
         client.adapters.append(adapter)
-        parameters = {"AdapterName": name, "IMDeviceInstanceContext": device_context}
+        parameters = {"AdapterName": name, "IMDeviceInstanceContext": device_context, "Epoch": epoch}
 
         def initialized(values: list[Any] | None) -> None:
             status = status_of(values)
@@ -79,7 +89,7 @@ class Adapters:
                 return
             if status == _SUCCESS and adapter.state is AdapterState.INITIALIZING:
                 adapter.state = AdapterState.UP
-                self.out.emit("adapter.up", adapter=name, driver=client.name, epoch=client.epoch)
+                self.out.emit("adapter.up", adapter=name, driver=client.name, epoch=adapter.epoch)
                 self.hangs.watch(client)
             else:
                 self._drop(adapter)
@@ -95,6 +105,7 @@ class Adapters:
     def _drop(self, adapter: Adapter) -> None:
         adapter.state = AdapterState.DEAD
         self.registry.adapters.pop(adapter.handle, None)
+        adapter.driver.adapters_ended = True
         if adapter in adapter.driver.adapters:
             adapter.driver.adapters.remove(adapter)
 

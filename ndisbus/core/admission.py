@@ -14,6 +14,7 @@ from ndisbus.messages.codec import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
+    from ndisbus.core.epochs import Epochs
     from ndisbus.core.outbound import Outbound
     from ndisbus.core.registry import Registry
     from ndisbus.messages.codec import Message
@@ -29,21 +30,20 @@ MAX_CLOSED: Final = 64
 class Admission:
     """Handles messages of connections that have no open epoch."""
 
-    __slots__ = ("_epoch", "clock", "config", "out", "ready_extra", "registry", "stale")
+    __slots__ = ("clock", "config", "epochs", "out", "ready_extra", "registry", "stale")
 
     def __init__(
-        self, config: CoreConfig, clock: Clock, out: Outbound, registry: Registry, epoch_base: int
+        self, config: CoreConfig, clock: Clock, out: Outbound, registry: Registry, epochs: Epochs
     ) -> None:
         self.config = config
         self.clock = clock
         self.out = out
         self.registry = registry
+        self.epochs = epochs
         #: Members that the runtime adds to a ready message, such as the bus's own pid.
         self.ready_extra: dict[str, Any] = {}
         #: Number of messages from closed epochs.
         self.stale = 0
-        #: The epoch that was given last.
-        self._epoch = epoch_base
 
     def receive(self, key: Any, client: Client | None, message: Message) -> None:
         """Admit a connection that says hello; refuse anything else. ``client``: its closed epoch, if any."""
@@ -72,11 +72,9 @@ class Admission:
             )
         self._forget_closed()
         registry.cut_off.pop(name, None)
-        self._epoch += 1
-        while space_of_epoch(self._epoch) in registry.by_space:
-            self._epoch += 1  # address space numbers have wrapped around, and this one is still in use
-        space = space_of_epoch(self._epoch)
-        client = Client(key, name, pid, space, self._epoch, identity, self.clock.now)
+        epoch = self.epochs.next_registration(identity.get("LastEpoch", 0), registry.by_space)
+        space = space_of_epoch(epoch)
+        client = Client(key, name, pid, space, epoch, identity, self.clock.now)
         registry.clients[key] = client
         registry.by_space[space] = client
         self.out.emit("hello", driver=name, pid=pid, epoch=client.epoch)
@@ -123,6 +121,9 @@ def _identity(args: list[Any]) -> tuple[str, int, dict[str, Any]]:
     # Encoders of some languages write a float without a fraction as an integer.
     if type(created) not in (int, float) or not 0 <= created < math.inf:
         raise RemoteProtocolError("identity.CreateTime: seconds since 1970 (float) expected")
+    last = identity.get("LastEpoch", 0)
+    if type(last) is not int or last < 0:
+        raise RemoteProtocolError("identity.LastEpoch: the number of an epoch expected")
     if type(identity.get("Host", "")) is not str:
         raise RemoteProtocolError("identity.Host: a string expected")
     return name, pid, identity

@@ -155,7 +155,7 @@ class Bindings:
         parameters = {
             "AdapterName": adapter.name,
             "TcpConnectionOffloadCapabilities": adapter.capabilities,
-            "Epoch": adapter.driver.epoch,
+            "Epoch": adapter.epoch,
             **adapter.facts,
         }
 

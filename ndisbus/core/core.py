@@ -17,6 +17,7 @@ from ndisbus.core.clock import Clock
 from ndisbus.core.completions import Completions
 from ndisbus.core.control import Control
 from ndisbus.core.dispatch import BugChecks, Dispatcher
+from ndisbus.core.epochs import Epochs, heap_start
 from ndisbus.core.fault_rules import FaultTable
 from ndisbus.core.faults import Faults
 from ndisbus.core.hangs import HangWatch
@@ -50,7 +51,7 @@ class NdisCore:
     """NDIS. ``trace``, if given, is called with an event map for each message that passes.
 
     Only faults with a probability draw from ``rng``; without ``rng`` they are refused. Epochs count from
-    ``epoch_base`` + 1. A bus that follows another one needs a base above that one's epochs.
+    ``epoch_base`` + 1 (:mod:`ndisbus.core.epochs`).
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class NdisCore:
     ) -> None:
         # Each part may ask only the parts above it.
         self.config = config = config or CoreConfig()
-        self.heap = heap = Heap(NDIS_SPACE)
+        self.heap = heap = Heap(NDIS_SPACE, heap_start(epoch_base))
         self.clock = clock = Clock()
         self.registry = registry = Registry()
         self.table = table = FaultTable(rng)
@@ -80,13 +81,14 @@ class NdisCore:
         indications = Indications(out, registry, injected, io)
         self.removal = Removal(out, registry, bindings, io, packets, oids, completions)
         self.hangs = HangWatch(config, clock, out, self.removal)
-        adapters = Adapters(out, registry, heap, bindings, self.hangs)
+        epochs = Epochs(epoch_base)
+        adapters = Adapters(out, registry, heap, epochs, bindings, self.hangs)
         registration = Registration(out, registry, heap, bindings, adapters)
         self.bug_checks = BugChecks(clock, out, self.removal)
         self.dispatcher = Dispatcher(self.bug_checks)
         self.faults = Faults(clock, out, registry, table, injected, self.dispatcher, io, packets, completions)
         out.interceptor = self.faults
-        self.admission = Admission(config, clock, out, registry, epoch_base)
+        self.admission = Admission(config, clock, out, registry, epochs)
         self.survey = Survey(config, clock, out, registry, heap, table, self.bug_checks, self.admission)
         self.control = Control(clock, out, registry, table, bindings, self.survey)
         for part in (requests, completions, io, packets, oids, indications, registration, adapters, bindings):

@@ -148,6 +148,8 @@ class Client:
     #: Handles of adapters whose bindings it closed by itself. They are not offered to it again.
     given_up: set[int] = field(default_factory=set)
     adapters: list[Adapter] = field(default_factory=list)
+    #: Whether an adapter of this epoch has ended, so that the next one needs an epoch of its own.
+    adapters_ended: bool = False
     bindings: list[Binding] = field(default_factory=list)
     #: Bindings that NDIS closed. The driver may still close each of them once. The value is the binding's
     #: context if it was closed by force: late requests through it fail. It is None if the driver gave it up.
@@ -171,12 +173,14 @@ class Client:
 
 @dataclass(slots=True, eq=False)
 class Adapter:
-    """One adapter instance of a miniport driver."""
+    """One life of an adapter of a miniport driver."""
 
     name: str
     handle: int
     driver: Client
     virtual: bool
+    #: Number of this life of the adapter: a later life has a higher one.
+    epoch: int
     state: AdapterState = AdapterState.INITIALIZING
     context: int | None = None
     #: NDIS_TCP_CONNECTION_OFFLOAD as reported, and as enabled now. None: no chimney.

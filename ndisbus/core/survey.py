@@ -79,7 +79,7 @@ def _adapter(a: Adapter, now: float) -> dict[str, Any]:
     return {
         "Name": a.name,
         "Driver": a.driver.name,
-        "Epoch": a.driver.epoch,
+        "Epoch": a.epoch,
         "State": a.state.value,
         "Virtual": a.virtual,
         "Paused": a.paused,

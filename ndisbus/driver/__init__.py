@@ -5,8 +5,8 @@ driver: messages from the bus become handler calls, function calls become messag
 sockets, processes or clocks, and it imports nothing from ``core/``.
 
 Files in reading order: ``base`` (what a driver is), ``calls`` (the functions of NDIS; generated), ``port``
-(hosts a driver), ``shared_memory`` (lists that are lent), ``notes`` (what a port records for its teardown),
-``teardown`` (what happens when the bus has gone).
+(hosts a driver), ``shared_memory`` (lists that are lent), ``replies`` (answers, and handlers that wait for
+them), ``notes`` (what a port records for its teardown), ``teardown`` (what happens when the bus has gone).
 
 Some of the files name ``port`` for the type checker, and ``port`` imports all of them: a circle. A driver
 calls the port through ``self.ndis``, and the port calls the driver. Each needs the type of the other.

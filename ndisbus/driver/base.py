@@ -35,13 +35,11 @@ Answer: TypeAlias = tuple[Any, ...]
 class Reply:
     """An answer that has not arrived yet. A generator handler yields it and gets the :data:`Answer`."""
 
-    __slots__ = ("answer", "generator", "name", "note")
+    __slots__ = ("answer", "name", "note")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.answer: Answer | None = None
-        #: The suspended handler that waits for it, and what to do with the handler's result (see port.py).
-        self.generator: Any = None
         #: What the port records when NDIS answers with success.
         self.note: Callable[[Answer], None] | None = None
 

@@ -22,6 +22,7 @@ from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Answer, Driver, Reply, Steps
 from ndisbus.driver.calls import NdisCalls
 from ndisbus.driver.notes import NOTES
+from ndisbus.driver.replies import Replies, refusal
 from ndisbus.driver.shared_memory import SharedMemory
 from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Key
@@ -41,6 +42,7 @@ _NOTICED = frozenset(
     (
         "MiniportHaltEx",
         "MiniportInitializeEx",
+        "ProtocolBindAdapterEx",
         "ProtocolCloseAdapterCompleteEx",
         "ProtocolOidRequestComplete",
     )
@@ -112,15 +114,14 @@ class DriverPort(SharedMemory):
         #: Called by handlers that take long; see :meth:`Ndis.working`.
         self.working: Callable[[], None] = lambda: None
         self.epoch = 0
+        #: The highest epoch that this driver had or was shown. A later bus begins above it.
+        self._last_epoch = 0
         #: What the bus said when it admitted us (limits, seed) or closed the epoch (reason, report).
         self.ready_info: dict[str, Any] = {}
         self.closed_info: dict[str, Any] | None = None
         #: Refusals without a call that waits: of a hello, or of a late message.
         self.refusals: list[dict[str, Any]] = []
-        self._call_id = 0
-        #: Calls up to this id were given up with the connection. Their answers may still arrive.
-        self._given_up = 0
-        self._replies: dict[int, Reply] = {}
+        self.replies = Replies()
         #: Binding handle -> ProtocolBindingContext; miniport handle -> MiniportAdapterContext.
         self.bindings: dict[int, int] = {}
         self.adapters: dict[int, int] = {}
@@ -136,8 +137,8 @@ class DriverPort(SharedMemory):
     def hello(self) -> None:
         """Ask the bus to admit this driver."""
         self.closed_info = None
-        self._call_id += 1
-        self.outbox.append((["hello", self._call_id, [PROTOCOL_VERSION, self.identity]], ()))
+        identity = {**self.identity, "LastEpoch": self._last_epoch} if self._last_epoch else self.identity
+        self.outbox.append((["hello", self.replies.next_id(), [PROTOCOL_VERSION, identity]], ()))
 
     def goodbye(self) -> None:
         """Leave in an orderly way. The bus treats it as a removal at once."""
@@ -149,9 +150,8 @@ class DriverPort(SharedMemory):
 
         Its answer is (0, result), or (NDIS_STATUS_FAILURE, reason) if the bus refuses.
         """
-        self._call_id += 1
-        reply = self._replies[self._call_id] = Reply("control")
-        self.outbox.append((["control", self._call_id, [verb, arguments]], ()))
+        call_id, reply = self.replies.expect("control")
+        self.outbox.append((["control", call_id, [verb, arguments]], ()))
         return reply
 
     def drain(self) -> list[Outgoing]:
@@ -227,7 +227,7 @@ class DriverPort(SharedMemory):
             self._step(result, None, None)
 
     def _notice(self, name: str, call_id: int | None, args: list[Any]) -> None:
-        """Record what a teardown would need."""
+        """Record what a teardown or the next hello would need."""
         if name == "MiniportHaltEx":
             self.adapters = {h: c for h, c in self.adapters.items() if c != args[0]}
         elif name == "ProtocolOidRequestComplete":
@@ -237,7 +237,10 @@ class DriverPort(SharedMemory):
                 self.sent_along.clear()  # lists that a dead driver had came back with their connections
             self.forget_sends(args[0])
         else:
-            self._initializing[call_id] = args[0]
+            # An adapter to initialise, or one to bind to.
+            self._last_epoch = max(self._last_epoch, args[2].get("Epoch", 0))
+            if name == "MiniportInitializeEx":
+                self._initializing[call_id] = args[0]
 
     def _oid_completed(self, context: int, request: dict[str, Any]) -> None:
         """Remove an OID request from the books. Its RequestId is the requester's, and may not be unique."""
@@ -278,7 +281,7 @@ class DriverPort(SharedMemory):
                     self._answer(call_id, stop.value)
                 return
             if reply.answer is None:
-                reply.generator = (generator, call_id)
+                self.replies.suspend(reply, generator, call_id)
                 return
             answer = reply.answer
 
@@ -286,28 +289,19 @@ class DriverPort(SharedMemory):
         """Run a generator handler whose result is not needed."""
         self._step(generator, None, None)
 
-    def take_replies(self) -> list[Reply]:
-        """Give up all expected answers, and return them."""
-        replies, self._replies = list(self._replies.values()), {}
-        self._given_up = self._call_id
-        return replies
-
     def _returned(self, call_id: int | None, answer: Answer) -> None:
-        reply = self._replies.pop(call_id or 0, None)
-        if reply is None:
-            if 0 < (call_id or 0) <= self._given_up:
-                return
-            raise RemoteProtocolError(f"the bus answered call {call_id}, which is not waiting")
-        self.resume(reply, answer)
+        reply = self.replies.answered(call_id)
+        if reply is not None:
+            self.resume(reply, answer)
 
     def resume(self, reply: Reply, answer: Answer) -> None:
         """Handle an answer: record what NDIS gave out, and resume the handler that waits."""
         reply.answer = answer
         if reply.note is not None and answer[0] == 0:
             reply.note(answer)
-        if reply.generator is not None:
-            generator, call_id = reply.generator
-            self._step(generator, call_id, answer)
+        waiting = self.replies.wake(reply)
+        if waiting is not None:
+            self._step(*waiting, answer)
 
     # -- from the driver -----------------------------------------------------------------------
 
@@ -333,11 +327,8 @@ class DriverPort(SharedMemory):
         reply: Reply | None = None
         call_id = None
         if answered:
-            self._call_id += 1
-            call_id = self._call_id
-            reply = self._replies[call_id] = Reply(name)
-            if name in NOTES:
-                reply.note = NOTES[name](self, args)
+            note = NOTES[name](self, args) if name in NOTES else None
+            call_id, reply = self.replies.expect(name, note)
         message: Message = [name, call_id, params]
         if frames:
             message.append(len(frames))
@@ -350,6 +341,7 @@ class DriverPort(SharedMemory):
         info = args[0]
         self.ready_info = info
         self.epoch = info["Epoch"]
+        self._last_epoch = max(self._last_epoch, self.epoch)
         self.ndis.heap = Heap(info["AddressSpace"])
         self.attached = True
         if (steps := self.driver.driver_entry()) is not None:
@@ -361,12 +353,11 @@ class DriverPort(SharedMemory):
 
     def _refused(self, call_id: int | None, args: list[Any]) -> None:
         """Handle a refused message: answer the call that waits, or record the refusal."""
-        if (reply := self._replies.pop(call_id or 0, None)) is not None:
-            self.resume(reply, (int(NdisStatus.FAILURE), args[0]["Reason"]))
-            return
-        if 0 < (call_id or 0) <= self._given_up:
-            return
-        self.refusals.append(args[0])
+        reply = self.replies.refused(call_id)
+        if reply is not None:
+            self.resume(reply, refusal(reply.name, args[0]["Reason"]))
+        elif not self.replies.given_up(call_id):
+            self.refusals.append(args[0])
 
     def _ping(self, call_id: int | None, args: list[Any]) -> None:
         self.outbox.append(([RETURN, call_id, [0]], ()))

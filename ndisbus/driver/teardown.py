@@ -16,6 +16,7 @@ from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.driver.base import Reply
+from ndisbus.driver.replies import refusal
 from ndisbus.lists.blocklist import BlockList, Key
 from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.lists.nbl_chain import NblChain
@@ -47,9 +48,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
     local = _Local()
     _active[id(port)] = local
     try:
-        for reply in port.take_replies():
-            if reply.generator is not None:
-                reply.generator[0].close()
+        port.replies.give_up()
         lists = list(port.sent.values())
         port.sent.clear()
         port.sent_along.clear()  # it stays with its connections, which belong to the driver again
@@ -82,6 +81,7 @@ def tear_down(port: DriverPort, reason: str) -> None:
         port.opened.clear()
         port.driver.detached(reason)
         local.run()
+        port.replies.end()
     finally:
         del _active[id(port)]
 
@@ -129,7 +129,7 @@ def _answer(port: DriverPort, local: _Local, call: Call, args: tuple[Any, ...]) 
         return (int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0)
     if call.kind is Kind.INDICATION:
         return (None, None)
-    return (int(NdisStatus.FAILURE), *(None for _ in call.outs))
+    return refusal(call.name, "the bus is gone")
 
 
 def _fail_oid(port: DriverPort, local: _Local, binding: int, request: dict[str, Any]) -> None:

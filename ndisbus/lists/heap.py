@@ -59,15 +59,15 @@ class NdisOffloadHandle:
 class Heap:
     """One driver's address space: it allocates addresses and finds the objects at them.
 
-    No address is used twice, so a stale pointer is recognised. ``objects`` has what is allocated now. It is
-    empty again when everything borrowed has been freed.
+    The first one lies behind ``start``. No address is used twice, so a stale pointer is recognised.
+    ``objects`` has what is allocated now. It is empty again when everything borrowed has been freed.
     """
 
     __slots__ = ("_next", "_top", "objects", "space")
 
-    def __init__(self, space: int) -> None:
+    def __init__(self, space: int, start: int = 0) -> None:
         self.space = space
-        self._next = (space << ADDRESS_BITS) + _STEP
+        self._next = (space << ADDRESS_BITS) + start + _STEP
         self._top = (space + 1) << ADDRESS_BITS
         self.objects: dict[int, object] = {}
 

@@ -28,7 +28,7 @@ from ndisbus.runtime.endpoint import bind
 from ndisbus.runtime.pauses import PauseWatch
 from ndisbus.runtime.trace_link import TracePublisher
 
-__all__ = ["Broker", "epoch_base"]
+__all__ = ["Broker"]
 
 #: Most packets that are handled before the loop looks at the clock and at deaths again.
 TURN: Final = 256
@@ -51,16 +51,6 @@ SMALL: Final = 65536
 _READABLE: Final = int(zmq.POLLIN)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _LAST: Final = int(zmq.NOBLOCK)
-#: 2026-01-01 in seconds since 1970. Epochs count from the number of seconds since then.
-_YEAR_ZERO: Final = 1_767_225_600
-
-
-def epoch_base() -> int:
-    """Return the number from which a bus that starts now counts its epochs, above those of the bus before it.
-
-    This holds if a bus gets less than one hello per second of its life, and the clock is not set back.
-    """
-    return max(0, int(time.time()) - _YEAR_ZERO)
 
 
 class Broker:

@@ -35,7 +35,7 @@ class ControlClient:
         keys = ClientKeys.from_environment(endpoint)
         self.endpoint = check_endpoint(endpoint, keys is not None)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._connection = Connection(self._context, self.endpoint, keys)
+        self._connection = Connection(self._context, self.endpoint, keys, again=True)
         self._call_id = 0
 
     def __enter__(self) -> Self:

@@ -24,7 +24,7 @@ from ndisbus.errors import RemoteProtocolError
 from ndisbus.messages.codec import Packer
 from ndisbus.messages.packet import packets
 from ndisbus.rundir import check_endpoint, default_endpoint
-from ndisbus.runtime.connection import HOT_MS, Connection, Phase
+from ndisbus.runtime.connection import ABSENT, HOT_MS, Connection, Phase
 from ndisbus.runtime.curve import ClientKeys
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.inbox import SLICE, Inbox
@@ -307,19 +307,13 @@ class DriverProcess:
     def _flush(self) -> None:
         connection = self._connection
         if self.port.outbox and connection is not None:
-            send = connection.socket.send
             self._inbox.said(time.monotonic())
             sends = self.port.drain()
-            if len(sends) == 1 and not sends[0][1]:
-                head = self._pack((sends[0][0],))
-                if len(head) < SMALL:
-                    send(head)
-                    return
+            if len(sends) == 1 and not sends[0][1] and len(head := self._pack((sends[0][0],))) < SMALL:
+                connection.send([head])
+                return
             for frames in packets(self._pack, sends):
-                last = frames.pop()
-                for frame in frames:
-                    send(frame, zmq.SNDMORE)
-                send(last)
+                connection.send(frames)
 
     # -- the connection ------------------------------------------------------------------------
 
@@ -332,6 +326,8 @@ class DriverProcess:
         self.port.outbox.clear()
         self.port.hello()
         self._flush()
+        if connection.failure:
+            self._lost(connection.failure, time.monotonic())
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -380,13 +376,13 @@ class DriverProcess:
             self._reconnect.lost(now)
             self.on_change("lost", reason)
         else:
-            self._reconnect.failed(reason)
-        self._retry(now)
+            self._reconnect.failed("" if reason == ABSENT else reason)
+        self._retry(now, absent=reason == ABSENT)
         self.port.lost(reason, now)
 
-    def _retry(self, now: float) -> None:
+    def _retry(self, now: float, *, absent: bool = False) -> None:
         self._disconnect()
-        self._reconnect.retry(now)
+        self._reconnect.retry(now, absent=absent)
 
     def _look_after_hello(self, now: float) -> None:
         if self.phase is Phase.HELLO and now >= self._reconnect.due:

@@ -13,6 +13,8 @@ __all__ = ["Reconnect"]
 HELLO_LIMIT: Final = 5.0
 #: Delay before the first attempt to reconnect, and the longest delay (seconds).
 BACKOFF: Final = (0.05, 1.0)
+#: The longest delay while nothing listens at all: looking again costs little then.
+ABSENT_LIMIT: Final = 0.2
 #: A connection that lasted for this time (seconds) resets the delays.
 STABLE: Final = 2.0
 #: Seconds for which the bus may still hold our name after we lost the connection.
@@ -61,9 +63,12 @@ class Reconnect:
         """Note why an attempt failed before the driver was admitted."""
         self._why = reason
 
-    def retry(self, now: float) -> None:
-        """Set the time of the next attempt: the delay doubles with each attempt."""
-        delay = min(BACKOFF[1], BACKOFF[0] * 2.0 ** min(self._attempts, 10))
+    def retry(self, now: float, *, absent: bool = False) -> None:
+        """Set the time of the next attempt: the delay doubles with each attempt.
+
+        ``absent``: nothing listens. A bus that comes up is found soon.
+        """
+        delay = min(ABSENT_LIMIT if absent else BACKOFF[1], BACKOFF[0] * 2.0 ** min(self._attempts, 10))
         self._attempts += 1
         self.due = now + delay * (0.8 + 0.2 * self._rng.random())
 

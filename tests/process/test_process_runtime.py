@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -17,8 +18,9 @@ import psutil
 import pytest
 
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.driver.base import MiniportDriver
+from ndisbus.driver.base import Driver, MiniportDriver, Reply
 from ndisbus.errors import BusUnavailable
+from ndisbus.lists.nbl_chain import NblChain
 from ndisbus.runtime import run_driver
 from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess
@@ -263,10 +265,72 @@ def test_epochs_grow_across_a_restart_of_the_bus(idle_bus: Bus) -> None:
     child = spawn(bus, "loyal")
     before = up(bus, "loyal")
     bus.kill()
-    time.sleep(1)  # the base of the epochs is in whole seconds, and a bus that lives lives longer
     bus.start()
     after = up(bus, "loyal", after=before["Epoch"])
     assert after["Pid"] == child.pid and after["Space"] != before["Space"]
+
+
+def first_epoch(bus: Bus, name: str) -> int:
+    """The epoch of a driver that the bus has never heard of."""
+    with DriverProcess(Driver(), name=name, endpoint=bus.endpoint) as process:
+        assert process.run_until(lambda: process.ready, DEADLINE)
+        return process.port.epoch
+
+
+def test_epochs_grow_although_the_former_bus_had_many_hellos(idle_bus: Bus) -> None:
+    """Each driver is a new one, so none can tell the later bus what the former one gave out."""
+    bus = idle_bus
+    bus.start()
+    before = [first_epoch(bus, f"d{i}") for i in range(40)]
+    bus.kill()
+    bus.start()
+    after = [first_epoch(bus, f"e{i}") for i in range(3)]
+    assert before + after == sorted(set(before + after))
+
+
+class Restless(Driver):
+    """Always has a question for the bus in flight."""
+
+    process: DriverProcess
+    reply: Reply | None = None
+    answers = 0
+
+    def detached(self, reason: str) -> None:
+        self.reply = None  # its answer will not come
+
+    def ask(self) -> None:
+        if self.ndis.attached and (self.reply is None or self.reply.answer is not None):
+            self.answers += self.reply is not None
+            self.reply = self.process.port.control("fault.list", {})
+
+
+def test_a_driver_that_was_busy_elsewhere_finds_the_next_bus(idle_bus: Bus) -> None:
+    """It does not serve its socket while the bus is killed and the next one listens already.
+
+    What the driver then says belongs to the former bus. The next one must not hear of it: it would refuse it.
+    """
+    bus = idle_bus
+    bus.start()
+    driver = Restless()
+    with DriverProcess(driver, name="busy", endpoint=bus.endpoint) as process:
+        driver.process = process
+
+        def twenty() -> bool:
+            driver.ask()
+            return driver.answers >= 20
+
+        for _ in range(4):
+            driver.answers = 0
+            assert process.run_until(twenty, DEADLINE)
+            epoch = process.port.epoch
+            bus.kill()
+            bus.start()
+            # Long enough for a socket that connects again by itself: at most 0.2 s between two attempts.
+            select.select([], [], [], 0.5)
+            driver.ndis.return_net_buffer_lists(0x10000000010, NblChain([0x20]), 0)
+            driver.answers = 0
+            assert process.run_until(twenty, DEADLINE)
+            assert process.port.epoch > epoch
 
 
 def test_stall_below_the_limit_costs_nothing(idle_bus: Bus) -> None:

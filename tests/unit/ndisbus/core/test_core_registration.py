@@ -153,7 +153,7 @@ def test_epochs_and_spaces_go_on_from_the_base_of_the_bus() -> None:
 def test_a_space_in_use_is_passed_over_when_the_numbers_start_over() -> None:
     bench = Bench()
     kept = bench.client(Client, "kept")
-    bench.core.admission._epoch = (1 << 24) - 2
+    bench.core.admission.epochs._last = (1 << 24) - 2
     again = bench.client(Client, "again")
     assert (kept.ready["AddressSpace"], again.ready["AddressSpace"]) == (2, 3)
     assert again.ready["Epoch"] == 1 << 24
@@ -194,7 +194,8 @@ def test_options_are_set_before_the_registration_is_answered_and_adapters_come_a
     assert nic.returned(call_id) == [0, handle]
     assert nic.names() == ["MiniportInitializeEx"] * 2
     first = nic.take("MiniportInitializeEx")[2]
-    assert first[1:] == [0x5, {"AdapterName": "nic0", "IMDeviceInstanceContext": None}]
+    epoch = nic.ready["Epoch"]
+    assert first[1:] == [0x5, {"AdapterName": "nic0", "IMDeviceInstanceContext": None, "Epoch": epoch}]
     assert bench.core.registry.adapters.keys() == {first[0], nic.take("MiniportInitializeEx")[2][0]}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.driver.base import Driver, MiniportDriver, ProtocolDriver
+from ndisbus.driver.base import Driver, MiniportDriver, ProtocolDriver, Reply
 from ndisbus.driver.port import DriverPort
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, BlockListBuilder, Form, Key
@@ -149,6 +149,60 @@ def test_an_answer_that_comes_after_the_farewell_is_dropped(target: tuple[Rig, T
     assert not rig.port.refusals
     with pytest.raises(RemoteProtocolError, match=f"answered call {call_id + 1}"):
         rig.tell("return", 0, call_id=call_id + 1)
+
+
+def test_a_refused_call_is_answered_in_the_form_of_its_answers(host: tuple[Rig, ToyHost]) -> None:
+    """A handler unpacks an answer without a look at it."""
+    rig, driver = host
+    reply = driver.ndis.open_adapter_ex(0x99, 1, {})
+    call_id = rig.last()[1]
+    rig.tell("refused", {"Call": "NdisOpenAdapterEx", "Reason": "say hello first"}, call_id=call_id)
+    assert reply.answer == (NdisStatus.FAILURE, None)
+    reply = driver.ndis.close_adapter_ex(BINDING)
+    rig.tell("refused", {"Call": "NdisCloseAdapterEx", "Reason": "x"}, call_id=rig.last()[1])
+    assert reply.answer == (NdisStatus.FAILURE,)
+
+
+def test_a_handler_that_waits_for_its_own_driver_ends_with_the_epoch() -> None:
+    """Resumed later, it would answer a call of the former bus to the next one, and use its handles."""
+    steps: list[str] = []
+
+    class Halting(MiniportDriver):
+        def __init__(self) -> None:
+            self.reply = Reply("MiniportHaltEx")
+
+        def miniport_halt_ex(self, miniport_adapter_context: int, halt_action: int) -> Any:
+            try:
+                yield self.reply
+                steps.append("resumed")
+                self.ndis.im_de_initialize_device_instance(HANDLE)
+            finally:
+                steps.append("ended")
+            return NdisStatus.SUCCESS
+
+    driver = Halting()
+    rig = Rig(driver)
+    rig.tell("MiniportHaltEx", 5, 0, call_id=9)
+    assert not steps
+    rig.port.lost("the bus is gone", 2.0)
+    assert steps == ["ended"]
+    rig.port.hello()
+    rig.sent()
+    rig.tell("ready", {"Epoch": 4, "AddressSpace": SPACE + 1})
+    driver.ndis.resume(driver.reply, (0,))
+    assert (steps, rig.sent()) == (["ended"], [])
+
+
+def test_a_hello_tells_the_highest_epoch_that_the_driver_has_seen(host: tuple[Rig, ToyHost]) -> None:
+    rig, _ = host
+    for epoch, told in ((None, 3), (7, 7), (5, 7)):
+        if epoch is not None:
+            rig.tell("ProtocolBindAdapterEx", None, 1, {"AdapterName": "nic1", "Epoch": epoch}, call_id=6)
+        rig.port.lost("the bus is gone", 2.0)
+        rig.port.hello()
+        assert rig.last()[2][1] == {"Name": "me", "LastEpoch": told}
+        rig.tell("ready", {"Epoch": 1, "AddressSpace": SPACE})
+        rig.sent()
 
 
 @pytest.mark.parametrize("name", ["NdisInitiateOffload", "Frobnicate", "ProtocolStatusEx"])

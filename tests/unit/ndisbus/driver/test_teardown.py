@@ -49,7 +49,7 @@ def over(sim: Simulation, host: ToyHost, target: ToyTarget) -> None:
         assert not port.attached
         assert (port.sent, port.lent, port.sent_nbls, port.sent_oids) == ({}, {}, {}, [])
         assert (port.sent_along, port.bindings, port.adapters, port.outbox) == (set(), {}, {}, [])
-        assert port.take_replies() == []
+        assert port.replies.pending() == 0
     assert (host.lists, host.bindings, host.unbound) == ({}, {}, 1)
     assert None not in host.sends.values()
     assert (target.adapters, target.halts) == ({}, 1)

@@ -6,7 +6,15 @@ import random
 
 import pytest
 
-from ndisbus.runtime.reconnect import BACKOFF, HELLO_LIMIT, NAME_LIMIT, PATIENCE, STABLE, Reconnect
+from ndisbus.runtime.reconnect import (
+    ABSENT_LIMIT,
+    BACKOFF,
+    HELLO_LIMIT,
+    NAME_LIMIT,
+    PATIENCE,
+    STABLE,
+    Reconnect,
+)
 
 
 @pytest.fixture
@@ -19,6 +27,12 @@ def test_the_delay_doubles_up_to_its_limit(attempts: Reconnect) -> None:
         attempts.retry(100.0)
         longest = min(BACKOFF[1], BACKOFF[0] * 2**n)
         assert 0.8 * longest <= attempts.due - 100.0 <= longest
+
+
+def test_a_bus_that_is_absent_is_looked_for_more_often(attempts: Reconnect) -> None:
+    for n in range(20):
+        attempts.retry(100.0, absent=True)
+        assert attempts.due - 100.0 <= min(ABSENT_LIMIT, BACKOFF[0] * 2**n)
 
 
 @pytest.mark.parametrize(("lasted", "starts_again"), [(STABLE, True), (STABLE / 2, False)])

@@ -92,6 +92,9 @@ def _deliver(adapter: Adapter, tcp: TcpContext) -> Steps | None:
     io = tcp.io
     if io is None or io.indicating:
         return None
+    if tcp.life is Life.OFFLOADING:
+        _defer(adapter, tcp, io)
+        return None
     if _available(tcp, io):
         if io.receives:
             _fill(adapter, tcp, io)
@@ -108,12 +111,17 @@ def _may_indicate(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> bool:
     if tcp.uploading or tcp.aborted:
         return False
     if adapter.initiating:
-        if tcp.flow is not None and not io.deferred:
-            # Not before the initiate has completed (R-CONC-03, R-CONC-04).
-            io.deferred = True
-            adapter.indicate(partial(_resume, adapter, tcp, io))
+        if tcp.flow is not None:
+            _defer(adapter, tcp, io)
         return False
     return tcp.life in _LIVE
+
+
+def _defer(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> None:
+    """Deliver when no initiate is in progress any more (R-CONC-03, R-CONC-04)."""
+    if not io.deferred:
+        io.deferred = True
+        adapter.indicate(partial(_resume, adapter, tcp, io))
 
 
 def _resume(adapter: Adapter, tcp: TcpContext, io: TcpIo) -> None:

@@ -277,6 +277,24 @@ def test_r_conc_03_segments_are_processed_during_an_initiate_but_not_indicated(w
     assert w.events() == [(t.handle.address, DISCONNECT, 0)]
 
 
+@pytest.mark.parametrize("both", [False, True], ids=["fin", "fin of both ends"])
+def test_r_conc_04_a_fin_without_data_during_an_initiate_is_told_after_it(wired: Any, both: bool) -> None:
+    """R-CONC-03, R-CONC-04: nothing else that happens later has to bring it to mind."""
+    w = wired(TargetConfig(latency=1.0))
+    n, p = w.neighbor(), w.path()
+    numbers = {"snd_una": 1000, "snd_nxt": 1000, "snd_max": 1000, "snd_wnd": 9999}
+    half_closed = {"state": State.TcpConnectionFinWait2} if both else {}
+    t = w.tcp(rcv_nxt=5000, **numbers, **half_closed)
+    root = w.request("initiate", [(n, [(p, [t])])])
+    t.handle.context = w.adapter.connections()[0].address
+    RemoteEnd(w, t).fin()
+    assert w.heard()[-1].ack == 5001
+    assert w.take() == []
+    w.advance(1)
+    assert w.done(root)
+    assert (t.handle.address, DISCONNECT, 0) in w.events()
+
+
 def test_undelivered_data_closes_the_window(w: Any) -> None:
     """What the host does not take is in the window; consuming it opens it again."""
     t = w.live(window=4000, rcv_wnd=4000)

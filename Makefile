@@ -13,7 +13,7 @@ CORES := ndisbus/core/*,ndisbus/driver/*,ndisbus/tcp/*,ndisbus/net/*,ndisbus/mes
 CORES_COVERED := 96.7
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture streams fuzz soak interop interop-long coverage docs changelog changelog-draft clean
+.PHONY: help start test lint format bench torture streams ownership fuzz soak interop interop-long coverage docs changelog changelog-draft clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench     our chain beside a bare one, with ratios"
 	@echo "make torture   kills and stalls of every layer, in numbers"
 	@echo "make streams   10,000 runs of two TCP machines on bad networks"
+	@echo "make ownership 20,000 seeds of moving connections: who owns each byte (SEEDS=...)"
 	@echo "make fuzz      a million mutated segments into TCP connections in every state"
 	@echo "make soak      the long tests"
 	@echo "make interop   against Linux's own TCP, as root (interop-long: gigabytes)"
@@ -77,6 +78,10 @@ torture: $(VENV)/.installed-dev
 
 streams: $(VENV)/.installed-dev
 	@$(BIN)/python tools/tcp_streams.py --runs 10000 --seed 1
+
+SEEDS := 20000
+ownership: $(VENV)/.installed-dev
+	@$(BIN)/python tools/ownership.py --seeds $(SEEDS)
 
 fuzz: $(VENV)/.installed-dev
 	@$(BIN)/python tools/tcp_fuzz.py --segments 1000000 --seed 1

@@ -1,0 +1,171 @@
+"""Plays moves of live connections by the thousand: does each byte have exactly one owner at every instant?
+
+    python tools/ownership.py --seeds 20000 --seed 0
+    python tools/ownership.py --seed 4711 --trace       one seed again, with everything that happens in it
+
+Each seed is one run of a whole simulated stack (:mod:`tests.support.ownership`): a host, no, one or two
+intermediate drivers, a target and a remote host. Every hop has its own random delays. Applications write,
+read, close, offload and upload at any instant, and drivers and the bus die, stall, leave and come back
+between any two packets. Prints a table (with --json one object). Exit code 0: all was well. 1: the seeds that
+were not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":  # as a script, only the folder of the script is on the path
+    sys.path.insert(0, str(ROOT))
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from tests.support.ownership.play import Play  # noqa: E402
+
+__all__ = ["Totals", "main", "play"]
+
+_BATCH: Final = 50
+_SHOWN: Final = 20
+#: What the table shows, in this order; all else that a run counts is a fault.
+_COUNTED: Final = {
+    "connections": "connections",
+    "delivered": "delivered whole, both ways",
+    "aborted": "aborted by an application",
+    "lost": "lost by a fault, and reported",
+    "bytes": "bytes read",
+    "offload": "offloads",
+    "upload": "uploads",
+    "looks": "looks at all owners",
+    "steps": "steps",
+}
+
+
+@dataclass
+class Totals:
+    """What came of many seeds. ``failures``: (seed, what was wrong)."""
+
+    seeds: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+    def merge(self, other: Totals) -> None:
+        """Take in what another process found."""
+        self.seeds += other.seeds
+        self.counts += other.counts
+        self.faults += other.faults
+        self.failures += other.failures
+
+
+def play(first: int, count: int) -> Totals:
+    """The runs of ``count`` seeds from ``first`` on."""
+    totals = Totals()
+    for seed in range(first, first + count):
+        totals.seeds += 1
+        run = Play(seed)
+        try:
+            run.run()
+        except Exception as error:  # whatever it is, it is a finding, and the other seeds go on
+            totals.failures.append((seed, f"{type(error).__name__}: {error}"))
+        totals.counts += run.count
+        totals.counts["steps"] += run.steps
+        totals.faults += run.faults.count
+    return totals
+
+
+def _play_all(options: argparse.Namespace, console: Console) -> Totals:
+    totals = Totals()
+    end = options.seed + options.seeds
+    batches = [(first, min(_BATCH, end - first)) for first in range(options.seed, end, _BATCH)]
+    with (
+        console.status("starting") as status,
+        ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool,
+    ):
+        for future in as_completed([pool.submit(play, *batch) for batch in batches]):
+            totals.merge(future.result())
+            status.update(f"{totals.seeds} of {options.seeds} seeds, {len(totals.failures)} failed")
+    totals.failures.sort()
+    return totals
+
+
+def _show(console: Console, totals: Totals, options: argparse.Namespace, seconds: float) -> None:
+    table = Table(title=f"{options.seeds} seeds from {options.seed}, {seconds:.0f} s", title_justify="left")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    for name, text in _COUNTED.items():
+        table.add_row(text, f"{totals.counts[name]:,}")
+    table.add_section()
+    for name, count in sorted(totals.faults.items()):
+        table.add_row(name, f"{count:,}")
+    table.add_section()
+    table.add_row("seeds that failed", f"{len(totals.failures):,}")
+    console.print(table)
+    for seed, text in totals.failures[:_SHOWN]:
+        console.print(f"WRONG: seed {seed}: {text}", style="red", markup=False)
+        console.print(f"       again: python tools/ownership.py --seed {seed} --trace", markup=False)
+    if len(totals.failures) > _SHOWN:
+        console.print(f"... and {len(totals.failures) - _SHOWN} more", style="red")
+    if not totals.failures:
+        console.print("every byte had exactly one owner, and no fault was silent", style="green")
+
+
+def _to_dict(totals: Totals, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    return {
+        "seeds": options.seeds,
+        "seed": options.seed,
+        "ok": not totals.failures,
+        "seconds": round(seconds, 1),
+        "faults": dict(totals.faults),
+        **{name: totals.counts[name] for name in _COUNTED},
+        "failures": [{"seed": seed, "what": text} for seed, text in totals.failures],
+    }
+
+
+def _trace(seed: int) -> int:
+    try:
+        Play(seed, print).run()
+    except Exception as error:
+        print(f"WRONG: seed {seed}: {type(error).__name__}: {error}")  # noqa: T201
+        return 1
+    print(f"seed {seed}: all was well")  # noqa: T201
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Play moves of live connections, and look at who owns each byte.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--trace", action="store_true", help="print what happens in the run of --seed")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args(argv)
+    if options.trace:
+        return _trace(options.seed)
+    console = Console(stderr=options.json, highlight=False)
+    started = time.monotonic()
+    totals = _play_all(options, console)
+    seconds = time.monotonic() - started
+    if options.json:
+        sys.stdout.write(json.dumps(_to_dict(totals, options, seconds), indent=1) + "\n")
+    else:
+        _show(console, totals, options, seconds)
+    return 1 if totals.failures else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -22,7 +22,7 @@ from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryEvent, OffloadEntr
 from imdriver.registration import CLIENT_TABLES, PROVIDER_TABLES, check_event_handlers
 from ndisbus.ddi.enums import NdisChimneyOffloadType
 from ndisbus.ddi.status import NdisStatus, status_symbol
-from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Steps
+from ndisbus.driver.base import MiniportDriver, ProtocolDriver, Reply, Steps
 from ndisbus.errors import RemoteProtocolError
 
 __all__ = ["ImEdges"]
@@ -96,18 +96,27 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 f"{self.config.name} has no adapter at {miniport_adapter_context:#x}"
             ) from None
 
+    def adapters_above(self, protocol_binding_context: int) -> list[VirtualAdapter]:
+        """Return the adapters of the life with this ProtocolBindingContext. None are left once it is over."""
+        return [
+            a
+            for a in self.adapters.values()
+            if a.handle is not None and a.lower.context == protocol_binding_context and a.below is not None
+        ]
+
     def _bring_up_all(self) -> Steps:
         """Bring up the configured virtual adapters that are not up."""
         for name in list(self.names):
-            if self._may_bring_up() and not any(a.name == name for a in self.adapters.values()):
-                yield from self._bring_up(name)
+            # An adapter of an earlier life may still have the name. Its halt brings up its successor.
+            if self.lower is not None and self.lower.usable and not self._is_named(name):
+                yield from self._bring_up(name, self.lower)
 
-    def _may_bring_up(self) -> bool:
-        return self.lower is not None and self.lower.handle is not None and not self.lower.closing
+    def _is_named(self, name: str) -> bool:
+        return any(a.name == name for a in self.adapters.values())
 
-    def _bring_up(self, name: str) -> Steps:
+    def _bring_up(self, name: str, lower: LowerBinding) -> Steps:
         """Let NDIS initialise a virtual adapter. Returns the status."""
-        adapter = VirtualAdapter(name)
+        adapter = VirtualAdapter(name, lower)
         adapter.context = self.ndis.heap.allocate(adapter)
         self.adapters[adapter.context] = adapter
         status, handle = yield self.ndis.im_initialize_device_instance_ex(
@@ -115,8 +124,9 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         )
         if status == _SUCCESS:
             adapter.handle = handle
-            if not self._may_bring_up():
+            if not lower.usable:
                 yield from self._take_down(adapter)  # the adapter below went away meanwhile
+                yield from self._bring_up_all()
         elif adapter.context in self.adapters:
             self._free_adapter(adapter)
         return status
@@ -127,15 +137,15 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         """MiniportInitializeEx, because of NdisIMInitializeDeviceInstanceEx."""
         adapter = self.adapter_of(parameters["IMDeviceInstanceContext"])
         adapter.handle = ndis_miniport_handle
-        passes = self.chimney is ChimneyPolicy.PASS and self.lower is not None
-        capabilities = self.lower.capabilities if passes and self.lower else None
+        lower = adapter.lower
+        capabilities = lower.capabilities if self.chimney is ChimneyPolicy.PASS else None
         mac = self.config.macs.get(adapter.name)
         (status,) = yield self.ndis.m_set_miniport_attributes(
             ndis_miniport_handle,
             {
                 "MiniportAdapterContext": adapter.context,
                 "TcpConnectionOffloadCapabilities": capabilities,
-                **(self.lower.facts if self.lower is not None else {}),
+                **lower.facts,
                 **({"CurrentMacAddress": mac} if mac else {}),
             },
         )
@@ -217,7 +227,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             self.protocol, lower.context, {"AdapterName": lower.adapter_name}
         )
         if status != _SUCCESS:
-            self._forget_lower()
+            self._end_life()
             return status
         lower.handle = handle
         yield from self._bring_up_all()
@@ -232,35 +242,60 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         if lower is None or lower.context != protocol_binding_context:
             return NdisStatus.SUCCESS
         lower.closing = True
-        for adapter in list(self.adapters.values()):
-            yield from self._take_down(adapter)
+        yield from self._take_down_all(lower)
         # From here on nothing is passed down.
         handle, lower.handle = lower.handle, None
+        if handle is None:
+            return NdisStatus.SUCCESS  # NDIS has closed it by force meanwhile
         (status,) = yield self.ndis.close_adapter_ex(handle)
-        if self.lower is not lower:
-            # NDIS closed it by force and has bound us again meanwhile: expose the adapters that were left.
-            yield from self._bring_up_all()
         return status
+
+    def _take_down_all(self, lower: LowerBinding) -> Steps:
+        """Remove the virtual adapters of one life, all at the same time."""
+        downs = [self._ask_down(a) for a in self.adapters.values() if a.lower is lower]
+        for reply in downs:
+            if reply is not None:
+                yield reply
+        yield from self._bring_up_all()  # NDIS may have bound us again meanwhile
 
     def _take_down(self, adapter: VirtualAdapter) -> Steps:
-        if adapter.closing or adapter.handle is None:
-            return NdisStatus.SUCCESS  # it is already being closed, or NDIS never had it
-        adapter.closing = True
-        (status,) = yield self.ndis.im_de_initialize_device_instance(adapter.handle)
+        reply = self._ask_down(adapter)
+        if reply is None:
+            return NdisStatus.SUCCESS
+        (status,) = yield reply
         return status
 
-    def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
-        """ProtocolCloseAdapterCompleteEx: nothing comes up from below any more."""
-        if self.lower is not None and self.lower.context == protocol_binding_context:
-            self._forget_lower()
+    def _ask_down(self, adapter: VirtualAdapter) -> Reply | None:
+        """Ask NDIS to remove an adapter. None: it is already being removed, or NDIS never had it."""
+        if adapter.closing or adapter.handle is None:
+            return None
+        adapter.closing = True
+        return self.ndis.im_de_initialize_device_instance(adapter.handle)
 
-    def _forget_lower(self) -> None:
-        heap = self.ndis.heap
-        if self.lower is not None:
-            heap.free(self.lower.context)
+    def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> Steps | None:
+        """ProtocolCloseAdapterCompleteEx: this life of the binding is over.
+
+        If NDIS closed it by force, its adapters are still there. They are removed, and what still comes from
+        above for their objects is refused: it must not reach the next adapter below.
+        """
+        lower = self.lower
+        if lower is None or lower.context != protocol_binding_context:
+            return None
+        self._end_life()
+        return self._take_down_all(lower)
+
+    def _end_life(self) -> None:
+        """Forget the binding below, and complete the OID requests that did not come back from it."""
+        heap, lower = self.ndis.heap, self.lower
+        if lower is not None:
+            heap.free(lower.context)
+            lower.handle = None
             self.lower = None
         for o in [o for o in heap.objects.values() if type(o) is ImOidEntry]:
             heap.free(o.address)
+            if o.adapter is not None and o.adapter.handle is not None:
+                aborted = int(NdisStatus.REQUEST_ABORTED)
+                self.ndis.m_oid_request_complete(o.adapter.handle, o.request, aborted)
         self.orphans.clear()
         self.passed_up.clear()
 
@@ -280,9 +315,11 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         if name in self.names:
             return NdisStatus.FAILURE
         self.names.append(name)
-        if not self._may_bring_up():
+        if self.lower is None or not self.lower.usable:
             return NdisStatus.SUCCESS  # it is brought up with the others when the adapter below is up
-        status = yield from self._bring_up(name)
+        if self._is_named(name):
+            return NdisStatus.SUCCESS  # it was removed and is still being halted: it follows itself
+        status = yield from self._bring_up(name, self.lower)
         if status != _SUCCESS and name in self.names:
             self.names.remove(name)
         return status
@@ -296,15 +333,11 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 return (yield from self._take_down(adapter))
         return NdisStatus.SUCCESS
 
-    def lower_handle(self) -> int | None:
-        """Return the NdisBindingHandle of the adapter below; None while there is none."""
-        return self.lower.handle if self.lower is not None else None
-
     def detached(self, reason: str) -> None:
         """Drop what an unfinished start left. The bus has gone: everything was halted and closed."""
         for adapter in list(self.adapters.values()):
             self._free_adapter(adapter)
-        self._forget_lower()
+        self._end_life()
         self.miniport_driver = self.protocol = None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
+from imdriver.adapter import VirtualAdapter
 from imdriver.config import ChimneyPolicy
 from imdriver.edges import ImEdges
 from imdriver.entries import ImOffloadEntry
@@ -87,14 +88,16 @@ class Indications(ImEdges):
         from below). An indication without a list goes to every virtual adapter.
         """
         if block_list is None:
-            for adapter in list(self.adapters.values()):
-                yield self.ndis.call("NdisMOffloadEventIndicate", adapter.handle, None, indication_code)
+            for adapter in self.adapters_above(protocol_binding_context):
+                if adapter.handle is not None:  # it may have been halted meanwhile
+                    yield self.ndis.call("NdisMOffloadEventIndicate", adapter.handle, None, indication_code)
             return None, None
         cols = block_list.columns
         handles = cols.get(Key.OFFLOAD_HANDLE) or cols.get(Key.NDIS_OFFLOAD_HANDLE)
         handle = values(handles, len(block_list))[0]
         if handle is None:
-            return None, (yield from self._ask_all(block_list, indication_code))
+            adapters = self.adapters_above(protocol_binding_context)
+            return None, (yield from self._ask_all(adapters, block_list, indication_code))
         entry = self._object(handle)
         if entry is None:
             return None, block_list
@@ -105,15 +108,17 @@ class Indications(ImEdges):
         _copy_delta(block_list, answer[1])
         return None, block_list
 
-    def _ask_all(self, block_list: BlockList, indication_code: int) -> Generator[Reply, Answer, BlockList]:
-        """Ask above every virtual adapter. The most recent confirmation is the answer."""
+    def _ask_all(
+        self, adapters: list[VirtualAdapter], block_list: BlockList, indication_code: int
+    ) -> Generator[Reply, Answer, BlockList]:
+        """Ask above every virtual adapter of this life. The most recent confirmation is the answer."""
         columns = {
             k: c for k, c in block_list.columns.items() if k not in (Key.OFFLOAD_HANDLE, Key.HANDLE_CELL)
         }
         best, chosen = 0, None
-        for adapter in list(self.adapters.values()):
+        for adapter in adapters:
             if adapter.handle is None:
-                continue
+                continue  # it was halted meanwhile
             upper = BlockList(Form.MINIPORT, dict(columns))
             answer = yield self.ndis.m_offload_event_indicate(adapter.handle, upper, indication_code)
             age = _delta(block_list, answer[1])
@@ -128,13 +133,15 @@ class Indications(ImEdges):
     def protocol_status_ex(self, protocol_binding_context: int, status_indication: dict[str, Any]) -> None:
         """ProtocolStatusEx: passed to all protocols above (R-PAUSE-08). A resume brings new capabilities."""
         code = status_indication.get("StatusCode")
-        if code == NdisStatus.OFFLOAD_RESUME and self.lower is not None:
-            self.lower.capabilities = status_indication.get("StatusBuffer") or self.lower.capabilities
+        lower = self.lower
+        if lower is None or lower.context != protocol_binding_context:
+            return  # it is about an adapter whose binding is closed
+        if code == NdisStatus.OFFLOAD_RESUME:
+            lower.capabilities = status_indication.get("StatusBuffer") or lower.capabilities
         if self.chimney is ChimneyPolicy.BLOCK and code in _CHIMNEY_STATUS:
             return
-        for adapter in list(self.adapters.values()):
-            if adapter.handle is not None:
-                self.ndis.m_indicate_status_ex(adapter.handle, dict(status_indication))
+        for adapter in self.adapters_above(protocol_binding_context):
+            self.ndis.m_indicate_status_ex(adapter.handle, dict(status_indication))
 
 
 def _place(block_list: BlockList) -> int | None:

@@ -66,8 +66,7 @@ class IoOperations(ImEdges):
 
     def miniport_tcp_offload_receive_return(self, miniport_adapter_context: int, chain: NblChain) -> None:
         """MiniportTcpOffloadReceiveReturn: names the binding. It may cover several connections (R-DIS-10)."""
-        self.adapter_of(miniport_adapter_context)
-        lower = self.lower_handle()
+        lower = self.adapter_of(miniport_adapter_context).below
         if lower is not None:
             self.ndis.offload_tcp_receive_return(lower, chain)
 
@@ -87,7 +86,7 @@ class IoOperations(ImEdges):
             or connection.entry_address != context
             or connection.adapter is not adapter
             or connection.state not in _USABLE
-            or self.lower_handle() is None
+            or adapter.below is None
         ):
             self.refused += 1
             self._complete(operation, adapter, chain, [_ABORTED] * len(chain))

@@ -41,27 +41,34 @@ class OidRequests(ImEdges):
         is_task = oid_request["Oid"] == _TASK_OFFLOAD
         if is_task and oid_request["RequestType"] == _QUERY and self.chimney is ChimneyPolicy.BLOCK:
             return NdisStatus.NOT_SUPPORTED, oid_request
-        if self.lower_handle() is None:
+        below = adapter.below
+        if below is None:
             return NdisStatus.FAILURE, oid_request
         entry = ImOidEntry(adapter, oid_request)
         down = dict(oid_request)
         if is_task and oid_request["RequestType"] == _SET:
             entry.is_task_set = True
             entry.before, wanted = adapter.wants, oid_request["InformationBuffer"]
-            others = [a.wants for a in self.adapters.values() if a is not adapter and a.wants is not None]
+            others = self._wants_of_others(adapter)
             try:
                 down["InformationBuffer"] = union(wanted, others)
             except DecodeError:
                 return NdisStatus.FAILURE, oid_request
             adapter.wants = wanted
-        self._pass(entry, down)
+        self._pass(entry, below, down)
         return NdisStatus.PENDING, oid_request
 
-    def _pass(self, entry: ImOidEntry, down: dict[str, Any]) -> None:
+    def _wants_of_others(self, adapter: VirtualAdapter) -> list[dict[str, Any]]:
+        """Return what the other adapters of the same life want enabled."""
+        lower = adapter.lower
+        all_of = (a for a in self.adapters.values() if a is not adapter and a.lower is lower)
+        return [a.wants for a in all_of if a.wants is not None]
+
+    def _pass(self, entry: ImOidEntry, below: int, down: dict[str, Any]) -> None:
         """Pass a request down under a RequestId of our own. Two hosts may have chosen the same one."""
         entry.address = self.ndis.heap.allocate(entry)
         down["RequestId"] = entry.address
-        self.ndis.oid_request(self.lower_handle(), down)
+        self.ndis.oid_request(below, down)
 
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
@@ -69,6 +76,8 @@ class OidRequests(ImEdges):
         """ProtocolOidRequestComplete: give the requester its own request back, a query with the answer."""
         entry = self.ndis.heap.objects.get(oid_request.get("RequestId") or 0)
         if type(entry) is not ImOidEntry:
+            if self.lower is None or self.lower.context != protocol_binding_context:
+                return  # it crossed the end of that life, when it was completed above
             number = value_text(oid_request.get("RequestId"))
             raise RemoteProtocolError(
                 f"ProtocolOidRequestComplete: RequestId {number} is not one of this driver"
@@ -88,17 +97,17 @@ class OidRequests(ImEdges):
     def wants_changed(self, adapter: VirtualAdapter) -> None:
         """Disable below what only a halted adapter wanted."""
         wants, adapter.wants = adapter.wants, None
-        lower = self.lower
-        if wants is None or not wants.get("Tasks") or lower is None or lower.handle is None or lower.closing:
+        below = adapter.below
+        if wants is None or not wants.get("Tasks") or below is None or adapter.lower.closing:
             return
-        others = [a.wants for a in self.adapters.values() if a.wants is not None]
+        others = self._wants_of_others(adapter)
         request = {
             "RequestType": _SET,
             "Oid": _TASK_OFFLOAD,
             "InformationBuffer": union({**wants, "OffsetFirstTask": 0, "Tasks": []}, others),
             "RequestId": None,
         }
-        self._pass(ImOidEntry(None, request), request)
+        self._pass(ImOidEntry(None, request), below, request)
 
 
 def union(wanted: dict[str, Any], others: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class StateOperations(ImEdges):
             OFFLOAD_ENTRY.advance_all(entry.named, OffloadEntryEvent.TERMINATE)
         go_down(entry, handles)
         CALL_ENTRY.advance(entry, CallEntryEvent.PASS_DOWN)
-        self.ndis.call(operation.request, self.lower_handle(), block_list)
+        self.ndis.call(operation.request, adapter.below, block_list)
 
     def _handles(self, entry: ImCallEntry) -> list[int | None]:
         """Return this driver's NDIS_OFFLOAD_HANDLE for every block, and set ``fresh`` and ``named``.
@@ -122,7 +122,7 @@ class StateOperations(ImEdges):
                 raise _Refused(_FAILURE)
             for i, e in zip(named_at, named, strict=True):
                 handles[i] = e.address
-        if self.lower_handle() is None:
+        if entry.adapter.below is None:
             if entry.operation is _TERMINATE:
                 self._gone(entry.named)
             raise _Refused(_FAILURE)

@@ -31,7 +31,7 @@ class Packets(ImEdges):
     ) -> None:
         """MiniportSendNetBufferLists: pass down; complete at once if there is no adapter below."""
         adapter = self.adapter_of(miniport_adapter_context)
-        lower = self.lower_handle()
+        lower = adapter.below
         if lower is None:
             chain.statuses = [_PAUSED] * len(chain)
             self.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
@@ -66,7 +66,7 @@ class Packets(ImEdges):
         """ProtocolReceiveNetBufferLists: every protocol above gets every frame and selects its own."""
         if self.lower is None or self.lower.context != protocol_binding_context:
             return  # a fault delayed it until that binding was closed, and NDIS has returned the lists
-        adapters = [a for a in self.adapters.values() if a.handle is not None]
+        adapters = self.adapters_above(protocol_binding_context)
         if not receive_flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             if not adapters:
                 self.return_packets(protocol_binding_context, chain)
@@ -95,6 +95,6 @@ class Packets(ImEdges):
                 del passed_up[a]
                 home.append(a)
                 below = held[1]
-        lower = self.lower_handle()
+        lower = self.adapter_of(miniport_adapter_context).below
         if home and lower is not None:
             self.ndis.return_net_buffer_lists(lower, NblChain(home, source_handle=below), return_flags)

@@ -272,50 +272,64 @@ class HostDriver(Engine):
 
     # -- completions and indications -----------------------------------------------------------
 
+    def _is_of(self, protocol_binding_context: int) -> bool:
+        """Whether a completion belongs to the present binding.
+
+        A request may cross the forced end of its binding. NDIS completes it after that; this side has given
+        it up with everything else that belonged to the binding.
+        """
+        return self.binding is not None and self.binding.context == protocol_binding_context
+
     def _complete(
-        self, block_list: BlockList, completed: Callable[[Engine, Operation, BlockList], None]
+        self, context: int, block_list: BlockList, completed: Callable[[Engine, Operation, BlockList], None]
     ) -> None:
         """Complete the operation of a block list; report a list that is not outstanding."""
+        if not self._is_of(context):
+            return
         operation = self.pending.pop(block_list.address, None)
         if operation is None:
             self.violation("R-BLK-10", f"{block_list!r} was completed, but it is not outstanding")
         else:
             completed(self, operation, block_list)
 
+    def _complete_nbls(self, context: int, kind: str, chain: NblChain) -> None:
+        if self._is_of(context):
+            data_io.completed(self, kind, chain)
+
     def protocol_initiate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        self._complete(block_list, initiate.completed)
+        self._complete(protocol_binding_context, block_list, initiate.completed)
 
     def protocol_query_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
-        self._complete(block_list, query.completed)
+        self._complete(protocol_binding_context, block_list, query.completed)
 
     def protocol_update_offload_complete(self, protocol_binding_context: int, block_list: BlockList) -> None:
-        self._complete(block_list, update.completed)
+        self._complete(protocol_binding_context, block_list, update.completed)
 
     def protocol_invalidate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        self._complete(block_list, invalidate.completed)
+        self._complete(protocol_binding_context, block_list, invalidate.completed)
 
     def protocol_terminate_offload_complete(
         self, protocol_binding_context: int, block_list: BlockList
     ) -> None:
-        self._complete(block_list, terminate.completed)
+        self._complete(protocol_binding_context, block_list, terminate.completed)
 
     def protocol_tcp_offload_send_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
-        data_io.completed(self, "send", chain)
+        self._complete_nbls(protocol_binding_context, "send", chain)
 
     def protocol_tcp_offload_receive_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
-        data_io.completed(self, "receive", chain)
+        self._complete_nbls(protocol_binding_context, "receive", chain)
 
     def protocol_tcp_offload_disconnect_complete(
         self, protocol_binding_context: int, chain: NblChain
     ) -> None:
-        data_io.completed(self, "disconnect", chain)
+        self._complete_nbls(protocol_binding_context, "disconnect", chain)
 
     def protocol_tcp_offload_forward_complete(self, protocol_binding_context: int, chain: NblChain) -> None:
-        data_io.completed(self, "forward", chain)
+        self._complete_nbls(protocol_binding_context, "forward", chain)
 
     def protocol_tcp_offload_event(
         self, offload_context: int, event_type: int, event_specific_information: int
@@ -338,12 +352,14 @@ class HostDriver(Engine):
     def protocol_oid_request_complete(
         self, protocol_binding_context: int, oid_request: dict[str, Any], status: int, reason: str
     ) -> None:
-        switch.oid_completed(self, oid_request, status, reason)
+        if self._is_of(protocol_binding_context):
+            switch.oid_completed(self, oid_request, status, reason)
 
     def protocol_send_net_buffer_lists_complete(
         self, protocol_binding_context: int, chain: NblChain, send_complete_flags: int
     ) -> None:
-        self.frames.completed(chain)
+        if self._is_of(protocol_binding_context):
+            self.frames.completed(chain)
 
     def protocol_receive_net_buffer_lists(
         self, protocol_binding_context: int, chain: NblChain, port_number: int, count: int, receive_flags: int

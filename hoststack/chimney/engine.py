@@ -109,6 +109,17 @@ class Engine(ProtocolDriver):
         """Have on_timer called as soon as the messages that have arrived are handled."""
         self.due = self.ndis.now()
 
+    def why_gone(self) -> str:
+        """Say why nothing can be asked of the adapter now; ``""`` if it can.
+
+        A binding that ends is still there until NDIS has closed it, but nothing new may name it.
+        """
+        if self.binding is None:
+            return "the host is not bound to an adapter"
+        if self.binding.unbinding:
+            return f"the binding to {self.binding.adapter} is being closed"
+        return ""
+
     # -- operations ----------------------------------------------------------------------------
 
     def new_operation(self, op: str, objects: Sequence[StateObject] = ()) -> Operation:

@@ -48,10 +48,9 @@ def offload(host: Engine, objects: Sequence[StateObject]) -> Operation:
 def why_not(host: Engine) -> tuple[int, str]:
     """(status, reason) why nothing can be offloaded now; the reason is empty if it can."""
     binding, chimney = host.binding, host.chimney
-    if binding is None:
-        return int(NdisStatus.ADAPTER_REMOVED), "the host is not bound to an adapter"
-    if binding.unbinding:
-        return int(NdisStatus.ADAPTER_REMOVED), f"the binding to {binding.adapter} is being closed"
+    gone = host.why_gone()
+    if gone or binding is None:
+        return int(NdisStatus.ADAPTER_REMOVED), gone
     if chimney.state == "paused":
         return int(NdisStatus.PAUSED), f"{binding.adapter} asked for a pause in offloading"
     if chimney.draining:

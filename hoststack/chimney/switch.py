@@ -32,8 +32,9 @@ def oid(host: Engine, number: Oid, value: Struct | bytes | None = None) -> Opera
     """Make an OID request: a set if there is a value, else a query. ``target`` is the answer then."""
     operation = host.new_operation("oid")
     operation.statuses = [None]
-    if host.binding is None:
-        return host.refuse(operation, int(NdisStatus.ADAPTER_REMOVED), "the host is not bound to an adapter")
+    gone = host.why_gone()
+    if gone or host.binding is None:
+        return host.refuse(operation, int(NdisStatus.ADAPTER_REMOVED), gone)
     kind = NdisRequestType.NdisRequestQueryInformation
     if value is not None:
         kind = NdisRequestType.NdisRequestSetInformation
@@ -124,7 +125,7 @@ def retry(host: Engine) -> None:
     at = host.chimney.retry_at
     if at is not None and at <= host.ndis.now():
         host.chimney.retry_at = None
-        if host.chimney.state == "refused" and host.binding is not None and not host.binding.unbinding:
+        if host.chimney.state == "refused" and not host.why_gone():
             host.compose("enable", start(host))
 
 

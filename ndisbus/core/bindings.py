@@ -232,14 +232,26 @@ class Bindings:
                 self.close(binding)
 
         self.out.call(binding.protocol, "ProtocolUnbindAdapterEx", [context, binding.context], answered)
+        self._begin_limit(binding)
 
-        def overdue() -> None:
-            if binding.state is BindingState.UNBINDING:
-                binding.protocol.closed_handles[binding.handle] = binding.context
-                self.out.emit("unbind.forced", protocol=binding.protocol.name, adapter=binding.adapter.name)
-                self.close(binding)
+    def _begin_limit(self, binding: Binding) -> None:
+        """Begin the time within which a protocol must close a binding, or begin it anew.
 
-        self.clock.schedule(self.clock.now + self.config.unbind_limit, overdue)
+        It measures how long this protocol itself delays the end. An intermediate driver that waits until its
+        virtual adapters are unbound delays nothing: the protocols above have limits of their own, and its
+        own begins when the last of those has ended. So an outer limit never ends before an inner one.
+        """
+        binding.close_by = self.clock.now + self.config.unbind_limit
+        self.clock.schedule(binding.close_by, partial(self._overdue, binding))
+
+    def _overdue(self, binding: Binding) -> None:
+        if binding.state is not BindingState.UNBINDING or self.clock.now < binding.close_by:
+            return
+        if binding.protocol.waits_above:
+            return  # the end of the last binding above begins the limit anew
+        binding.protocol.closed_handles[binding.handle] = binding.context
+        self.out.emit("unbind.forced", protocol=binding.protocol.name, adapter=binding.adapter.name)
+        self.close(binding)
 
     def close(self, binding: Binding) -> None:
         """Close the binding once nothing is in flight or left below (NdisCloseAdapterEx, or by force)."""
@@ -300,6 +312,10 @@ class Bindings:
         self.out.emit("unbound", protocol=binding.protocol.name, adapter=adapter.name)
         if not abandoned:
             self.out.send(binding.protocol, ["ProtocolCloseAdapterCompleteEx", None, [binding.context]])
-        if not adapter.bindings and adapter.on_unbound is not None:
-            adapter.on_unbound()
+        if not adapter.bindings:
+            for below in adapter.driver.bindings:
+                if below.state is BindingState.UNBINDING:
+                    self._begin_limit(below)
+            if adapter.on_unbound is not None:
+                adapter.on_unbound()
         self.bind_all()

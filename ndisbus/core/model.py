@@ -43,9 +43,10 @@ class CoreConfig:
     hang_limit: float = 2.0
     #: How long a driver may hold a request. After that the driver counts as hung.
     request_limit: float = 10.0
-    #: How long a protocol may take to close a binding that NDIS asked it to close.
+    #: How long a protocol itself may delay the end of a binding that NDIS asked it to close.
     unbind_limit: float = 5.0
-    #: How long NDIS waits for the second terminate of objects whose first one failed (R-DIS-43).
+    #: How long NDIS waits for the second terminate of objects whose first one failed (R-DIS-43), for a driver
+    #: without drivers above. See :meth:`Client.height`.
     lost_limit: float = 2.0
     #: Seed of all random numbers (faults with a probability).
     seed: int = 0
@@ -163,6 +164,19 @@ class Client:
         """Return whether it has a miniport edge and a protocol edge."""
         return self.miniport_driver is not None and self.protocol_driver is not None
 
+    @property
+    def waits_above(self) -> bool:
+        """Return whether it waits until NDIS has unbound protocols from its virtual adapters."""
+        return any(a.state is AdapterState.CLOSING and a.bindings for a in self.adapters)
+
+    def height(self, below: tuple[Client, ...] = ()) -> int:
+        """Return how many drivers stand above this one, one on another, in the longest chain.
+
+        Two intermediate drivers may be bound to each other. ``below`` has the drivers passed on the way up.
+        """
+        above = (b.protocol for a in self.adapters for b in a.bindings if b.protocol not in below)
+        return max((1 + p.height((*below, self)) for p in above if p is not self), default=0)
+
     def forced(self, handle: int | None) -> int | None:
         """Return the ProtocolBindingContext of a binding closed by force; None for any other handle."""
         return self.closed_handles.get(handle) if self.closed_handles and handle is not None else None
@@ -219,6 +233,8 @@ class Binding:
     adapter: Adapter
     context: int
     state: BindingState = BindingState.OPEN
+    #: When NDIS closes it by force, if it is UNBINDING until then.
+    close_by: float = 0.0
     #: Objects offloaded through it: OffloadHandle -> (layer, PVOID of the driver below).
     objects: dict[int, tuple[int, int]] = field(default_factory=dict)
     #: OffloadHandles named by pending initiates, and by pending terminates.

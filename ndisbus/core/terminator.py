@@ -40,12 +40,16 @@ class Terminator:
         self.books = books
 
     def lose(self, binding: Binding, lost: dict[int, tuple[int, int]]) -> None:
-        """Keep objects whose terminate failed. They may be terminated once more; at last NDIS does it."""
+        """Keep objects whose terminate failed. They may be terminated once more; at last NDIS does it.
+
+        A driver with others above it waits for their terminate, so its limit is longer by theirs: for each
+        layer the limit itself, and a stall of the driver that passes the terminate on.
+        """
         if lost:
             binding.lost.update(lost)
-            self.clock.schedule(
-                self.clock.now + self.config.lost_limit, lambda: self._sweep(binding, list(lost))
-            )
+            c = self.config
+            limit = c.lost_limit + binding.protocol.height() * (c.lost_limit + c.hang_limit)
+            self.clock.schedule(self.clock.now + limit, lambda: self._sweep(binding, list(lost)))
 
     def _sweep(self, binding: Binding, handles: list[int]) -> None:
         """Terminate objects whose first terminate failed and whose second one did not come in time."""

@@ -205,8 +205,9 @@ class ProtocolDriver(Driver):
     def _close(self, protocol_binding_context: int) -> Any:
         return NdisStatus.SUCCESS
 
-    def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> None:
+    def protocol_close_adapter_complete_ex(self, protocol_binding_context: int) -> Steps | None:
         """ProtocolCloseAdapterCompleteEx: the binding is closed."""
+        return None
 
     def protocol_net_pnp_event(
         self, protocol_binding_context: int | None, notification: dict[str, Any]

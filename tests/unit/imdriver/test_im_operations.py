@@ -325,6 +325,24 @@ def test_without_an_adapter_below_requests_fail_and_objects_go(bench: Any, upper
     assert bench.counts() == (0, 0, 0)
 
 
+@pytest.mark.parametrize("op", ["query", "update", "invalidate", "terminate", "initiate"])
+def test_a_request_for_an_earlier_life_never_goes_down_a_later_binding(
+    bench: Any, upper: Any, nic: Any, op: str
+) -> None:
+    """R-HND-04: NDIS closed the binding by force, and the adapters of that time are not halted yet."""
+    (h,) = offload(bench, upper, nic)
+    bench.held.add("NdisIMDeInitializeDeviceInstance")
+    bench.close(bench.binding)
+    assert bench.bind() == [0]
+    handles = upper.new() if op == "initiate" else [h]
+    assert refused(bench, op, upper.miniport_list(handles)) == FAILURE
+    before = bench.handle()
+    bench.release()
+    assert bench.counts() == (0, 0, 0)
+    assert bench.handle() != before  # the adapter of that name in the new life
+    assert len(offload(bench, upper, nic)) == 1
+
+
 @pytest.mark.parametrize(("op", "status"), [("initiate", int(NdisStatus.RESOURCES)), ("query", FAILURE)])
 def test_without_memory_a_request_fails(bench: Any, upper: Any, nic: Any, op: str, status: int) -> None:
     handles = upper.new() if op == "initiate" else offload(bench, upper, nic)

@@ -662,6 +662,34 @@ def test_a_forced_unbind_of_a_living_adapter_clears_up_below(bench: Bench, nic: 
     assert bench.core.bug_checks.reports == []
 
 
+def test_the_limit_of_a_driver_begins_when_those_above_it_have_left(bench: Bench, nic: Nic) -> None:
+    im, host, _, _ = chain(bench, nic)
+    nic.send("goodbye")
+    im.answer(im.take("ProtocolUnbindAdapterEx"), PENDING)
+    bench.tick(LIMITS.unbind_limit - 1)
+    im.send("NdisIMDeInitializeDeviceInstance", im.handle)
+    bench.tick(LIMITS.unbind_limit - 0.1)
+    assert "ProtocolCloseAdapterCompleteEx" not in (*im.names(), *host.names())
+    bench.tick(0.2)  # the host is late, 9 s after the adapter below went
+    im.send("NdisMTerminateOffloadComplete", im.handle, im.up(im.given("terminate"), "terminate"))
+    assert host.take("ProtocolCloseAdapterCompleteEx")
+    bench.tick(LIMITS.unbind_limit - 0.2)
+    assert "ProtocolCloseAdapterCompleteEx" not in im.names()
+    bench.tick(0.3)
+    assert im.take("ProtocolCloseAdapterCompleteEx")
+    assert bench.core.bug_checks.reports == []
+
+
+def test_drivers_bound_to_each_other_have_a_height(bench: Bench, nic: Nic) -> None:
+    one = bench.client(Im, "one").start("one-a")
+    two = bench.client(Im, "two").start("two-a", below="one-a")
+    clients = {c.name: c for c in bench.core.registry.open_clients()}
+    assert [clients[c.name].height() for c in (nic, one, two)] == [2, 1, 0]
+    upper = clients["two"].adapters[0]
+    upper.bindings.append(clients["one"].bindings[0])  # no sequence of calls leads to this yet
+    assert clients["nic"].height() == 2
+
+
 def test_a_protocol_that_says_success_and_goes_on_is_at_fault(bench: Bench, host: Host, nic: Nic) -> None:
     nic.send("goodbye")
     host.answer(host.take("ProtocolUnbindAdapterEx"), 0)

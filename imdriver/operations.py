@@ -81,6 +81,8 @@ class StateOperations(ImEdges):
         adapter = self.adapter_of(miniport_adapter_context)
         entry = ImCallEntry(operation, adapter, block_list)
         try:
+            if not self.ndis.takes(block_list):
+                raise _Refused(_FAILURE)
             entry.address = self.ndis.heap.allocate(entry)
             handles = self._handles(entry)
         except _Refused as e:

@@ -24,7 +24,7 @@ from ndisbus.driver.base import Driver
 from ndisbus.driver.port import DriverPort, Outgoing
 from ndisbus.errors import ChimneyError, DecodeError
 from ndisbus.hop import Hop
-from ndisbus.messages.codec import Message, Packer, decode_packet, encode_packet
+from ndisbus.messages.codec import ROOM, Message, Packer, decode_packet, encode_packet
 from ndisbus.messages.packet import packets
 from ndisbus.timer_queue import TimerQueue
 
@@ -58,14 +58,14 @@ class SimulatedProcess:
 
     def flush(self) -> None:
         """Move what the port wants to send into the queue."""
-        for head, *frames in self.sim.packets(self.port.drain()):
+        for head, *frames in self.sim.packets(self.port.drain(), self.port.divides):
             self.to_bus.put(head, frames, self.sim.now)
 
     def deliver(self) -> None:
         """Let the driver handle the oldest packet."""
         self.sim.handled += 1
         head, frames = self.to_driver.take()
-        for message, payload in decode_packet([head, *frames]):
+        for message, payload in decode_packet([head, *frames], ROOM):
             if message[0] == "refused":
                 self.sim.refusals.append((self.name, message[2][0]["Reason"]))
             self.port.receive(message, payload, self.sim.now)
@@ -321,7 +321,7 @@ class Simulation:
         self.handled += 1
         head, frames = process.to_bus.take()
         try:
-            messages = decode_packet([head, *frames])
+            messages = decode_packet([head, *frames], self.core.room_of(process.key))
         except DecodeError as e:
             self.core.reject(process.key, e, self.now)
         else:
@@ -340,14 +340,15 @@ class Simulation:
                 by_key.setdefault(key, []).append((message, frames))
         for process in self.processes.values():
             if process.alive:
-                for head, *payload in self.packets(by_key.get(process.key, [])):
+                divisible = self.core.joins_parts(process.key)
+                for head, *payload in self.packets(by_key.get(process.key, []), divisible):
                     process.to_driver.put(head, payload, self.now)
 
-    def packets(self, messages: Sequence[Outgoing]) -> Iterator[list[Any]]:
+    def packets(self, messages: Sequence[Outgoing], divisible: bool = False) -> Iterator[list[Any]]:
         """Iterate over the packets that carry ``messages``, each as its list of frames."""
         if not self.shuffle:
-            return packets(self._pack, messages) if messages else iter(())
-        return chain.from_iterable(packets(self._pack, (m,)) for m in messages)
+            return packets(self._pack, messages, divisible=divisible) if messages else iter(())
+        return chain.from_iterable(packets(self._pack, (m,), divisible=divisible) for m in messages)
 
     def _next_due(self) -> float | None:
         due: list[float] = []

@@ -32,7 +32,7 @@ from ndisbus.ddi.tcp_enums import (
 )
 from ndisbus.lists import heap, nbl_wire, validate
 from ndisbus.lists.nbl_objects import MAX_CHAIN
-from ndisbus.messages import codec
+from ndisbus.messages import codec, parts
 from ndisbus.state.images import OffloadState, state_size, structures_of
 
 __all__ = [
@@ -84,12 +84,20 @@ def limits() -> str:
     """What a packet may hold at most."""
     rows: list[tuple[str, str]] = [
         ("one packet, all frames together", f"{codec.MAX_PACKET} bytes"),
+        (
+            "the same where an intermediate driver passes a message on",
+            f"{codec.MAX_PACKET + codec.ROOM // 2} bytes",
+        ),
+        ("the same from the bus to a driver", f"{codec.MAX_PACKET + codec.ROOM} bytes"),
         ("messages in a packet", str(codec.MAX_MESSAGES)),
         ("parameters of a message", str(codec.MAX_PARAMS)),
         ("a string", f"{codec.MAX_STR} bytes"),
         ("entries of a map", str(codec.MAX_MAP)),
         ("elements of an array", str(codec.MAX_ARRAY)),
         ("nesting of arrays and maps inside one parameter", f"{codec.MAX_DEPTH} levels"),
+        ("parts of a message", str(parts.MAX_PARTS)),
+        ("a message in parts, as section 2 counts it", f"{parts.MAX_JOINED} bytes"),
+        ("one payload frame of a message in parts", f"{parts.MAX_FRAME} bytes"),
         ("blocks of a block list", str(validate.MAX_BLOCKS)),
         ("lists of a chain, net buffers of a list, MDLs of a net buffer", f"{MAX_CHAIN} each"),
         ("low bits of a pointer, within one address space", str(heap.ADDRESS_BITS)),

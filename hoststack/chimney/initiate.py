@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney import data as data_io
-from hoststack.chimney.send_data import lend, reclaim, unlend, why_not_sendable
-from hoststack.chimney.trees import arrange, by_layer, write_tree
+from hoststack.chimney.send_data import lend, pieces_of, reclaim, unlend, why_not_sendable
+from hoststack.chimney.trees import arrange, by_layer, check_size, write_tree
 from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from ndisbus.ddi.status import NdisStatus
@@ -149,11 +149,13 @@ def _send(
     groups: dict[Path, list[Tcb]],
     rejected: dict[StateObject, tuple[int, str]],
 ) -> None:
-    """Write the tree and pass it down. If packing a state raises, nothing has changed."""
+    """Write the tree and pass it down. If it is too large or packing a state raises, nothing has changed."""
     heap = host.ndis.heap
     # A linker's dependents are new objects (R-TREE-03), so a neighbor is linked to for a new path only.
     fresh_paths = [p for p, kind in kinds.items() if kind == "offer"]
     layers = arrange(below, kinds, groups, nested=lambda p: kinds[p] == "offer")
+    carrying = [t for tcbs in groups.values() for t in tcbs if t.send_queue or t.receive_buffer]
+    check_size(layers, host.ndis.largest_list, data=pieces_of(carrying))
     fresh: list[StateObject] = []
     for neighbor, paths in layers.items():
         if neighbor is not None and below[neighbor] == "offer":
@@ -170,7 +172,6 @@ def _send(
         return
     before = [obj.state for obj in fresh]
     LIFE.advance_all(fresh, Event.INITIATE)
-    carrying = [o for o in fresh if type(o) is Tcb and (o.send_queue or o.receive_buffer)]
     try:
         make = heap.handle
         for obj in fresh:

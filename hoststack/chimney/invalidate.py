@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hoststack.chimney import upload
-from hoststack.chimney.trees import arrange, by_layer, write_tree
+from hoststack.chimney.trees import arrange, by_layer, check_size, write_tree
 from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import StateObject
 from ndisbus.ddi.status import NdisStatus
@@ -26,13 +26,14 @@ def invalidate(host: Engine, objects: Sequence[StateObject]) -> Operation:
     """Pass down a tree of blocks without state (R-INV-02). See :meth:`HostDriver.invalidate`."""
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.INVALIDATE)
+    layers = arrange(*by_layer(objects))
+    check_size(layers, host.ndis.largest_list, state=False)
     LIFE.advance_all(objects, Event.INVALIDATE)
     operation = host.new_operation("invalidate", objects)
     if not objects:
         host.finish(operation)
         return operation
-    neighbors, paths, groups = by_layer(objects)
-    tree = write_tree(host.ndis.heap, arrange(neighbors, paths, groups), lambda o: o.state_type("whole"))
+    tree = write_tree(host.ndis.heap, layers, lambda o: o.state_type("whole"))
     operation.objects = [o for o in tree.named if o is not None]
     host.pass_down(operation, host.ndis.invalidate_offload, tree)
     return operation

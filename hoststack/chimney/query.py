@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import upload
-from hoststack.chimney.trees import arrange, by_layer, write_tree
+from hoststack.chimney.trees import arrange, by_layer, check_size, write_tree
 from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import StateObject
 from ndisbus.ddi.status import NdisStatus
@@ -30,6 +30,8 @@ def query(host: Engine, objects: Sequence[StateObject], classes: str) -> Operati
         raise LocalProtocolError(f"{classes!r} is not a class of state; use one of: {', '.join(CLASSES)}")
     objects = list(dict.fromkeys(objects))
     host.unclaimed(objects, Event.QUERY)
+    layers = arrange(*by_layer(objects))
+    check_size(layers, host.ndis.largest_list)
     LIFE.advance_all(objects, Event.QUERY)
     operation = host.new_operation("query", objects)
     if not objects:
@@ -37,8 +39,7 @@ def query(host: Engine, objects: Sequence[StateObject], classes: str) -> Operati
         return operation
     for obj in objects:
         obj.queries += 1
-    neighbors, paths, groups = by_layer(objects)
-    tree = write_tree(host.ndis.heap, arrange(neighbors, paths, groups), lambda o: o.state_type(classes))
+    tree = write_tree(host.ndis.heap, layers, lambda o: o.state_type(classes))
     operation.objects = [o for o in tree.named if o is not None]
     operation.results = [None] * len(objects)
     host.pass_down(operation, host.ndis.query_offload_state, tree)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ndisbus.lists.nbl import chain, data_of, iter_chain, iter_net_buffers, make_net_buffer_list
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hoststack.model.objects import Tcb
     from ndisbus.lists.heap import Heap
     from ndisbus.lists.nbl import NetBufferList
@@ -23,6 +25,7 @@ __all__ = [
     "bytes_of",
     "check_sequence",
     "lend",
+    "pieces_of",
     "reclaim",
     "settle_loss",
     "size_of",
@@ -59,6 +62,11 @@ def why_not_sendable(tcb: Tcb) -> str:
     if d.snd_una == d.snd_max == d.snd_nxt:
         return ""
     return check_sequence(d, tcb.in_flight, tcb.queued)
+
+
+def pieces_of(tcbs: Iterable[Tcb]) -> list[int]:
+    """Return the sizes of the pieces of data that would go down with these connections."""
+    return [len(p) for t in tcbs for p in (*(t.send_queue or ()), t.receive_buffer or b"") if p]
 
 
 def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:

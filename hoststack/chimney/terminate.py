@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney.send_data import Problem, check_sequence, reclaim, settle_loss, unlend
-from hoststack.chimney.trees import arrange, by_layer, write_tree
+from hoststack.chimney.trees import arrange, by_layer, check_size, write_tree
 from hoststack.model.events import DataReceived
 from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
@@ -57,6 +57,7 @@ def terminate(host: Engine, objects: Sequence[StateObject]) -> Operation:
                 f"{obj!r} cannot be terminated: {left} offloaded objects that are not in the list need it",
                 rule="R-TERM-02",
             )
+    check_size(arrange(*by_layer(objects)), host.ndis.largest_list)
     for lower, count in taken.items():
         lower.leaving += count
     operation = host.new_operation("terminate", objects)

@@ -12,10 +12,14 @@ from typing import Any, Final
 
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
 from ndisbus.ddi.state_types import OffloadStateType
+from ndisbus.driver.sizes import list_bytes
+from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import BLOCK_SIZE, BlockList, Form, Key
 from ndisbus.lists.heap import Heap
+from ndisbus.lists.validate import MAX_BLOCKS
+from ndisbus.messages.parts import MAX_FRAME
 
-__all__ = ["Layers", "Tree", "arrange", "by_layer", "write_tree"]
+__all__ = ["Layers", "Tree", "arrange", "by_layer", "check_size", "most_blocks", "write_tree"]
 
 #: Neighbors and paths as a tree over runs of connections; None stands for a placeholder.
 Layers = dict[Neighbor | None, dict[Path | None, list[Tcb]]]
@@ -78,6 +82,44 @@ def arrange(
             parent = path.neighbor if path.neighbor in top else None
             top.setdefault(parent, {}).setdefault(None, []).extend(group)
     return top
+
+
+def most_blocks(most: int) -> int:
+    """Return how many objects without data certainly fit into a message of ``most`` bytes.
+
+    A list of objects of several layers may need placeholders besides.
+    """
+    return min(MAX_BLOCKS * 2 // 3, most // list_bytes(1))
+
+
+def check_size(layers: Layers, most: int, *, state: bool = True, data: Sequence[int] = ()) -> None:
+    """Raise :class:`LocalProtocolError` if a tree does not fit into a message. Ask before anything changes.
+
+    ``most``: the most bytes of the message (:attr:`ndisbus.driver.ndis.Ndis.largest_list`). ``state``:
+    whether it or its completion has state. ``data``: the sizes of the pieces of data that go along.
+    """
+    blocks = len(layers)
+    for below in layers.values():
+        blocks += len(below) + sum(map(len, below.values()))
+    if set(layers) == {None}:
+        # Placeholders of layers below that of all named objects are not written.
+        blocks -= 2 if set(layers[None]) <= {None} else 1
+    if blocks > MAX_BLOCKS:
+        raise LocalProtocolError(
+            f"a list of {blocks} blocks does not fit into a message: at most {MAX_BLOCKS} do; "
+            "take fewer objects at a time"
+        )
+    size = list_bytes(blocks, data, state=state)
+    if size > most:
+        raise LocalProtocolError(
+            f"{size} bytes of state and data do not fit into a message: at most {most} do; "
+            "take fewer objects at a time"
+        )
+    largest = max(data, default=0)
+    if largest > MAX_FRAME:
+        raise LocalProtocolError(
+            f"{largest} bytes of data in one piece do not fit into a packet: at most {MAX_FRAME} do"
+        )
 
 
 class _Columns:

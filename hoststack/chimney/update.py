@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hoststack.chimney import upload
-from hoststack.chimney.trees import Layers, arrange, by_layer, write_tree
+from hoststack.chimney.trees import Layers, arrange, by_layer, check_size, write_tree
 from hoststack.model.life import LIFE, Event
 from hoststack.model.objects import Neighbor, Path, StateObject
 from ndisbus.ddi.status import NdisStatus
@@ -55,6 +55,7 @@ def _cached(obj: Any) -> bytes:
 
 def _send(host: Engine, objects: list[Any], layers: Layers, target: Neighbor | None) -> Operation:
     host.unclaimed(objects, Event.UPDATE)
+    check_size(layers, host.ndis.largest_list)
     LIFE.advance_all(objects, Event.UPDATE)
     operation = host.new_operation("update", objects)
     if not objects:

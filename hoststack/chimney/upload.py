@@ -7,9 +7,11 @@ handled. So the death of a target with 100,000 connections makes one block list 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from hoststack.chimney import terminate
+from hoststack.chimney.trees import most_blocks
 from hoststack.model.events import AbortIndicated, DisconnectIndicated, UploadIndicated
 from hoststack.model.life import IDLE, LIFE, Event, State
 from hoststack.model.objects import StateObject, Tcb
@@ -116,8 +118,16 @@ def _upload(host: Engine) -> None:
         for obj in group:
             if obj.dependents and obj not in whole:
                 host.uploads[obj] = None  # it is terminated after the objects that depend on it
-        if whole:
-            terminate.terminate(host, list(whole))
+        for objects in _lists(host, list(whole)):
+            terminate.terminate(host, objects)
+
+
+def _lists(host: Engine, objects: list[StateObject]) -> Iterator[list[StateObject]]:
+    """Iterate over lists that fit into a message, the objects on which others depend in later ones."""
+    most = most_blocks(host.ndis.largest_list)
+    if len(objects) > most:
+        objects = sorted(objects, key=lambda o: o.LAYER, reverse=True)
+    return (objects[at : at + most] for at in range(0, len(objects), most))
 
 
 def _complete(group: list[StateObject]) -> dict[StateObject, None]:
@@ -145,7 +155,7 @@ def _everything(host: Engine) -> Script:
             here = [o for o in host.held() if o.waiting is None and o.state in IDLE]
             tcbs = [o for o in here if o.LAYER is Layer.TCP]
             if tcbs:
-                yield terminate.terminate(host, tcbs)
+                yield terminate.terminate(host, next(_lists(host, tcbs)))
                 continue
             unfinished = _unfinished(host)
             if unfinished is not None:
@@ -153,7 +163,7 @@ def _everything(host: Engine) -> Script:
                 continue
             if not here:
                 return None
-            yield terminate.terminate(host, here)
+            yield terminate.terminate(host, next(_lists(host, here)))
     finally:
         host.chimney.draining -= 1
 

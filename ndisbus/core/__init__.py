@@ -16,10 +16,11 @@ Files in reading order:
 - What NDIS knows: ``model``, ``registry``, ``clock``, ``violation``.
 - What goes out: ``tracing``, ``fault_rules``, ``outbound``.
 - Net buffer lists and OIDs: ``io``, ``packets``, ``oids``.
-- Block lists: ``lent``, ``request_books``, ``terminator``, ``requests``, ``completions``.
+- Block lists: ``lent``, ``sizes``, ``request_books``, ``terminator``, ``requests``, ``completions``.
 - Begin and end of clients, adapters and bindings: ``bindings``, ``indications``, ``removal`` (fails
   what a dead driver held), ``hangs``, ``epochs``, ``adapters``, ``registration``.
-- From a message to a part: ``dispatch``, ``faults``, ``admission``, ``survey``, ``control``.
+- From a message to a part: ``dispatch``, ``joining`` (messages in parts), ``faults``, ``admission``,
+  ``survey``, ``control``.
 - All parts together: ``core``.
 """
 

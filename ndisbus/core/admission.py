@@ -11,6 +11,7 @@ from ndisbus.core.violation import NAME_LIMIT
 from ndisbus.errors import RemoteProtocolError, value_text
 from ndisbus.lists.heap import space_of_epoch
 from ndisbus.messages.codec import PROTOCOL_VERSION
+from ndisbus.messages.parts import PARTS_KEY
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
@@ -75,6 +76,7 @@ class Admission:
         epoch = self.epochs.next_registration(identity.get("LastEpoch", 0), registry.by_space)
         space = space_of_epoch(epoch)
         client = Client(key, name, pid, space, epoch, identity, self.clock.now)
+        client.joins_parts = identity.get(PARTS_KEY) is True
         registry.clients[key] = client
         registry.by_space[space] = client
         self.out.emit("hello", driver=name, pid=pid, epoch=client.epoch)
@@ -88,6 +90,8 @@ class Admission:
             "Seed": c.seed,
             **self.ready_extra,
         }
+        if client.joins_parts:
+            ready[PARTS_KEY] = True
         self.out.send(client, ["ready", message[1], [ready]])
 
     def _forget_closed(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.lent import LENT, failed_columns, same
+from ndisbus.core.sizes import fits_into_packet
 from ndisbus.core.violation import Violation
 from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import ALLOWED_STATUS, NdisStatus
@@ -105,6 +106,10 @@ class Completions:
                 chains = chain_addresses(columns.get(Key.NET_BUFFER_LISTS) or (), f"{where}.NetBufferLists")
                 if request.binding.io:
                     self._io_is_back(adapter, request, columns, chains)
+            above = request.binding.protocol
+            if frames and request.verdict is None and not fits_into_packet(above, columns, frames):
+                # Data came along that the driver above cannot take. It learns that the objects are lost.
+                request.verdict = int(NdisStatus.FAILURE)
             self._complete(adapter, request, columns, frames, chains)
 
         return up

@@ -23,6 +23,7 @@ from ndisbus.core.faults import Faults
 from ndisbus.core.hangs import HangWatch
 from ndisbus.core.indications import Indications
 from ndisbus.core.io import Io
+from ndisbus.core.joining import Joining
 from ndisbus.core.model import Client, CoreConfig, Injected, Pending
 from ndisbus.core.oids import Oids
 from ndisbus.core.outbound import Outbound, Send, Trace
@@ -38,7 +39,8 @@ from ndisbus.core.violation import Violation
 from ndisbus.ddi.calls import CALLS
 from ndisbus.errors import DecodeError, RemoteProtocolError, value_text
 from ndisbus.lists.heap import NDIS_SPACE, Heap
-from ndisbus.messages.codec import PROGRESS, RETURN
+from ndisbus.messages.codec import PROGRESS, RETURN, ROOM
+from ndisbus.messages.parts import PART
 
 if TYPE_CHECKING:
     from ndisbus.messages.codec import Message
@@ -85,6 +87,7 @@ class NdisCore:
         adapters = Adapters(out, registry, heap, epochs, bindings, self.hangs)
         registration = Registration(out, registry, heap, bindings, adapters)
         self.bug_checks = BugChecks(clock, out, self.removal)
+        self.joining = Joining(config, clock, self.bug_checks, self.removal)
         self.dispatcher = Dispatcher(self.bug_checks)
         self.faults = Faults(clock, out, registry, table, injected, self.dispatcher, io, packets, completions)
         out.interceptor = self.faults
@@ -115,6 +118,12 @@ class NdisCore:
             self._receive_progress(client, message)
             return
         client.heard_at = now
+        if client.assembly is not None or name == PART:
+            joined = self.joining.receive(client, message, frames)
+            if joined is None:
+                return
+            message, frames = joined
+            name = message[0]
         if name == RETURN:
             self._receive_answer(client, message)
         elif name in self._handlers:
@@ -154,6 +163,14 @@ class NdisCore:
         self.clock.now = now
         self.out.refuse(key, None, "packet", str(error))
 
+    def room_of(self, key: Any) -> int:
+        """Return how many bytes above the limit a packet of ``key`` may have.
+
+        An intermediate driver passes on what another driver made as large as the limit.
+        """
+        client = self._clients.get(key)
+        return ROOM // 2 if client is not None and client.is_intermediate else 0
+
     # -- out -----------------------------------------------------------------------------------
 
     def drain(self) -> list[Send]:
@@ -161,6 +178,11 @@ class NdisCore:
         out = self.out
         sends, out.outbox = out.outbox, []
         return sends
+
+    def joins_parts(self, key: Any) -> bool:
+        """Return whether the client ``key`` can join parts of messages."""
+        client = self._clients.get(key)
+        return client is not None and client.joins_parts
 
     # -- time ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ndisbus.ddi.status import NdisStatus
 if TYPE_CHECKING:
     from ndisbus.ddi.call_rows import OperationRow
     from ndisbus.messages.codec import Message
+    from ndisbus.messages.parts import Assembly
 
 __all__ = [
     "Adapter",
@@ -128,6 +129,9 @@ class Client:
     closed: bool = False
     #: The counter of its latest ``progress`` message.
     progress: int = 0
+    #: Whether it can join parts, and the message in parts that it is sending.
+    joins_parts: bool = False
+    assembly: Assembly | None = None
     next_call: int = 0
     pending: dict[int, Pending] = field(default_factory=dict)
     #: Handles that NDIS gave it on registration. None while that edge is not registered.

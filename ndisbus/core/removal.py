@@ -78,6 +78,7 @@ class Removal:
             info["BugCheck"] = bug_check.to_wire()
         self.out.send(client, ["closed", None, [info]])
         client.closed = True
+        client.assembly = None
         self.out.emit("closed", driver=client.name, pid=client.pid, epoch=client.epoch, reason=reason)
         for adapter in client.adapters:
             adapter.state = AdapterState.DEAD  # first, so that no protocol is bound to it from now on

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.lent import failed_columns, same
 from ndisbus.core.model import AdapterState, Request
+from ndisbus.core.sizes import why_too_large
 from ndisbus.core.violation import Violation
 from ndisbus.ddi.call_rows import STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.state_types import Layer
@@ -74,7 +75,7 @@ class Requests:
             binding = self.registry.binding_of(client, handle)
             request = self._examine(operation, where, client, binding, columns)
             status = self.injected.status
-            refusal = self._why_not(request)
+            refusal = self._why_not(request) or why_too_large(request, frames)
             if status is not None and not refusal:
                 if operation.op == "terminate":
                     # It fails only for the driver above. Objects offloaded below must still be terminated.

@@ -19,15 +19,17 @@ from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, python
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.calls import CALLS
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.driver.base import Answer, Driver, Reply, Steps
-from ndisbus.driver.calls import NdisCalls
+from ndisbus.driver.base import Answer, Driver, Reply, Steps, kind_of
+from ndisbus.driver.ndis import Ndis
 from ndisbus.driver.notes import NOTES
 from ndisbus.driver.replies import Replies, refusal
 from ndisbus.driver.shared_memory import SharedMemory
 from ndisbus.errors import ChimneyError, LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Key
 from ndisbus.lists.heap import Heap
+from ndisbus.lists.validate import MAX_BLOCKS
 from ndisbus.messages.codec import PROTOCOL_VERSION, RETURN, Message
+from ndisbus.messages.parts import PART, PARTS_KEY, Assembly
 
 __all__ = ["DriverPort", "Ndis", "Outgoing"]
 
@@ -61,43 +63,6 @@ _PLANS = {
 }
 
 
-class Ndis(NdisCalls):
-    """A driver's access to NDIS: the functions that it may call, its heap and the clock."""
-
-    def __init__(self, port: DriverPort) -> None:
-        self._port = port
-        self.call = port.call  # type: ignore[method-assign]
-        self.heap = Heap(0)
-
-    def now(self) -> float:
-        """Return the time of the event in hand, in seconds. It does not change while a handler runs."""
-        return self._port.now
-
-    def working(self) -> None:
-        """Tell NDIS that a long handler advances. Call it in loops over many objects."""
-        self._port.working()
-
-    @property
-    def attached(self) -> bool:
-        """Whether the bus has admitted this driver."""
-        return self._port.attached
-
-    def binding_handle(self, protocol_binding_context: int) -> int | None:
-        """Return the NdisBindingHandle of the binding with this context; None once it is closed."""
-        for handle, context in self._port.bindings.items():
-            if context == protocol_binding_context:
-                return handle
-        return None
-
-    def resume(self, reply: Reply, answer: Answer) -> None:
-        """Resume a handler that waits for a :class:`Reply` which the driver made itself."""
-        self._port.resume(reply, answer)
-
-    def run(self, steps: Steps) -> None:
-        """Run steps that wait for NDIS and that no handler returns, because a timer or a frame began them."""
-        self._port.step(steps)
-
-
 class DriverPort(SharedMemory):
     """Hosts one driver; see the docstring of the module.
 
@@ -129,6 +94,8 @@ class DriverPort(SharedMemory):
         self._initializing: dict[int | None, int] = {}
         self.attributed: dict[int, int] = {}
         self._handlers: dict[str, _Entry] = {}
+        self._assembly = Assembly(MAX_BLOCKS)
+        self.passes_on = kind_of(driver) == "intermediate"
         self.ndis = Ndis(self)
         driver.ndis = self.ndis
 
@@ -137,7 +104,9 @@ class DriverPort(SharedMemory):
     def hello(self) -> None:
         """Ask the bus to admit this driver."""
         self.closed_info = None
-        identity = {**self.identity, "LastEpoch": self._last_epoch} if self._last_epoch else self.identity
+        identity = {**self.identity, PARTS_KEY: True}
+        if self._last_epoch:
+            identity["LastEpoch"] = self._last_epoch
         self.outbox.append((["hello", self.replies.next_id(), [PROTOCOL_VERSION, identity]], ()))
 
     def goodbye(self) -> None:
@@ -164,6 +133,7 @@ class DriverPort(SharedMemory):
         from ndisbus.driver.teardown import tear_down  # noqa: PLC0415 - it needs the port
 
         self.now = now
+        self._assembly.clear()
         if self.attached:
             self.attached = False
             self._initializing.clear()
@@ -195,6 +165,11 @@ class DriverPort(SharedMemory):
                 return
             if name in _CONTROL:
                 _CONTROL[name](self, call_id, args)
+                return
+            if name == PART:
+                joined = self._assembly.add(message, frames)
+                if joined is not None:
+                    self.receive(*joined, now)
                 return
             call = CALLS.get(name)
             if call is None or call.from_driver:
@@ -342,6 +317,7 @@ class DriverPort(SharedMemory):
         self.ready_info = info
         self.epoch = info["Epoch"]
         self._last_epoch = max(self._last_epoch, self.epoch)
+        self.divides = info.get(PARTS_KEY) is True
         self.ndis.heap = Heap(info["AddressSpace"])
         self.attached = True
         if (steps := self.driver.driver_entry()) is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, Kind
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.sizes import check_chain, check_list
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Form, Key, values
 from ndisbus.lists.heap import NdisOffloadHandle
@@ -72,6 +73,9 @@ class SharedMemory:
         self.sent_along: set[int] = set()
         #: Binding handle -> ProtocolBindingContext, of bindings that are open or being closed.
         self.opened: dict[int, int] = {}
+        #: Whether the bus can join parts of messages, and whether this driver passes on lists of others.
+        self.divides = False
+        self.passes_on = False
         #: OID requests passed down and not completed: (binding handle, request).
         self.sent_oids: list[tuple[int, dict[str, Any]]] = []
 
@@ -99,6 +103,7 @@ class SharedMemory:
                 if call.name in _BACK:
                     a = a.pointers()  # noqa: PLW2901 - lists go back without their contents
                 wire, frames = a.to_wire()
+                check_chain(call.name, wire, frames, passing_on=self.passes_on)
                 if call.kind is _REQUEST and call.completed_by:
                     through = args[0]
                     if call.op != _FRAMES:
@@ -240,15 +245,20 @@ class SharedMemory:
                 raise LocalProtocolError(
                     f"{call.name}: OffloadHandle {e.args[0]:#x} is not allocated", rule="R-IM-08"
                 ) from None
+        frames: Sequence[bytes] = ()
+        if block_list.attachments is not None:
+            wire[Key.NET_BUFFER_LISTS] = block_list.attachments.wire
+            frames = block_list.attachments.frames
+        self._check_size(call.name, wire, frames)
         self.sent[address] = (block_list, call, binding)
         if call.op == "initiate":
             # Send data that goes down with it comes back as sends do (R-OSD-10).
             for addresses in _send_data(block_list).values():
                 self.sent_along.update(addresses)
-        if block_list.attachments is None:
-            return wire, ()
-        wire[Key.NET_BUFFER_LISTS] = block_list.attachments.wire
-        return wire, block_list.attachments.frames
+        return wire, frames
+
+    def _check_size(self, name: str, wire: dict[str, Any], frames: Sequence[bytes]) -> None:
+        check_list(name, wire, frames, divisible=self.divides, passing_on=self.passes_on)
 
     def hand_back(self, call: Call, block_list: BlockList) -> tuple[dict[str, Any], Sequence[bytes]]:
         """Hand a list back up. From now on it does not belong to the driver (R-BLK-11)."""
@@ -265,16 +275,18 @@ class SharedMemory:
                 raise LocalProtocolError(
                     f"{call.name}: Status was not written in every block", rule="R-BLK-09"
                 )
-            del self.lent[address]
             wire = {k: columns[k] for k in _UP_ALWAYS if k in columns}
             if call.op in ("query", "terminate") and Key.STATE in columns:
                 wire[Key.STATE] = columns[Key.STATE]
         else:
             wire = dict(columns)
         attachments = block_list.attachments
+        frames: Sequence[bytes] = ()
+        if attachments is not None and call.op != "initiate":
+            wire[Key.NET_BUFFER_LISTS] = attachments.wire
+            frames = attachments.frames
+        self._check_size(call.name, wire, frames)
         if call.op:
+            del self.lent[address]
             block_list.release()
-        if attachments is None or call.op == "initiate":
-            return wire, ()
-        wire[Key.NET_BUFFER_LISTS] = attachments.wire
-        return wire, attachments.frames
+        return wire, frames

@@ -6,6 +6,7 @@ what a call does, and must not know sockets: it is sans-I/O. docs/protocol.md is
 Files in reading order:
 
 - ``codec``: turns a packet's first frame into messages and back. Only here do bytes become an error.
+- ``parts``: a long block list in several messages, and joined again.
 - ``packet``: how many messages go into one packet.
 - ``trace_events``: the form of a trace event, and which events are wanted.
 """

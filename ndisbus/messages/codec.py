@@ -32,6 +32,7 @@ __all__ = [
     "PROGRESS",
     "PROTOCOL_VERSION",
     "RETURN",
+    "ROOM",
     "Message",
     "Packer",
     "decode_packet",
@@ -40,8 +41,10 @@ __all__ = [
 
 #: Version of the handshake and of all that follows it (docs/protocol.md).
 PROTOCOL_VERSION: Final = 2
-#: Largest packet, all frames together (bytes).
+#: Largest packet that a driver makes, all frames together (bytes).
 MAX_PACKET: Final = 64 * 1024 * 1024
+#: How much larger a packet may become on its way: NDIS and intermediate drivers add a few members (bytes).
+ROOM: Final = 1024 * 1024
 #: Most messages in one packet.
 MAX_MESSAGES: Final = 4096
 #: Most parameters of one message. No call has more than five.
@@ -63,7 +66,7 @@ _LIMITS: Final[dict[str, Any]] = {
     "raw": False,
     "strict_map_key": True,
     "max_str_len": MAX_STR,
-    "max_bin_len": MAX_PACKET,
+    "max_bin_len": MAX_PACKET + ROOM,
     "max_array_len": MAX_ARRAY,
     "max_map_len": MAX_MAP,
     "max_ext_len": 0,
@@ -113,18 +116,19 @@ def encode_packet(messages: Sequence[Message]) -> bytes:
     return data
 
 
-def decode_packet(frames: Sequence[bytes]) -> list[tuple[Message, Sequence[bytes]]]:
+def decode_packet(frames: Sequence[bytes], room: int = 0) -> list[tuple[Message, Sequence[bytes]]]:
     """Return the messages of a packet, each with its payload frames.
 
-    Raises :class:`DecodeError` for anything that is not a packet. Only the number and the nesting of the
-    parameters are checked here. The handler of a call checks the rest.
+    ``room``: how many bytes more than :data:`MAX_PACKET` the packet may have. Raises :class:`DecodeError` for
+    anything that is not a packet. Only the number and the nesting of the parameters are checked here. The
+    handler of a call checks the rest.
     """
     if not frames:
         raise DecodeError("packet", "no frames")
     head = frames[0]
     size = len(head) if len(frames) == 1 else sum(map(len, frames))
-    if size > MAX_PACKET:
-        raise DecodeError("packet", f"{size} bytes, at most {MAX_PACKET} are accepted")
+    if size > MAX_PACKET + room:
+        raise DecodeError("packet", f"{size} bytes, at most {MAX_PACKET + room} are accepted")
     try:
         messages = msgpack.unpackb(head, **_LIMITS)
     except _UNPACK_ERRORS as e:
@@ -205,12 +209,12 @@ def _bad_byte(head: bytes) -> int | None:
 
 
 _NESTED: Final = frozenset((list, dict))
-#: Calls that take a map of columns, each as long as the list of blocks or of net buffer lists.
+#: Messages with a map of columns, each as long as the list of blocks or of net buffer lists: calls and parts.
 _COLUMNS: Final = frozenset(
     c.name
     for c in CALLS.values()
     if any(p.carries in (BLOCKS_PROTOCOL, BLOCKS_MINIPORT, NBL) for p in c.params)
-)
+) | {"part"}
 
 
 def _check(m: Any, i: int) -> None:

@@ -6,28 +6,70 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ndisbus.errors import LocalProtocolError
-from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, Message, Packer
+from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, ROOM, Message, Packer
+from ndisbus.messages.parts import DIVISIBLE, PART_BYTES, divide, weight
 
-__all__ = ["packets"]
+__all__ = ["is_long", "packets"]
 
 #: A packet without payload needs no size check if its head is this much below the limit.
 _SMALL: Final = 32
+#: A list with fewer blocks than this and without payload is certainly not divided.
+_FEW: Final = 1024
+
+_Outgoing = tuple[Message, Sequence[Any]]
 
 
-def packets(pack: Packer, messages: Sequence[tuple[Message, Sequence[Any]]]) -> Iterator[list[Any]]:
+def packets(pack: Packer, messages: Sequence[_Outgoing], *, divisible: bool = False) -> Iterator[list[Any]]:
     """Iterate over the packets that carry ``messages``, in order, each as its frames.
 
-    Payload frames are passed through unchanged (bytes, or zmq.Frame). Raises :class:`LocalProtocolError` for
-    a single message that is too large for any packet.
+    Payload frames are passed through unchanged (bytes, or zmq.Frame). ``divisible``: the receiver can join
+    parts, so a long list leaves in several packets. Raises :class:`LocalProtocolError` at the end, when all
+    other messages have left, if a single message is too large for any packet.
     """
+    problems: list[str] = []
+    if divisible and any(is_long(m) for m in messages):
+        at = 0
+        for i, m in enumerate(messages):
+            if not is_long(m):
+                continue
+            if i > at:
+                yield from _packets(pack, messages[at:i], problems)
+            at = i + 1
+            try:
+                parts = divide(*m)
+            except LocalProtocolError as e:
+                problems.append(e.reason)
+                continue
+            for part in parts:
+                yield from _packets(pack, (part,), problems)
+        if at < len(messages):
+            yield from _packets(pack, messages[at:], problems)
+    else:
+        yield from _packets(pack, messages, problems)
+    if problems:
+        raise LocalProtocolError("; ".join(problems))
+
+
+def is_long(outgoing: _Outgoing) -> bool:
+    """Return whether a message leaves in parts, if its receiver can join them."""
+    message, payload = outgoing
+    if message[0] not in DIVISIBLE:
+        return False
+    columns = message[2][1]
+    return (len(columns["Block"]) > _FEW or bool(payload)) and weight(columns, payload) > PART_BYTES
+
+
+def _packets(pack: Packer, messages: Sequence[_Outgoing], problems: list[str]) -> Iterator[list[Any]]:
+    most = MAX_PACKET + ROOM
     if len(messages) == 1:
         message, payload = messages[0]
         head = pack((message,))
         frames = [head, *payload]
-        if len(head) > MAX_PACKET - _SMALL or payload:
+        if len(head) > most - _SMALL or payload:
             size = sum(map(len, frames))
-            if size > MAX_PACKET:
-                raise LocalProtocolError(f"{message[0]}: {size} bytes; a packet holds at most {MAX_PACKET}")
+            if size > most:
+                problems.append(f"{message[0]}: {size} bytes; a packet holds at most {most}")
+                return
         yield frames
         return
     if len(messages) <= MAX_MESSAGES:
@@ -39,5 +81,5 @@ def packets(pack: Packer, messages: Sequence[tuple[Message, Sequence[Any]]]) -> 
             yield frames
             return
     middle = min(len(messages) // 2, MAX_MESSAGES)
-    yield from packets(pack, messages[:middle])
-    yield from packets(pack, messages[middle:])
+    yield from _packets(pack, messages[:middle], problems)
+    yield from _packets(pack, messages[middle:], problems)

@@ -7,7 +7,7 @@ The folder must not know what a call means: that is for ``core/`` and ``driver/`
 Files in reading order:
 
 - Connections: ``curve`` (keys), ``endpoint`` (binding), ``connection`` (a client's socket), ``deathwatch``.
-- The bus: ``trace_link``, ``pauses``, ``broker``.
+- The bus: ``trace_link``, ``pauses``, ``sender``, ``broker``.
 - A driver: ``outcomes``, ``poller``, ``reconnect``, ``inbox``, ``driver_process``, ``signals``,
   ``collector``, ``run_driver``.
 - The command line's connection: ``control_client``.

@@ -10,22 +10,22 @@ from __future__ import annotations
 import math
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import zmq
 
 from ndisbus.core import NdisCore
 from ndisbus.core.model import Client
-from ndisbus.errors import DecodeError, LocalProtocolError
-from ndisbus.messages.codec import MAX_PACKET, Message, Packer, decode_packet
-from ndisbus.messages.packet import packets
+from ndisbus.errors import DecodeError
+from ndisbus.messages.codec import MAX_PACKET, ROOM, decode_packet
 from ndisbus.rundir import check_endpoint, trace_endpoint
 from ndisbus.runtime import curve
 from ndisbus.runtime.connection import HOT_MS, set_heartbeats
 from ndisbus.runtime.deathwatch import INTERVAL, DeathWatch, process_info
 from ndisbus.runtime.endpoint import bind
 from ndisbus.runtime.pauses import PauseWatch
+from ndisbus.runtime.sender import Sender
 from ndisbus.runtime.trace_link import TracePublisher
 
 __all__ = ["Broker"]
@@ -45,12 +45,10 @@ NO_COPY: Final = 16 * 1024
 QUIET: Final = 1.0
 #: While messages keep coming, the loop looks at nothing else for this time (seconds).
 HOT: Final = HOT_MS / 1000
-#: A packet below this size (bytes) is certainly within all limits.
-SMALL: Final = 65536
+#: After a packet above this size (bytes) the loop sends what is due and looks at everything else.
+LARGE: Final = 512 * 1024
 #: As a plain number: computing with the flag type is slow.
 _READABLE: Final = int(zmq.POLLIN)
-_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
-_LAST: Final = int(zmq.NOBLOCK)
 
 
 class Broker:
@@ -64,7 +62,6 @@ class Broker:
         self.core = core
         self.endpoint = check_endpoint(endpoint, keys is not None)
         self.keys = keys
-        self._pack = Packer()
         # Not zmq.Poller: it makes several system calls more in each round.
         self._poll = select.poll()
         self._watch = DeathWatch(lambda fd: self._poll.register(fd, select.POLLIN), self._poll.unregister)
@@ -75,6 +72,8 @@ class Broker:
         self._probe_at = 0.0
         #: Whether payload is received without a copy. Set while frames are large, cleared by small frames.
         self._copy = True
+        #: Whether the packet handled last was large.
+        self._large = False
         #: Whether a message has just come, so that more are likely.
         self._hot = False
         self._pauses = PauseWatch()
@@ -95,7 +94,7 @@ class Broker:
             # Only a zmq.Frame that was received is passed on without a copy. For bytes that needs a thread.
             self._router.copy_threshold = 2 * MAX_PACKET
             # Limit of one frame; the codec checks the packet. A larger frame ends its sender's connection.
-            self._router.maxmsgsize = MAX_PACKET + 1024 * 1024
+            self._router.maxmsgsize = MAX_PACKET + ROOM
             if self.endpoint.startswith("tcp://"):
                 set_heartbeats(self._router)
             if self.keys is not None:
@@ -114,6 +113,7 @@ class Broker:
         self.add_reader(self._trace.socket.fd, self._subscriptions)
         self._fd = cast(int, self._router.fd)
         self._get: Any = self._router.get
+        self._sender = Sender(self.core, self._router, self._gone)
         self._poll.register(self._fd, select.POLLIN)
         self.core.admission.ready_extra = process_info()
 
@@ -150,7 +150,7 @@ class Broker:
             # The descriptor signals changes only, and a send may have consumed one.
             readable = bool(get(zmq.EVENTS) & _READABLE)
             limit = TURN if readable else 1
-            timeout = 0 if readable else self._timeout()
+            timeout = 0 if readable or self._sender.backlog else self._timeout()
             self._pauses.waits(timeout / 1000)
             events = poll(timeout)
             now, paused = self._pauses.waited()
@@ -182,7 +182,9 @@ class Broker:
             if now >= self._probe_at:
                 self._probe(now)
             if core.out.outbox:
-                self._flush()
+                self._sender.flush()
+            if self._sender.backlog:
+                self._sender.turn()
             if core.out.trace is not None:
                 self._trace.flush()
                 self._subscriptions()
@@ -199,21 +201,23 @@ class Broker:
         self._hot = False
         if self._watch.polled or core.out.trace is not None or (deadline is not None and deadline < until):
             return
+        if self._sender.backlog:
+            return
         try:
             while True:
                 key = recv()
                 core.clock.now = now = clock()
                 several = self._packet(key, now) > 1
                 if core.out.outbox:
-                    self._flush()
-                if now >= until or self._stopping:
+                    self._sender.flush()
+                if now >= until or self._stopping or self._large:
                     self._hot = True
                     return
                 # Only under load it pays to collect further messages before answering.
                 if several and get(zmq.EVENTS) & _READABLE:
                     self._receive(now, TURN)
                     if core.out.outbox:
-                        self._flush()
+                        self._sender.flush()
         except zmq.Again:
             return
 
@@ -244,6 +248,10 @@ class Broker:
                 return
             self._packet(key, now)
             handled += 1
+            if self._large:
+                # Other clients do not wait for the rest of a long message.
+                self._sender.flush()
+                self._sender.turn()
             if handled >= limit or (handled >= least and clock() >= until):
                 return
             if not get(zmq.EVENTS) & _READABLE:
@@ -253,13 +261,16 @@ class Broker:
         """Handle the packet whose sender key was just received. Returns its number of messages."""
         recv, get = self._router.recv, self._get
         frames: list[Any] = [recv()]
+        size = len(frames[0])
         while get(zmq.RCVMORE):
             frame: Any = recv(copy=self._copy)
             if self._copy is (len(frame) >= NO_COPY):
-                self._copy = not self._copy
+                self._copy = self._sender.copy = not self._copy
+            size += len(frame)
             frames.append(frame)
+        self._large = size > LARGE
         try:
-            messages = decode_packet(frames)
+            messages = decode_packet(frames, self.core.room_of(key) if size > MAX_PACKET else 0)
         except DecodeError as e:
             self.core.reject(key, e, now)
             return 1
@@ -278,56 +289,6 @@ class Broker:
             self._get(zmq.EVENTS) & _READABLE or any(fd == self._fd for fd, _ in self._poll.poll(_SETTLE))
         ):
             self._receive(now, TURN)
-
-    def _flush(self) -> None:
-        """Send what the core wants sent: one packet for each client, in the order of its messages."""
-        core = self.core
-        while core.out.outbox:
-            sends = core.drain()
-            if len(sends) == 1:
-                key, message, payload = sends[0]
-                if payload or not self._send_one(key, message):
-                    self._send(key, ((message, payload),))
-                continue
-            by_key: dict[Any, list[Any]] = {}
-            for key, message, payload in sends:
-                own = by_key.get(key)
-                if own is None:
-                    by_key[key] = [(message, payload)]
-                else:
-                    own.append((message, payload))
-            for key, own in by_key.items():
-                self._send(key, own)
-
-    def _send_one(self, key: bytes, message: Message) -> bool:
-        """Send a message without payload if its packet is certainly small enough. This is the common case."""
-        head = self._pack((message,))
-        if len(head) >= SMALL:
-            return False
-        try:
-            self._router.send(key, _MORE)
-            self._router.send(head, _LAST)
-        except zmq.ZMQError as e:
-            if e.errno != zmq.EHOSTUNREACH:
-                raise
-            self._gone(key, "its connection is gone")
-        return True
-
-    def _send(self, key: bytes, messages: Sequence[tuple[Message, Sequence[Any]]]) -> None:
-        send = self._router.send
-        try:
-            for frames in packets(self._pack, messages):
-                send(key, _MORE)
-                last = frames.pop()
-                for frame in frames:
-                    send(frame, _MORE, self._copy)
-                send(last, _LAST, self._copy)
-        except zmq.ZMQError as e:
-            if e.errno != zmq.EHOSTUNREACH:
-                raise
-            self._gone(key, "its connection is gone")
-        except LocalProtocolError as e:
-            self._gone(key, f"nothing can be sent to it any more: {e}")
 
     # -- clients --------------------------------------------------------------------------
 
@@ -350,7 +311,7 @@ class Broker:
         for client in list(self.core.registry.clients.values()):
             if client.name == name and not client.closed:
                 self.core.out.call(client, "ping", [], lambda _: None)
-                self._flush()
+                self._sender.flush()
 
     def _probe(self, now: float) -> None:
         """Ping clients that have been quiet. Sending shows whether the connection still works."""

@@ -22,7 +22,7 @@ from ndisbus.driver.base import Driver, kind_of
 from ndisbus.driver.port import DriverPort
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.messages.codec import Packer
-from ndisbus.messages.packet import packets
+from ndisbus.messages.packet import is_long, packets
 from ndisbus.rundir import check_endpoint, default_endpoint
 from ndisbus.runtime.connection import ABSENT, HOT_MS, Connection, Phase
 from ndisbus.runtime.curve import ClientKeys
@@ -309,10 +309,12 @@ class DriverProcess:
         if self.port.outbox and connection is not None:
             self._inbox.said(time.monotonic())
             sends = self.port.drain()
-            if len(sends) == 1 and not sends[0][1] and len(head := self._pack((sends[0][0],))) < SMALL:
-                connection.send([head])
-                return
-            for frames in packets(self._pack, sends):
+            if len(sends) == 1 and not sends[0][1] and not is_long(sends[0]):
+                head = self._pack((sends[0][0],))
+                if len(head) < SMALL:
+                    connection.send([head])
+                    return
+            for frames in packets(self._pack, sends, divisible=self.port.divides):
                 connection.send(frames)
 
     # -- the connection ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ndisbus.messages.codec import PROGRESS, decode_packet
+from ndisbus.messages.codec import PROGRESS, ROOM, decode_packet
 
 if TYPE_CHECKING:
     import zmq
@@ -54,7 +54,7 @@ class Inbox:
 
     def put(self, frames: Sequence[Any]) -> None:
         """Add the messages of a packet. Raises DecodeError for bytes that are not a packet."""
-        self.waiting.extend(decode_packet(frames))
+        self.waiting.extend(decode_packet(frames, ROOM))
 
     def clear(self) -> None:
         """Forget everything: the connection is gone."""

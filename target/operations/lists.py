@@ -7,6 +7,7 @@ blocks are not affected.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ndisbus.ddi.state_types import Layer, OffloadStateType, classes_of, layer_of
@@ -17,7 +18,7 @@ from target.hardware.adapter import Adapter
 from target.model.contexts import Context, PathContext
 from target.model.life import LIFE, Event
 
-__all__ = ["FAILURE", "SLICES", "SUCCESS", "named", "resolve", "slice_of"]
+__all__ = ["FAILURE", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
 
 SUCCESS: Final = int(NdisStatus.SUCCESS)
 FAILURE: Final = int(NdisStatus.FAILURE)
@@ -49,6 +50,17 @@ SLICES: Final[dict[int, slice]] = {
     n: slice(0, 0) if n == OffloadStateType.TcpOffloadResourceState else _slice(n) for n in _TYPES if n != 17
 }
 SLICES[17] = slice(0, state_size(17))
+
+
+def fits(adapter: Adapter, block_list: BlockList, complete: Callable[[int | None, BlockList], None]) -> bool:
+    """Return whether the completion, with state, fits into a message. If not, the list fails at once."""
+    if adapter.ndis.takes(block_list):
+        return True
+    adapter.refuse("list is too long for a message with its state")
+    cells = values(block_list.columns.get(Key.CELL), len(block_list))
+    block_list.columns[Key.STATUS] = [SUCCESS if cell is None else FAILURE for cell in cells]
+    complete(adapter.handle, block_list)
+    return False
 
 
 def slice_of(obj: Context, state_type: int) -> slice | None:

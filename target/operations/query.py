@@ -13,7 +13,7 @@ from target.hardware.adapter import Adapter
 from target.model.contexts import Context, TcpContext
 from target.model.life import Event
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, resolve, slice_of
+from target.operations.lists import FAILURE, fits, resolve, slice_of
 
 __all__ = ["query_offload"]
 
@@ -25,6 +25,8 @@ _DELEGATED_TYPES: Final = frozenset((15, 17))
 
 def query_offload(adapter: Adapter, block_list: BlockList) -> None:
     """Begin a query. The values are those at its completion."""
+    if not fits(adapter, block_list, adapter.ndis.m_query_offload_state_complete):
+        return
     found, statuses = resolve(adapter, block_list, Event.QUERY)
     adapter.pipeline.submit(partial(_finish, adapter, block_list, found, statuses), adapter.ndis.now())
 

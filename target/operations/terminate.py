@@ -20,16 +20,18 @@ from typing import Final
 
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.sizes import list_bytes
 from ndisbus.lists.blocklist import BlockList, Key, values
-from ndisbus.lists.nbl import NetBufferList
+from ndisbus.lists.nbl import NetBufferList, iter_mdls, iter_net_buffers
 from ndisbus.lists.nbl_chain import Attachments
 from ndisbus.state.images import PathOffloadStateConst, state_size, structures_of
 from target.data import completion, frames, machines
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, NeighborContext, PathContext, TcpContext
 from target.model.life import LIFE, Event, Life
+from target.model.posted import TcpIo
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, named, slice_of
+from target.operations.lists import FAILURE, fits, named, slice_of
 
 __all__ = ["terminate_offload"]
 
@@ -43,6 +45,8 @@ _TCP_TYPES: Final = frozenset((15, 17))
 
 def terminate_offload(adapter: Adapter, block_list: BlockList) -> None:
     """Begin a terminate."""
+    if not fits(adapter, block_list, adapter.ndis.m_terminate_offload_complete):
+        return
     job = _Terminate(adapter, block_list)
     adapter.pipeline.submit(job.finish, adapter.ndis.now(), partial(_may_finish, adapter))
 
@@ -107,9 +111,17 @@ class _Terminate:
             else set()
         )
         held: list[bytes] = []
+        room = adapter.ndis.largest_list - list_bytes(n)
         for i, obj in enumerate(self.found):
             if obj is None:
                 continue
+            if isinstance(obj, TcpContext) and obj.io is not None:
+                size = self._data_bytes(obj.io)
+                if size <= room:
+                    room -= size
+                else:
+                    adapter.refuse("data of a connection does not fit into the message of its terminate")
+                    obj.corrupt = True
             if obj.corrupt:
                 statuses[i] = FAILURE
                 if isinstance(obj, TcpContext) and obj.address not in keep:
@@ -196,6 +208,19 @@ class _Terminate:
             attached.append(nbl)
             buffered = nbl.address
         return head, tail, buffered, chain
+
+    @staticmethod
+    def _data_bytes(io: TcpIo) -> int:
+        """Return the most bytes that the data of a connection adds to a message."""
+        pieces = [
+            mdl.byte_count
+            for posted in io.sends
+            for nb in iter_net_buffers(posted.nbl)
+            for mdl in iter_mdls(nb.mdl_chain)
+        ]
+        if io.buffered:
+            pieces.append(len(io.buffered))
+        return list_bytes(0, pieces)
 
     def _state(
         self, obj: Context, state_type: int, part: slice, given: bytes | None, pointers: tuple[int, int, int]

@@ -274,9 +274,9 @@ def test_many_frames_in_one_call_are_one_message_per_hop(monkeypatch: pytest.Mon
         found: Counter[str] = Counter()
         pack = stack.sim.packets
 
-        def counting(outgoing: Sequence[Outgoing]) -> Iterator[list[Any]]:
+        def counting(outgoing: Sequence[Outgoing], divisible: bool) -> Iterator[list[Any]]:
             found.update(str(message[0]) for message, _ in outgoing)
-            return pack(outgoing)
+            return pack(outgoing, divisible)
 
         monkeypatch.setattr(stack.sim, "packets", counting)
         stack.sim.act("host0", lambda h: h.transmit([bytes(1514)] * frames))

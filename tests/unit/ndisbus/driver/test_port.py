@@ -30,7 +30,7 @@ class Rig:
         self.port = DriverPort(driver, {"Name": "me"})
         self.port.hello()
         ((hello, _),) = self.port.drain()
-        assert hello == ["hello", 1, [PROTOCOL_VERSION, {"Name": "me"}]]
+        assert hello == ["hello", 1, [PROTOCOL_VERSION, {"Name": "me", "Parts": True}]]
         self.tell("ready", {"Epoch": 3, "AddressSpace": SPACE}, call_id=1)
 
     def tell(self, name: str, *args: Any, call_id: int | None = None, frames: Sequence[bytes] = ()) -> None:
@@ -200,7 +200,7 @@ def test_a_hello_tells_the_highest_epoch_that_the_driver_has_seen(host: tuple[Ri
             rig.tell("ProtocolBindAdapterEx", None, 1, {"AdapterName": "nic1", "Epoch": epoch}, call_id=6)
         rig.port.lost("the bus is gone", 2.0)
         rig.port.hello()
-        assert rig.last()[2][1] == {"Name": "me", "LastEpoch": told}
+        assert rig.last()[2][1] == {"Name": "me", "Parts": True, "LastEpoch": told}
         rig.tell("ready", {"Epoch": 1, "AddressSpace": SPACE})
         rig.sent()
 

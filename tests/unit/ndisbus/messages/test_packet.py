@@ -62,7 +62,16 @@ def test_more_messages_than_a_packet_holds() -> None:
 
 @pytest.mark.parametrize("others", [0, 3])
 def test_message_too_large_for_any_packet(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packet_module, "MAX_PACKET", 100)
+    monkeypatch.setattr(packet_module, "MAX_PACKET", 90)
+    monkeypatch.setattr(packet_module, "ROOM", 10)
     given_ = [message(i) for i in range(others)] + [message(99, [b"x" * 200])]
+    sent: list[list[bytes]] = []
+
+    def take() -> None:
+        for frames in packets(Packer(), [*given_, message(100)]):
+            sent.append(frames)
+
     with pytest.raises(LocalProtocolError, match=r"m99: \d+ bytes; a packet holds at most 100"):
-        list(packets(Packer(), given_))
+        take()
+    # All others have left.
+    assert decoded(sent) == plain([*given_[:-1], message(100)])

@@ -1,0 +1,76 @@
+"""Messages in parts: what a client has sent of a long list, until the last part is here.
+
+Each client has at most one such message open. A client that stops in the middle of it for too long is removed
+as a driver that hangs is; it may say hello again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ndisbus.errors import DecodeError
+from ndisbus.lists.validate import MAX_BLOCKS
+from ndisbus.messages.parts import JOINED_ROOM, PART, Assembly
+
+if TYPE_CHECKING:
+    from ndisbus.core.clock import Clock
+    from ndisbus.core.dispatch import BugChecks
+    from ndisbus.core.model import Client, CoreConfig
+    from ndisbus.core.removal import Removal
+    from ndisbus.messages.codec import Message
+
+__all__ = ["Joining"]
+
+
+class Joining:
+    """Joins the parts that clients send."""
+
+    __slots__ = ("bug_checks", "clock", "config", "removal")
+
+    def __init__(self, config: CoreConfig, clock: Clock, bug_checks: BugChecks, removal: Removal) -> None:
+        self.config = config
+        self.clock = clock
+        self.bug_checks = bug_checks
+        self.removal = removal
+
+    def receive(
+        self, client: Client, message: Message, frames: Sequence[bytes]
+    ) -> tuple[Message, Sequence[bytes]] | None:
+        """Take any message while parts are open, or the first part. Returns the message that is complete now.
+
+        A part that does not fit, and a message between two parts, are a bug check of the client.
+        """
+        assembly = client.assembly
+        try:
+            if assembly is None:
+                # What others made as large as the limit, an intermediate driver may pass on.
+                room = JOINED_ROOM // 2 if client.is_intermediate else JOINED_ROOM // 4
+                assembly = client.assembly = Assembly(MAX_BLOCKS, room)
+                self._watch(client, assembly)
+            elif message[0] != PART:
+                raise assembly.interrupted(message[0])
+            joined = assembly.add(message, frames)
+        except DecodeError as e:
+            client.assembly = None
+            self.bug_checks.report(client, message, e)
+            return None
+        if joined is not None:
+            client.assembly = None
+        return joined
+
+    def _watch(self, client: Client, assembly: Assembly) -> None:
+        limit = self.config.request_limit
+
+        def look() -> None:
+            if client.assembly is not assembly:
+                return
+            quiet = self.clock.now - client.heard_at
+            if quiet + 1e-9 < limit:
+                self.clock.schedule(client.heard_at + limit, look)
+            else:
+                name, index = assembly.name, assembly.index
+                reason = f"sent {index} parts of {name} and then nothing for {limit:g} s"
+                self.removal.remove(client, reason, hung=True)
+
+        self.clock.schedule(self.clock.now + limit, look)

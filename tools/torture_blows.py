@@ -28,7 +28,7 @@ _VICTIMS: Final[Mapping[str, int]] = {
 }  # fmt: skip
 _KINDS: Final[Mapping[str, int]] = {"kill": 5, "term": 3, "stall": 2, "hang": 2}
 #: Blows of one gust, and the longest time between two of them (seconds).
-_SIZES: Final = (1, 1, 1, 2, 2, 3, 4, 6)
+_SIZES: Final = (1, 1, 2, 2, 3, 4, 6)
 _PAUSES: Final = (0.0, 0.05, 0.3, 1.0)
 #: Shares of the hang limit: a stall that is surely shorter, and one that is surely longer.
 _SHORT: Final = (0.02, 0.4)

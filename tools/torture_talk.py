@@ -140,6 +140,7 @@ class Talk:
             self._failed(self._socket.error or error)
         finally:
             self.ended = time.monotonic()
+            self._socket.on_event = None  # it refers to us
         if self.is_wrong or not self._socket.closed:
             self._connection.abort()
 

@@ -175,6 +175,7 @@ class Adapter:
             obj.flow = None
             if obj.timer is not None:
                 self.wakes.cancel(obj.timer)
+                obj.timer = None  # it refers to the context: without the cycle, the context is freed at once
             below: PathContext | NeighborContext | None = obj.path
         else:
             below = obj.neighbor if isinstance(obj, PathContext) else None

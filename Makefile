@@ -13,7 +13,7 @@ CORES := ndisbus/core/*,ndisbus/driver/*,ndisbus/tcp/*,ndisbus/net/*,ndisbus/mes
 CORES_COVERED := 96.7
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture streams ownership fuzz soak interop interop-long coverage docs changelog changelog-draft clean
+.PHONY: help start test lint format bench torture crowd streams ownership fuzz soak interop interop-long coverage docs changelog changelog-draft clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -21,6 +21,7 @@ help:
 	@echo "make lint      ruff, mypy --strict (also of tests and examples), import-linter, changelog"
 	@echo "make format    let ruff format the sources"
 	@echo "make bench     our chain beside a bare one, with ratios"
+	@echo "make crowd     20,000 connections that all send at once, in the host and offloaded"
 	@echo "make torture   kills and stalls of every layer, in numbers"
 	@echo "make streams   10,000 runs of two TCP machines on bad networks"
 	@echo "make ownership 20,000 seeds of moving connections: who owns each byte (SEEDS=...)"
@@ -75,6 +76,9 @@ bench: $(VENV)/.installed
 
 torture: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/torture.py all
+
+crowd: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/torture_crowd.py
 
 streams: $(VENV)/.installed-dev
 	@$(BIN)/python tools/tcp_streams.py --runs 10000 --seed 1

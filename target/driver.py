@@ -18,6 +18,7 @@ from ndisbus.driver.base import MiniportDriver, Reply, Steps
 from ndisbus.errors import DecodeError, LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.nbl_chain import NblChain
+from ndisbus.wire.link import innermost
 from target import control
 from target.data import completion, frames, machines, requests
 from target.hardware.adapter import Adapter
@@ -133,6 +134,7 @@ class TargetDriver(MiniportDriver):
             for block_list in adapter.queued:
                 self._fail(adapter, block_list)
             adapter.queued = []
+            frames.fail_waiting(adapter)
             if adapter.nbls_outstanding:
                 adapter.halting = Reply("MiniportHaltEx")
                 yield adapter.halting
@@ -258,6 +260,8 @@ class TargetDriver(MiniportDriver):
         due = None
         for adapter in self.adapters.values():
             wake = None if adapter.hung else adapter.wakes.next_deadline()
+            if self._may_go_on(adapter):
+                wake = self.ndis.now()
             for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline(), wake):
                 if at is not None and (due is None or at < due):
                     due = at
@@ -284,6 +288,14 @@ class TargetDriver(MiniportDriver):
             return
         machines.expire(station.adapter, now)
         station.receive(now)
+        machines.go_on(station.adapter, now)
+        frames.send_waiting(station.adapter)
+
+    def _may_go_on(self, adapter: Adapter) -> bool:
+        """Return whether a sender that waits for the link could go on."""
+        if adapter.link is None or adapter.hung:
+            return False
+        return adapter.waiting.ready(adapter.link.takes) or frames.may_send_waiting(adapter)
 
     def on_timer(self, now: float) -> None:
         """Finish operations whose latency has passed, run timers, then take frames from the wires."""
@@ -302,6 +314,9 @@ class TargetDriver(MiniportDriver):
             total.update({f"refused: {reason}": n for reason, n in adapter.refusals.items()})
         for station in self.stations.values():
             total.update({f"dropped: {reason}": n for reason, n in station.counters.items()})
+        for link in self.wires.values():
+            dropped = innermost(link).counters.dropped
+            total.update({f"dropped by the wire: {reason}": n for reason, n in dropped.items()})
         return dict(total)
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:

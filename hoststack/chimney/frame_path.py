@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from hoststack.chimney.adapter import Binding
     from ndisbus.driver.base import ProtocolDriver
 
-__all__ = ["MAX_BATCH", "MAX_SENDS", "FramePath"]
+__all__ = ["MAX_BATCH", "MAX_SENDS", "ROOM", "FramePath"]
 
 #: Most frames of one call.
 MAX_BATCH: Final = 256
 #: Most frames that may be on their way: the length of the interface's queue.
 MAX_SENDS: Final = 16384
+#: Frames on their way when senders that can wait are asked to: enough to keep the layers below busy.
+ROOM: Final = 256
 
 
 class FramePath:
@@ -49,6 +51,10 @@ class FramePath:
         self.dropped = 0
         #: Sends that were completed without success, by the symbol of the status.
         self.failed: Counter[str] = Counter()
+
+    def takes(self, binding: Binding | None) -> bool:
+        """Return whether a sender need not wait for completions. Without a binding, frames are dropped."""
+        return len(self.sends) < ROOM or binding is None or binding.unbinding
 
     def transmit(self, binding: Binding | None, frames: list[bytes]) -> int:
         """Send whole Ethernet frames; returns how many went down.
@@ -84,6 +90,11 @@ class FramePath:
         self.sent += good
         if good < len(statuses):
             self.failed.update(status_symbol(s) for s in statuses if s != NdisStatus.SUCCESS)
+
+    def drops(self) -> dict[str, int]:
+        """Frames that were dropped, by reason, for ``netstat -s``."""
+        found = {"ordinary path: no adapter, or its queue was full": self.dropped} if self.dropped else {}
+        return found | {f"ordinary path: {reason}": count for reason, count in self.failed.items()}
 
     def unbound(self) -> None:
         """The binding is gone. NDIS has completed every send, except where an injected fault prevents it."""

@@ -178,7 +178,13 @@ class NetHost(HostDriver):
             if len(own) < len(self.addresses.wanted):
                 self.stack.statistics.count("ipv6: the adapter's MTU is too small")  # RFC 8200 section 5
             self.interface = Interface(
-                binding.adapter, binding.mac, mtu, own, self._transmit_frames, loops=True
+                binding.adapter,
+                binding.mac,
+                mtu,
+                own,
+                self._transmit_frames,
+                loops=True,
+                takes=lambda _mac: self.frames.takes(self.binding),
             )
             self.stack.add_interface(self.interface)
             for network, gateway in self.gateways:
@@ -278,6 +284,7 @@ class NetHost(HostDriver):
         """Counters for ``ndisbus ps``."""
         return super().inspect() | {
             "sockets": len(self.stack.transport.sockets),
+            "waiting sockets": self.stack.transport.turns.waiting,
             "offloaded sockets": len(self.offloaded_sockets.sockets),
             "neighbor entries": len(self.stack.neighbors),
         }
@@ -295,7 +302,7 @@ class NetHost(HostDriver):
         if command == "netstat":
             return {
                 "Connections": connections(self.stack),
-                "Counters": dict(self.stack.counters),
+                "Counters": dict(self.stack.counters) | self.frames.drops(),
                 "Statistics": self.statistics(),
                 "Read": statistics.reads,
             }

@@ -20,7 +20,7 @@ Files in reading order:
 - ``neighbor_life``, ``neighbors``, ``discovery``: ARP and neighbor discovery
 - ``paths``, ``redirects``: path MTU and next hop
 - ``output``, ``datagrams``, ``control``, ``pings``: IP and ICMP
-- ``socket_events``, ``socket``, ``listener``, ``isn``, ``ports``, ``opening``, ``transport``: TCP
+- ``socket_events``, ``socket``, ``turns``, ``listener``, ``isn``, ``ports``, ``opening``, ``transport``: TCP
 - ``moving``: a connection leaves its machine for the chimney, and comes back
 """
 

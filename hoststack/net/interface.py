@@ -17,6 +17,8 @@ _LINK_LOCAL: Final = ip_address("fe80::").packed[:8]
 _LIMITED_BROADCAST: Final = b"\xff" * 4
 #: Smallest MTU for IPv4 (RFC 791 3.2); IPv6 is switched off below 1280 (RFC 8200 section 5).
 _SMALLEST_MTU: Final = 68
+#: Most frames that sockets queue before they are given to the link.
+_UNSENT: Final = 64
 IPV6_MINIMUM_MTU: Final = 1280
 
 
@@ -34,7 +36,8 @@ class Interface:
     of everything that is sent and received, 0 for none. ``announce``: test and announce the addresses when
     the interface is added (:mod:`hoststack.net.detection`); otherwise they are in use at once, and conflicts
     are noticed only when another host shows them. ``loops``: the adapter loops frames to groups back, so a
-    test can wait for the echo of its probes. Raises :class:`LocalProtocolError` for values out of range.
+    test can wait for the echo of its probes. ``takes(mac)``: whether the link takes a frame for this station
+    now (:meth:`ndisbus.wire.link.Link.takes`). Raises :class:`LocalProtocolError` for values out of range.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Interface:
         vlan_id: int = 0,
         announce: bool = True,
         loops: bool = False,
+        takes: Callable[[bytes], bool] = lambda _mac: True,
     ) -> None:
         if len(mac) != 6 or mac[0] & 1 or not any(mac):
             raise LocalProtocolError(f"interface {name}: {mac.hex(':')} is not the MAC address of a station")
@@ -62,6 +66,7 @@ class Interface:
         self.announce = announce
         self.loops = loops
         self.transmit = transmit
+        self._takes = takes
         #: Frames to be sent at the end of the batch.
         self.out: list[bytes] = []
         #: Own addresses -> their network.
@@ -139,6 +144,12 @@ class Interface:
     def header(self, mac: bytes, ethertype: int) -> bytes:
         """Build the Ethernet header of a frame that belongs to no connection."""
         return EthernetHeader(mac, self.mac, ethertype, self.vlan_id or None).build()
+
+    def takes(self, mac: bytes) -> bool:
+        """Return whether a socket may send to ``mac``. If not, it waits (:mod:`hoststack.net.turns`)."""
+        if len(self.out) >= _UNSENT:
+            self.flush()  # the link's answer has to take them into account
+        return self._takes(mac)
 
     def flush(self) -> None:
         """Give the frames that wait to the link."""

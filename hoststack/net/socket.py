@@ -60,6 +60,8 @@ class SocketOwner(Protocol):
 
     def touch(self, socket: Socket) -> None: ...
 
+    def has_room(self, socket: Socket) -> bool: ...
+
     def forget(self, socket: Socket) -> None: ...
 
     def frame_builder(self, socket: Socket) -> FrameBuilder: ...
@@ -92,9 +94,8 @@ class Socket(Timed, MachineOwner):
         "starved",
         "tcb",
         "touched",
+        "waiting",
     )
-
-    may_send = True
 
     def __init__(
         self,
@@ -123,12 +124,11 @@ class Socket(Timed, MachineOwner):
         self.connected = False
         #: What was received and not read is on its way with the connection: it can be read once it is there.
         self.lent = False
-        #: The application has closed it.
-        self.closed = False
-        #: The sending side is closed.
-        self.shut = False
-        self.touched = False
-        self.starved = False
+        #: The application has closed it; the sending side is closed.
+        self.closed = self.shut = False
+        self.touched = self.starved = False
+        #: Whether it waits for room on the link.
+        self.waiting = False
 
     # -- what it is ----------------------------------------------------------------------------
 
@@ -288,10 +288,17 @@ class Socket(Timed, MachineOwner):
 
     # -- what drives it ------------------------------------------------------------------------
 
+    @property
+    def may_send(self) -> bool:
+        """Return whether the link takes frames. If not, the socket waits for it."""
+        return self.owner.has_room(self)
+
     def deadline(self) -> float | None:
-        return self.machine_deadline()
+        return None if self.waiting else self.machine_deadline()
 
     def on_timer(self, now: float) -> None:
+        if not self.may_send:
+            return  # it would send again what the link does not take
         assert self.machine is not None
         self.machine.on_timer(self.owner.clock.tick)
         self.owner.touch(self)

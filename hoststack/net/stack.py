@@ -161,7 +161,7 @@ class NetStack:
         self.advance(now)
         transport = self.transport
         sockets = transport.sockets
-        touched = transport.touched
+        touched = transport.turns.touched
         accepts = interface.accepts
         vlan = interface.vlan_id
         tick = self.clock.tick
@@ -219,7 +219,7 @@ class NetStack:
 
     def next_deadline(self) -> float | None:
         """When to call :meth:`on_timer` (seconds); in the past if something waits to be carried out."""
-        if self.interfaces.pending or self.transport.touched:
+        if self.interfaces.pending or self.transport.turns.due:
             return self.now
         return self.timers.next_deadline()
 
@@ -231,7 +231,7 @@ class NetStack:
 
     def flush(self) -> None:
         """Carry out what the application did, and send what there is to send."""
-        self.transport.settle(self.clock.now)
+        self.transport.turns.settle(self.clock.now)
         self.interfaces.flush()
 
     # -- for applications ----------------------------------------------------------------------

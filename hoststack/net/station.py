@@ -39,7 +39,14 @@ class Station:
         self.stack = stack
         self.link = link
         self.interface = Interface(
-            name, mac, mtu or link.mtu, addresses, self._transmit, vlan_id=vlan_id, announce=announce
+            name,
+            mac,
+            mtu or link.mtu,
+            addresses,
+            self._transmit,
+            vlan_id=vlan_id,
+            announce=announce,
+            takes=link.takes,
         )
         stack.add_interface(self.interface)
 

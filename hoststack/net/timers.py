@@ -5,9 +5,15 @@ A deadline that is put off need not be announced: it is asked for again at the t
 
 from __future__ import annotations
 
+from typing import Final
+
 from ndisbus.timer_queue import Timer, TimerQueue
 
 __all__ = ["StackTimers", "Timed"]
+
+
+#: Most items that are woken at once, so that a tick with a crowd of timers leaves time for what arrives.
+WAKES: Final = 512
 
 
 class Timed:
@@ -65,9 +71,9 @@ class StackTimers:
         return None
 
     def run(self, now: float) -> int:
-        """Wake everything that is due; returns how many."""
+        """Wake what is due, at most :data:`WAKES` items; returns how many. The rest stays due."""
         woken = 0
-        while (timer := self._queue.pop(now)) is not None:
+        while woken < WAKES and (timer := self._queue.pop(now)) is not None:
             item = timer.item
             due = item.deadline()
             if due is None or due > now:

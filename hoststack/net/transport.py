@@ -6,7 +6,6 @@ application is told, and everything that is due is sent at once.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from hoststack.net.opening import Opening
 from hoststack.net.ports import Ports
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
+from hoststack.net.turns import Turns
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.errors import DecodeError, LocalProtocolError
 from ndisbus.net import tcp
@@ -72,7 +72,7 @@ class Transport:
         "ports",
         "sockets",
         "timers",
-        "touched",
+        "turns",
     )
 
     def __init__(
@@ -104,24 +104,17 @@ class Transport:
         self.sockets: dict[bytes, Socket] = {}
         self.listeners: dict[tuple[bytes, int], Listener] = {}
         self.ports = Ports(self.sockets, self.listeners, rng)
-        self.touched: deque[Socket] = deque()
+        self.turns = Turns(clock)
 
     # -- turns ---------------------------------------------------------------------------------
 
     def touch(self, socket: Socket) -> None:
         """Give a socket its turn at the end of the batch."""
-        if not socket.touched:
-            socket.touched = True
-            self.touched.append(socket)
+        self.turns.touch(socket)
 
-    def settle(self, now: float) -> None:
-        """Give each touched socket its turn, until none is left."""
-        touched = self.touched
-        tick = self.clock.tick
-        while touched:
-            socket = touched.popleft()
-            socket.touched = False
-            socket.take_turn(tick, now)
+    def has_room(self, socket: Socket) -> bool:
+        """Return whether a socket's link takes frames. If not, the socket waits for it."""
+        return self.turns.has_room(socket)
 
     # -- segments ------------------------------------------------------------------------------
 

@@ -7,7 +7,9 @@ is always an argument, and nothing here blocks.
 Files in reading order:
 
 - link: the interface of every link, the base of wrappers, a link that is not plugged in.
-- Media: memory (for the simulation), cable (processes of one machine), tap (the kernel's own network stack).
+- waiting: senders that wait until a link takes frames.
+- Media: memory (for the simulation), cable_station and cable (processes of one machine), tap (the kernel's
+  own network stack).
 - Wrappers: impair (loss, delay and the like), capture (a pcapng file), tracing (one line for each frame).
 - spec: a link as text. open: opens the link that a text describes, with its wrappers.
 """

@@ -6,32 +6,30 @@ in any order. No process serves the segment.
 
 Each station has a separate socket for each other station. Linux charges an unread datagram to the socket that
 sent it. With one socket for all, a stopped station would use up the space of the others. Frames that a
-station does not take at once wait for it, up to :data:`BACKLOG` frames. Further frames are dropped and
-counted. Nothing here blocks.
+station does not take at once wait for it. From :data:`ROOM` frames on, senders that ask (:meth:`takes`) wait,
+too. Frames of senders that do not ask are dropped and counted beyond :data:`BACKLOG`. A station that takes
+nothing for :data:`AWAY` seconds makes no sender wait: it may be stopped. Nothing here blocks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import select
 import socket
 import stat
 import time
-from collections import deque
 from pathlib import Path
 from typing import Final
 
 from ndisbus.errors import LocalProtocolError
 from ndisbus.rundir import IPC_PATH_MAX, locked
+from ndisbus.wire.cable_station import BACKLOG, FULL, GONE, Station
 from ndisbus.wire.link import ETHERNET_HEADER, ETHERNET_OVERHEAD, LinkError, Medium
 
-__all__ = ["BACKLOG", "BATCH", "CableLink"]
+__all__ = ["BATCH", "CableLink"]
 
-#: Most frames that wait for one station that does not take them.
-BACKLOG: Final = 1024
 #: Most frames of one :meth:`CableLink.receive`.
 BATCH: Final = 256
 #: Most source addresses that a station remembers.
@@ -44,23 +42,8 @@ _COARSE: Final = 50_000_000
 _ATTEMPTS: Final = 100
 _SUFFIX: Final = ".station"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-#: Errors of a station that has gone: its socket is not open, or its file is missing.
-_GONE: Final = frozenset({errno.ECONNREFUSED, errno.ENOENT, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE})
-#: Errors of a station, or a system, that has no room for more.
-_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
 #: Seconds between two attempts at a full station on systems where no descriptor tells.
 _AGAIN: Final = 0.002
-
-
-class _Station:
-    """Another station: the socket that sends to it, and the frames that wait for it."""
-
-    __slots__ = ("key", "socket", "waiting")
-
-    def __init__(self, key: bytes, connected: socket.socket) -> None:
-        self.key = key
-        self.socket = connected
-        self.waiting: deque[bytes] = deque()
 
 
 class CableLink(Medium):
@@ -95,8 +78,8 @@ class CableLink(Medium):
         super().__init__(f"cable:{segment or self._directory.name}", mtu)
         self._prefix = bytes((len(name),)) + name.encode()
         #: The other stations by their names, as datagrams carry these.
-        self._stations: dict[bytes, _Station] = {}
-        self._by_fd: dict[int, _Station] = {}
+        self._stations: dict[bytes, Station] = {}
+        self._by_fd: dict[int, Station] = {}
         #: Source address -> the station that last sent from it.
         self._behind: dict[bytes, bytes] = {}
         #: Change time of the directory when it was last read; None: read it again.
@@ -104,7 +87,7 @@ class CableLink(Medium):
         self._closed = False
         self._socket, self._made = self._enter()
         #: The stations for which frames wait.
-        self._full: set[_Station] = set()
+        self._full: set[Station] = set()
         #: Linux only. Without it the stations are tried again periodically.
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._retry = 0.0
@@ -135,9 +118,16 @@ class CableLink(Medium):
             if key is not None:
                 if key not in self._stations:
                     self._look()
-                if key in self._stations and self._send(self._stations[key], datagram):
+                if key in self._stations and self._send(self._stations[key], datagram, now):
                     return
-        self._flood(datagram)
+        self._flood(datagram, now)
+
+    def takes(self, mac: bytes) -> bool:
+        """Return whether a frame to this address is taken now: see Link."""
+        if not self._full:
+            return True
+        station = self._stations.get(self._behind.get(mac, b""))
+        return station is None or station.takes
 
     def receive(self, now: float) -> list[bytes]:
         """Return arrived frames: see Link.
@@ -151,18 +141,25 @@ class CableLink(Medium):
             self._retry = now + _AGAIN
             self._receive(frames)
             for station in list(self._full):
-                self._flush(station)
+                self._flush(station, now)
+                station.look(now)
             return frames
         for fd, _ in self._epoll.poll(0):
             if fd == self._socket.fileno():
                 self._receive(frames)
             elif fd in self._by_fd:
-                self._flush(self._by_fd[fd])
+                self._flush(self._by_fd[fd], now)
+        for station in self._full:
+            station.look(now)
         return frames
 
     def next_deadline(self) -> float | None:
-        """Return when full stations are tried again; None on Linux, where the descriptor tells."""
-        return self._retry if self._epoll is None and self._full else None
+        """Return when a full station counts as away; without epoll, when full stations are tried again."""
+        if not self._full:
+            return None
+        if self._epoll is None:
+            return self._retry
+        return min((at for s in self._full if (at := s.away_at) is not None), default=None)
 
     def fileno(self) -> int | None:
         """Return a descriptor, readable when frames have arrived or a full station takes frames again."""
@@ -258,7 +255,7 @@ class CableLink(Medium):
             connected.connect(str(path))
         except OSError as error:
             connected.close()
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 # Not a station of ours. Go on with the others.
                 self._counters.drop("refused")
                 return
@@ -266,9 +263,9 @@ class CableLink(Medium):
                 if held and _is_stale(path):
                     path.unlink()
             return
-        self._stations[key] = self._by_fd[connected.fileno()] = _Station(key, connected)
+        self._stations[key] = self._by_fd[connected.fileno()] = Station(key, connected)
 
-    def _drop(self, station: _Station) -> None:
+    def _drop(self, station: Station) -> None:
         """Remove a station that has gone, and the frames for it.
 
         Frames to its addresses are flooded again.
@@ -285,29 +282,29 @@ class CableLink(Medium):
 
     # -- frames --------------------------------------------------------------------------------
 
-    def _flood(self, datagram: bytes) -> None:
+    def _flood(self, datagram: bytes, now: float) -> None:
         self._look()
         if not self._stations:
             self._counters.drop("alone")
-        gone = [s.key for s in list(self._stations.values()) if not self._send(s, datagram)]
+        gone = [s.key for s in list(self._stations.values()) if not self._send(s, datagram, now)]
         if gone:
             # A killed station may be back under its name, with another socket.
             self._look()
             for key in gone:
-                if key not in self._stations or not self._send(self._stations[key], datagram):
+                if key not in self._stations or not self._send(self._stations[key], datagram, now):
                     self._counters.drop("gone")
 
-    def _send(self, station: _Station, datagram: bytes) -> bool:
+    def _send(self, station: Station, datagram: bytes, now: float) -> bool:
         """Send, keep or drop a datagram. Returns False if the station has gone and was removed."""
         waiting = station.waiting
         if not waiting:
-            error = _try_send(station.socket, datagram)
+            error = station.offer(datagram, now)
             if error == 0:
                 return True
-            if error in _GONE:
+            if error in GONE:
                 self._drop(station)
                 return False
-            if error not in _FULL:
+            if error not in FULL:
                 self._counters.drop("refused")
                 return True
             self._full.add(station)
@@ -319,18 +316,14 @@ class CableLink(Medium):
             self._counters.drop("full")
         return True
 
-    def _flush(self, station: _Station) -> None:
-        waiting = station.waiting
-        while waiting:
-            error = _try_send(station.socket, waiting[0])
-            if error in _FULL:
-                return
-            if error in _GONE:
-                self._drop(station)
-                return
-            if error:
-                self._counters.drop("refused")
-            waiting.popleft()
+    def _flush(self, station: Station, now: float) -> None:
+        error, refused = station.flush(now)
+        for _ in range(refused):
+            self._counters.drop("refused")
+        if error in GONE:
+            self._drop(station)
+        if error:
+            return
         self._full.discard(station)
         if self._epoll is not None:
             self._epoll.unregister(station.socket)
@@ -362,15 +355,6 @@ class CableLink(Medium):
             c.received += 1
             c.received_bytes += len(frame)
             frames.append(frame)
-
-
-def _try_send(connected: socket.socket, datagram: bytes) -> int:
-    """Send a datagram. Returns 0, or the number of the error."""
-    try:
-        connected.send(datagram)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
 
 
 def _identity(path: Path) -> tuple[int, int]:

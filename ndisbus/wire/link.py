@@ -89,6 +89,15 @@ class Link(Protocol):
         """Send a frame. It is sent, kept for a while or dropped; the caller never waits."""
         ...
 
+    def takes(self, mac: bytes) -> bool:
+        """Return whether a frame to this station address is taken now.
+
+        False: a queue is filled. Keep the frame, and ask again after the next :meth:`receive`; a frame that
+        is sent nevertheless may be dropped. A station that takes nothing for long does not make senders wait:
+        then this is true, and frames for it are dropped.
+        """
+        ...
+
     def receive(self, now: float) -> list[bytes]:
         """Return the frames that have arrived, oldest first: at most a batch, so call again until none comes.
 
@@ -144,6 +153,10 @@ class LinkWrapper:
         """Send a frame: see :class:`Link`."""
         self._inner.send(frame, now)
 
+    def takes(self, mac: bytes) -> bool:
+        """Return whether the inner link takes a frame: see :class:`Link`."""
+        return self._inner.takes(mac)
+
     def receive(self, now: float) -> list[bytes]:
         """Return arrived frames: see :class:`Link`."""
         return self._inner.receive(now)
@@ -190,6 +203,10 @@ class Medium:
     def counters(self) -> LinkCounters:
         """Counters of this link: see :class:`Link`."""
         return self._counters
+
+    def takes(self, mac: bytes) -> bool:
+        """Return True: this medium makes no sender wait. See :class:`Link`."""
+        return True
 
     def fits(self, size: int) -> bool:
         """Return whether a frame of ``size`` bytes can be sent. One that cannot is counted as dropped."""

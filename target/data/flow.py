@@ -146,8 +146,17 @@ class TcpFlow(MachineOwner):
 
     @property
     def may_send(self) -> bool:
-        """Return whether segments may leave: not if the connection is invalid or on its way up."""
-        return self.tcp.serving
+        """Return whether segments may leave: not if the connection is invalid or on its way up.
+
+        If the link takes no frame, the connection waits for it. Its last segment is not kept.
+        """
+        if not self.tcp.serving:
+            return False
+        mac = self.tcp.path.neighbor.cached.dl_destination_address
+        if self._link.takes(mac) or self.machine.state is _CLOSED:
+            return True
+        self.adapter.waiting.add(mac, self.tcp)
+        return False
 
     def settled(self, now: float) -> None:
         if self.io.disconnects:
@@ -228,7 +237,9 @@ class TcpFlow(MachineOwner):
     # -- time ----------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
-        """Run the expired timers, after the adapter's timer for the connection has fired."""
+        """Run the expired timers, unless the connection waits: it would send again what did not leave yet."""
+        if not self.may_send:
+            return
         self.machine.on_timer(self.ticks(now))
         limit = self.adapter.config.voluntary.low_activity
         if limit is not None and now >= self._active + limit:

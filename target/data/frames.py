@@ -13,16 +13,19 @@ from ndisbus.lists.nbl import data_of, iter_net_buffers
 from ndisbus.lists.nbl_chain import NblChain
 from target.hardware.adapter import Adapter
 
-__all__ = ["receive", "send", "take_back"]
+__all__ = ["fail_waiting", "may_send_waiting", "receive", "send", "send_waiting", "take_back"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _FAILURE: Final = int(NdisStatus.FAILURE)
 _INVALID_LENGTH: Final = int(NdisStatus.INVALID_LENGTH)
 _PAUSED: Final = int(NdisStatus.PAUSED)
+_RESOURCES: Final = int(NdisStatus.RESOURCES)
 _RESET: Final = int(NdisStatus.RESET_IN_PROGRESS)
 #: Bytes of an Ethernet header, without and with an 802.1Q tag.
 _HEADER: Final = 14
 _TAGGED: Final = 18
+#: Most lists that wait for the wire. Further ones are completed with NDIS_STATUS_RESOURCES.
+_MAX_WAITING: Final = 16384
 #: Most frames in one indication.
 _PER_INDICATION: Final = 256
 
@@ -30,16 +33,75 @@ _PER_INDICATION: Final = 256
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
     """Send the frames of a chain and complete its lists, in order, each with its own status.
 
+    A chain waits, uncompleted, while the wire does not take its frames: the protocol above keeps the rest.
+
     Frames to groups are looped back to the hosts above the adapter, which do not receive each other's frames
     from the wire. The hardware does this, so the adapter would not set NDIS_MAC_OPTION_NO_LOOPBACK (DDI page
     OID_GEN_MAC_OPTIONS).
     """
     status = _refusal(adapter)
-    to_groups: list[bytes] = []
-    chain.statuses = [status] * len(chain) if status else _transmit(adapter, chain, to_groups)
+    if not status:
+        contents = _contents(chain)
+        if contents is None:
+            adapter.refuse("net buffer lists of a send are not well formed")
+            status = _FAILURE
+        elif adapter.outgoing or not _takes(adapter, contents):
+            if adapter.outgoing_lists + len(chain) <= _MAX_WAITING:
+                adapter.outgoing.append((chain, contents))
+                adapter.outgoing_lists += len(chain)
+                return
+            adapter.refuse("send while too many wait for the wire", len(chain))
+            status = _RESOURCES
+        else:
+            _transmit(adapter, chain, contents)
+            return
+    _complete(adapter, chain, [status] * len(chain))
+
+
+def may_send_waiting(adapter: Adapter) -> bool:
+    """Return whether the wire takes the frames of the first chain that waits."""
+    return bool(adapter.outgoing) and not adapter.hung and _takes(adapter, adapter.outgoing[0][1])
+
+
+def send_waiting(adapter: Adapter) -> None:
+    """Send chains that waited, in order, as far as the wire takes their frames."""
+    while may_send_waiting(adapter):
+        _transmit(adapter, *_next(adapter))
+
+
+def fail_waiting(adapter: Adapter) -> None:
+    """Complete chains that waited: the adapter is halted."""
+    while adapter.outgoing:
+        chain, _ = _next(adapter)
+        _complete(adapter, chain, [_PAUSED] * len(chain))
+
+
+def _next(adapter: Adapter) -> tuple[NblChain, list[list[bytes]]]:
+    chain, contents = adapter.outgoing.popleft()
+    adapter.outgoing_lists -= len(chain)
+    return chain, contents
+
+
+def _complete(adapter: Adapter, chain: NblChain, statuses: list[int]) -> None:
+    chain.statuses = statuses
     adapter.ndis.m_send_net_buffer_lists_complete(adapter.handle, chain, 0)
-    if to_groups:
-        receive(adapter, to_groups)
+
+
+def _takes(adapter: Adapter, contents: list[list[bytes]]) -> bool:
+    """Return whether the wire takes frames for the stations of a chain."""
+    link = adapter.link
+    assert link is not None
+    return all(map(link.takes, {frame[:6] for frames in contents for frame in frames}))
+
+
+def _contents(chain: NblChain) -> list[list[bytes]] | None:
+    """Return the frames of each list; None if they cannot be read."""
+    try:
+        if chain.packets is not None:
+            return [[frame] for frame in chain.packets.frames()]
+        return [[data_of(nb) for nb in iter_net_buffers(nbl)] for nbl in chain.lists()]
+    except DecodeError:
+        return None
 
 
 def _refusal(adapter: Adapter) -> int:
@@ -54,19 +116,12 @@ def _refusal(adapter: Adapter) -> int:
     return _SUCCESS
 
 
-def _transmit(adapter: Adapter, chain: NblChain, to_groups: list[bytes]) -> list[int]:
-    """Send the frames of each list. Returns the lists' statuses. Adds frames for groups to ``to_groups``."""
+def _transmit(adapter: Adapter, chain: NblChain, contents: list[list[bytes]]) -> None:
+    """Send the frames of each list and complete the lists."""
     longest = adapter.config.mtu + _TAGGED
     link, now = adapter.link, adapter.ndis.now()
     assert link is not None
-    try:
-        if chain.packets is not None:
-            contents = [[frame] for frame in chain.packets.frames()]
-        else:
-            contents = [[data_of(nb) for nb in iter_net_buffers(nbl)] for nbl in chain.lists()]
-    except DecodeError:
-        adapter.refuse("net buffer lists of a send are not well formed")
-        return [_FAILURE] * len(chain)
+    to_groups: list[bytes] = []
     statuses = []
     for frames in contents:
         if any(not _HEADER <= len(frame) <= longest for frame in frames):
@@ -78,7 +133,9 @@ def _transmit(adapter: Adapter, chain: NblChain, to_groups: list[bytes]) -> list
             if frame[0] & 1:
                 to_groups.append(frame)
         statuses.append(_SUCCESS)
-    return statuses
+    _complete(adapter, chain, statuses)
+    if to_groups:
+        receive(adapter, to_groups)
 
 
 def receive(adapter: Adapter, frames: list[bytes]) -> None:

@@ -22,7 +22,7 @@ from target.model.contexts import Context, NeighborContext, TcpContext
 from target.model.flow import Flow
 from target.network import reachability
 
-__all__ = ["adopt", "current_image", "expire", "flow_of", "wake_after"]
+__all__ = ["adopt", "current_image", "expire", "flow_of", "go_on", "wake_after"]
 
 #: States in which this end owes nothing.
 _QUIET: Final = frozenset((4, 7))  # ESTABLISHED, CLOSE_WAIT
@@ -98,6 +98,16 @@ def expire(adapter: Adapter, now: float) -> None:
     if adapter.hung:
         return
     for tcp in islice(adapter.wakes.due(now), _EXPIRIES):
+        if tcp.serving:
+            flow_of(adapter, tcp).expire(now)
+
+
+def go_on(adapter: Adapter, now: float) -> None:
+    """Run connections that waited for the link, up to a limit for one turn."""
+    link = adapter.link
+    if link is None or adapter.hung or not adapter.waiting:
+        return
+    for tcp in adapter.waiting.take(link.takes, _EXPIRIES):
         if tcp.serving:
             flow_of(adapter, tcp).expire(now)
 

@@ -5,7 +5,7 @@ The functions of ``network``, ``data`` and ``operations`` work on it. It does no
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from ndisbus.net.identification import IpIdentification
 from ndisbus.tcp.owner import ticks_of
 from ndisbus.tcp.settings import TcpSettings
 from ndisbus.timer_queue import TimerQueue
+from ndisbus.wire.waiting import WaitingSenders
 from target.hardware.config import TargetConfig
 from target.hardware.knobs import Knobs
 from target.hardware.pipeline import Pipeline
@@ -33,6 +34,7 @@ from target.model.posted import TcpIo
 
 if TYPE_CHECKING:
     from ndisbus.driver.port import Ndis
+    from ndisbus.lists.nbl_chain import NblChain
     from ndisbus.wire.link import Link
 
 __all__ = ["Adapter"]
@@ -66,6 +68,11 @@ class Adapter:
         self.timers: TimerQueue[Callable[[float], None]] = TimerQueue()
         #: Connections by the time at which each is run next; see :meth:`wake`.
         self.wakes: TimerQueue[TcpContext] = TimerQueue()
+        #: Connections for whose next hop the link takes no more frames, and chains of the ordinary path with
+        #: the frames of each list. They wait until the link takes frames again.
+        self.waiting: WaitingSenders[TcpContext] = WaitingSenders()
+        self.outgoing: deque[tuple[NblChain, list[list[bytes]]]] = deque()
+        self.outgoing_lists = 0
         #: Identification of the IPv4 datagrams that offloaded connections send.
         self.ip_ids = IpIdentification(upper=True)
         #: Capabilities named by the latest set of OID_TCP_TASK_OFFLOAD; None: the chimney is off (R-OID-05).
@@ -220,6 +227,9 @@ class Adapter:
         self.pipeline.clear()
         self.timers.clear()
         self.wakes.clear()
+        self.waiting.clear()
+        self.outgoing.clear()
+        self.outgoing_lists = 0
         self._held.clear()
         self._waiting.clear()
         self.queued.clear()
@@ -255,6 +265,8 @@ class Adapter:
             "posted_forwards": sum(len(io.forwards) for io in posted),
             "buffered_bytes": hw.buffered_bytes,
             "machines": sum(tcp.flow is not None for tcp in self.busy.values()),
+            "waiting_connections": len(self.waiting),
+            "waiting_sends": self.outgoing_lists,
             "held_frames": sum(len(io.held) for io in posted),
             "nbls_outstanding": self.nbls_outstanding,
         }

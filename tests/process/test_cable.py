@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ndisbus.wire.cable import BACKLOG, CableLink
+from ndisbus.wire.cable import CableLink
+from ndisbus.wire.cable_station import BACKLOG
 from tests.process.conftest import DEADLINE, ROOT, until
 
 pytestmark = pytest.mark.process

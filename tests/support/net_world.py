@@ -102,11 +102,12 @@ class NetWorld:
         mtu: int | None = None,
         announce: bool = True,
         vlan_id: int = 0,
+        wrap: Callable[[Link], Link] = lambda link: link,
     ) -> Host:
-        """A new host on the segment."""
+        """A new host on the segment. ``wrap`` goes around its link."""
         number = len(self.hosts) + 1
-        link: Link = Tap(self.segment.station(name))
-        tap = link
+        tap = Tap(self.segment.station(name))
+        link = wrap(tap)
         if egress is not None or ingress is not None:
             link = ImpairedLink(
                 link,
@@ -126,7 +127,6 @@ class NetWorld:
             announce=announce,
             vlan_id=vlan_id,
         )
-        assert isinstance(tap, Tap)
         host.tap = tap
         host.network = Network(stack, WorldRunner(self), timeout=60.0)
         self.hosts.append(host)

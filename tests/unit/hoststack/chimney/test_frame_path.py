@@ -62,6 +62,7 @@ def test_frames_go_out_in_one_call_and_are_accounted(rig: Rig) -> None:
     complete(rig, columns["NetBufferList"][:1], ABORTED)
     assert counters(rig) == (0, 2, 0, 1)
     assert rig.host.frames.failed == {"NDIS_STATUS_SEND_ABORTED": 1}
+    assert rig.host.frames.drops() == {"ordinary path: NDIS_STATUS_SEND_ABORTED": 1}
     assert rig.violations() == []
 
 
@@ -71,6 +72,17 @@ def test_a_long_burst_is_several_calls(rig: Rig) -> None:
     while "NdisSendNetBufferLists" in rig.names():
         sizes.append(len(sent(rig)[0]["NetBufferList"]))
     assert sizes == [frame_path.MAX_BATCH, frame_path.MAX_BATCH, 1]
+
+
+def test_senders_wait_while_many_frames_are_on_their_way(rig: Rig) -> None:
+    frames, binding = rig.host.frames, rig.host.binding
+    assert frames.takes(binding)
+    transmit(rig, [b"frame"] * frame_path.ROOM)
+    assert not frames.takes(binding)
+    lists = sent(rig)[0]["NetBufferList"]
+    complete(rig, lists[:1])
+    assert frames.takes(binding)
+    assert frames.takes(None), "without a binding frames are dropped, and nothing waits for it"
 
 
 def test_nothing_is_called_for_nothing(rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hoststack.net.timers import StackTimers, Timed
+from hoststack.net.timers import WAKES, StackTimers, Timed
 
 
 class Alarm(Timed):
@@ -109,3 +109,13 @@ def test_a_random_life_agrees_with_a_plain_list() -> None:
             now += rng.random()
             due = sum(a.due is not None and a.due <= now for a in alarms)
             assert queue.run(now) == due
+
+
+def test_a_crowd_of_timers_is_woken_in_portions() -> None:
+    timers = StackTimers()
+    alarms = [Alarm(1.0) for _ in range(WAKES + 100)]
+    for alarm in alarms:
+        timers.refresh(alarm)
+    assert timers.run(1.0) == WAKES
+    assert timers.next_deadline() == 1.0
+    assert timers.run(1.0) == 100

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from ndisbus.errors import LocalProtocolError
 from ndisbus.rundir import locked
-from ndisbus.wire.cable import BACKLOG, BATCH, CableLink
+from ndisbus.wire.cable import BATCH, CableLink
+from ndisbus.wire.cable_station import AWAY, BACKLOG, ROOM
 from ndisbus.wire.link import LinkError
 
 DEADLINE = 30.0
@@ -199,6 +200,47 @@ def test_station_that_takes_nothing_costs_the_others_nothing(plug: Plug) -> None
     assert len(take(stuck, kept, others=(a,))) == kept
     a.send(frame(None, "a"), 0.0)
     assert take(stuck, 1) == take(well, 1)
+
+
+def test_a_sender_that_asks_waits_for_a_full_station_and_for_no_other(plug: Plug) -> None:
+    a, slow, well = plug("a"), plug("slow"), plug("well")
+    for link in (slow, well):
+        link.send(frame(None, link.station), 0.0)
+    take(a, 2)
+    sent = 0
+    while a.takes(mac("slow")):
+        a.send(frame("slow", "a"), 0.0)
+        sent += 1
+        assert sent < BACKLOG
+    assert sent >= ROOM
+    assert a.takes(mac("well"))
+    assert a.takes(ALL)
+    assert a.takes(mac("new"))
+    assert a.counters.dropped == {}
+    take(slow, sent - ROOM // 2, others=(a,))
+    assert a.takes(mac("slow"))
+
+
+def test_no_sender_waits_for_a_station_that_is_away(plug: Plug) -> None:
+    """It may be stopped: frames for it are dropped then, as TCP expects of a network."""
+    a, stopped = plug("a"), plug("stopped")
+    stopped.send(frame(None, "stopped"), 0.0)
+    take(a, 1)
+    while a.takes(mac("stopped")):
+        a.send(frame("stopped", "a"), 5.0)
+    assert a.next_deadline() == 5.0 + AWAY
+    a.receive(5.0 + AWAY / 2)
+    assert not a.takes(mac("stopped"))
+    a.receive(5.0 + AWAY)
+    assert a.takes(mac("stopped"))
+    assert a.next_deadline() is None
+    # It is back: senders wait for it as before.
+    assert len(stopped.receive(9.0)) > 0
+    a.receive(9.0)
+    while a.takes(mac("stopped")):
+        a.send(frame("stopped", "a"), 9.0)
+    assert a.next_deadline() == 9.0 + AWAY
+    assert a.counters.dropped == {}
 
 
 def test_descriptor_wakes_the_sender_once_there_is_room_again(plug: Plug) -> None:

@@ -29,7 +29,7 @@ def h() -> Harness:
 def wire(h: Harness) -> list[bytes]:
     """The frames that the adapter sends."""
     out: list[bytes] = []
-    h.adapter.link = SimpleNamespace(send=lambda frame, now: out.append(frame))
+    h.adapter.link = SimpleNamespace(send=lambda frame, now: out.append(frame), takes=lambda _mac: True)
     return out
 
 

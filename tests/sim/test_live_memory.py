@@ -1,7 +1,7 @@
 """What a connection held is freed when it has ended, by reference counts.
 
-The processes run the cycle collector rarely (:mod:`ndisbus.runtime.collector`). A connection that waits for it
-keeps its buffers for minutes.
+The processes run the cycle collector rarely (:mod:`ndisbus.runtime.collector`). A connection that waits for
+it keeps its buffers for minutes.
 """
 
 from __future__ import annotations

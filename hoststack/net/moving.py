@@ -68,7 +68,8 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     if socket.machine is not None:
         raise LocalProtocolError(f"{socket} is already served by the host")
     received = (bytes(tcb.receive_buffer),) if tcb.receive_buffer else ()
-    machine = transport.opening.resume(tcb, transport.clock.at(now), tcb.send_queue or (), received)
+    tick = transport.clock.at(now)
+    machine = transport.opening.resume(tcb, tick, tcb.send_queue or (), received, reading=not socket.closed)
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
     socket.machine, socket.lent = machine, False

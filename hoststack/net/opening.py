@@ -121,9 +121,15 @@ class Opening:
         return Tcb(entry.path, machine.const, machine.cached, machine.delegated), machine
 
     def resume(
-        self, tcb: Tcb, tick: int, send_data: Iterable[bytes] = (), received: Iterable[bytes] = ()
+        self,
+        tcb: Tcb,
+        tick: int,
+        send_data: Iterable[bytes] = (),
+        received: Iterable[bytes] = (),
+        *,
+        reading: bool = True,
     ) -> TcpMachine:
-        """Make a machine that continues a connection with what its Tcb holds."""
+        """Make a machine that continues a connection with what its Tcb holds: see TcpMachine."""
         return TcpMachine(
             tcb.const,
             tcb.cached,
@@ -134,4 +140,5 @@ class Opening:
             now=tick,
             send_data=send_data,
             received=received,
+            reading=reading,
         )

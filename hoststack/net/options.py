@@ -20,7 +20,7 @@ class SocketOptions:
     ``keepalive`` with ``keep_idle``, ``keep_interval`` (seconds) and ``keep_count`` (probes): RFC 9293 3.8.4.
     ``rcvbuf``, ``sndbuf``: bytes; the receive buffer is the largest window that is offered. ``ttl``: also the
     hop limit. ``tos``: also the traffic class. ``priority``: 802.1p, 0..7. ``user_timeout``: seconds without
-    an acknowledgment after which the connection is given up (MaxRT); None for the limit on retransmissions,
+    an acknowledgment after which the connection is given up (MaxRT); None for 100 s (R2 of RFC 9293 3.8.3),
     infinity for no limit.
 
     Raises :class:`LocalProtocolError` for values out of range.

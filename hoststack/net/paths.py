@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hoststack.net.statistics import Statistics
     from hoststack.net.timers import StackTimers
 
-__all__ = ["MTU_LIFETIME", "PathEntry", "PathTable", "plateau"]
+__all__ = ["MTU_LIFETIME", "SMALLEST_PATH_MTU", "PathEntry", "PathTable", "plateau"]
 
 #: Seconds after which a path MTU that was learned is forgotten and a larger one tried (RFC 1191 6.3).
 MTU_LIFETIME: Final = 600.0
@@ -25,6 +25,10 @@ MTU_LIFETIME: Final = 600.0
 MAX_PATHS: Final = 4096
 #: RFC 791: no link has less.
 IPV4_MINIMUM_MTU: Final = 68
+#: Below this a path MTU of IPv4 is not followed, as in Linux (min_pmtu): with a forged ICMP error, a stranger
+#: could make segments so small that headers are most of the traffic. Packets may be fragmented instead (RFC
+#: 1191 3: a host may clear DF), and each host puts together 576 bytes at least (RFC 791).
+SMALLEST_PATH_MTU: Final = 552
 #: RFC 1191 section 7: what to try after a router that does not tell its MTU.
 _PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
 
@@ -37,7 +41,7 @@ def plateau(size: int) -> int:
 class PathEntry(Timed):
     """One entry of the path table. ``path`` is the object that can be offloaded."""
 
-    __slots__ = ("expires", "hop", "path", "table", "tally", "users")
+    __slots__ = ("expires", "fragmentable", "hop", "path", "table", "tally", "users")
 
     def __init__(self, table: PathTable, hop: NeighborEntry, source: bytes, destination: bytes) -> None:
         self.queued = None
@@ -56,6 +60,8 @@ class PathEntry(Timed):
         self.users = 0
         #: When an MTU that was learned is forgotten.
         self.expires: float | None = None
+        #: Whether packets leave without DF, because a router reported less than SMALLEST_PATH_MTU.
+        self.fragmentable = False
 
     def __repr__(self) -> str:
         return f"<path {self.path.name} through {self.hop!r}, MTU {self.mtu}>"
@@ -71,22 +77,29 @@ class PathEntry(Timed):
     def on_timer(self, now: float) -> None:
         """Try the interface's own MTU again."""
         self.expires = None
+        self.fragmentable = False
         self._set(self.hop.interface.mtu)
 
     def learn(self, mtu: int, now: float) -> bool:
         """A router reported that the path carries at most ``mtu`` bytes; returns whether PathMtu shrank.
 
-        A value is never raised (RFC 8201 section 4) nor taken below what every link has: 68 bytes for IPv4,
-        1280 for IPv6.
+        A value is never raised (RFC 8201 section 4). What no link has is ignored: less than 68 bytes for IPv4
+        (RFC 1191 section 3), or 1280 for IPv6 (RFC 8201 section 4).
         """
-        floor = IPV4_MINIMUM_MTU if len(self.path.const.source_address) == 4 else IPV6_MINIMUM_MTU
-        mtu = max(mtu, floor)
-        if mtu >= self.mtu:
+        four = len(self.path.const.source_address) == 4
+        if mtu < (IPV4_MINIMUM_MTU if four else IPV6_MINIMUM_MTU):
             return False
-        self.expires = now + MTU_LIFETIME
-        self.table.timers.refresh(self)
-        self._set(mtu)
-        return True
+        narrow = four and mtu < SMALLEST_PATH_MTU
+        if narrow:
+            mtu = SMALLEST_PATH_MTU
+        shrinks = mtu < self.mtu
+        if shrinks or narrow:
+            self.fragmentable = self.fragmentable or narrow
+            self.expires = now + MTU_LIFETIME
+            self.table.timers.refresh(self)
+        if shrinks:
+            self._set(mtu)
+        return shrinks
 
     def refit(self, mtu: int) -> None:
         """The interface has another MTU. A smaller MTU that was learned from a router stays."""

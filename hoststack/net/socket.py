@@ -17,6 +17,7 @@ from hoststack.net.socket_events import SocketEvent, error_of
 from hoststack.net.timers import Timed
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
 from ndisbus.net.frames import FrameBuilder
+from ndisbus.net.ipv4 import without_df
 from ndisbus.net.segment import RST
 from ndisbus.tcp.events import EventKind, TcpEvent
 from ndisbus.tcp.machine import TcpMachine
@@ -249,7 +250,10 @@ class Socket(Timed, MachineOwner):
         return None
 
     def shutdown(self) -> None:
-        """Close the sending side, behind everything that was queued. Doing it again changes nothing."""
+        """Close the sending side, behind everything that was queued. Doing it again changes nothing.
+
+        Data can be received for as long as the remote end sends it, however long it is silent (RFC 9293 3.6).
+        """
         if self.shut:
             return
         self.shut = True
@@ -269,6 +273,9 @@ class Socket(Timed, MachineOwner):
         self.closed = True
         if self.unread:
             self.abort()
+        elif self.machine is not None:
+            self.machine.close(self.owner.clock.tick)
+            self.owner.touch(self)
 
     def abort(self) -> None:
         """Reset the connection; queued data is lost."""
@@ -316,6 +323,8 @@ class Socket(Timed, MachineOwner):
         if not frames:
             return
         header = 14 if frames[0][12:14] != _TAGGED else 18
+        if self.path_entry.fragmentable:
+            frames = [without_df(frame, header) for frame in frames]
         count = self.path_entry.tally.segment_out
         for segment, frame in zip(segments, frames, strict=True):
             again, high = resent(segment, high)
@@ -355,7 +364,7 @@ class Socket(Timed, MachineOwner):
             self.emit(SocketEvent.URGENT)
         elif kind is EventKind.CLOSED:
             if event.text and self.error is None and not self.closed:
-                # FIN_WAIT_2 ran out (R-TMR-08) while the application still waits for data.
+                # For example FIN_WAIT_2 ran out, for a target (R-TMR-08) or after the application had closed.
                 self.fail(ConnectionTimedOut(f"{self}: timed out, {event.text}"))
             self.owner.forget(self)
             self.emit(SocketEvent.CLOSED)

@@ -90,6 +90,20 @@ class Ipv4Header:
         return header + self.options + payload
 
 
+def without_df(frame: bytes, start: int) -> bytes:
+    """Return a frame whose IPv4 header begins at ``start`` with DF clear: routers may fragment the packet."""
+    flags = int.from_bytes(frame[start + 6 : start + 8], "big")
+    if not flags & DONT_FRAGMENT:
+        return frame
+    # The sum is of all words: it grows by what the word loses (RFC 1624).
+    total = int.from_bytes(frame[start + 10 : start + 12], "big") + DONT_FRAGMENT
+    total = (total & 0xFFFF) + (total >> 16)
+    result = bytearray(frame)
+    result[start + 6 : start + 8] = (flags & ~DONT_FRAGMENT).to_bytes(2, "big")
+    result[start + 10 : start + 12] = total.to_bytes(2, "big")
+    return bytes(result)
+
+
 def parse(packet: bytes, *, whole: bool = True) -> tuple[Ipv4Header, bytes]:
     """Return header and payload. Bytes behind the packet's total length (Ethernet padding) are ignored.
 

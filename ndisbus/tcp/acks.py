@@ -5,7 +5,7 @@ from __future__ import annotations
 from ndisbus.net.segment import FIN, Segment
 from ndisbus.tcp.congestion import on_ack
 from ndisbus.tcp.connection import TcpConnection
-from ndisbus.tcp.ending import close, note, progress, time_wait
+from ndisbus.tcp.ending import close, fin_wait_2, note, progress, time_wait
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.states import CLOSING, FIN_OWED, FIN_WAIT_1, FIN_WAIT_2, LAST_ACK
 from ndisbus.tcp.timestamps import round_trip
@@ -82,7 +82,7 @@ def _fin_acknowledged(m: TcpConnection, now: int) -> None:
     state = m.delegated.state
     if state is FIN_WAIT_1:
         m.delegated.state = FIN_WAIT_2
-        m.timer.fin_wait_2(now)
+        fin_wait_2(m, now)
     elif state is CLOSING:
         time_wait(m, now)
     elif state is LAST_ACK:

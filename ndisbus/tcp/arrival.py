@@ -9,9 +9,10 @@ from typing import Final
 
 from ndisbus.ddi.tcp_enums import TcpUploadReason
 from ndisbus.net.segment import FIN, SYN, URG, Segment
+from ndisbus.state.tcp import TcpOffloadStateDelegated
 from ndisbus.tcp import acks, challenge, handshake, text
 from ndisbus.tcp.connection import TcpConnection
-from ndisbus.tcp.ending import note, time_wait, upload
+from ndisbus.tcp.ending import fin_wait_2, note, time_wait, upload
 from ndisbus.tcp.events import EventKind
 from ndisbus.tcp.sequence import seq_diff
 from ndisbus.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, IDLE, LISTEN, SYN_RCVD, SYN_SENT
@@ -31,7 +32,7 @@ def receive(m: TcpConnection, segment: Segment, now: int) -> bool:
         and segment.seq == d.rcv_nxt
         # ACK, with or without PSH, and no other flag of interest.
         and segment.flags & 0x37 == 0x10
-        and _predicted(m, segment, now)
+        and _predicted(m, d, segment, now)
     ):
         return True
     if m.stopped or state is CLOSED or state is LISTEN:
@@ -42,12 +43,11 @@ def receive(m: TcpConnection, segment: Segment, now: int) -> bool:
     return _synchronized(m, segment, now)
 
 
-def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
+def _predicted(m: TcpConnection, d: TcpOffloadStateDelegated, segment: Segment, now: int) -> bool:
     """Handle an in-order segment in ESTABLISHED if nothing about it or the connection is special.
 
     Does what _synchronized would do. Returns False, with nothing done, if the segment needs _synchronized.
     """
-    d = m.delegated
     window = segment.window << m.snd_scale
     if (
         not window
@@ -56,6 +56,7 @@ def _predicted(m: TcpConnection, segment: Segment, now: int) -> bool:
         or m.gaps is not None
         or segment.sack
         or m.recovery.board is not None
+        or m.rcv_up is not None
         or m.stopped
     ):
         return False
@@ -136,7 +137,7 @@ def _accepted(m: TcpConnection, segment: Segment, now: int) -> None:
         keepalive.heard(now)  # the remote end is alive
     state = d.state
     if state is FIN_WAIT_2:
-        m.timer.fin_wait_2(now)
+        fin_wait_2(m, now)
     elif state is CLOSED:
         return
     if flags & URG:
@@ -144,6 +145,8 @@ def _accepted(m: TcpConnection, segment: Segment, now: int) -> None:
     if segment.payload or flags & FIN:
         # Data that came with the SYN has moved RCV.NXT.
         text.take(m, segment, seq_diff(segment.seq + syn, d.rcv_nxt), now)
+    if m.rcv_up is not None and (d.rcv_nxt - m.rcv_up) & 0xFFFFFFFF < 0x80000000:
+        m.rcv_up = None
 
 
 def _take_timestamp(m: TcpConnection, segment: Segment, now: int) -> None:

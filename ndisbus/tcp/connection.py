@@ -69,6 +69,7 @@ class TcpConnection:
         "progress_at",
         "rcv_scale",
         "rcv_up",
+        "reading",
         "received",
         "recovery",
         "replies",
@@ -83,6 +84,7 @@ class TcpConnection:
         "stopped",
         "timer",
         "timestamps",
+        "unscaled",
     )
 
     const: TcpOffloadStateConst
@@ -129,7 +131,15 @@ class TcpConnection:
     snd_up: int | None
     """Sequence number behind the last urgent byte to send; None if there is none, or it is acknowledged."""
     rcv_up: int | None
-    """Sequence number behind the last urgent byte that was announced; None if there never was one."""
+    """Sequence number behind the last urgent byte that was announced. Always beyond RcvNxt: None once RcvNxt
+    has passed it, and if there never was one."""
+
+    # What the user has done.
+    reading: bool
+    """Whether the user still reads: it has not closed both halves. A successor is told by its owner."""
+    unscaled: bool
+    """Whether the user has read nothing since the handshake: what the window can grow by is what the field of
+    a SYN could not tell, and not worth a segment. False on a successor, which may update once too often."""
 
     # Segments that are owed besides data and ACKs. A hand-over may lose them, as the network may.
     replies: list[Segment] | None
@@ -155,6 +165,7 @@ class TcpConnection:
         settings: TcpSettings,
         send_data: Iterable[bytes],
         received: Iterable[bytes],
+        reading: bool,
     ) -> None:
         self.const = const
         self.cached = cached
@@ -171,7 +182,8 @@ class TcpConnection:
         self.events = EventQueue()
         self.challenges = self.gaps = self.handshake = self.replies = None
         self.snd_up = self.rcv_up = self.error = None
-        self.closing = self.reset_owed = self.stopped = False
+        self.closing = self.reset_owed = self.stopped = self.unscaled = False
+        self.reading = reading
         self.progress_at = -1
 
     def need_keepalive(self, now: int) -> KeepAlive:

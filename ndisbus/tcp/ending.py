@@ -26,6 +26,7 @@ __all__ = [
     "answer_closed",
     "answer_listen",
     "close",
+    "fin_wait_2",
     "note",
     "progress",
     "time_wait",
@@ -80,6 +81,18 @@ def abort(m: TcpConnection) -> None:
     close(m, "aborted")
     if tell:
         m.reset_owed = True
+
+
+def fin_wait_2(m: TcpConnection, now: int) -> None:
+    """Limit FIN_WAIT_2, counted from now: on a target, and on a host whose user has closed both halves.
+
+    RFC 9293 3.6: the remote end of a half-closed connection may be silent for as long as it likes. A target
+    always runs the timer (R-TMR-07).
+    """
+    if m.settings.offloaded or not m.reading:
+        m.timer.fin_wait_2(now)
+    else:
+        m.timer.off()
 
 
 def time_wait(m: TcpConnection, now: int) -> None:

@@ -1,7 +1,7 @@
 """What happens when a timer expires: retransmission (RFC 6298), probes, the end of waiting.
 
-The limits of the retransmission timer, R-TMR-22 and R-TMR-23, are in ``_retransmission``. timer.py and rtt.py
-compute the interval between two retransmissions.
+The limits of the retransmission timer (R2, R-TMR-22, R-TMR-23) are in ``_retransmission``. timer.py and
+rtt.py compute the interval between two retransmissions.
 """
 
 from __future__ import annotations
@@ -53,10 +53,25 @@ def _fin_wait_2(m: TcpConnection) -> None:
 
 def _persist(m: TcpConnection, now: int) -> None:
     """Send a window probe, or end a connection whose probes are not answered (R-TMR-15, R-TMR-18)."""
-    if m.delegated.retransmit_count >= m.settings.parameters.tcp_maximum_retransmissions:
+    if _in_vain(m):
         timed_out(m, "no answer to window probes")
-    else:
-        m.timer.owe_probe(now)
+        return
+    if m.delegated.retransmit_count:
+        m.timer.waited(now)
+    m.timer.owe_probe(now)
+
+
+def _in_vain(m: TcpConnection) -> bool:
+    """Return whether enough was repeated: a target counts (R-TMR-18, R-TMR-22), a host takes time.
+
+    TotalRT is the time from the first transmission to the last one. How often a host repeats something in
+    100 s depends on the round trip: a count that is right for one path gives up on another after seconds.
+    """
+    settings = m.settings
+    d = m.delegated
+    if settings.offloaded:
+        return d.retransmit_count >= settings.parameters.tcp_maximum_retransmissions
+    return d.total_rt >= settings.r2
 
 
 def _keepalive(m: TcpConnection, keepalive: KeepAlive, now: int) -> None:
@@ -76,7 +91,7 @@ def _keepalive(m: TcpConnection, keepalive: KeepAlive, now: int) -> None:
 
 
 def _retransmission(m: TcpConnection, now: int) -> None:
-    """Retransmit: RFC 6298 (5.4) to (5.6), RFC 5681 3.1, and the limits R-TMR-22, R-TMR-23."""
+    """Retransmit: RFC 6298 (5.4) to (5.6), RFC 5681 3.1, and the limits R2, R-TMR-22, R-TMR-23."""
     d = m.delegated
     timer = m.timer
     if d.snd_una == d.snd_max:
@@ -84,19 +99,17 @@ def _retransmission(m: TcpConnection, now: int) -> None:
         return
     settings = m.settings
     syn = d.state is SYN_SENT or d.state is SYN_RCVD
-    count = d.retransmit_count
-    timer.waited(now)
     longest = NEVER
     max_rt = m.cached.max_rt
     if syn:
-        if count >= settings.connect_retries:
+        if d.retransmit_count >= settings.connect_retries:
             close(m, "connection timed out", EventKind.TIMED_OUT)
             return
-    elif max_rt == MAX_RT_USE_LIMIT:
-        if count >= settings.parameters.tcp_maximum_retransmissions:
-            timed_out(m, "no answer to retransmissions")
-            return
-    elif max_rt != MAX_RT_NO_LIMIT:
+    elif max_rt == MAX_RT_USE_LIMIT and _in_vain(m):
+        timed_out(m, "no answer to retransmissions")
+        return
+    timer.waited(now)
+    if not syn and max_rt != MAX_RT_USE_LIMIT and max_rt != MAX_RT_NO_LIMIT:
         longest = max_rt - d.total_rt
         if longest <= 0:
             timed_out(m, "no answer to retransmissions within MaxRT")

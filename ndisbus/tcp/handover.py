@@ -49,7 +49,7 @@ def take_over(m: TcpConnection, now: int) -> None:
         d.max_snd_wnd = d.snd_wnd
     m.rtt = RoundTrip(d, m.settings)
     m.recovery = Recovery(d, parameters.tcp_duplicate_ack_threshold, m.mss, sacking=m.sacking)
-    m.timer = SendTimer(d, m.rtt, now)
+    m.timer = SendTimer(d, m.rtt, now, limited=m.settings.offloaded or not m.reading)
     m.keepalive = KeepAlive.taken_over(m.cached, d, m.settings, now)
     m.ack_clock = AckClock(parameters, d.rcv_nxt)
     m.timestamps = TimestampClock(d, now)

@@ -27,6 +27,7 @@ from ndisbus.tcp.states import (
     ESTABLISHED,
     FIN_SEEN,
     FIN_WAIT_1,
+    FIN_WAIT_2,
     LAST_ACK,
     NEVER,
     SYN_RCVD,
@@ -59,11 +60,13 @@ class TcpMachine(TcpConnection):
         now: int,
         send_data: Iterable[bytes] = (),
         received: Iterable[bytes] = (),
+        reading: bool = True,
     ) -> None:
         """Continue a connection in any state that the structures describe.
 
         ``send_data``: the bytes from SndUna on, in the pieces in which they were sent (R-OSD-04).
         ``received``: bytes received and acknowledged but not read, ending before RcvNxt (R-BRD-02).
+        ``reading``: whether the user has not closed both halves (:meth:`close`).
         """
         super().__init__(
             const,
@@ -74,6 +77,7 @@ class TcpMachine(TcpConnection):
             settings=settings,
             send_data=send_data,
             received=received,
+            reading=reading,
         )
         handover.take_over(self, now)
 
@@ -141,6 +145,7 @@ class TcpMachine(TcpConnection):
 
     def read(self, n: int | None = None) -> bytes:
         """Return at most ``n`` received bytes, or all. Reading makes room for a larger window."""
+        self.unscaled = False
         return self.received.read(n)
 
     @property
@@ -173,7 +178,10 @@ class TcpMachine(TcpConnection):
         return self.delegated.state
 
     def shutdown(self) -> None:
-        """Send a FIN after the queued data (CLOSE of RFC 9293 3.10.4). A second call does nothing."""
+        """Send a FIN after the queued data (CLOSE of RFC 9293 3.10.4). A second call does nothing.
+
+        The other half stays open: data can come for as long as the remote end likes.
+        """
         state = self.delegated.state
         if state is ESTABLISHED:
             self.delegated.state = FIN_WAIT_1
@@ -183,6 +191,17 @@ class TcpMachine(TcpConnection):
             self.closing = True
         elif state is SYN_SENT:
             ending.close(self)
+
+    def close(self, now: int) -> None:
+        """Close both halves: the user reads nothing any more.
+
+        A host then waits for the remote end's FIN for a limited time only (RFC 9293 3.6, R-TMR-07).
+        """
+        self.shutdown()
+        if self.reading:
+            self.reading = False
+            if self.delegated.state is FIN_WAIT_2:
+                ending.fin_wait_2(self, now)
 
     def abort(self) -> None:
         """End the connection, with an RST if the remote end must be told (ABORT of RFC 9293 3.10.5)."""

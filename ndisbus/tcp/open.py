@@ -149,4 +149,5 @@ def _machine(
     if mss is None:
         mss = max(path_cached.path_mtu - options.headers(path_const), options.MIN_MSS)
     machine.handshake = Handshake(mss, passive)
+    machine.unscaled = True
     return machine

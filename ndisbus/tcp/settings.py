@@ -17,7 +17,10 @@ class TcpSettings:
     urgent data and an in-order SYN to the host (R-EVT-09, R-BRA-03).
     ``rto_*_ms``: RFC 6298 (2.1), (2.4), (2.5). The RFC asks for a lower bound of 1 s; ours is shorter.
     ``syn_rto_ms``: RTO when data begins after a SYN was lost, RFC 6298 (5.7).
-    ``msl_ms``: TIME_WAIT lasts twice this time. ``fin_wait_2_ms``: R-TMR-07.
+    ``msl_ms``: TIME_WAIT lasts twice this time. ``fin_wait_2_ms``: R-TMR-07, on a
+    target, and on a host whose user has closed both halves.
+    ``r2_ms``: R2 of RFC 9293 3.8.3, SHLD-11. A host gives up once what it sent this time after the first
+    transmission, or later, is not acknowledged either. A target counts instead (R-TMR-22).
     ``connect_retries``: how often a SYN or SYN,ACK is repeated before the attempt ends. 7 repetitions take
     183 s; three minutes is the minimum (RFC 9293 3.8.3, MUST-23).
     ``challenge_ms``, ``syn_challenge_ms``: blind reset protection, R-BRA-04 and R-BRA-03.
@@ -31,6 +34,7 @@ class TcpSettings:
     syn_rto_ms: int = 3_000
     msl_ms: int = 30_000
     fin_wait_2_ms: int = 120_000
+    r2_ms: int = 100_000
     connect_retries: int = 7
     challenge_ms: int = 300_000
     syn_challenge_ms: int = 3_000
@@ -42,6 +46,7 @@ class TcpSettings:
     syn_rto: int = field(init=False)
     time_wait: int = field(init=False)
     fin_wait_2: int = field(init=False)
+    r2: int = field(init=False)
     challenge: int = field(init=False)
     syn_challenge: int = field(init=False)
 
@@ -58,6 +63,7 @@ class TcpSettings:
             ("syn_rto", self.syn_rto_ms),
             ("time_wait", 2 * self.msl_ms),
             ("fin_wait_2", self.fin_wait_2_ms),
+            ("r2", self.r2_ms),
             ("challenge", self.challenge_ms),
             ("syn_challenge", self.syn_challenge_ms),
         ):

@@ -74,19 +74,24 @@ class SendTimer:
     override_due: int
     """When ``override`` becomes true. NEVER unless a small segment is held back. Not handed over."""
 
-    def __init__(self, delegated: TcpOffloadStateDelegated, rtt: RoundTrip, now: int) -> None:
-        """Continue from the structure's values (R-TMR-05), and start a timer that must run."""
+    def __init__(
+        self, delegated: TcpOffloadStateDelegated, rtt: RoundTrip, now: int, *, limited: bool = True
+    ) -> None:
+        """Continue from the structure's values (R-TMR-05), and start a timer that must run.
+
+        ``limited``: whether FIN_WAIT_2 has a time limit here.
+        """
         d = self._delegated = delegated
         self._rtt = rtt
         self.probe = self.override = False
         self.override_due = NEVER
         self.last_sent = now
         self.backoff = d.retransmit_count if d.snd_wnd else 0
-        self.kind, self.due = self._taken_over(now)
+        self.kind, self.due = self._taken_over(now, limited)
         if self.kind == RETRANSMIT:
             self.last_sent = min(self.due - rtt.rto(self.backoff), now)
 
-    def _taken_over(self, now: int) -> tuple[int, int]:
+    def _taken_over(self, now: int, limited: bool) -> tuple[int, int]:
         """Return (kind, due) from the state and Retransmit.TimeoutDelta."""
         d = self._delegated
         state = d.state
@@ -94,6 +99,8 @@ class SendTimer:
         running = d.retransmit_timeout_delta != TIMER_NOT_RUNNING
         due = now + d.retransmit_timeout_delta
         if state is CLOSED or state is LISTEN:
+            return IDLE, NEVER
+        if state is FIN_WAIT_2 and not limited:
             return IDLE, NEVER
         if state is FIN_WAIT_2:
             return FIN_2, due if running else now + settings.fin_wait_2
@@ -209,7 +216,7 @@ class SendTimer:
         elif d.retransmit_count:
             if d.snd_wnd_probe_count < 255:
                 d.snd_wnd_probe_count += 1
-            d.retransmit_count = 0
+            d.retransmit_count = d.total_rt = 0
             self.due = now + self._rtt.rto(d.snd_wnd_probe_count)
 
     def owe_probe(self, now: int) -> None:
@@ -233,7 +240,7 @@ class SendTimer:
         if self.kind != PERSIST:
             return
         d = self._delegated
-        d.snd_wnd_probe_count = d.retransmit_count = 0
+        d.snd_wnd_probe_count = d.retransmit_count = d.total_rt = 0
         if d.snd_una == d.snd_max:
             self.off()
         else:
@@ -243,7 +250,10 @@ class SendTimer:
     # -- the end of a connection
 
     def fin_wait_2(self, now: int) -> None:
-        """Start the timer of FIN_WAIT_2, or restart it for an acceptable segment (R-TMR-07)."""
+        """Start the timer of FIN_WAIT_2, or restart it for an acceptable segment (R-TMR-07).
+
+        Not for a host whose user still reads: see ``ending.fin_wait_2``.
+        """
         self.kind = FIN_2
         self.due = now + self._rtt.settings.fin_wait_2
 

@@ -51,7 +51,7 @@ def update_due(m: TcpConnection, now: int) -> bool:
     if gain < m.mss and 2 * gain < initial and window >= m.mss:
         return False
     state = d.state
-    if state in FIN_SEEN or state is SYN_SENT or state is SYN_RCVD:
+    if m.unscaled or state in FIN_SEEN or state is SYN_SENT or state is SYN_RCVD:
         return False
     gain = room(m) - window
     if gain < 1 << m.rcv_scale:

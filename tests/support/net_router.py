@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from ndisbus.net import arp, icmp, icmpv6
+from ndisbus.net import arp, fragments, icmp, icmpv6
 from ndisbus.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader
 from ndisbus.net.icmp import Redirect, TimeExceeded, Unreachable
 from ndisbus.net.icmpv6 import TooBig
@@ -39,6 +39,7 @@ class Router:
         self.down = False
         self.forwarded = 0
         self.largest = 0
+        self.fragments = 0
         world.others.append(self)
 
     def knows(self, address: str, mac: bytes) -> None:
@@ -86,6 +87,11 @@ class Router:
         if self.unreachable is not None or to is None:
             code = 1 if self.unreachable is None else self.unreachable
             self._complain(packet, sender, Unreachable(code, icmp.quote(packet)), now)
+            return
+        if len(packet) > self.mtu and four and not packet[6] & 0x40:
+            for piece in fragments.fragment(packet, self.mtu):
+                self.fragments += 1
+                self._send(to, ETHERTYPE_IPV4, piece, now)
             return
         if len(packet) > self.mtu:
             if self.silent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
 
 import pytest
 
@@ -75,14 +76,20 @@ def test_a_narrow_path_is_found_out_and_everything_gets_through(address: str, mt
 
 @pytest.mark.parametrize("old", [False, True])
 def test_a_very_narrow_path_of_ipv4(old: bool) -> None:
-    """RFC 1191, also with a router that does not tell its MTU (section 5)."""
+    """RFC1191-3-FLOOR: DF is cleared, and the router cuts the packets.
+
+    Also with a router that does not tell its MTU (RFC 1191 section 5).
+    """
     world = NetWorld()
     router = Router(world, mtu=296)
     router.old = old
     a, b = routed(world, router)
     client, served = pair(world, a, b, FAR)
     exchange(client, served, 10_000)
-    assert client.socket.path_entry.mtu == 296
+    assert client.socket.path_entry.mtu == 552
+    assert client.socket.path_entry.fragmentable
+    assert router.fragments > 40
+    assert client.socket.tcb.delegated.retransmit_count == 0
 
 
 def test_a_path_that_becomes_narrow_in_the_middle_of_a_stream() -> None:
@@ -328,3 +335,49 @@ def test_connections_on_a_vlan() -> None:
     assert {frame[12:16] for frame in a.tap.sent} == {b"\x81\0\0\5"}
     with pytest.raises(Unreachable):
         c.network.connect(("10.77.0.1", 7))
+
+
+def test_an_outage_of_a_minute_and_a_half_ends_no_connection() -> None:
+    """RFC9293-SHLD-11: both hosts are sending when the cable is cut, and R2 is 100 s."""
+    world = NetWorld()
+    a, b = world.host("a"), world.host("b")
+    client, served = pair(world, a, b, "10.77.0.2")
+    exchange(client, served, 1000)
+    for host in (a, b):
+        host.tap.change = lambda frame: None
+    client.sendall(b"there")
+    served.sendall(b"back")
+    world.run(90.0)
+    for host in (a, b):
+        host.tap.change = None
+    world.run(80.0)
+    assert served.recv_exactly(5) == b"there"
+    assert client.recv_exactly(4) == b"back"
+    exchange(client, served, 1000)
+
+
+def test_a_half_closed_connection_answers_after_an_hour() -> None:
+    """RFC9293-3.6.1-FW2: a request, its end, and a reply that takes an hour to compute."""
+    world = NetWorld()
+    a, b = world.host("a"), world.host("b")
+    client, served = pair(world, a, b, "10.77.0.2")
+    client.sendall(b"question")
+    client.shutdown(socket.SHUT_WR)
+    assert served.recv_exactly(8) == b"question"
+    assert served.recv() == b""
+    world.run(3600.0)
+    served.sendall(b"answer")
+    served.close()
+    assert client.recv_exactly(6) == b"answer"
+    assert client.recv() == b""
+
+
+def test_a_handshake_is_three_segments() -> None:
+    """RFC9293-3.8.6.2.2-ACCEPT: the accepting host sends a SYN,ACK and nothing else."""
+    world = NetWorld()
+    a, b = world.host("a"), world.host("b")
+    world.quiet()
+    pair(world, a, b, "10.77.0.2")
+    world.run(10.0)
+    assert len([f for f in b.tap.sent if f[12:14] == b"\x08\x00"]) == 1
+    assert len([f for f in a.tap.sent if f[12:14] == b"\x08\x00"]) == 2

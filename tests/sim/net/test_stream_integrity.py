@@ -111,7 +111,7 @@ def test_every_byte_arrives_once_and_in_order_in_both_directions(seed: int) -> N
     rng = random.Random(seed)
     world = NetWorld(seed)
     # Patient hosts: at 20 % loss five retransmissions in a row are lost now and then.
-    settings = TcpSettings(fin_wait_2_ms=2_000_000)
+    settings = TcpSettings(fin_wait_2_ms=2_000_000, r2_ms=2_000_000)
     settings.parameters.tcp_maximum_retransmissions = 40
     a, b = (world.host(n, settings=settings, egress=impairments(rng)) for n in "ab")
     # What is tested is streams: who does not answer three ARP requests in a row is unreachable, rightly.

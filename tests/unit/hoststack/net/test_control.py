@@ -10,9 +10,9 @@ import pytest
 from hoststack.model.life import State as Life
 from hoststack.net import SocketEvent
 from hoststack.net.errors import ConnectionTimedOut, Unreachable
-from hoststack.net.paths import MTU_LIFETIME, plateau
+from hoststack.net.paths import MTU_LIFETIME, SMALLEST_PATH_MTU, plateau
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState as State
-from ndisbus.net import arp, icmp, icmpv6
+from ndisbus.net import arp, icmp, icmpv6, ipv4
 from ndisbus.net.icmp import ParameterProblem, Redirect, TimeExceeded
 from ndisbus.net.icmp import Unreachable as IcmpUnreachable
 from ndisbus.net.icmpv6 import TooBig
@@ -172,20 +172,19 @@ def test_fragmentation_needed_narrows_the_path_and_what_is_in_flight_is_cut_anew
     assert first.seq == socket.tcb.delegated.snd_una
 
 
-def test_too_big_of_ipv6_stops_at_1280(bench: Bench) -> None:
-    """RFC 8201 section 4."""
+def test_too_big_of_ipv6_below_1280_is_discarded(bench: Bench) -> None:
+    """RFC1191-3-FLOOR, RFC 8201 section 4: no link of IPv6 has less, so the message is wrong."""
     bench.know_remote()
     entry = bench.stack.paths.get(IP6, REMOTE6)
     assert entry is not None
     bench.stack.ping("fd77::2", 1400)
     bench.stack.flush()
     (frame,) = bench.take()
-    for nonsense in (0, 1000):
-        entry.expires = None
-        entry.refit(1500)
-        assert entry.mtu == 1500
+    for nonsense in (0, 1000, 1279):
         bench.give(bench.icmpv6(TooBig(nonsense, frame[14:]), hop_limit=64))
-        assert entry.mtu == 1280
+        assert entry.mtu == 1500
+    bench.give(bench.icmpv6(TooBig(1280, frame[14:]), hop_limit=64))
+    assert entry.mtu == 1280
 
 
 def test_a_path_is_never_widened_by_a_message_and_is_tried_again_after_ten_minutes(bench: Bench) -> None:
@@ -196,12 +195,31 @@ def test_a_path_is_never_widened_by_a_message_and_is_tried_again_after_ten_minut
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 1400)))
     assert entry.mtu == 1000
     bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], 20)))
-    assert entry.mtu == 68
+    assert entry.mtu == 1000
     socket.abort()
     bench.run(MTU_LIFETIME - 1)
-    assert entry.mtu == 68
+    assert entry.mtu == 1000
     bench.run(2)
     assert entry.mtu == 1500
+
+
+@pytest.mark.parametrize("reported", [68, 100, 296, 551])
+def test_a_very_small_path_mtu_clears_df_instead(bench: Bench, reported: int) -> None:
+    """RFC1191-3-FLOOR: one forged error must not make segments of 48 bytes."""
+    socket, packets = sending(bench)
+    entry = socket.path_entry
+    assert all(packet[6] & 0x40 for packet in packets)
+    sent = bench.give(bench.icmp(IcmpUnreachable(icmp.FRAGMENTATION_NEEDED, packets[0], reported)))
+    assert entry.mtu == SMALLEST_PATH_MTU
+    assert sent
+    for frame in sent:
+        header, payload = ipv4.parse(frame[14:])  # raises if the checksum is wrong
+        assert not header.dont_fragment
+        assert len(payload) == SMALLEST_PATH_MTU - 20 or frame is sent[-1]
+    assert socket.machine.mss >= 500
+    bench.run(MTU_LIFETIME + 1)
+    assert entry.mtu == 1500
+    assert not entry.fragmentable
 
 
 def test_a_router_without_a_next_hop_mtu_takes_us_down_the_plateaus(bench: Bench) -> None:
@@ -352,6 +370,8 @@ def test_a_neighbor_that_is_not_there_ends_the_attempt_in_three_seconds(bench: B
 def test_a_neighbor_that_goes_away_under_a_connection_is_the_reason_of_its_end(bench: Bench) -> None:
     socket, _ = bench.connected()
     socket.send(b"x")
-    bench.run(120.0)
+    bench.run(100.0)
+    assert bench.stack.transport.sockets
+    bench.run(150.0)
     assert isinstance(socket.error, Unreachable)
     assert "10.77.0.2 does not answer" in str(socket.error)

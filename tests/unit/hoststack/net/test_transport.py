@@ -15,7 +15,6 @@ from hoststack.net.errors import (
     ConnectionAborted,
     ConnectionRefused,
     ConnectionReset,
-    ConnectionTimedOut,
     Unreachable,
 )
 from hoststack.net.isn import EPHEMERAL_PORTS, InitialSequenceNumbers, PortPicker
@@ -556,18 +555,45 @@ def test_half_close(bench: Bench) -> None:
     assert socket.at_end
 
 
-def test_a_remote_end_that_never_closes_its_half_is_given_up(bench: Bench) -> None:
-    """FIN_WAIT_2 runs out after 120 s in the host as well; an application that still waits is told why."""
+def test_a_remote_end_that_never_closes_its_half_is_given_up_once_the_application_has_closed(
+    bench: Bench,
+) -> None:
+    """RFC9293-3.6.1-FW2: FIN_WAIT_2 then lasts 120 s. While the application reads, it may last for hours."""
     socket, syn = bench.connected()
     socket.shutdown()
     bench.stack.flush()
     give(bench, segment(ACK, seq=9001, ack=syn.seq + 2, port=80, to=syn.source_port))
     assert socket.state is State.TcpConnectionFinWait2
-    bench.run(119.0)
+    bench.run(7200.0)
     assert socket.recv() is None
+    give(bench, segment(ACK, seq=9001, ack=syn.seq + 2, port=80, to=syn.source_port, payload=b"late"))
+    assert socket.recv() == b"late"
+    socket.close()
+    bench.stack.flush()
+    bench.run(119.0)
+    assert bench.stack.transport.sockets
     bench.run(2.0)
-    with pytest.raises(ConnectionTimedOut, match="FIN_WAIT_2"):
-        socket.recv()
+    assert not bench.stack.transport.sockets
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_connection_that_comes_up_in_fin_wait_2_waits_as_its_application_does(
+    bench: Bench, closed: bool
+) -> None:
+    """RFC9293-3.6.1-FW2, R-TMR-09: the timer that comes up counts if the application has closed."""
+    socket, syn = bench.connected()
+    socket.shutdown()
+    bench.stack.flush()
+    give(bench, segment(ACK, seq=9001, ack=syn.seq + 2, port=80, to=syn.source_port))
+    bench.stack.detach(socket, bench.now)
+    if closed:
+        socket.close()
+    socket.tcb.delegated.retransmit_timeout_delta = 70_000
+    bench.stack.attach(socket, bench.now)
+    bench.run(69.0)
+    assert len(bench.stack.transport.sockets) == 1
+    bench.run(100.0)
+    assert len(bench.stack.transport.sockets) == (not closed)
 
 
 def test_events_in_their_order(bench: Bench) -> None:

@@ -58,6 +58,7 @@ def move(end: Endpoint, *, clock: int = 0, drop: bool = False, **settings: Any) 
         now=end.now,
         send_data=given.send_data,
         received=given.received,
+        reading=end.reading,
     )
     for segment in () if drop else given.segments:
         end.machine.receive(segment, end.now)

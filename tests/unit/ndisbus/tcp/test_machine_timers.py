@@ -39,6 +39,7 @@ def test_granularity_is_that_of_the_parameters(rate: int) -> None:
     end.wait(1)
     end.expect("A", seq=1, length=100)
     end = Endpoint.in_state(FIN_WAIT_2, parameters={"ticks_per_second": rate, "tcp_delayed_ack_ticks": 2})
+    end.close()
     assert end.machine.next_deadline() == end.now + 120 * rate
 
 
@@ -91,9 +92,9 @@ def test_fin_wait_2_is_restarted_by_every_acceptable_segment() -> None:
     end.expect_state(CLOSED)
 
 
-def test_a_host_closes_a_connection_that_stays_in_fin_wait_2() -> None:
-    """R-TMR-07: a host runs the same timer, and frees the connection."""
+def test_a_host_whose_user_has_closed_frees_a_connection_that_stays_in_fin_wait_2() -> None:
     end = Endpoint.in_state(FIN_WAIT_2)
+    end.close()
     end.wait(120_000)
     end.expect_state(CLOSED)
     assert end.heard_of(EventKind.CLOSED)
@@ -104,6 +105,7 @@ def test_a_host_closes_a_connection_that_stays_in_fin_wait_2() -> None:
 def test_fin_wait_2_goes_across_in_the_retransmit_member() -> None:
     """R-TMR-09: Retransmit.TimeoutDelta carries it, down and up."""
     end = Endpoint.in_state(FIN_WAIT_2)
+    end.close()
     end.wait(20_000)
     move(end, clock=424_242, offloaded=True)
     assert end.delegated.retransmit_timeout_delta == 100_000
@@ -113,6 +115,36 @@ def test_fin_wait_2_goes_across_in_the_retransmit_member() -> None:
     end.wait(69_999)
     end.expect_state(FIN_WAIT_2)
     end.wait(1)
+    end.expect_state(CLOSED)
+
+
+def test_the_side_that_a_half_closed_connection_is_on_decides_how_long_it_waits() -> None:
+    """R-TMR-07, R-TMR-09: no timer runs on a host whose user reads; a target always has one."""
+    end = Endpoint.in_state(FIN_WAIT_2)
+    end.wait(500_000)
+    move(end, clock=424_242, offloaded=True)
+    assert retransmit_left(end) == 120_000
+    end.wait(100_000)
+    move(end, clock=-424_242, offloaded=False)
+    end.wait(500_000)
+    end.expect_state(FIN_WAIT_2)
+    assert end.machine.next_deadline() is None
+    move(end, clock=77, offloaded=True)
+    assert retransmit_left(end) == 120_000
+
+
+def test_r2_counts_across_a_hand_over() -> None:
+    """R-TMR-22, R-TMR-25: a target asks for the upload, and the host goes on until 100 s are over."""
+    end = Endpoint.established(offloaded=True)
+    end.send(1000)
+    end.wait(63_000)
+    assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
+    end.drop_sent()
+    move(end, clock=424_242, offloaded=False)
+    end.wait(60_000)
+    end.expect_state(ESTABLISHED)
+    assert end.drop_sent()
+    end.wait(120_000)
     end.expect_state(CLOSED)
 
 
@@ -153,20 +185,19 @@ def test_time_wait_lasts_two_msl_and_goes_across() -> None:
 
 
 def test_at_most_tcp_maximum_retransmissions() -> None:
-    """R-TMR-22: so many tries, then a host gives up."""
-    end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 3})
+    """R-TMR-22: so many tries, then a target asks for the upload."""
+    end = target_end(parameters={"tcp_maximum_retransmissions": 3})
     end.send(1000)
     end.wait(1000 + 2000 + 4000 + 8000 - 1)
     assert [s.at for s in end.drop_sent()] == [0, 1000, 3000, 7000]
-    end.expect_state(ESTABLISHED)
+    assert not uploads(end)
     end.wait(1)
-    end.expect_state(CLOSED)
-    assert end.heard_of(EventKind.TIMED_OUT)
+    assert uploads(end) == [TcpUploadReason.TimeoutExpiration]
     end.expect_nothing()
 
 
 def test_a_target_asks_for_the_upload_after_the_last_try() -> None:
-    """R-TMR-22, R-EVT-10, R-TMR-05: 0 comes up, and the host finds that all tries are used up."""
+    """R-TMR-22, R-EVT-10, R-TMR-05: 0 comes up, so the host sends at once, and goes on for R2."""
     end = target_end(parameters={"tcp_maximum_retransmissions": 3})
     end.send(1000)
     end.wait(15_000)
@@ -176,8 +207,11 @@ def test_a_target_asks_for_the_upload_after_the_last_try() -> None:
     move(end, clock=9, parameters={"tcp_maximum_retransmissions": 3})
     assert end.delegated.retransmit_timeout_delta == 0
     assert end.delegated.retransmit_count == 3
+    assert end.delegated.total_rt == 7000
     end.wait(0)
-    end.expect_state(CLOSED)
+    end.expect_data(1)
+    assert end.delegated.total_rt == 15_000
+    end.expect_state(ESTABLISHED)
 
 
 def test_each_segment_has_its_own_tries() -> None:

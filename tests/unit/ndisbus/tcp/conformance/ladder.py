@@ -156,6 +156,8 @@ class Endpoint:
         """What the remote end's timestamp clock shows now."""
         self.echo = 0
         """The last timestamp the machine sent."""
+        self.reading = True
+        """Whether the user still reads."""
 
     # -- making one
 
@@ -397,6 +399,12 @@ class Endpoint:
         self.machine.shutdown()
         self.collect()
 
+    def close(self) -> None:
+        """Close both halves."""
+        self.reading = False
+        self.machine.close(self.now)
+        self.collect()
+
     def abort(self) -> None:
         self.machine.abort()
         self.collect()
@@ -478,6 +486,7 @@ class Endpoint:
             now=self.now,
             send_data=handover.send_data,
             received=handover.received,
+            reading=self.reading,
         )
         for segment in handover.segments:
             new.receive(segment, self.now)

@@ -126,17 +126,48 @@ def test_closing_twice_sends_no_second_fin(state: TcpOffloadConnectionState) -> 
 
 
 def test_fin_wait_2_does_not_last_for_ever() -> None:
-    """RFC9293-3.6.1-FW2.
-
-    120 seconds without an acceptable segment end it; a remote end that still sends keeps it.
-    """
+    """RFC9293-3.6.1-FW2: if the user has closed both halves, 120 s without an acceptable segment end it."""
     end = Endpoint.in_state(FIN_WAIT_2)
+    end.close()
     for _ in range(5):
         end.wait(119_999)
         end.expect_state(FIN_WAIT_2)
         end.gets("A", size=10)
     end.drop_sent()
     end.wait(120_000)
+    end.expect_state(CLOSED)
+
+
+def test_a_half_closed_connection_lasts_as_long_as_its_user_reads() -> None:
+    """RFC9293-3.6.1-FW2, RFC9293-3.6.1-HALF: the remote end may be silent for hours before it sends."""
+    end = Endpoint.in_state(FIN_WAIT_2)
+    for _ in range(3):
+        end.wait(7_200_000)
+        end.expect_state(FIN_WAIT_2)
+        end.gets("A", size=100)
+    end.drop_sent()
+    assert end.read() == incoming(0, 300)
+    end.gets("FA")
+    end.expect_state(TIME_WAIT)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_closing_both_halves_starts_the_limit_of_fin_wait_2(before: bool) -> None:
+    """RFC9293-3.6.1-FW2: it counts from then on, or from our FIN being acknowledged."""
+    end = Endpoint.established()
+    if before:
+        end.close()
+    else:
+        end.shutdown()
+    end.gets("A")
+    end.wait(119_000)
+    end.close()
+    end.wait(999)
+    end.expect_state(FIN_WAIT_2)
+    end.wait(1 if before else 119_000)
+    if not before:
+        end.expect_state(FIN_WAIT_2)
+        end.wait(1)
     end.expect_state(CLOSED)
 
 

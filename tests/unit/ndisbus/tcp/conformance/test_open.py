@@ -477,3 +477,24 @@ def test_status_while_opening(make: Callable[[], Endpoint]) -> None:
     end = make()
     assert end.machine.state is (SYN_SENT if make is connecting else SYN_RCVD)
     assert end.delegated.state == end.machine.state
+
+
+@pytest.mark.parametrize("scaling", [True, False])
+def test_accepting_a_connection_sends_no_window_update(scaling: bool) -> None:
+    """RFC9293-3.8.6.2.2-ACCEPT: the window of a SYN is 65,535 bytes at most; the next ACK offers the rest.
+
+    R-TMR-28: what the user reads is offered as ever.
+    """
+    remote = {"window_scale": 7} if scaling else {}
+    end = Endpoint.accepting(remote=remote, receive_window=262_144, options={"scaling": scaling})
+    end.drop_sent()
+    end.gets("A")
+    end.expect_state(ESTABLISHED)
+    end.expect_nothing()
+    end.wait(10_000)
+    end.expect_nothing()
+    end.gets("A", size=1000)
+    end.gets("A", size=1000)
+    ack = end.expect_ack(2001)
+    assert ack.window << end.machine.rcv_scale >= (250_000 if scaling else 60_000)
+    end.expect_nothing()

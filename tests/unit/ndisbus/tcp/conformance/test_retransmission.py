@@ -273,15 +273,36 @@ def test_the_application_is_told_of_trouble() -> None:
 
 
 def test_the_connection_is_closed_in_the_end() -> None:
-    """RFC9293-MUST-20, RFC9293-MUST-12: R2, TcpMaximumRetransmissions; the user is told why."""
+    """RFC9293-MUST-20, RFC9293-SHLD-11, RFC9293-MUST-12: after R2, 100 s or more; the user is told why.
+
+    The segment goes out once more when R2 is over, and has an RTO to be acknowledged.
+    """
     end = Endpoint.established(parameters={"tcp_maximum_retransmissions": 4})
     end.send(1000)
-    end.wait(300_000)
+    end.wait(123_000 + 59_999)
+    end.expect_state(ESTABLISHED)
+    assert [s.at for s in end.drop_sent()] == [0, 1000, 3000, 7000, 15_000, 31_000, 63_000, 123_000]
+    end.wait(1)
     end.expect_state(CLOSED)
-    assert len([s for s in end.drop_sent() if s.segment.payload]) == 1 + 4
     (event,) = end.events(EventKind.TIMED_OUT)
     assert event.text
     assert end.machine.error
+
+
+@pytest.mark.parametrize("rtt", [1, 100, 1000])
+@pytest.mark.parametrize("outage", [10_000, 30_000, 60_000, 100_000])
+def test_an_outage_shorter_than_r2_ends_nothing(outage: int, rtt: int) -> None:
+    """RFC9293-SHLD-11: whatever the RTO is, and so the number of retransmissions."""
+    end = Endpoint.established(s_rtt=rtt << 3, rtt_var=rtt << 1, rto_min_ms=300)
+    end.send(1000)
+    end.wait(outage)
+    end.expect_state(ESTABLISHED)
+    end.drop_sent()
+    end.until_sent()
+    end.expect("A", seq=1, length=1000)
+    end.gets("A", ack=1001)
+    end.expect_state(ESTABLISHED)
+    assert end.machine.queued == 0
 
 
 def test_the_application_can_set_r2() -> None:

@@ -63,6 +63,13 @@ def in_vain(end: Endpoint) -> None:
     end.wait(1_000_000)
 
 
+def two_minutes(end: Endpoint) -> None:
+    """The 120 s of FIN_WAIT_2: the user has closed both halves."""
+    if end.state is FIN_WAIT_2:
+        end.close()
+    end.wait(120_000)
+
+
 EVENTS: Final[dict[str, Callable[[Endpoint], None]]] = {
     "CLOSE": lambda end: end.shutdown(),
     "ABORT": lambda end: end.abort(),
@@ -76,7 +83,7 @@ EVENTS: Final[dict[str, Callable[[Endpoint], None]]] = {
     "FIN": fin_alone,
     "FIN with ACK of FIN": fin_with_its_ack,
     "no answer": in_vain,
-    "120 s": lambda end: end.wait(120_000),
+    "120 s": two_minutes,
     "2 MSL": lambda end: end.wait(60_000),
 }
 

@@ -67,6 +67,22 @@ def test_the_same_urgent_data_is_announced_once() -> None:
     assert len(end.events(EventKind.URGENT)) == 1
 
 
+@pytest.mark.parametrize("since", [1000, 0x7FFF_0000, 0x8000_0000, 0xC000_0000, 0xFFFF_FF00])
+def test_an_urgent_pointer_is_forgotten_when_it_is_passed(since: int) -> None:
+    """RFC9293-3.10.7.4-URG-4: RCV.UP that lies 2**31 bytes back looks as if it were ahead."""
+    end = Endpoint.established()
+    urgent(end, 10, size=4)
+    assert len(end.events(EventKind.URGENT)) == 1
+    end.gets("A", size=10)
+    d = end.delegated
+    # So many bytes later.
+    d.rcv_nxt = (d.rcv_nxt + since) & 0xFFFF_FFFF
+    d.send_wl1 = (d.rcv_nxt - 1) & 0xFFFF_FFFF
+    end.remote_next += since
+    urgent(end, 100)
+    assert len(end.events(EventKind.URGENT)) == 1
+
+
 def test_urgent_data_that_was_read_is_not_announced_again() -> None:
     """RFC9293-3.10.7.4-URG-1: only a pointer in advance of what was consumed is a signal."""
     end = Endpoint.established()

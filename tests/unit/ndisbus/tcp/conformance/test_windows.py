@@ -151,9 +151,31 @@ def test_a_probe_that_is_accepted_advances_the_stream_by_what_it_carried() -> No
 def test_probing_without_any_answer_ends() -> None:
     """RFC9293-MUST-20, RFC9293-3.10.8-USER: a remote end that is gone is noticed."""
     end = zero_window(parameters={"tcp_maximum_retransmissions": 4})
-    end.wait(600_000)
+    end.wait(100_000)
+    end.expect_state(ESTABLISHED)
+    end.wait(200_000)
     assert end.heard_of(EventKind.TIMED_OUT)
     end.expect_state(CLOSED)
+
+
+@pytest.mark.parametrize("idle", [0, 500_000])
+def test_an_outage_while_the_window_is_closed_ends_nothing(idle: int) -> None:
+    """RFC9293-SHLD-11: R2 of 100 s is for probes too. It begins with the first that is not answered."""
+    end = Endpoint.established()
+    end.send(1000)
+    end.gets("A", ack=1001, window=0)
+    end.wait(idle)
+    end.drop_sent()
+    end.send(1000)
+    for _ in range(2):
+        end.wait(90_000)
+        end.expect_state(ESTABLISHED)
+        assert end.drop_sent()
+        end.gets("A", ack=1001, window=0)
+    end.gets("A", ack=1001, window=60_000)
+    end.drop_sent()
+    end.gets("A", ack=2001)
+    assert end.machine.queued == 0
 
 
 def test_no_probe_without_anything_to_send() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
     from ndisbus.core.io import Io
     from ndisbus.core.model import Adapter, Client, CoreConfig, Handlers
+    from ndisbus.core.oids import Oids
     from ndisbus.core.outbound import Outbound
     from ndisbus.core.packets import Packets
     from ndisbus.core.registry import Registry
@@ -39,7 +40,7 @@ _SUCCESS: Final = int(NdisStatus.SUCCESS)
 class Bindings:
     """Owns the bindings from their opening to their end."""
 
-    __slots__ = ("clock", "config", "heap", "io", "out", "packets", "registry", "terminator")
+    __slots__ = ("clock", "config", "heap", "io", "oids", "out", "packets", "registry", "terminator")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Bindings:
         heap: Heap,
         io: Io,
         packets: Packets,
+        oids: Oids,
         terminator: Terminator,
     ) -> None:
         self.config = config
@@ -59,6 +61,7 @@ class Bindings:
         self.heap = heap
         self.io = io
         self.packets = packets
+        self.oids = oids
         self.terminator = terminator
 
     def handlers(self) -> Handlers:
@@ -299,6 +302,8 @@ class Bindings:
         self.packets.abort(adapter, binding)
         if binding.outstanding or binding.handle not in self.registry.bindings:
             return
+        if self.oids.release(binding):
+            return  # its completion leads here again
         binding.objects.clear()
         binding.lost.clear()
         abandoned = binding.state is BindingState.ABANDONED
@@ -306,9 +311,8 @@ class Bindings:
         del self.registry.bindings[binding.handle]
         adapter.bindings.remove(binding)
         binding.protocol.bindings.remove(binding)
-        if adapter.chimney_owner is binding:
-            adapter.chimney_owner = None
-            adapter.config = None
+        if adapter.chimney_owner is binding:  # the adapter is gone, or about to be halted
+            adapter.chimney_owner = adapter.config = adapter.parameters = None
         self.out.emit("unbound", protocol=binding.protocol.name, adapter=adapter.name)
         if not abandoned:
             self.out.send(binding.protocol, ["ProtocolCloseAdapterCompleteEx", None, [binding.context]])

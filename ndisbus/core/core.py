@@ -79,7 +79,7 @@ class NdisCore:
         terminator = Terminator(config, clock, heap, books)
         requests = Requests(clock, out, registry, injected, books, terminator)
         completions = Completions(clock, out, registry, io, books, terminator)
-        self.bindings = bindings = Bindings(config, clock, out, registry, heap, io, packets, terminator)
+        self.bindings = bindings = Bindings(config, clock, out, registry, heap, io, packets, oids, terminator)
         indications = Indications(out, registry, injected, io)
         self.removal = Removal(out, registry, bindings, io, packets, oids, completions)
         self.hangs = HangWatch(config, clock, out, self.removal)

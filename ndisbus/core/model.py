@@ -331,6 +331,8 @@ class OidRequest:
     back_at: float = 0.0
     #: Whether it is a set request that enables the chimney.
     enabling: bool = False
+    #: NDIS itself made it, to disable the chimney of a protocol that leaves.
+    releasing: bool = False
 
 
 @dataclass(slots=True)

@@ -74,9 +74,13 @@ class Oids:
             if refusal:
                 self.complete(binding, wire, int(NdisStatus.OFFLOAD_POLICY), refusal)
                 return
-        key = self.heap.address()
-        adapter.oids[key] = OidRequest(binding, wire, self.clock.now, enabling=_enables(request))
-        binding.outstanding += 1
+        self._ask(adapter, OidRequest(binding, wire, self.clock.now, enabling=_enables(request)))
+
+    def _ask(self, adapter: Adapter, oid: OidRequest) -> None:
+        """Pass a request to the miniport."""
+        key, wire = self.heap.address(), oid.request
+        adapter.oids[key] = oid
+        oid.binding.outstanding += 1
 
         def returned(values: list[Any] | None) -> None:
             if values is None or key not in adapter.oids:
@@ -155,6 +159,11 @@ class Oids:
             raise Violation("Status", f"{status:#x} is not a final NDIS_STATUS")
         del adapter.oids[key]
         oid.binding.outstanding -= 1
+        if oid.releasing:
+            if adapter.chimney_owner is oid.binding:
+                self._disabled(oid.binding)
+            oid.binding.came_back()
+            return
         if status == _SUCCESS and request.request_type == _SET:
             if request.oid == Oid.OID_TCP_TASK_OFFLOAD:
                 self._enabled(oid.binding, request)
@@ -167,11 +176,34 @@ class Oids:
         """Record a set of OID_TCP_TASK_OFFLOAD: only what it names is enabled (R-OID-05, R-OID-07)."""
         adapter = binding.adapter
         if not _enables(request):
-            adapter.chimney_owner, adapter.config = None, None
-            self.out.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
+            self._disabled(binding)
             return
         adapter.chimney_owner, adapter.config = binding, adapter.capabilities
         self.out.emit("chimney.enabled", adapter=adapter.name, protocol=binding.protocol.name)
+
+    def _disabled(self, binding: Binding) -> None:
+        """Forget what was enabled, and the parameters that were set with it."""
+        adapter = binding.adapter
+        adapter.chimney_owner = adapter.config = adapter.parameters = None
+        self.out.emit("chimney.disabled", adapter=adapter.name, protocol=binding.protocol.name)
+
+    def release(self, binding: Binding) -> bool:
+        """Disable what a protocol that leaves had enabled of an adapter. Returns whether this takes time.
+
+        NDIS makes the set that the protocol would have made (R-OID-07). So an intermediate driver below
+        learns of it as well, and disables further down what no other protocol above it wants. Whether the
+        miniport accepts it or not: afterwards the chimney belongs to no protocol.
+        """
+        adapter = binding.adapter
+        if adapter.chimney_owner is not binding or adapter.state is not AdapterState.UP:
+            return False
+        wire = NdisOidRequest(
+            request_type=_SET,
+            oid=int(Oid.OID_TCP_TASK_OFFLOAD),
+            information_buffer=NdisTaskOffloadHeader.of([]),
+        ).to_wire()
+        self._ask(adapter, OidRequest(binding, wire, self.clock.now, releasing=True))
+        return True
 
     def complete(self, binding: Binding, request: dict[str, Any], status: int, reason: str) -> None:
         """Call ProtocolOidRequestComplete. ``reason`` says why NDIS itself refused; "" if it did not."""
@@ -190,6 +222,8 @@ class Oids:
         """Fail the OID requests that a dead adapter holds."""
         for oid in list(adapter.oids.values()):
             oid.binding.outstanding -= 1
+            if oid.releasing:
+                continue
             self.complete(
                 oid.binding, oid.request, int(NdisStatus.REQUEST_ABORTED), f"adapter {adapter.name} is gone"
             )

@@ -69,6 +69,9 @@ def _enable(adapter: Adapter, wanted: NdisTaskTcpConnectionOffload | None) -> Nd
             if getattr(wanted, member) and not getattr(can, member):
                 adapter.refuse(f"OID_TCP_TASK_OFFLOAD enables {member}, which the hardware lacks")
                 return NdisStatus.NOT_SUPPORTED
+    elif adapter.enabled is not None:
+        # The parameters belong to the protocol that had the chimney. The next one may leave them out.
+        adapter.set_parameters(NdisTcpConnectionOffloadParameters())
     adapter.enabled = wanted
     return NdisStatus.SUCCESS
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from hoststack.chimney import switch
+from hoststack.chimney.driver import HostDriver
 from hoststack.model.events import Violation
 from ndisbus.core import CoreConfig
 from ndisbus.ddi.enums import Oid
@@ -96,3 +98,39 @@ def test_a_host_may_ask_at_any_moment_while_the_target_dies(asked: str, ims: int
         assert not accused(stack)
         assert not complaints
         assert all(o.done for o in operations if hasattr(o, "done"))
+
+
+LEAVES: dict[str, Callable[[Stack], None]] = {
+    "killed": lambda s: s.sim.kill("host0"),
+    "goodbye": lambda s: s.sim.act("host0", lambda h: s.sim.processes["host0"].port.goodbye()),
+    "closed its binding": lambda s: s.sim.act("host0", lambda h: h.ndis.close_adapter_ex(h.binding.handle)),
+}
+
+
+@pytest.mark.parametrize("how", LEAVES)
+@pytest.mark.parametrize("ims", range(4))
+def test_the_chimney_of_a_host_that_leaves_is_free_at_every_layer(how: str, ims: int) -> None:
+    """R-OID-08: a later host gets the adapter that the first one had, and each one below it."""
+    stack, _, _ = offloaded(1, ims=ims)
+    LEAVES[how](stack)
+    stack.sim.run_for(0.5)
+    stack.sim.kill("host0")  # after its goodbye it has said hello again
+    stack.sim.run_for(0.5)
+    adapters = stack.sim.control("ps")["Adapters"]
+    assert [(a["Name"], a["ChimneyOwner"]) for a in adapters if a["ChimneyOwner"]] == []
+    for adapter in ("nic0", *(f"im{i}-a" for i in range(ims))):
+        stack.sim.start("later", partial(HostDriver, "later", bind=adapter))
+        stack.sim.run_until(lambda: stack.host("later").can_offload, limit=0.2)
+        stack.sim.kill("later")
+        stack.sim.run_for(0.1)
+    assert accused(stack) == (["host0: left"] if how == "goodbye" else [])
+
+
+def test_a_host_that_leaves_takes_nothing_from_the_others() -> None:
+    """R-OID-05: what the other hosts above the same intermediate driver want stays enabled below."""
+    stack, _, _ = offloaded(1, hosts=2)
+    stack.sim.kill("host0")
+    stack.sim.run_for(0.5)
+    owners = {a["Name"]: a["ChimneyOwner"] for a in stack.sim.control("ps")["Adapters"]}
+    assert owners == {"nic0": "im0", "im0-a": None, "im0-b": "host1"}
+    assert stack.do(lambda h: h.offload(make_tree(stack.rng)[2]), "host1").succeeded

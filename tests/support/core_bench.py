@@ -60,6 +60,13 @@ def task_offload(enable: bool = True) -> dict[str, Any]:
     return oid(Oid.OID_TCP_TASK_OFFLOAD, NdisRequestType.NdisRequestSetInformation, header)
 
 
+def disables(request: dict[str, Any]) -> bool:
+    """Whether an OID request disables the chimney. NDIS makes such a set for a protocol that has left."""
+    task = request["Oid"] == Oid.OID_TCP_TASK_OFFLOAD
+    sets = request["RequestType"] == NdisRequestType.NdisRequestSetInformation
+    return task and sets and not request["InformationBuffer"]["Tasks"]
+
+
 class Bench:
     """One core and its clock."""
 
@@ -108,7 +115,7 @@ class Client:
         self.inbox: list[tuple[Message, Sequence[bytes]]] = []
         self.closed: dict[str, Any] | None = None
         self.refusals: list[dict[str, Any]] = []
-        #: Answers MiniportCheckForHangEx and inspections by itself.
+        #: Answers MiniportCheckForHangEx, inspections, and requests to disable the chimney by itself.
         self.responsive = True
         self._calls = 0
 
@@ -131,6 +138,8 @@ class Client:
             self.answer(message, False)
         elif name == "inspect" and self.responsive:
             self.answer(message, 0, {"Counters": {"things": 3}, "Sent": 1, "Lent": 2, "Heap": 4})
+        elif name == "MiniportOidRequest" and self.responsive and disables(args[1]):
+            self.answer(message, 0, args[1])
         else:
             self.inbox.append((message, frames))
 

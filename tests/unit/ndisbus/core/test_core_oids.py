@@ -248,14 +248,56 @@ def test_the_chimney_is_free_when_its_owner_goes(bench: Bench, host: Host, nic: 
     assert other.enable() == (0, "")
 
 
+@pytest.mark.parametrize("how", ["disabled", "refused", "died"])
+def test_the_miniport_is_told_to_disable_what_a_protocol_that_left_had_enabled(
+    bench: Bench, host: Host, nic: Nic, how: str
+) -> None:
+    """R-OID-07: NDIS makes the set itself, and the binding ends with its completion, whatever that is."""
+    host.enable()
+    host.offload(nic, TCP)
+    nic.responsive = False
+    host.send("goodbye")
+    assert "MiniportOidRequest" not in nic.names()  # R-OID-06: only when nothing is offloaded any more
+    nic.complete("terminate")
+    asked = nic.take("MiniportOidRequest")
+    request = asked[2][1]
+    assert (request["Oid"], request["RequestType"]) == (Oid.OID_TCP_TASK_OFFLOAD, SET)
+    assert request["InformationBuffer"]["Tasks"] == []
+    later = bench.client(Host, "later").start("nic0", enable=False)
+    assert bench.core.registry.adapters[nic.handle].chimney_owner is not None
+    if how == "died":
+        nic.send("goodbye")
+        assert list(bench.core.registry.bindings) == [later.binding]
+        return
+    nic.answer(asked, 0 if how == "disabled" else FAILURE, request)
+    assert list(bench.core.registry.bindings) == [later.binding]
+    assert bench.core.registry.adapters[nic.handle].chimney_owner is None
+    assert later.enable() == (0, "")
+    assert bench.core.bug_checks.reports == []
+
+
+def test_a_protocol_that_comes_while_its_predecessor_leaves_keeps_what_it_enabled(
+    bench: Bench, host: Host, nic: Nic
+) -> None:
+    host.enable()
+    nic.responsive = False
+    host.send("goodbye")
+    later = bench.client(Host, "later").start("nic0", enable=False)
+    later.send("NdisOidRequest", later.binding, task_offload())
+    first, second = nic.take("MiniportOidRequest"), nic.take("MiniportOidRequest")
+    nic.answer(second, 0, second[2][1])
+    nic.answer(first, 0, first[2][1])
+    assert done(later)[1:] == (0, "")
+    owner = bench.core.registry.adapters[nic.handle].chimney_owner
+    assert owner is bench.core.registry.bindings[later.binding]
+
+
 def test_r_oid_05_only_what_the_latest_set_names_is_enabled(host: Host, nic: Nic) -> None:
     """R-OID-05: a set without the chimney switches it off; requests of that protocol fail from then on."""
     host.enable()
     ((_, handle, context),) = host.offload(nic, TCP)
     header = NdisTaskOffloadHeader.of([])
     host.send("NdisOidRequest", host.binding, oid(Oid.OID_TCP_TASK_OFFLOAD, SET, header))
-    asked = nic.take("MiniportOidRequest")
-    nic.answer(asked, 0, asked[2][1])
     done(host)
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     assert host.completed("initiate")[Key.STATUS] == FAILURE

@@ -8,7 +8,7 @@ import pytest
 
 from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
+from ndisbus.ddi.structures import NdisTaskOffloadHeader, NdisTcpConnectionOffloadParameters
 from ndisbus.ddi.tcp_enums import (
     TCP_FLAG_KEEP_ALIVE_ENABLED,
     TCP_FLAG_KEEP_ALIVE_RESTART,
@@ -561,6 +561,9 @@ def test_parameters_with_another_tick_are_for_later_connections(w: Any) -> None:
     bad = NdisTcpConnectionOffloadParameters(ticks_per_second=60)
     assert w.oid(Oid.OID_TCP_CONNECTION_OFFLOAD_PARAMETERS, bad)[0] == NdisStatus.FAILURE
     assert w.adapter.parameters == good
+    # They end with the chimney of the protocol that set them.
+    assert w.oid(Oid.OID_TCP_TASK_OFFLOAD, NdisTaskOffloadHeader.of([]))[0] == NdisStatus.SUCCESS
+    assert w.adapter.parameters == NdisTcpConnectionOffloadParameters()
 
 
 def test_contexts_of_idle_connections_stay_small() -> None:

@@ -131,7 +131,7 @@ class LiveTorture:
 
     def _gust(self, spared: tuple[str, ...]) -> None:
         """A few blows; then everybody comes back, or the next gust follows at once."""
-        fallen = []
+        fallen, calm = [], self._all_there()
         for planned in gust(self.rng, self.report.hang_limit, spared):
             self._work(planned.pause)
             blow = self._strike(planned.victim, planned.kind, planned.seconds)
@@ -143,11 +143,10 @@ class LiveTorture:
             self._tick()
         last = max(b.until for b in fallen)
         self._work(max(0.0, last + _NOTICED - time.monotonic()))
-        began = time.monotonic()
         if not self._until(self._all_there, "not all hosts can offload again", _RECOVERY):
             return
-        if len(fallen) == 1:
-            back = max([h.since for h in self.hosts], default=began)
+        if calm and len(fallen) == 1:
+            back = max(h.since for h in self.hosts)
             self.report.recovered(fallen[0], max(0.0, back - fallen[0].at))
 
     # -- blows ---------------------------------------------------------------------------------

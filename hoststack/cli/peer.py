@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Final
 
 import click
 
-from hoststack.net.options import SocketOptions
 from hoststack.peer.peer import Peer, station_mac
 from hoststack.peer.services import SERVICES
+from hoststack.peer.serving import SERVING
 from ndisbus.errors import ChimneyError, LocalProtocolError
 from ndisbus.net.ethernet import parse_mac
 from ndisbus.rundir import AlreadyRunning, write_pid
@@ -84,6 +85,8 @@ def peer_command(
 ) -> None:
     """Be a remote host: echo (7), discard (9), chargen (19), HTTP (80) and checked messages (5007).
 
+    A connection whose client has vanished is ended after some minutes.
+
     Runs until SIGINT or SIGTERM. Exits with 78 if a link cannot be opened, or if an address is not valid or
     another host has it.
     """
@@ -98,7 +101,7 @@ def peer_command(
             # A second process may have the same name; 'ndisbus fault kill' then finds it by its pid only.
             with suppress(AlreadyRunning):
                 opened.enter_context(write_pid(name))
-            options = SocketOptions(rcvbuf=window, sndbuf=window)
+            options = replace(SERVING, rcvbuf=window, sndbuf=window)
             peer = Peer(stations, seed=seed, options=options)
             for text in gateways:
                 network, mark, gateway = text.partition("=")

@@ -6,21 +6,23 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from hoststack.net.options import SocketOptions
 from hoststack.net.socket_events import SocketEvent
 from hoststack.peer.services import SERVICES, Exchange, Service
 
 if TYPE_CHECKING:
     from hoststack.net.listener import Listener
-    from hoststack.net.options import SocketOptions
     from hoststack.net.socket import Socket
     from hoststack.net.stack import NetStack
 
-__all__ = ["Servants", "Served"]
+__all__ = ["SERVING", "Servants", "Served"]
 
 #: Bytes read from, and made for, a connection at a time.
 _CHUNK: Final = 65_536
 #: Errors that are kept; older ones are forgotten.
 _ERRORS: Final = 100
+#: Options for clients that may vanish: a connection whose client does not answer for 100 s is ended.
+SERVING: Final = SocketOptions(keepalive=True, keep_idle=60.0, keep_interval=10.0, keep_count=10)
 _WORK: Final = frozenset((SocketEvent.READABLE, SocketEvent.WRITABLE, SocketEvent.REMOTE_CLOSED))
 
 

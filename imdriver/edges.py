@@ -333,6 +333,19 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 return (yield from self._take_down(adapter))
         return NdisStatus.SUCCESS
 
+    def depart(self) -> None:
+        """Remove the virtual adapters: the process was asked to end.
+
+        NDIS unbinds the drivers above first, and they upload everything before they close.
+        """
+        if self.lower is not None:
+            self.lower.closing = True
+            self.ndis.run(self._take_down_all(self.lower))
+
+    def departed(self) -> bool:
+        """Return whether the virtual adapters are gone, and with them everything that was offloaded."""
+        return not self.adapters
+
     def detached(self, reason: str) -> None:
         """Drop what an unfinished start left. The bus has gone: everything was halted and closed."""
         for adapter in list(self.adapters.values()):

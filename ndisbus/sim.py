@@ -198,6 +198,23 @@ class Simulation:
         process.port.goodbye()
         process.flush()
 
+    def stop(self, name: str, limit: float = 2.0) -> None:
+        """End a process as SIGTERM does: it gives back what it holds, within ``limit`` seconds, and ends.
+
+        Runs the simulation until the process has ended.
+        """
+        process = self.processes[name]
+        if process.port.attached:
+            self.act(name, lambda driver: driver.depart())
+            until = self.now + limit
+            self.at(until, lambda: None)
+            self.run_until(
+                lambda: self.now >= until or not process.port.attached or process.driver.departed(),
+                limit=limit + 1.0,
+            )
+        self.leave(name)
+        self.run_until(lambda: not process.alive)
+
     def restart(self, name: str) -> SimulatedProcess:
         """Start a process again. Its death is noticed before the next process of that name can say hello."""
         self.processes[name].end()

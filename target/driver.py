@@ -25,9 +25,9 @@ from target.hardware.adapter import Adapter
 from target.hardware.config import TargetConfig
 from target.hardware.knobs import Knobs
 from target.network.station import Station
-from target.operations.initiate import initiate_offload
+from target.operations import pause
+from target.operations.initiate import initiate_offload, refuse
 from target.operations.invalidate import invalidate_offload
-from target.operations.lists import FAILURE, SUCCESS
 from target.operations.oid import oid_request as answer_oid
 from target.operations.query import query_offload
 from target.operations.terminate import terminate_offload
@@ -132,7 +132,7 @@ class TargetDriver(MiniportDriver):
         adapter = self._adapter(miniport_adapter_context)
         if halt_action != _SURPRISE:
             for block_list in adapter.queued:
-                self._fail(adapter, block_list)
+                refuse(adapter, block_list)
             adapter.queued = []
             frames.fail_waiting(adapter)
             if adapter.nbls_outstanding:
@@ -143,11 +143,14 @@ class TargetDriver(MiniportDriver):
         self.stations.pop(adapter.name, None)
         return NdisStatus.SUCCESS
 
-    def _fail(self, adapter: Adapter, block_list: BlockList) -> None:
-        """Complete a queued initiate that will not be carried out."""
-        for block in block_list:
-            block.status = SUCCESS if block.is_placeholder else FAILURE
-        self.ndis.m_initiate_offload_complete(adapter.handle, block_list)
+    def depart(self) -> None:
+        """Ask for everything that is offloaded: the process was asked to end (R-PAUSE-03)."""
+        for adapter in self.adapters.values():
+            pause.depart(adapter)
+
+    def departed(self) -> bool:
+        """Return whether everything has been uploaded."""
+        return all(map(pause.departed, self.adapters.values()))
 
     def detached(self, reason: str) -> None:
         """Keep the knobs, which the user has set. The bus has gone and the adapters were halted."""

@@ -15,6 +15,7 @@ from ndisbus.cli.endpoint_option import EndpointOption
 from ndisbus.cli.wait import is_ready, wait_for
 from ndisbus.errors import BusUnavailable, ChimneyError
 from ndisbus.rundir import read_pid, runtime_dir
+from ndisbus.runtime.supervise import Policy
 
 __all__ = [
     "NoSuchProcess",
@@ -29,6 +30,8 @@ __all__ = [
 _PATIENCE: Final = 2.0
 #: Seconds within which a killed process must end.
 _DEATH: Final = 5.0
+#: Seconds that a process has to give back what it holds: as long as its supervisor would wait.
+_GRACE: Final = Policy().grace or _DEATH
 _INTERVAL: Final = 0.02
 
 
@@ -83,18 +86,33 @@ def _signal(name: str, process: psutil.Process, act: Callable[[], None]) -> None
         raise NoSuchProcess(f"{name}: pid {process.pid} belongs to another user") from error
 
 
-def _kill(name: str, process: psutil.Process) -> None:
-    _signal(name, process, process.kill)
-    until = time.monotonic() + _DEATH
+def _ended(process: psutil.Process, seconds: float) -> bool:
+    """Wait for the end of a process. Returns whether it came in time."""
+    until = time.monotonic() + seconds
     while True:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
-                return
+                return True
         except psutil.NoSuchProcess:
-            return
+            return True
         if time.monotonic() >= until:
-            raise NoSuchProcess(f"{name}: pid {process.pid} did not end within {_DEATH:g} s after SIGKILL")
+            return False
         time.sleep(_INTERVAL)
+
+
+def _kill(name: str, process: psutil.Process) -> None:
+    _signal(name, process, process.kill)
+    if not _ended(process, _DEATH):
+        raise NoSuchProcess(f"{name}: pid {process.pid} did not end within {_DEATH:g} s after SIGKILL")
+
+
+def _stop(name: str, process: psutil.Process) -> bool:
+    """Ask a process to end, and kill it if it does not, as its supervisor does. Returns whether it ended."""
+    _signal(name, process, process.terminate)
+    if _ended(process, _GRACE):
+        return True
+    _kill(name, process)
+    return False
 
 
 def _report(as_json: bool, text: str, **fields: Any) -> None:
@@ -157,13 +175,22 @@ def resume_command(name: str, endpoint: str | None, as_json: bool) -> None:
     show_default=True,
     help="Seconds to wait until it is back.",
 )
+@click.option("--kill", is_flag=True, help="Kill it with SIGKILL: what is offloaded there is lost.")
 @EndpointOption
 @JsonOption
-def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bool) -> None:
-    """Kill the layer NAME with SIGKILL and wait until its supervisor has started it again."""
+def restart_command(name: str, timeout: float, kill: bool, endpoint: str | None, as_json: bool) -> None:
+    """End the layer NAME in order and wait until its supervisor has started it again.
+
+    It gets SIGTERM: a target or an intermediate driver first gives back what is offloaded there, so no
+    connection is lost. One that has not ended after 3 s, as a stalled one, is killed.
+    """
     with errors(as_json=as_json):
         process, epoch = find_process(endpoint, name, "fault restart")
-        _kill(name, process)
+        orderly = False
+        if kill:
+            _kill(name, process)
+        else:
+            orderly = _stop(name, process)
         old = process.pid
         if epoch is None:
             found = partial(_new_process, name=name, old=old)
@@ -173,11 +200,13 @@ def restart_command(name: str, timeout: float, endpoint: str | None, as_json: bo
         text = f"{name} is back: pid {back['Pid']} after {old}"
         if "Epoch" in back:
             text += f", epoch {back['Epoch']}"
-        _report(as_json, text, Name=name, Action="restart", OldPid=old, **back)
+        if not (kill or orderly):
+            text += f"; it had to be killed after {_GRACE:g} s"
+        _report(as_json, text, Name=name, Action="restart", OldPid=old, Orderly=orderly, **back)
 
 
 def _not_back(name: str) -> str:
-    return f"{name} was killed and did not come back (does 'ndisbus supervise' run it?)"
+    return f"{name} has ended and did not come back (does 'ndisbus supervise' run it?)"
 
 
 def _new_process(_: dict[str, Any], *, name: str, old: int) -> dict[str, Any] | None:

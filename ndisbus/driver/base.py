@@ -64,6 +64,16 @@ class Driver:
         own objects. ``driver_entry`` is called again when the bus is back.
         """
 
+    def depart(self) -> None:
+        """Begin to give back what this driver holds for others: its process was asked to end (SIGTERM).
+
+        The process goes on until :meth:`departed` or until a time limit.
+        """
+
+    def departed(self) -> bool:
+        """Return whether everything was given back."""
+        return True
+
     def inspect(self) -> dict[str, int]:
         """Return the counters for ``ndisbus ps``: entries and contexts held, and the like."""
         return {}

@@ -8,8 +8,8 @@ Files in reading order:
 
 - Connections: ``curve`` (keys), ``endpoint`` (binding), ``connection`` (a client's socket), ``deathwatch``.
 - The bus: ``trace_link``, ``pauses``, ``sender``, ``broker``.
-- A driver: ``outcomes``, ``poller``, ``reconnect``, ``inbox``, ``driver_process``, ``signals``,
-  ``collector``, ``run_driver``.
+- A driver: ``outcomes``, ``poller``, ``reconnect``, ``inbox``, ``driver_process``, ``departure``,
+  ``signals``, ``collector``, ``run_driver``.
 - The command line's connection: ``control_client``.
 - The supervisor: ``supervise`` decides, ``supervise_run`` carries it out.
 """

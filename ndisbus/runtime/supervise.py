@@ -49,8 +49,9 @@ class Policy:
     """How a child is kept running. All times are in seconds.
 
     ``grace`` is the time from SIGTERM to SIGKILL; None never kills. honcho kills what is left after 5 s, so
-    the default is less. The delay before restart n in a row is ``backoff_min`` * 2**(n-1), at most
-    ``backoff_max``. A child that ran for ``stable`` seconds starts a new row.
+    the default is less. A driver may take 2 s to give back what it holds, so the default is more than that.
+    The delay before restart n in a row is ``backoff_min`` * 2**(n-1), at most ``backoff_max``. A child that
+    ran for ``stable`` seconds starts a new row.
     Raises LocalProtocolError for values out of range.
     """
 

@@ -93,6 +93,8 @@ class Adapter:
         self.queued: list[BlockList] = []
         #: Whether UPLOAD_ALL was indicated and no resume followed: every I/O request goes back (R-PAUSE-03).
         self.uploading = False
+        #: Whether the driver gives everything back because its process ends.
+        self.departing = False
         self._waiting: list[tuple[Callable[[], bool], Callable[[], None]]] = []
         #: Connections with something posted or buffered, by address.
         self.busy: dict[int, TcpContext] = {}

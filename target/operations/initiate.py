@@ -26,7 +26,7 @@ from target.model.life import LIFE, Event, Life
 from target.model.posted import Posted
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
 
-__all__ = ["initiate_offload", "start"]
+__all__ = ["initiate_offload", "refuse", "start"]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _PARTIAL: Final = int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS)
@@ -46,10 +46,19 @@ _NOT_ATTACHABLE: Final = Refusal(NdisStatus.FAILURE, "linker's object is invalid
 
 def initiate_offload(adapter: Adapter, block_list: BlockList) -> None:
     """Begin an initiate, or queue it while offloading is paused (R-PAUSE-02)."""
-    if adapter.paused:
+    if adapter.departing:
+        refuse(adapter, block_list)
+    elif adapter.paused:
         adapter.queued.append(block_list)
     else:
         start(adapter, block_list)
+
+
+def refuse(adapter: Adapter, block_list: BlockList) -> None:
+    """Complete an initiate that will not be carried out."""
+    for block in block_list:
+        block.status = _SUCCESS if block.is_placeholder else _FAILURE
+    adapter.ndis.m_initiate_offload_complete(adapter.handle, block_list)
 
 
 def start(adapter: Adapter, block_list: BlockList) -> None:

@@ -1,4 +1,4 @@
-"""Pause, resume and upload all: status indications to every bound protocol (R-PAUSE-08)."""
+"""Pause, resume, upload all and departure: status indications to every bound protocol (R-PAUSE-08)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ndisbus.errors import LocalProtocolError
 from target.hardware.adapter import Adapter
 from target.operations import initiate
 
-__all__ = ["pause", "resume", "upload_all"]
+__all__ = ["depart", "departed", "pause", "resume", "upload_all"]
 
 
 def pause(adapter: Adapter) -> None:
@@ -38,8 +38,23 @@ def upload_all(adapter: Adapter, *, resume_after: bool = False) -> None:
     if resume_after:
         # A command may have resumed it before everything was uploaded.
         adapter.when(
-            lambda: not adapter.hardware.objects, lambda: resume(adapter) if adapter.paused else None
+            lambda: not adapter.hardware.objects,
+            lambda: resume(adapter) if adapter.paused and not adapter.departing else None,
         )
+
+
+def depart(adapter: Adapter) -> None:
+    """Give everything back for good: the driver leaves. Initiates are refused from now on."""
+    adapter.departing = True
+    queued, adapter.queued = adapter.queued, []
+    for block_list in queued:
+        initiate.refuse(adapter, block_list)
+    upload_all(adapter)
+
+
+def departed(adapter: Adapter) -> bool:
+    """Return whether nothing is left of what the drivers above had offloaded or asked for."""
+    return not (adapter.hardware.objects or adapter.initiating or len(adapter.pipeline))
 
 
 def resume(adapter: Adapter, changes: dict[str, Any] | None = None) -> None:

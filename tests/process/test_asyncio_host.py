@@ -300,7 +300,7 @@ def test_a_lost_connection_reaches_the_reader(stack: RealStack) -> None:
         connection = await host.connect((REMOTE, 19))
         assert await connection.reader.readexactly(1000)
         assert (await connection.offload()).succeeded
-        stack.run("-m", "ndisbus", "fault", "restart", "target")
+        stack.run("-m", "ndisbus", "fault", "restart", "target", "--kill")
         with pytest.raises(ConnectionReset):
             await read(connection.reader)
 

@@ -9,13 +9,16 @@ referencing-offloaded-state-through-an-intermediate-driver.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imdriver.adapter import VirtualAdapter
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryState
 from ndisbus.ddi.call_rows import OperationRow
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap, NdisOffloadHandle
+
+if TYPE_CHECKING:
+    from ndisbus.driver.ndis import Ndis
 
 __all__ = [
     "ImCallEntry",
@@ -31,6 +34,8 @@ __all__ = [
 #: The handle is not the first member, so the two addresses cannot be confused.
 _HANDLE_AT: Final = 0x20
 _ENTRY_SIZE: Final = 0x40
+#: After so many objects of a long list the driver gives NDIS a sign of life.
+MANY: Final = 1 << 16
 
 
 class ImOffloadEntry(NdisOffloadHandle):
@@ -58,16 +63,22 @@ class ImOffloadEntry(NdisOffloadHandle):
 
 
 def create_offload_entries(
-    heap: Heap, adapter: VirtualAdapter, ndis_offload_handles: Sequence[int | None]
+    ndis: Ndis, adapter: VirtualAdapter, ndis_offload_handles: Sequence[int | None]
 ) -> list[ImOffloadEntry]:
     """Return an entry per object, each with its handle initialised (R-IM-08). Raises MemoryError."""
     if not ndis_offload_handles:
         return []
+    heap = ndis.heap
     addresses = heap.addresses(len(ndis_offload_handles), _ENTRY_SIZE)
-    entries = [ImOffloadEntry(adapter, a, h) for a, h in zip(addresses, ndis_offload_handles, strict=True)]
-    heap.objects.update(zip(addresses, entries, strict=True))
-    heap.objects.update(zip([e.address for e in entries], entries, strict=True))
-    return entries
+    found: list[ImOffloadEntry] = []
+    for at in range(0, len(addresses), MANY):
+        part, handles = addresses[at : at + MANY], ndis_offload_handles[at : at + MANY]
+        entries = [ImOffloadEntry(adapter, a, h) for a, h in zip(part, handles, strict=True)]
+        heap.objects.update(zip(part, entries, strict=True))
+        heap.objects.update(zip([e.address for e in entries], entries, strict=True))
+        found += entries
+        ndis.working()
+    return found
 
 
 def free_offload_entries(heap: Heap, entries: Iterable[ImOffloadEntry]) -> None:

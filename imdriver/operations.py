@@ -99,6 +99,7 @@ class StateOperations(ImEdges):
                 stamp(block_list, entry.fresh_at, self.config)
         elif operation is _TERMINATE:
             OFFLOAD_ENTRY.advance_all(entry.named, OffloadEntryEvent.TERMINATE)
+        self.ndis.working()
         go_down(entry, handles)
         CALL_ENTRY.advance(entry, CallEntryEvent.PASS_DOWN)
         self.ndis.call(operation.request, adapter.below, block_list)
@@ -134,7 +135,7 @@ class StateOperations(ImEdges):
             above = values(cols.get(Key.NDIS_OFFLOAD_HANDLE), n)
             entry.fresh_at = fresh_at
             self._take_along(entry)
-            entry.fresh = create_offload_entries(self.ndis.heap, entry.adapter, [above[i] for i in fresh_at])
+            entry.fresh = create_offload_entries(self.ndis, entry.adapter, [above[i] for i in fresh_at])
             for i, e in zip(fresh_at, entry.fresh, strict=True):
                 handles[i] = e.address
         return handles
@@ -242,6 +243,7 @@ class StateOperations(ImEdges):
             contexts = self._settle_initiate(entry, contexts)
         elif entry.operation is _TERMINATE:
             self._settle_terminate(entry)
+        self.ndis.working()
         put_back(entry, contexts)
         CALL_ENTRY.advance(entry, CallEntryEvent.PROPAGATE)
         self.ndis.heap.free(entry.address)

@@ -164,6 +164,7 @@ class SharedMemory:
             contexts = columns.pop(Key.CONTEXT, None)
             if contexts is not None:
                 self._store(block_list, contexts, sent[2])
+                self.ndis.working()
             block_list.columns.update(columns)
         block_list.attachments = Attachments(nbls, frames) if nbls is not None else None
         return block_list
@@ -239,6 +240,7 @@ class SharedMemory:
                     wire[Key.CONTEXT] = [None if h is None else h.context]
                 else:
                     anchors = [None if a is None else objects[a] for a in handles]
+                    self.ndis.working()
                     wire[Key.HANDLE_CELL] = [None if h is None else h.address + 0x10 for h in anchors]
                     wire[Key.CONTEXT] = [None if h is None else h.context for h in anchors]
             except KeyError as e:

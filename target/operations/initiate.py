@@ -25,6 +25,7 @@ from target.model.contexts import Context, NeighborContext, PathContext, TcpCont
 from target.model.life import LIFE, Event, Life
 from target.model.posted import Posted
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
+from target.operations.lists import MANY
 
 __all__ = ["initiate_offload", "refuse", "start"]
 
@@ -64,6 +65,7 @@ def refuse(adapter: Adapter, block_list: BlockList) -> None:
 def start(adapter: Adapter, block_list: BlockList) -> None:
     """Begin an initiate: take over the objects now, complete it later (R-INIT-17)."""
     taken = _Initiate(adapter, block_list).run()
+    adapter.ndis.working()
     adapter.initiating += 1
     now = adapter.ndis.now()
     machines.adopt(adapter, taken, now)
@@ -271,6 +273,8 @@ class _Initiate:
                 contexts[i] = address
                 statuses[i] = _SUCCESS
                 taken.append(tcp)
+                if not len(taken) % MANY:
+                    adapter.ndis.working()
             else:
                 assert type(window) is Refusal
                 statuses[i] = int(window.status)

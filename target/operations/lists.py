@@ -18,8 +18,10 @@ from target.hardware.adapter import Adapter
 from target.model.contexts import Context, PathContext
 from target.model.life import LIFE, Event
 
-__all__ = ["FAILURE", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
+__all__ = ["FAILURE", "MANY", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
 
+#: After so many objects of a long list the target gives NDIS a sign of life.
+MANY: Final = 1 << 16
 SUCCESS: Final = int(NdisStatus.SUCCESS)
 FAILURE: Final = int(NdisStatus.FAILURE)
 
@@ -97,6 +99,8 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
                 obj, status = None, FAILURE
         found.append(obj)
         statuses.append(status)
+        if not len(found) % MANY:
+            adapter.ndis.working()
     return found, statuses
 
 

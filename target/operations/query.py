@@ -13,7 +13,7 @@ from target.hardware.adapter import Adapter
 from target.model.contexts import Context, TcpContext
 from target.model.life import Event
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, fits, resolve, slice_of
+from target.operations.lists import FAILURE, MANY, fits, resolve, slice_of
 
 __all__ = ["query_offload"]
 
@@ -40,6 +40,8 @@ def _finish(
     states = list(values(block_list.columns.get(Key.STATE), n))
     common = _TAIL.pack(*_backlogs(adapter, None))
     for i, obj in enumerate(found):
+        if not i % MANY:
+            adapter.ndis.working()
         if obj is None:
             continue
         if obj.corrupt:

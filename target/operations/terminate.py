@@ -31,7 +31,7 @@ from target.model.contexts import Context, NeighborContext, PathContext, TcpCont
 from target.model.life import LIFE, Event, Life
 from target.model.posted import TcpIo
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, fits, named, slice_of
+from target.operations.lists import FAILURE, MANY, fits, named, slice_of
 
 __all__ = ["terminate_offload"]
 
@@ -113,6 +113,8 @@ class _Terminate:
         held: list[bytes] = []
         room = adapter.ndis.largest_list - list_bytes(n)
         for i, obj in enumerate(self.found):
+            if not i % MANY:
+                adapter.ndis.working()
             if obj is None:
                 continue
             if isinstance(obj, TcpContext) and obj.io is not None:
@@ -140,12 +142,15 @@ class _Terminate:
             if types[i] in _DELEGATED or types[i] in _WHOLE:
                 states[i] = self._state(obj, types[i], part, states[i], (head, tail, buffered))
         going, staying = self._end_of_each(keep)
+        adapter.ndis.working()
         columns[Key.STATE] = states
         columns[Key.NBL_CHAIN] = chains
         columns[Key.STATUS] = statuses
         self.list.attachments = Attachments.of(attached) if attached else None
         adapter.ndis.m_terminate_offload_complete(adapter.handle, self.list)
-        for obj in going:
+        for i, obj in enumerate(going):
+            if not i % MANY:
+                adapter.ndis.working()
             obj.step(Event.TERMINATED)
             adapter.free(obj)
         hardware_failure.lose(adapter, [obj for obj in staying if obj.address in keep])

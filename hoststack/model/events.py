@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hoststack.model.objects import Tcb
     from hoststack.model.operation import Operation
     from ndisbus.ddi.structures import NdisTcpConnectionOffload
+
+#: About how many bytes a connection has without its data; and an object with its outcome and its state.
+TCB_BYTES: Final = 2048
+OBJECT_BYTES: Final = 1024
 
 __all__ = [
     "AbortIndicated",
@@ -17,6 +21,7 @@ __all__ = [
     "ChimneyDisabled",
     "ChimneyEnabled",
     "ChimneyRefused",
+    "ConnectionEvent",
     "DataReceived",
     "DataSent",
     "DisconnectIndicated",
@@ -35,6 +40,21 @@ class HostEvent:
     """Base of all events. ``at``: the driver's time in seconds."""
 
     at: float
+
+    def keeps(self) -> tuple[object, int]:
+        """Return the object that the event keeps alive besides itself, and about how many bytes it has."""
+        return self, 0
+
+
+@dataclass(slots=True, frozen=True)
+class ConnectionEvent(HostEvent):
+    """Base of the events of one connection."""
+
+    tcb: Tcb
+
+    def keeps(self) -> tuple[object, int]:
+        tcb = self.tcb
+        return tcb, TCB_BYTES + tcb.queued + len(tcb.receive_buffer or b"")
 
 
 @dataclass(slots=True, frozen=True)
@@ -93,43 +113,39 @@ class OperationDone(HostEvent):
 
     operation: Operation
 
+    def keeps(self) -> tuple[object, int]:
+        return self.operation, OBJECT_BYTES * len(self.operation.objects)
+
 
 @dataclass(slots=True, frozen=True)
-class UploadIndicated(HostEvent):
+class UploadIndicated(ConnectionEvent):
     """TcpIndicateRetrieve: the driver below asks for an upload. ``accepted``: the host will do it."""
 
-    tcb: Tcb
     reason: int
     accepted: bool
 
 
 @dataclass(slots=True, frozen=True)
-class AbortIndicated(HostEvent):
+class AbortIndicated(ConnectionEvent):
     """TcpIndicateAbort: the remote end reset the connection."""
 
-    tcb: Tcb
-
 
 @dataclass(slots=True, frozen=True)
-class DisconnectIndicated(HostEvent):
+class DisconnectIndicated(ConnectionEvent):
     """TcpIndicateDisconnect: the remote end sent a FIN."""
 
-    tcb: Tcb
-
 
 @dataclass(slots=True, frozen=True)
-class DataReceived(HostEvent):
+class DataReceived(ConnectionEvent):
     """``size`` bytes were added to the connection's receive buffer."""
 
-    tcb: Tcb
     size: int
 
 
 @dataclass(slots=True, frozen=True)
-class DataSent(HostEvent):
+class DataSent(ConnectionEvent):
     """``size`` bytes that were posted below were sent, and acknowledged by the remote end."""
 
-    tcb: Tcb
     size: int
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from hoststack.chimney.event_channel import MAX_EVENTS, EventChannel
-from hoststack.model.events import BusLost, HostEvent, StatusIndicated, Violation
+from hoststack.chimney.event_channel import MAX_BYTES, MAX_EVENTS, EventChannel
+from hoststack.model import synthetic
+from hoststack.model.events import (
+    BusLost,
+    DataReceived,
+    HostEvent,
+    OperationDone,
+    StatusIndicated,
+    Violation,
+)
+from hoststack.model.objects import Tcb
+from hoststack.model.operation import Operation
 from tests.support.host_rig import Rig
 from tests.support.live_stack import Flow, LiveStack
 
@@ -74,6 +86,50 @@ def test_the_driver_counts_the_events_that_it_dropped() -> None:
         rig.host.violation("R-BLK-10", "again")
     assert len(rig.host.events) == MAX_EVENTS
     assert rig.host.inspect()["events dropped"] == 5
+
+
+def a_connection(data: int) -> Tcb:
+    neighbor = synthetic.neighbor(b"\x02\0\0\0\0\x01")
+    path = synthetic.path(neighbor, b"\x0a\0\0\x01", b"\x0a\0\0\x02")
+    tcb = synthetic.connection(path, 1000, 80, rng=random.Random(1))
+    tcb.receive_buffer = bytearray(data)
+    return tcb
+
+
+def test_unread_events_keep_few_bytes_of_connections_alive() -> None:
+    """Connections that the application has forgotten live on in their unread events."""
+    channel = EventChannel()
+    connections = [a_connection(64 * 1024) for _ in range(200)]
+    for tcb in connections:
+        channel.emit(DataReceived(1.0, tcb, 64 * 1024))
+    assert len(channel) <= MAX_BYTES // (64 * 1024)
+    assert channel.dropped == 200 - len(channel)
+    assert channel.kept_bytes <= MAX_BYTES
+    while channel.next_event() is not None:
+        pass
+    channel.emit(status(1))
+    assert channel.kept_bytes < 1000
+
+
+def test_unread_events_keep_few_objects_of_operations_alive() -> None:
+    channel = EventChannel()
+    tcb = a_connection(0)
+    for number in range(50):
+        channel.emit(OperationDone(1.0, Operation(number, "query", [tcb] * 1000)))
+    assert 1 <= len(channel) <= 4
+    channel.emit(OperationDone(1.0, Operation(51, "query", [tcb] * 10_000)))
+    assert len(channel) == 1  # the newest is there, however large it is
+    event = channel.next_event()
+    assert isinstance(event, OperationDone)
+    assert event.operation.id == 51
+
+
+def test_many_events_of_one_connection_count_it_once() -> None:
+    channel = EventChannel()
+    tcb = a_connection(64 * 1024)
+    for _ in range(MAX_EVENTS):
+        channel.emit(DataReceived(1.0, tcb, 1))
+    assert channel.dropped == 0
 
 
 @pytest.mark.parametrize("reading", [True, False], ids=["read", "unread"])

@@ -118,8 +118,8 @@ class Chimney:
     def events(self) -> Iterator[HostEvent]:
         """Take the events that have not been read, oldest first.
 
-        The last 1,024 are kept for a program that does not read them, fewer if they keep more than 4 MiB alive; ``driver.events.dropped`` counts
-        older ones.
+        The last 1,024 are kept for a program that does not read them, fewer if they keep more than 4 MiB
+        alive; ``driver.events.dropped`` counts older ones.
         """
         while (event := self.driver.next_event()) is not None:
             yield event

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney.driver import HostDriver
 from hoststack.chimney.upload import decline
+from hoststack.live import netstat
 from hoststack.live.addresses import HostAddresses
-from hoststack.live.netstat import connections
 from hoststack.live.offloaded_sockets import OffloadedSockets
 from hoststack.live.pending_updates import PendingUpdates
 from hoststack.live.reachability import Doubts
@@ -290,8 +290,9 @@ class NetHost(HostDriver):
         }
 
     def control(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """``netstat``: connections and statistics. ``refresh``: read the target's counters again.
+        """``netstat``: a slice of the connections, and with the first one statistics.
 
+        ``refresh``: read the target's counters again.
         ``Read`` in both answers is how often the target's counters were read.
         """
         statistics = self.offload_statistics
@@ -300,10 +301,10 @@ class NetHost(HostDriver):
                 self.ask_statistics()
             return {"Read": statistics.reads, "Asked": self.binding is not None}
         if command == "netstat":
-            return {
-                "Connections": connections(self.stack),
-                "Counters": dict(self.stack.counters) | self.frames.drops(),
-                "Statistics": self.statistics(),
-                "Read": statistics.reads,
-            }
+            found = netstat.answer(self.stack, arguments)
+            if arguments.get("After") is None:
+                found["Counters"] = dict(self.stack.counters) | self.frames.drops()
+                found["Statistics"] = self.statistics()
+                found["Read"] = statistics.reads
+            return found
         return super().control(command, arguments)

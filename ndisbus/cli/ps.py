@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 import click
@@ -11,11 +13,12 @@ from rich.live import Live
 
 from ndisbus.cli.common import JsonOption, echo_json, errors
 from ndisbus.cli.endpoint_option import EndpointOption
-from ndisbus.cli.ps_view import BUS, CUT_OFF, console, render
+from ndisbus.cli.ps_view import BUS, CUT_OFF, SHOWN, console, render
+from ndisbus.errors import ChimneyError
 from ndisbus.lists.heap import NDIS_SPACE
 from ndisbus.runtime.control_client import ControlClient
 
-__all__ = ["ps_command"]
+__all__ = ["of_drivers", "ps_command"]
 
 #: psutil's status of a stopped process, such as one after ``ndisbus fault stall``.
 _STALLED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
@@ -24,6 +27,14 @@ _STALLED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 @click.command("ps")
 @EndpointOption
 @JsonOption
+@click.option("--all", "everything", is_flag=True, help=f"Show every row, not only {SHOWN} of a table.")
+@click.option(
+    "--driver",
+    "drivers",
+    metavar="NAME",
+    multiple=True,
+    help="Show only this driver, its adapters and bindings; a pattern such as 'host*'. Repeat for more.",
+)
 @click.option("--watch", is_flag=True, help="Repeat until interrupted.")
 @click.option(
     "--interval",
@@ -32,35 +43,72 @@ _STALLED: Final = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
     show_default=True,
     help="Seconds between two views, with --watch.",
 )
-def ps_command(endpoint: str | None, as_json: bool, watch: bool, interval: float) -> None:
-    """Show processes, adapters, bindings, outstanding requests, faults and bug checks."""
+def ps_command(
+    endpoint: str | None,
+    *,
+    as_json: bool,
+    everything: bool,
+    drivers: tuple[str, ...],
+    watch: bool,
+    interval: float,
+) -> None:
+    """Show processes, adapters, bindings, outstanding requests, faults and bug checks.
+
+    A table has at most 10 rows, and a row with the sums of the others; JSON has every row.
+    """
     with errors(as_json=as_json), ControlClient(endpoint) as client:
         meter = _Meter(client.endpoint.startswith("ipc://"))
+
+        def survey() -> dict[str, Any]:
+            return meter.add(of_drivers(client.request("ps", {}), drivers))
+
         if not watch:
-            _show(meter.add(client.request("ps", {})), as_json)
+            _show(survey(), as_json=as_json, everything=everything)
             return
         try:
-            _watch(client, meter, interval, as_json)
+            _watch(survey, interval, as_json, everything)
         except KeyboardInterrupt:
             return
 
 
-def _show(ps: dict[str, Any], as_json: bool) -> None:
+def of_drivers(ps: dict[str, Any], patterns: tuple[str, ...]) -> dict[str, Any]:
+    """Return a survey with only the drivers whose names match, and what belongs to them."""
+    if not patterns:
+        return ps
+
+    def matches(name: object) -> bool:
+        return any(fnmatchcase(str(name), p) for p in patterns)
+
+    if not any(matches(p["Name"]) for key in ("Processes", "CutOff") for p in ps[key]):
+        known = ", ".join(sorted(p["Name"] for p in ps["Processes"])) or "none"
+        raise ChimneyError(f"ps: no driver is called {' or '.join(patterns)}; drivers on this bus: {known}")
+    own = {a["Name"] for a in ps["Adapters"] if matches(a["Driver"])}
+    return {
+        **ps,
+        "Processes": [p for p in ps["Processes"] if matches(p["Name"])],
+        "CutOff": [p for p in ps["CutOff"] if matches(p["Name"])],
+        "Adapters": [a for a in ps["Adapters"] if a["Name"] in own],
+        "Bindings": [b for b in ps["Bindings"] if matches(b["Protocol"]) or b["Adapter"] in own],
+        "BugChecks": [b for b in ps["BugChecks"] if matches(b["Driver"])],
+    }
+
+
+def _show(ps: dict[str, Any], *, as_json: bool, everything: bool) -> None:
     if as_json:
         echo_json(ps)
     else:
-        console().print(render(ps))
+        console().print(render(ps, everything=everything))
 
 
-def _watch(client: ControlClient, meter: _Meter, interval: float, as_json: bool) -> None:
+def _watch(survey: Callable[[], dict[str, Any]], interval: float, as_json: bool, everything: bool) -> None:
     screen = console()
     if as_json or not screen.is_terminal:
         while True:
-            _show(meter.add(client.request("ps", {})), as_json)
+            _show(survey(), as_json=as_json, everything=everything)
             time.sleep(interval)
     with Live(console=screen, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(render(meter.add(client.request("ps", {}))), refresh=True)
+            live.update(render(survey(), everything=everything), refresh=True)
             time.sleep(interval)
 
 

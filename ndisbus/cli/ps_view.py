@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from rich import box
@@ -9,13 +10,17 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["BUS", "CUT_OFF", "console", "fault_table", "render"]
+__all__ = ["BUS", "CUT_OFF", "SHOWN", "console", "fault_table", "render"]
 
 #: Kind of the bus's own row.
 BUS: Final = "bus"
 #: The state of a process that runs but is not a driver on the bus any more begins with this.
 CUT_OFF: Final = "cut off"
 _GOOD = frozenset({"ready", "up", "open"})
+#: Most rows of a table. One more row has the sums of those that are left out.
+SHOWN: Final = 10
+
+Row = dict[str, Any]
 
 
 def console() -> Console:
@@ -24,24 +29,33 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(width=200)
 
 
-def render(ps: dict[str, Any]) -> RenderableType:
-    """Return all tables of a survey. A table without rows is left out, or replaced by a line."""
+def render(ps: dict[str, Any], *, everything: bool = False) -> RenderableType:
+    """Return all tables of a survey. A table without rows is left out, or replaced by a line.
+
+    A table has at most :data:`SHOWN` rows, first those that are not as they should be or hold something, and
+    a row with the sums of all others. ``everything``: all rows.
+    """
     parts: list[RenderableType] = []
-    drivers = [p for p in ps["Processes"] if p["Kind"] != BUS and not p["State"].startswith(CUT_OFF)]
-    if ps["Processes"]:
-        parts.append(_processes(ps["Processes"]))
+    most = None if everything else SHOWN
+    processes, others = _choose(ps["Processes"], most, ("Sent", "Lent"))
+    drivers = [p for p in processes if p["Kind"] != BUS and not p["State"].startswith(CUT_OFF)]
+    if processes:
+        parts.append(_processes(processes, others))
     if drivers:
-        parts.append(_counters(drivers))
+        parts.append(_counters(drivers, others))
     else:
         parts.append(Text("No driver is on the bus. Start one, for example with 'honcho start'."))
     if ps["Adapters"]:
-        parts.append(_adapters(ps["Adapters"]))
+        parts.append(_adapters(*_choose(ps["Adapters"], most, ("Outstanding",))))
     if ps["Bindings"]:
-        parts.append(_bindings(ps["Bindings"]))
+        parts.append(_bindings(*_choose(ps["Bindings"], most, ("Outstanding", "Received"))))
     if ps["Faults"]:
         parts.append(fault_table(ps["Faults"]))
     if ps["BugChecks"]:
-        parts.append(_bug_checks(ps["BugChecks"], ps["Now"]))
+        parts.append(_bug_checks(ps["BugChecks"] if everything else ps["BugChecks"][-SHOWN:], ps["Now"]))
+    if most is not None and any(len(ps[k]) > most for k in _BOUNDED):
+        counts = ", ".join(f"{len(ps[k])} {k.lower()}" for k in _BOUNDED[:3])
+        parts.append(Text(f"{counts}; --all shows every row, --driver chooses"))
     outstanding = sum(a["Outstanding"] for a in ps["Adapters"])
     parts.append(
         Text(
@@ -50,6 +64,43 @@ def render(ps: dict[str, Any]) -> RenderableType:
         )
     )
     return Group(*parts)
+
+
+#: The tables that are bounded.
+_BOUNDED: Final = ("Processes", "Adapters", "Bindings", "BugChecks")
+
+
+def _choose(rows: list[Row], most: int | None, busy: tuple[str, ...]) -> tuple[list[Row], list[Row]]:
+    """Return the rows to show, in their order, and the others.
+
+    Rows that are not in the state in which they should be, and rows where one of the numbers ``busy`` is not
+    0, are chosen first.
+    """
+    if most is None or len(rows) <= most:
+        return rows, []
+
+    def rank(i: int) -> tuple[bool, int]:
+        return rows[i]["State"] in _GOOD and not any(rows[i][k] for k in busy), i
+
+    shown = set(sorted(range(len(rows)), key=rank)[:most])
+    return [rows[i] for i in sorted(shown)], [r for i, r in enumerate(rows) if i not in shown]
+
+
+def _more(others: list[Row]) -> str:
+    return f"({len(others)} more)"
+
+
+def _states(rows: list[Row]) -> Text:
+    """Return how many rows are in which state."""
+    counts = Counter(r["State"] for r in rows)
+    if len(counts) == 1:
+        return _state(next(iter(counts)))
+    text = ", ".join(f"{n} {state}" for state, n in counts.most_common())
+    return Text(text, style="red" if counts.keys() - _GOOD else "green")
+
+
+def _sum(rows: list[Row], key: str) -> int:
+    return sum(r[key] for r in rows)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -80,7 +131,7 @@ def _or_dash(value: Any, form: str = "{}") -> str:
     return "–" if value is None else form.format(value)
 
 
-def _processes(rows: list[dict[str, Any]]) -> Table:
+def _processes(rows: list[Row], others: list[Row]) -> Table:
     t = _table(
         "Processes", "Name", "Kind", "Pid#", "Epoch#", "State", "CPU s#", "CPU %#", "MiB#", "Sent#", "Lent#"
     )
@@ -98,16 +149,36 @@ def _processes(rows: list[dict[str, Any]]) -> Table:
             _busy(p["Sent"]),
             _busy(p["Lent"]),
         )
+    if others:
+        each = list({p["Pid"]: p for p in others}.values())  # several drivers may share a process
+        cpu = sum(p["CpuSeconds"] or 0 for p in each)
+        memory = sum(p["Rss"] or 0 for p in each) / 2**20
+        t.add_row(
+            _more(others),
+            *("", "", ""),
+            _states(others),
+            f"{cpu:.2f}",
+            "",
+            f"{memory:.1f}",
+            _busy(_sum(others, "Sent")),
+            _busy(_sum(others, "Lent")),
+        )
     return t
 
 
-def _counters(rows: list[dict[str, Any]]) -> Table:
+def _counters(rows: list[Row], others: list[Row]) -> Table:
     t = _table("Counters", "Layer", "Not zero", "Zero")
-    for p in rows:
-        counters = {"heap": p["Heap"], **p["Counters"]}
+    shown = [(p["Name"], {"heap": p["Heap"], **p["Counters"]}) for p in rows]
+    if others:
+        total: dict[str, int] = {}
+        for p in others:
+            for k, v in {"heap": p["Heap"], **p["Counters"]}.items():
+                total[k] = total.get(k, 0) + v
+        shown.append((_more(others), total))
+    for name, counters in shown:
         some = ", ".join(f"{k} {v}" for k, v in counters.items() if v)
         none = ", ".join(k for k, v in counters.items() if not v)
-        t.add_row(p["Name"], some or "–", Text(none or "–", style="dim"))
+        t.add_row(name, some or "–", Text(none or "–", style="dim"))
     return t
 
 
@@ -117,7 +188,7 @@ def _outstanding(adapter: dict[str, Any]) -> Text:
     return Text(f"{count} ({adapter['OldestAge']:.1f} s)", style="yellow") if count else Text("0")
 
 
-def _adapters(rows: list[dict[str, Any]]) -> Table:
+def _adapters(rows: list[Row], others: list[Row]) -> Table:
     t = _table(
         "Adapters",
         "Name",
@@ -141,10 +212,22 @@ def _adapters(rows: list[dict[str, Any]]) -> Table:
             _busy(a["Sends"]),
             _busy(a["Receives"]),
         )
+    if others:
+        oldest = max(a["OldestAge"] for a in others)
+        t.add_row(
+            _more(others),
+            "",
+            _states(others),
+            "",
+            _outstanding({"Outstanding": _sum(others, "Outstanding"), "OldestAge": oldest}),
+            f"{_sum(others, 'Completed'):,}",
+            _busy(_sum(others, "Sends")),
+            _busy(_sum(others, "Receives")),
+        )
     return t
 
 
-def _bindings(rows: list[dict[str, Any]]) -> Table:
+def _bindings(rows: list[Row], others: list[Row]) -> Table:
     t = _table(
         "Bindings", "Protocol", "Adapter", "State", "Outstanding#", "Received#", "Neighbor#", "Path#", "TCP#"
     )
@@ -160,6 +243,10 @@ def _bindings(rows: list[dict[str, Any]]) -> Table:
             str(o["path"]),
             str(o["tcp"]),
         )
+    if others:
+        objects = [str(sum(b["Objects"][k] for b in others)) for k in ("neighbor", "path", "tcp")]
+        busy = [_busy(_sum(others, k)) for k in ("Outstanding", "Received")]
+        t.add_row(_more(others), "", _states(others), *busy, *objects)
     return t
 
 

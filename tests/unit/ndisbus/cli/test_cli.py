@@ -267,7 +267,7 @@ def test_ps_shows_a_hung_driver_that_was_cut_off(capsys: pytest.CaptureFixture[s
     [line] = survey["Processes"]
     assert (line["Name"], line["Pid"], line["State"]) == ("hung", os.getpid(), "cut off: hung")
     assert line["Rss"] > 1 << 20
-    ps._show(survey, as_json=False)
+    ps._show(survey, as_json=False, everything=False)
     said = capsys.readouterr().out
     assert "cut off: hung" in said and "Counters" not in said and "No driver is on the bus" in said
 

@@ -202,8 +202,8 @@ class Completions:
             if not held or (status != _SUCCESS and handle not in binding.lost):
                 continue  # its terminate failed: the object and what is posted on it stay
             for a in sorted(held):
-                if a in back or (adapter.nbls[a].along and status != _SUCCESS):
-                    self.io.take(adapter, a)  # the driver is dead: the list returns with its connection
+                if a in back:
+                    self.io.take(adapter, a)
                 elif adapter.nbls[a].waylaid:
                     late.append(a)
                 else:
@@ -236,8 +236,10 @@ class Completions:
         if op == "initiate":
             binding.offloading.difference_update(request.handles)
             for handle, addresses in request.chains.items():
-                if handle not in binding.objects:
-                    for a in [a for a in addresses if a in adapter.nbls]:
+                for a in [a for a in addresses if a in adapter.nbls]:
+                    if handle in binding.objects:
+                        adapter.nbls[a].along = False
+                    else:
                         self.io.take(adapter, a)  # the connection was not offloaded: its lists never left
         elif op == "terminate":
             self._terminated(binding, request, columns[Key.STATUS])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 
 if TYPE_CHECKING:
@@ -293,6 +294,14 @@ class Request:
     #: A status that an armed fault puts in place of the outcome.
     verdict: int | None = None
 
+    def connections_on_offer(self) -> list[int]:
+        """Return the OffloadHandles of the connections that an initiate offers to the driver below."""
+        return [
+            handle
+            for handle, context, layer in zip(self.handles, self.contexts, self.layers, strict=True)
+            if handle is not None and context is None and layer == Layer.TCP
+        ]
+
 
 @dataclass(slots=True, eq=False)
 class NblRequest:
@@ -304,7 +313,8 @@ class NblRequest:
     context: int | None
     #: A fault dropped or delayed its completion: the driver below does not have it any more.
     waylaid: bool = False
-    #: It went down with its connection. If it is not completed before, it comes back with it.
+    #: It went down with a connection that is on offer. If it is not completed before the initiate fails, it
+    #: comes back with its connection. Once the connection is offloaded, it is a send as any other.
     along: bool = False
 
 

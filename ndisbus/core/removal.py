@@ -29,6 +29,9 @@ __all__ = ["MAX_CUT_OFF", "Removal"]
 #: Number of hung drivers that are remembered after their removal. Above that the oldest is forgotten.
 MAX_CUT_OFF: Final = 32
 _FAILURE: Final = int(NdisStatus.FAILURE)
+#: EventType and EventSpecificInformation of the events that tell of a removed adapter.
+_RETRIEVE: Final = (int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpUploadReason.HardwareFailure))
+_ABORT: Final = (int(TcpOffloadEventType.TcpIndicateAbort), 0)
 
 
 class Removal:
@@ -99,22 +102,28 @@ class Removal:
         # Net buffer lists first: those of a connection must be back before its terminate completes.
         self.io.abort(adapter)
         self.packets.abort(adapter)
+        self._tell_of_loss(adapter)
         for request in list(adapter.requests.values()):
             self.completions.fail_up(adapter, request, _FAILURE)
         self.oids.abort(adapter)
-        retrieve, abort = (
-            int(TcpOffloadEventType.TcpIndicateRetrieve),
-            int(TcpOffloadEventType.TcpIndicateAbort),
-        )
-        failure = int(TcpUploadReason.HardwareFailure)
         for binding in list(adapter.bindings):
-            for handle, (layer, _) in list(binding.objects.items()):
-                if layer == Layer.TCP:
-                    self.out.send(
-                        binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, retrieve, failure]]
-                    )
-                    self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, abort, 0]])
             if binding.state is BindingState.OPEN:
                 self.bindings.unbind(binding, f"{adapter.driver.name}: {reason}")
             else:
                 binding.came_back()
+
+    def _tell_of_loss(self, adapter: Adapter) -> None:
+        """Indicate for each connection that is below, or on offer, that the hardware failed: retrieve, abort.
+
+        A driver above learns it before a list with the connection completes. So it knows that a FAILURE is
+        not a refusal: the adapter may have served a connection that was on offer, and may have acknowledged
+        data for it (R-CONC-03).
+        """
+        for binding in adapter.bindings:
+            handles = [h for h, (layer, _) in binding.objects.items() if layer == Layer.TCP]
+            for request in adapter.requests.values():
+                if request.binding is binding and request.operation.op == "initiate":
+                    handles += request.connections_on_offer()
+            for handle in handles:
+                self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, *_RETRIEVE]])
+                self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, *_ABORT]])

@@ -394,11 +394,11 @@ def test_a_cell_is_left_alone_where_nothing_was_offloaded(
 
 
 def test_a_list_with_one_bad_block_offloads_nothing(bench: Bench, host: Host, nic: Nic) -> None:
-    """The request fails as a whole, so nothing may be indicated about what its first blocks named."""
+    """The request fails as a whole. What is indicated is that the connection on offer is lost."""
     ask(host, nic, "initiate")
     nic.complete("initiate", CONTEXT=[nic.heap.address(), nic.heap.address(), None])
     assert host.completed("initiate")[Key.STATUS] == FAILURE
-    assert host.names() == ["ProtocolUnbindAdapterEx"]
+    assert host.names() == ["ProtocolTcpOffloadEvent"] * 2 + ["ProtocolUnbindAdapterEx"]
 
 
 def test_the_cell_of_a_linker_is_left_alone(bench: Bench, host: Host, nic: Nic) -> None:

@@ -94,7 +94,8 @@ class ImCallEntry:
     ``saved`` has the columns that the overlay overwrites or this driver borrows: SourceHandle, ImReserved,
     MiniportOffloadContext and the values of the cells. ``fresh`` has the offload entries that an initiate
     made, ``fresh_at`` the indexes of their blocks, ``named`` the entries that the list names. ``sends`` has
-    the net buffer lists that go down with an initiate, by the index of their block; None if there are none.
+    the I/O entries of send data that goes down with an initiate, by the index of its block; None if there are
+    none. Each loses its lists as they are completed, which may be before the initiate is (R-CONC-03).
     """
 
     __slots__ = (
@@ -119,7 +120,7 @@ class ImCallEntry:
         self.fresh: list[ImOffloadEntry] = []
         self.fresh_at: list[int] = []
         self.named: list[ImOffloadEntry] = []
-        self.sends: dict[int, list[int]] | None = None
+        self.sends: dict[int, ImIoEntry] | None = None
         self.state: CallEntryState = CALL_ENTRY.initial
 
     def __repr__(self) -> str:

@@ -173,13 +173,18 @@ class StateOperations(ImEdges):
                 io.address = self.ndis.heap.allocate(io)
                 CALL_ENTRY.advance(io, CallEntryEvent.PASS_DOWN)
                 self.io.update(dict.fromkeys(lists, io))
-                entry.sends[i] = lists
+                entry.sends[i] = io
 
     def _home_again(self, entry: ImCallEntry, indexes: Iterable[int]) -> None:
-        """Take send data back: the connections of these blocks stay with the driver above."""
+        """Take send data back: the connections of these blocks stay with the driver above.
+
+        Lists that were completed before the initiate are back already.
+        """
+        sends = entry.sends or {}
         for i in indexes:
-            for a in (entry.sends or {}).get(i, ()):
-                self.take_home(a)
+            if i in sends:
+                for a in list(sends[i].left):
+                    self.take_home(a)
 
     def _gone(self, entries: Sequence[ImOffloadEntry]) -> None:
         OFFLOAD_ENTRY.advance_all(entries, OffloadEntryEvent.TERMINATE)

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # as a script, only the folder of the script is on t
     sys.path.insert(0, str(ROOT))
 
 import hoststack.model.life  # noqa: E402
+import hoststack.model.move  # noqa: E402
 import hoststack.net.neighbor_life  # noqa: E402
 import imdriver.life  # noqa: E402
 import target.model.life  # noqa: E402
@@ -55,6 +56,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "enumerations": doc_structures.enumerations,
         "net buffer list slots": doc_structures.net_buffer_list_slots,
         "life of a state object": hoststack.model.life.LIFE.markdown,
+        "owners while a connection moves": hoststack.model.move.owners_markdown,
         "life of an object at the target": target.model.life.LIFE.markdown,
         "life of an IM call entry": imdriver.life.CALL_ENTRY.markdown,
         "life of an IM offload entry": imdriver.life.OFFLOAD_ENTRY.markdown,

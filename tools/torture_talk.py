@@ -160,11 +160,13 @@ class Talk:
 
     def _state(self) -> str:
         s = self._socket
-        below = "" if s.machine is not None else f", below {s.tcb.below}, object {s.tcb.state.value}"
+        below = ""
+        if s.machine is None:
+            below = f", below {s.tcb.below}, unread below {s.tcb.unread_below}, object {s.tcb.state.value}"
         return (
             f"{s} {s.state_text}, {self._connection.served_by.value}, sent {self.sent}, "
             f"got {self.kind.expected.got}, unread {s.unread}, unacknowledged {s.unacknowledged}{below}, "
-            f"lent {s.lent}, error {s.error}"
+            f"error {s.error}"
         )
 
     def _failed(self, error: SocketError) -> None:

@@ -26,6 +26,8 @@ class Binding:
     unbinding: bool = False
     mac: bytes | None = None
     mtu: int | None = None
+    #: Connections that were lost below while it existed.
+    lost: int = 0
 
 
 ChimneyState = Literal["unbound", "asking", "enabled", "paused", "refused", "disabled"]

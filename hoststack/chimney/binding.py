@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from hoststack.chimney import switch, upload
 from hoststack.chimney.adapter import Binding
 from hoststack.model.events import Bound, Unbound
-from hoststack.model.objects import Tcb
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.ddi.structures import NdisTcpConnectionOffload
 
@@ -66,14 +65,12 @@ def unbind(host: Engine) -> NdisStatus:
 
 def release(host: Engine, binding: Binding) -> None:
     """The binding is gone: everything that was offloaded through it is the host's again, or lost."""
-    host.binding = None
     gone = int(NdisStatus.ADAPTER_REMOVED)
     reason = f"the binding to {binding.adapter} is gone"
-    lost = 0
     held = host.held()
     for obj in held:
         host.lose(obj)
-        lost += isinstance(obj, Tcb) and obj.lost
+    host.binding = None
     host.cancel_waiting("", gone, reason)
     pending, host.pending = list(host.pending.values()), {}
     oids, host.chimney.oids = list(host.chimney.oids.values()), {}
@@ -90,4 +87,4 @@ def release(host: Engine, binding: Binding) -> None:
     host.chimney.state, host.chimney.reason = "unbound", ""
     host.chimney.retry_at, host.chimney.retry_delay = None, 0.0
     host.ndis.heap.objects.pop(binding.context, None)
-    host.emit(Unbound(host.ndis.now(), binding.adapter, lost))
+    host.emit(Unbound(host.ndis.now(), binding.adapter, binding.lost))

@@ -2,6 +2,7 @@
 
 Data for a connection in the host is queued in ``send_queue``; for an offloaded connection it is posted in
 net buffer lists. Nothing is posted while the connection moves (R-CONC-01, R-TERM-04, R-FWD-03).
+:mod:`hoststack.model.move` is the table of who owns what meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hoststack.chimney.engine import Posted
 from hoststack.chimney.send_data import bytes_of, size_of
 from hoststack.model.events import DataReceived, DataSent
 from hoststack.model.life import State
+from hoststack.model.move import HANDS_UP, Item, Owner, Step, owner
 from hoststack.model.objects import Tcb
 from ndisbus.ddi.enums import NetBufferListInfo
 from ndisbus.ddi.status import NdisStatus
@@ -33,10 +35,22 @@ from ndisbus.lists.nbl_chain import NblChain
 if TYPE_CHECKING:
     from hoststack.chimney.engine import Engine
 
-__all__ = ["completed", "deliver", "disconnect", "flush", "indicated", "posted_send", "receive", "send"]
+__all__ = [
+    "completed",
+    "deliver",
+    "disconnect",
+    "fetch",
+    "flush",
+    "indicated",
+    "posted_send",
+    "receive",
+    "send",
+]
 
 #: Most segments that are held back for a connection while it moves.
 MAX_HELD: Final = 1024
+#: Size of the receive that asks for data that was refused while its connection was on offer.
+_REFUSED_SIZE: Final = 65536
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 #: Statuses of posted lists whose data the host is to send or process itself (R-TERM-12, R-IM-14).
 _COMES_BACK: Final = frozenset(
@@ -53,7 +67,7 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
     """Post data for sending, or queue it if nothing may be posted. See :meth:`HostDriver.send`."""
     if not data:
         return
-    if not tcb.may_post:
+    if owner(tcb.step, Item.WRITTEN) is Owner.HOST:
         tcb.send_queue = [*(tcb.send_queue or ()), bytes(data)]
         return
     assert tcb.handle is not None
@@ -66,8 +80,11 @@ def send(host: Engine, tcb: Tcb, data: bytes) -> None:
     host.ndis.offload_tcp_send(tcb.handle.address, NblChain.of(nbl))
 
 
-def receive(host: Engine, tcb: Tcb, size: int) -> None:
-    """Post a receive buffer. See :meth:`HostDriver.receive`."""
+def receive(host: Engine, tcb: Tcb, size: int, *, owed: bool = False) -> None:
+    """Post a receive buffer. See :meth:`HostDriver.receive`.
+
+    ``owed``: it asks for data that waits below. If it fails, the connection is uploaded and brings the data.
+    """
     if not tcb.may_post or tcb.handle is None:
         raise LocalProtocolError(
             f"{tcb!r} is {tcb.state}: a receive can be posted only while it is offloaded", rule="R-TERM-04"
@@ -76,8 +93,19 @@ def receive(host: Engine, tcb: Tcb, size: int) -> None:
     mdl = Mdl(heap.address(max(size, 1)), byte_count=size)
     nbl = NetBufferList(heap.address())
     nbl.first_net_buffer = NetBuffer(heap.address(), mdl_chain=mdl, current_mdl=mdl, data_length=size)
-    host.posted[nbl.address] = Posted(tcb, "receive", nbl)
+    host.posted[nbl.address] = Posted(tcb, "receive", nbl, owed)
     host.ndis.offload_tcp_receive(tcb.handle.address, NblChain.of(nbl))
+
+
+def fetch(host: Engine, tcb: Tcb) -> None:
+    """Ask for received data that waits below for a request, if nothing prevents that.
+
+    BufferedData that went down is not indicated (R-BRD-05), nor is data that was refused (R-IND-06).
+    """
+    size = tcb.unread_below + (_REFUSED_SIZE if tcb.refused else 0)
+    if size and tcb.may_post:
+        tcb.refused = False
+        receive(host, tcb, size, owed=True)
 
 
 def disconnect(host: Engine, tcb: Tcb, *, abortive: bool, data: bytes) -> None:
@@ -101,10 +129,11 @@ def deliver(host: Engine, tcb: Tcb, segments: Sequence[bytes]) -> bool:
     if tcb.may_post:
         _forward(host, tcb, segments)
         return True
-    if tcb.is_offloaded or tcb.state is State.OFFLOADING:
-        _hold(host, tcb, segments)
-        return True
-    return False
+    step = tcb.step
+    if step is Step.LOST or (step is Step.IN_HOST and tcb.waiting is None):
+        return False
+    _hold(host, tcb, segments)
+    return True
 
 
 def _hold(host: Engine, tcb: Tcb, segments: Iterable[bytes]) -> None:
@@ -152,7 +181,7 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
         if kind == "send":
             _sent(host, tcb, posted.nbl, status)
         elif kind == "receive":
-            _received(host, tcb, attached.get(address), status)
+            _received(host, posted, attached.get(address), status)
         elif kind == "forward" and status in _COMES_BACK:
             # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
             _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
@@ -174,6 +203,8 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
             tcb.below -= size
         if not tcb.lent:
             tcb.lent = None
+    if tcb.state is State.OFFLOADING and status not in _COMES_BACK:
+        tcb.served = True
     if status == _SUCCESS:
         tcb.acknowledged += size
         host.emit(DataSent(host.ndis.now(), tcb, size))
@@ -185,13 +216,18 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
         tcb.aborted = [*(tcb.aborted or ()), (nbl.address, bytes_of(nbl))]
 
 
-def _received(host: Engine, tcb: Tcb, nbl: NetBufferList | None, status: int) -> None:
-    if status != _SUCCESS or nbl is None:
-        return
-    size = _transferred(nbl)
-    if size:
+def _received(host: Engine, posted: Posted, nbl: NetBufferList | None, status: int) -> None:
+    tcb = posted.tcb
+    size = _transferred(nbl) if status == _SUCCESS else 0
+    if size and nbl is not None:
         data = b"".join([bytes(m.data or b"") for m in _mdls(nbl)])[:size]
         _append(host, tcb, data)
+    if not posted.owed:
+        return
+    if not size:
+        upload.request(host, tcb)  # the data comes up with its connection
+    elif tcb.unread_below:
+        fetch(host, tcb)
 
 
 def _mdls(nbl: NetBufferList) -> Iterable[Mdl]:
@@ -206,6 +242,7 @@ def _append(host: Engine, tcb: Tcb, data: bytes) -> None:
     if tcb.receive_buffer is None:
         tcb.receive_buffer = bytearray()
     tcb.receive_buffer += data
+    tcb.unread_below = max(tcb.unread_below - len(data), 0)
     host.emit(DataReceived(host.ndis.now(), tcb, len(data)))
 
 
@@ -214,6 +251,10 @@ def indicated(host: Engine, offload_context: int, nbls: NblChain) -> tuple[int, 
     tcb = host.connection_of(offload_context)
     if tcb is None:
         host.violation("R-HND-06", f"data for {offload_context:#x}, which is not a connection of this host")
+        return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
+    if tcb.step not in HANDS_UP:
+        # Its place is behind data that is still below. It stays there until it is asked for.
+        tcb.refused = tcb.served = True
         return int(NdisStatus.OFFLOAD_DATA_NOT_ACCEPTED), 0
     data = b"".join([bytes_of(nbl) for nbl in nbls.lists()])
     _append(host, tcb, data)

@@ -44,6 +44,8 @@ class Posted:
     tcb: Tcb
     kind: str
     nbl: NetBufferList
+    #: A receive that asks for data of which the host knows that it waits below.
+    owed: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -256,11 +258,20 @@ class Engine(ProtocolDriver):
         owners = [h.owner for h in self.ndis.heap.objects.values() if isinstance(h, NdisOffloadHandle)]
         return [o for o in owners if isinstance(o, StateObject) and (layer is None or layer is o.LAYER)]
 
+    def count_loss(self, obj: StateObject) -> None:
+        """Count a connection that was lost through the binding."""
+        if self.binding is not None and isinstance(obj, Tcb):
+            self.binding.lost += 1
+
     def lose(self, obj: StateObject) -> None:
-        """Take an object back whose delegated state was lost with the driver below."""
+        """Take an object back whose delegated state was lost with the driver below.
+
+        The driver may have served a connection that was on offer, too (R-CONC-03), so that is lost as well.
+        """
         if obj.state not in (State.NEW, State.GONE):
-            obj.lost = obj.lost or obj.state is not State.OFFLOADING
+            obj.lost = obj.lost or obj.state is not State.OFFLOADING or isinstance(obj, Tcb)
             LIFE.advance(obj, Event.LOST)
+            self.count_loss(obj)
         obj.queries = 0
         obj.waiting = None
         self.drop_handle(obj)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from hoststack.chimney import data as data_io
-from hoststack.chimney.send_data import lend, pieces_of, reclaim, unlend, why_not_sendable
+from hoststack.chimney.send_data import keep, lend, pieces_of, unlend, why_not_sendable
 from hoststack.chimney.trees import arrange, by_layer, check_size, write_tree
 from hoststack.model.life import LIFE, Event, State
 from hoststack.model.objects import Neighbor, Path, StateObject, Tcb
@@ -30,6 +30,10 @@ _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _TAKEN: Final = (_SUCCESS, int(NdisStatus.OFFLOAD_PARTIAL_SUCCESS))
 _OFFLOADED: Final = LIFE.after(State.OFFLOADING, Event.INITIATED)
 _REFUSED: Final = LIFE.after(State.OFFLOADING, Event.REFUSED)
+_SERVED: Final = (
+    "the driver below failed after it had served the connection, or was removed: what it has acknowledged is "
+    "not known"
+)
 _INITIABLE: Final = LIFE.legal_in(Event.INITIATE)
 
 
@@ -94,6 +98,10 @@ def _begin(host: Engine, operation: Operation) -> bool:
     rejected: dict[StateObject, tuple[int, str]] = {}
     for obj in operation.objects:
         if type(obj) is Tcb:
+            # What an earlier move left.
+            obj.upload_reason = None
+            obj.served = obj.reset = False
+            obj.unread_below = 0
             d = obj.delegated
             if (
                 obj.needs_ip_options
@@ -189,15 +197,21 @@ def _send(
             obj.state = state
             host.drop_handle(obj)
         for tcb in carrying:
-            unlend(tcb)
-            reclaim(tcb, None)
+            keep(tcb)
         raise
+    finally:
+        for tcb in carrying:
+            unlend(tcb)  # the images are packed
     for path in fresh_paths:
         path.neighbor.dependents += 1
     for path, tcbs in groups.items():
         path.dependents += len(tcbs)
     if chains:
         tree.block_list.attachments = Attachments.of(chains)
+        # Booked now: the driver below may complete them before it completes the initiate (R-CONC-03).
+        for tcb in carrying:
+            for nbl in (tcb.lent or {}).values():
+                host.posted[nbl.address] = data_io.posted_send(tcb, nbl)
     host.pass_down(operation, host.ndis.initiate_offload, tree)
 
 
@@ -215,7 +229,7 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
         if status in _TAKEN and obj.handle.context is not None:
             obj.state = _OFFLOADED
             obj.lost = False
-            if type(obj) is Tcb and (obj.lent or obj.receive_buffer or obj.send_queue or obj.held):
+            if type(obj) is Tcb and (obj.unread_below or obj.send_queue or obj.held or obj.refused):
                 busy.append(obj)
             continue
         if status in _TAKEN:
@@ -223,21 +237,21 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
             host.violation("R-HND-02", f"{obj!r}: {text}")
             operation.reasons[len(statuses) - 1] = f"{text} [R-HND-02]"
             statuses[-1] = int(NdisStatus.FAILURE)
-        obj.state = _REFUSED
-        host.drop_handle(obj)
         if obj.lower is not None:
             obj.lower.dependents -= 1
-        if type(obj) is Tcb and (obj.lent or obj.receive_buffer):
+        if type(obj) is Tcb and obj.served:
+            operation.reasons[len(statuses) - 1] = _SERVED
+            host.lose(obj)
+            continue
+        obj.state = _REFUSED
+        host.drop_handle(obj)
+        if type(obj) is Tcb and (obj.lent or obj.unread_below or obj.returned):
             # The driver below took nothing over, so the data is still the host's (R-PART-03).
-            unlend(obj)
-            reclaim(obj, None)
+            for address in keep(obj):
+                host.posted.pop(address, None)
     operation.statuses[: len(statuses)] = statuses
     for tcb in busy:
-        if tcb.lent or tcb.receive_buffer:
-            if tcb.delegated.buffered_data is not None:
-                tcb.receive_buffer = None  # the driver below has copied it (R-BRD-04)
-            unlend(tcb)
-            for nbl in (tcb.lent or {}).values():
-                host.posted[nbl.address] = data_io.posted_send(tcb, nbl)
+        tcb.buffered = None  # the driver below has copied it (R-BRD-04)
         data_io.flush(host, tcb)
+        data_io.fetch(host, tcb)
     host.finish(operation)

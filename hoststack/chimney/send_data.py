@@ -3,7 +3,8 @@
 Lending makes net buffer lists of the connection's own bytes, one list with one net buffer per piece
 (R-BLK-14), and points the delegated state at them. The host keeps the bytes until the driver below reports
 them as sent, so that it still has them if the offload is refused, the connection is uploaded, or that
-driver dies. DDI page mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
+driver dies. Received data is the driver's below from the initiate on; the copy here is for a refusal.
+DDI page mapping-snduna--sndnxt--and-sndmax-to-the-mdls.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "Problem",
     "bytes_of",
     "check_sequence",
+    "keep",
     "lend",
     "pieces_of",
     "reclaim",
@@ -88,10 +90,29 @@ def lend(heap: Heap, tcb: Tcb) -> list[NetBufferList]:
         d.send_data_head, d.send_data_tail = lists[0].address, lists[-1].address
         tcb.send_queue = None
     if tcb.receive_buffer:
-        buffered = make_net_buffer_list(heap.address, [bytes(tcb.receive_buffer)])
+        tcb.buffered, tcb.receive_buffer = bytes(tcb.receive_buffer), None
+        tcb.unread_below = len(tcb.buffered)
+        buffered = make_net_buffer_list(heap.address, [tcb.buffered])
         chains.append(buffered)
         d.buffered_data = buffered.address
     return chains
+
+
+def keep(tcb: Tcb) -> list[int]:
+    """Take everything back that :func:`lend` lent: the connection stays in the host.
+
+    Returns the addresses of the lists of send data.
+    """
+    home, _ = reclaim(tcb, None)
+    _keep_received(tcb)
+    return home
+
+
+def _keep_received(tcb: Tcb) -> None:
+    if tcb.buffered is not None:
+        tcb.receive_buffer = bytearray(tcb.buffered) + (tcb.receive_buffer or b"")
+        tcb.buffered, tcb.unread_below = None, 0
+    tcb.refused = False
 
 
 def unlend(tcb: Tcb) -> None:
@@ -146,11 +167,15 @@ def reclaim(tcb: Tcb, handed_back: NetBufferList | None) -> tuple[list[int], Pro
 
 
 def settle_loss(tcb: Tcb) -> list[int]:
-    """Take send data back after the driver below died with the delegated state.
+    """Take back what the host has, after the driver below lost the delegated state.
 
     The lists that it reported as sent are acknowledged, so SndUna moves behind them. All others are the
-    host's again, also those that NDIS aborted for it. Returns the addresses of the lists that it still had.
+    host's again, also those that NDIS aborted for it. Of received data the host has what was on offer: a
+    target does not hand it up before the initiate completes. ``unread_below`` stays what was lost. Segments
+    that were held are dropped. Returns the addresses of the lists that the driver below still had.
     """
+    _keep_received(tcb)
+    tcb.held = None
     acknowledged = tcb.acknowledged
     home = list(tcb.lent or ())
     lent, tcb.lent = tcb.lent, None

@@ -163,11 +163,15 @@ def completed(host: Engine, operation: Operation, block_list: BlockList) -> None
 
 
 def _failed(host: Engine, obj: StateObject, retried: bool) -> None:
-    """The terminate of an object failed (R-TERM-17); a second one may be asked for once (R-DIS-43)."""
+    """The terminate of an object failed (R-TERM-17); a second one may be asked for once (R-DIS-43).
+
+    Not for a connection that was aborted before, as NDIS reports each connection of a removed adapter.
+    """
     _settle(host, obj)
-    if retried:
+    if retried or (isinstance(obj, Tcb) and obj.reset):
         host.limbo.pop(obj, None)
         LIFE.advance(obj, Event.LOST)
+        host.count_loss(obj)
         host.drop_handle(obj)
     else:
         LIFE.advance(obj, Event.NOT_TERMINATED)
@@ -216,6 +220,9 @@ def _take_back(
         for address in home:
             host.posted.pop(address, None)
     unlend(obj)
+    obj.refused = False
+    if problem is None and obj.unread_below:
+        problem = "R-BRD-07", f"{obj.unread_below} received bytes that went down did not come back"
     # A CLOSED connection never sends again, so its sequence numbers need not fit its send data.
     if problem is None and d.state is not _CLOSED and not d.snd_una == d.snd_nxt == d.snd_max:
         wrong = check_sequence(d, obj.in_flight, obj.queued)
@@ -243,6 +250,8 @@ def _buffered(
         for nb in iter_net_buffers(nbl):
             tcb.receive_buffer += data_of(nb)
         host.returns.append(nbl.address)
+    size = len(tcb.receive_buffer) - size
+    tcb.unread_below = max(tcb.unread_below - size, 0)
     host.soon()
-    host.emit(DataReceived(host.ndis.now(), tcb, len(tcb.receive_buffer) - size))
+    host.emit(DataReceived(host.ndis.now(), tcb, size))
     return None

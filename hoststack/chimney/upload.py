@@ -52,7 +52,10 @@ def tcp_event(host: Engine, offload_context: int, event_type: int, information: 
         host.violation(
             "R-HND-06", f"event {event_type} for {offload_context:#x}, which is not a connection of this host"
         )
-    elif event_type == _RETRIEVE:
+        return
+    if tcb.state is State.OFFLOADING:
+        tcb.served = True
+    if event_type == _RETRIEVE:
         tcb.upload_reason = information
         accepted = information in MANDATORY_UPLOAD_REASONS or host.upload_policy(tcb, information)
         host.emit(UploadIndicated(now, tcb, information, accepted))
@@ -79,6 +82,7 @@ def flush(host: Engine) -> None:
     for obj in [o for o, until in host.limbo.items() if until <= now and o.state is State.FAILED]:
         del host.limbo[obj]
         LIFE.advance(obj, Event.LOST)
+        host.count_loss(obj)
         host.drop_handle(obj)
     if host.uploads:
         _upload(host)

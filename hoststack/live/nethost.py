@@ -19,6 +19,7 @@ from hoststack.live.pending_updates import PendingUpdates
 from hoststack.live.reachability import Doubts
 from hoststack.live.statistics import OffloadStatistics
 from hoststack.model.events import (
+    AbortIndicated,
     Bound,
     DataReceived,
     DataSent,
@@ -122,6 +123,7 @@ class NetHost(HostDriver):
         self.events.subscribe(OperationDone, lambda event: self._operation_done(event.operation))
         self.events.subscribe(DataReceived, lambda event: sockets.received(event.tcb))
         self.events.subscribe(DataSent, lambda event: sockets.sent(event.tcb))
+        self.events.subscribe(AbortIndicated, lambda event: sockets.aborted(event.tcb))
         self.events.subscribe(DisconnectIndicated, lambda event: sockets.remote_closed(event.tcb))
 
     # -- for callers ---------------------------------------------------------------------------

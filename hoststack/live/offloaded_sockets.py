@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hoststack.chimney import upload
+from hoststack.chimney import data, upload
 from hoststack.model.life import State
 from hoststack.net.errors import (
     ConnectionAborted,
@@ -41,6 +41,10 @@ def _ends(socket: Socket) -> str:
     return f"{own}:{own_port} -> {other}:{port}"
 
 
+def _loss(socket: Socket, why: str) -> ConnectionReset:
+    return ConnectionReset(f"{_ends(socket)}: connection lost: the offload adapter {why}")
+
+
 def _aborted(socket: Socket) -> bool:
     return isinstance(socket.error, ConnectionAborted)
 
@@ -59,28 +63,23 @@ def _why_closed(socket: Socket, tcb: Tcb) -> SocketError | None:
 class OffloadedSockets:
     """The sockets of ``stack`` whose connections ``driver`` has offloaded, or is moving."""
 
-    __slots__ = ("_buffered", "_closing", "_driver", "_refused", "_shut", "_stack", "lost", "sockets")
+    __slots__ = ("_closing", "_driver", "_shut", "_stack", "lost", "sockets")
 
     def __init__(self, driver: HostDriver, stack: NetStack) -> None:
         self._driver = driver
         self._stack = stack
         #: The sockets whose machine is stopped, by their connection.
         self.sockets: dict[Tcb, Socket] = {}
-        #: How many unread bytes went down with a connection, until they are asked for.
-        self._buffered: dict[Tcb, int] = {}
         #: Connections that the application closed while they moved; True: by a reset.
         self._closing: dict[Tcb, bool] = {}
         #: Connections whose sending side was closed by a disconnect that succeeded.
         self._shut: set[Tcb] = set()
-        #: Connections whose received data was refused because the receive buffer is full.
-        self._refused: set[Tcb] = set()
         #: Sockets whose connection was lost below, until a reset is sent to the remote end.
         self.lost: list[Socket] = []
 
     def __len__(self) -> int:
         """How much is remembered: 0 if nothing is offloaded or moving."""
-        moving = len(self._buffered) + len(self._closing)
-        return len(self.sockets) + moving + len(self._shut) + len(self._refused) + len(self.lost)
+        return len(self.sockets) + len(self._closing) + len(self._shut) + len(self.lost)
 
     # -- down ----------------------------------------------------------------------------------
 
@@ -102,24 +101,16 @@ class OffloadedSockets:
                 self._stack.detach(s, now)
                 detached.append(s)
                 self.sockets[s.tcb] = s
-                if s.tcb.receive_buffer:
-                    self._buffered[s.tcb] = len(s.tcb.receive_buffer)
             self._stack.flush()  # the last acknowledgments go ahead of the initiate
             return self._driver.offload([s.tcb for s in sockets])
         except ChimneyError:
             for s in detached:
                 del self.sockets[s.tcb]
-                self._buffered.pop(s.tcb, None)
                 self._stack.attach(s, now)
             raise
 
     def operation_done(self, tcb: Tcb) -> None:
         """An operation on the connection is done: it may be offloaded now, or the host's again."""
-        if tcb in self._buffered and tcb.state is not State.OFFLOADING:
-            size = self._buffered.pop(tcb)
-            if tcb.may_post:
-                # The target does not indicate what went down in BufferedData: ask for it (R-BRD-05).
-                self._driver.receive(tcb, size)
         if tcb in self._closing and tcb.may_post:
             self._driver.disconnect(tcb, abortive=self._closing.pop(tcb))
         self.take_back(tcb)
@@ -136,7 +127,6 @@ class OffloadedSockets:
         del self.sockets[tcb]
         self._closing.pop(tcb, None)
         self._shut.discard(tcb)
-        self._refused.discard(tcb)
         self._driver.forget(tcb)
         now = self._driver.ndis.now()
         self._stack.advance(now)
@@ -154,8 +144,7 @@ class OffloadedSockets:
     def _lose(self, socket: Socket, tcb: Tcb) -> None:
         """End a connection whose state was lost below: data may be lost that the target acknowledged."""
         removed = self._driver.binding is None
-        why = "was removed" if removed else "did not hand back the connection's state"
-        error = ConnectionReset(f"{_ends(socket)}: connection lost: the offload adapter {why}")
+        error = _loss(socket, "was removed" if removed else "did not hand back the connection's state")
         if tcb.delegated.state is _CLOSED:
             socket.over(error)  # the remote end needs no reset
         else:
@@ -185,12 +174,12 @@ class OffloadedSockets:
 
     def read(self, tcb: Tcb) -> None:
         """Ask for refused data once the application has read half of the receive buffer (R-IND-06)."""
-        if tcb in self._refused and tcb.may_post:
+        if tcb.refused and tcb.may_post:
             socket = self.sockets[tcb]
-            room = socket.options.rcvbuf - socket.unread
+            room = socket.options.rcvbuf - socket.available
             if 2 * room >= socket.options.rcvbuf:
-                self._refused.discard(tcb)
-                self._driver.receive(tcb, room)
+                tcb.refused = False
+                data.receive(self._driver, tcb, room, owed=True)
 
     # -- what the driver below reports ---------------------------------------------------------
 
@@ -200,9 +189,9 @@ class OffloadedSockets:
         The data stays below until :meth:`read` asks for it, and closes the window that the target advertises.
         """
         socket = self.sockets.get(tcb)
-        if socket is None or socket.unread < socket.options.rcvbuf:
+        if socket is None or socket.available < socket.options.rcvbuf:
             return False
-        self._refused.add(tcb)
+        tcb.refused = True
         return True
 
     def received(self, tcb: Tcb) -> None:
@@ -214,7 +203,6 @@ class OffloadedSockets:
         if socket is None:
             return
         if not socket.closed:
-            socket.lent = False
             socket.emit(SocketEvent.READABLE)
             return
         tcb.receive_buffer = None
@@ -240,6 +228,16 @@ class OffloadedSockets:
         if socket is not None:
             socket.emit(SocketEvent.REMOTE_CLOSED)
         self._upload_if_over(tcb)
+
+    def aborted(self, tcb: Tcb) -> None:
+        """The driver below has lost the connection, or the remote end has reset it.
+
+        If the hardware failed, also by the removal of its adapter, it is not known what was acknowledged: the
+        application has the error at once. What a reset leaves unread comes up with the connection.
+        """
+        socket = self.sockets.get(tcb)
+        if socket is not None and tcb.upload_reason == TcpUploadReason.HardwareFailure:
+            socket.fail(_loss(socket, "failed or was removed"))
 
     def _upload_if_over(self, tcb: Tcb) -> None:
         """Upload a connection whose two sides are closed; until then the target keeps it (R-DISC-16)."""

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from hoststack.model.life import Event, State
+from hoststack.model.move import STEP_OF, Step, step_of
 from ndisbus.ddi.state_types import Layer, OffloadStateType
 from ndisbus.ddi.tcp_enums import TcpOffloadConnectionState
 from ndisbus.lists.heap import NdisOffloadHandle
@@ -181,15 +182,17 @@ class Tcb(StateObject):
 
     ``send_queue`` holds the bytes from SndUna on, in pieces: SndMax - SndUna of them are sent and not
     acknowledged, the rest was never sent (R-OSD-04, R-OSD-05). ``receive_buffer`` holds the bytes that were
-    received and acknowledged and are not read yet, up to RcvNxt (R-BRD-02). ``held`` are TCP segments that
-    arrived while the connection was being offloaded or uploaded (R-CONC-05, R-TERM-05).
-    ``needs_ip_options`` keeps the connection in the host (R-INIT-01).
+    received and acknowledged and are not read yet, up to RcvNxt (R-BRD-02), and that are in the host.
+    ``held`` are TCP segments that arrived while the connection was being offloaded or uploaded (R-CONC-05,
+    R-TERM-05). ``needs_ip_options`` keeps the connection in the host (R-INIT-01). :mod:`hoststack.model.move`
+    says who owns what at each :attr:`step` of a move.
     """
 
     __slots__ = (
         "aborted",
         "acknowledged",
         "below",
+        "buffered",
         "cached",
         "const",
         "delegated",
@@ -199,11 +202,14 @@ class Tcb(StateObject):
         "needs_ip_options",
         "path",
         "receive_buffer",
+        "refused",
         "remote_closed",
         "reset",
         "returned",
         "send_backlog",
         "send_queue",
+        "served",
+        "unread_below",
         "upload_reason",
     )
 
@@ -237,6 +243,12 @@ class Tcb(StateObject):
         self.send_queue: list[bytes] | None = None
         self.receive_buffer: bytearray | None = None
         self.held: list[bytes] | None = None
+        #: A copy of BufferedData while the connection is on offer, for the case that it stays in the host.
+        self.buffered: bytes | None = None
+        #: Bytes that went down as BufferedData and have not come back.
+        self.unread_below = 0
+        #: Received data was refused. It waits below until a receive is posted (R-IND-06).
+        self.refused = False
         #: Send data in the hands of the driver below, in order, by the address of its NET_BUFFER_LIST.
         self.lent: dict[int, NetBufferList] | None = None
         #: Lent data that came back unsent before the upload was complete: (address, bytes).
@@ -250,6 +262,8 @@ class Tcb(StateObject):
         self.below = 0
         self.remote_closed = False
         self.reset = False
+        #: The driver below did something for it while it was on offer: then a failure is not a refusal.
+        self.served = False
         self.send_backlog: int | None = None
         #: Why the driver below asked for the upload, if it did (TCP_UPLOAD_REASON).
         self.upload_reason: int | None = None
@@ -278,12 +292,22 @@ class Tcb(StateObject):
         return ConnectionState.OFFLOADED if self.is_offloaded else ConnectionState.IN_HOST
 
     @property
+    def step(self) -> Step:
+        """At which step of a move the connection is."""
+        return step_of(self.state, self.waiting, self.lost)
+
+    @property
     def may_post(self) -> bool:
         """Whether a net buffer list may be posted on the connection now.
 
         It must be offloaded, and no terminate of it may be running or waiting (R-CONC-01, R-TERM-04).
         """
-        return self.is_offloaded and self.waiting is None and self.state is not State.TERMINATING
+        return self.waiting is None and STEP_OF[self.state] is Step.BELOW
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the remote end has closed its sending side, and everything before that was read."""
+        return self.remote_closed and not self.receive_buffer and not self.unread_below
 
     @property
     def queued(self) -> int:

@@ -50,7 +50,6 @@ def detach(transport: Transport, socket: Socket, now: float) -> None:
     tcb.send_queue = list(given.send_data) or None
     received = b"".join(given.received)
     tcb.receive_buffer = bytearray(received) if received else None
-    socket.lent = bool(received)
     pseudo = _pseudo(tcb)
     tcb.held = [tcp.build(s, pseudo) for s in given.segments] or None
     transport.timers.drop(socket)
@@ -72,7 +71,7 @@ def attach(transport: Transport, socket: Socket, now: float) -> None:
     machine = transport.opening.resume(tcb, tick, tcb.send_queue or (), received, reading=not socket.closed)
     held = tcb.held or ()
     tcb.send_queue = tcb.receive_buffer = tcb.held = None
-    socket.machine, socket.lent = machine, False
+    socket.machine = machine
     if machine.state in _REMOTE_CLOSED:
         tcb.remote_closed = True
     # What the application did while the connection was on its way.

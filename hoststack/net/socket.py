@@ -83,7 +83,6 @@ class Socket(Timed, MachineOwner):
         "context",
         "error",
         "key",
-        "lent",
         "listener",
         "machine",
         "on_event",
@@ -123,8 +122,6 @@ class Socket(Timed, MachineOwner):
         self.on_event: Callable[[Socket, SocketEvent], object] | None = None
         self.context: object = None
         self.connected = False
-        #: What was received and not read is on its way with the connection: it can be read once it is there.
-        self.lent = False
         #: The application has closed it; the sending side is closed.
         self.closed = self.shut = False
         self.touched = self.starved = False
@@ -158,24 +155,24 @@ class Socket(Timed, MachineOwner):
     @property
     def available(self) -> int:
         """Bytes that can be read at once."""
-        return 0 if self.lent else self.unread
-
-    @property
-    def unread(self) -> int:
-        """Bytes that were received and not read, also while they cannot be."""
         if self.machine is not None:
             return self.machine.available
         return len(self.tcb.receive_buffer or b"")
 
     @property
+    def unread(self) -> int:
+        """Bytes that were received and not read, also those that went down with the connection."""
+        return self.available + self.tcb.unread_below
+
+    @property
     def at_end(self) -> bool:
         """The remote end has closed its sending side, and everything was read."""
-        return self.tcb.remote_closed and not self.lent and not self.available
+        return self.tcb.remote_closed and not self.unread
 
     @property
     def readable(self) -> bool:
         """Whether :meth:`recv` returns something other than None, or raises."""
-        return self.error is not None or (not self.lent and (self.tcb.remote_closed or self.available > 0))
+        return self.error is not None or self.available > 0 or self.at_end
 
     @property
     def finished(self) -> bool:
@@ -231,10 +228,9 @@ class Socket(Timed, MachineOwner):
     def recv(self, size: int | None = None) -> bytes | None:
         """Up to ``size`` bytes (all, if None); ``b""`` at the end of the stream, None if nothing is there.
 
-        Raises the connection's error, once what arrived before it was read.
+        Raises the connection's error, once what arrived before it was read. The end of the stream comes
+        behind data that is still below; if that is lost, it does not come.
         """
-        if self.lent and self.error is None:
-            return None
         machine = self.machine
         data = self.tcb.read(size) if machine is None else machine.read(size)
         if data:
@@ -243,7 +239,7 @@ class Socket(Timed, MachineOwner):
             elif not self.touched:
                 self.owner.touch(self)  # the window may be worth an update
             return data
-        if self.tcb.remote_closed or (size == 0 and self.available):
+        if self.at_end or (size == 0 and self.available):
             return b""
         if self.error is not None:
             raise self.error
@@ -382,10 +378,10 @@ class Socket(Timed, MachineOwner):
             self.emit(SocketEvent.WRITABLE)
 
     def fail(self, error: SocketError) -> None:
-        """Note that the connection is lost, and why. Only the first reason is kept."""
+        """Note that the connection is lost, and why. Only the first reason is kept and told."""
         if self.error is None:
             self.error = error
-        self.emit(SocketEvent.FAILED)
+            self.emit(SocketEvent.FAILED)
 
     def unreachable(self, text: str) -> None:
         """Give up a connection that is not established: the remote end cannot be reached."""
@@ -400,7 +396,6 @@ class Socket(Timed, MachineOwner):
     def over(self, error: SocketError | None) -> None:
         """The connection ended while it was offloaded, None: in order; nothing is left to go on with."""
         self.closed = self.shut = True
-        self.lent = False  # what was not read came back, too
         self.tcb.delegated.state = State.TcpConnectionClosed
         if error is not None:
             self.fail(error)

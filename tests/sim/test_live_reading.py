@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hoststack.net.errors import ConnectionReset
 from tests.support.live_stack import Flow, LiveStack
 
 
@@ -85,5 +86,44 @@ def test_reading_at_every_moment_of_a_move(seed: int) -> None:
         assert operation.succeeded
     flow.lazy = False
     stack.act(lambda _: flow.pull())
+    stack.wait(lambda: flow.done)
+    flow.check()
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_a_death_is_not_taken_for_the_end_of_the_stream(steps: int) -> None:
+    """The remote host has closed; its data is below when the target dies: that is an error."""
+    stack = LiveStack(1)
+    stack.ready()
+    socket = stack.connect("10.77.0.2", 80)
+    stack.act(lambda _: socket.send(b"GET /bytes/1000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    stack.wait(lambda: socket.tcb.remote_closed)
+    unread = socket.available
+    stack.act(lambda h: h.offload_sockets([socket]))
+    for _ in range(steps):
+        stack.sim.step()
+    stack.sim.kill("target")
+    stack.wait(lambda: not stack.host.can_offload)
+    stack.sim.restart("target")
+    stack.ready()
+    got = b""
+    try:
+        while part := stack.act(lambda _: socket.recv()):
+            got += part
+    except ConnectionReset:
+        assert len(got) in (0, unread)
+    else:
+        assert len(got) == unread
+
+
+def test_a_refused_receive_does_not_keep_unread_data_below() -> None:
+    """The request that would fetch the data fails; the connection is uploaded, and brings the data."""
+    stack, flow = stack_with_unread_data()
+    fault = {"Action": "fail", "Call": "NdisOffloadTcpReceive", "Status": "REQUEST_ABORTED", "Times": 2}
+    stack.sim.control("fault.add", fault)
+    flow.lazy = False
+    operation = stack.act(lambda h: h.offload_sockets([flow.socket]))
+    stack.wait(lambda: operation.done)
+    assert operation.succeeded
     stack.wait(lambda: flow.done)
     flow.check()

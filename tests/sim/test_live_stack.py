@@ -138,7 +138,7 @@ def test_the_error_after_the_death_of_the_target_says_what_was_lost_and_why(thro
     stack.wait(lambda: flow.failed)
     (own, port), (other, remote_port) = flow.socket.local, flow.socket.remote
     assert str(flow.socket.error) == (
-        f"{own}:{port} -> {other}:{remote_port}: connection lost: the offload adapter was removed"
+        f"{own}:{port} -> {other}:{remote_port}: connection lost: the offload adapter failed or was removed"
     )
 
 

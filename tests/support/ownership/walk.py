@@ -135,10 +135,10 @@ class Walk:
         kept = b"".join(data for _, data in _kept(tcb))
         down.to_send.append(Claim("host", local.written - len(kept), kept))
         at = local.read_count
-        readable = bytes(tcb.receive_buffer or b"")
         context = self.contexts.get(tcb)
-        if not local.socket.available and (context is not None or tcb in self.going):
-            readable = b""  # a copy of what went down
+        readable = bytes(tcb.receive_buffer or b"")
+        if context is None and tcb not in self.going:
+            readable = (tcb.buffered or b"") + readable  # it is not below, or not any more
         for owner, data in [(_HOST, readable), *self.coming[tcb]]:
             up.received.append(Claim(owner.name, at, data))
             at += len(data)

@@ -41,7 +41,6 @@ class EchoConnection:
             state_text="",
             unread=0,
             unacknowledged=0,
-            lent=False,
         )
 
     def settimeout(self, seconds: float) -> None: ...

@@ -141,10 +141,10 @@ def test_r_brd_01_and_r_brd_02_and_r_brd_04_buffered_data_goes_down_and_is_freed
     delegated, lists, first = offered(rig, request)
     assert first is None
     assert content(lists[delegated.buffered_data or 0]) == b"newest"
-    assert tcb.receive_buffer == b"newest"
+    assert (tcb.read(), tcb.unread_below) == (b"", 6)
     again(rig, request)
     rig.initiated()
-    assert not tcb.receive_buffer
+    assert tcb.buffered is None
     assert tcb.delegated.buffered_data is None
 
 

@@ -203,7 +203,11 @@ def test_unread_data_of_a_connection_that_ended_while_it_was_away_can_be_read(be
     socket.shutdown()
     bench.stack.flush()
     bench.stack.detach(socket, bench.now)
+    below, socket.tcb.receive_buffer = socket.tcb.receive_buffer, None
+    socket.tcb.unread_below = 6
+    assert (socket.readable, socket.unread, socket.available) == (False, 6, 0)
     assert socket.recv() is None
+    socket.tcb.receive_buffer, socket.tcb.unread_below = below, 0
     socket.over(None)
     assert socket.readable
     assert socket.recv() == b"unread"

@@ -182,16 +182,20 @@ class Engine(ProtocolDriver):
                 for entry in list(self.waiting):
                     if entry not in self.waiting:
                         continue  # cancelled by an operation that began in this loop
+                    # It does not wait while it begins: it may be done, and called back, before this returns.
+                    index = self.waiting.index(entry)
+                    del self.waiting[index]
                     try:
                         started = entry.start(entry.operation)
                     except ChimneyError as e:
                         # The call that started it has returned: the error becomes the outcome.
+                        self.waiting.append(entry)
                         self.cancel(entry, int(NdisStatus.FAILURE), str(e))
-                        again = True
-                        continue
+                        started = True
                     if started:
-                        self.waiting.remove(entry)
                         again = True
+                    else:
+                        self.waiting.insert(index, entry)
         finally:
             self._retrying = False
 

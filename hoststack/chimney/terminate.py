@@ -112,7 +112,9 @@ def _begin(host: Engine, operation: Operation) -> bool:
         obj.waiting = None
         host.uploads.pop(obj, None)
     if len(there) < len(objects):
-        _cancelled([o for o in objects if o not in set(there)])
+        kept = set(there)
+        operation.left_out = [o for o in objects if o not in kept]
+        _cancelled(operation.left_out)
         operation.objects = there
         operation.statuses = [None] * len(there)
         if not there:

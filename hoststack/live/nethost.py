@@ -7,6 +7,7 @@ that arrive here in between are forwarded, and what the application does is pass
 
 from __future__ import annotations
 
+import itertools
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Final
 
@@ -206,7 +207,7 @@ class NetHost(HostDriver):
             self.offloaded_sockets.take_back(tcb)
 
     def _operation_done(self, operation: Operation) -> None:
-        for obj in operation.objects:
+        for obj in itertools.chain(operation.objects, operation.left_out):
             if isinstance(obj, Tcb):
                 self.offloaded_sockets.operation_done(obj)
             elif isinstance(obj, Path):

@@ -34,6 +34,7 @@ class Operation:
         "cursor",
         "done",
         "id",
+        "left_out",
         "objects",
         "op",
         "reasons",
@@ -54,6 +55,8 @@ class Operation:
         self.blocks = 0
         self.done = False
         self.refused: str | None = None
+        #: Objects of a terminate that waited: they were not offloaded any more when it began.
+        self.left_out: Sequence[StateObject] = ()
         # The rest is for the driver.
         #: The object that each block names, None for placeholders.
         self.aligned: list[Any] = []

@@ -221,6 +221,18 @@ def test_a_target_dies_during_a_terminate_and_the_application_has_the_error_at_o
     assert stack.host.limbo == {}
 
 
+def test_an_upload_that_waits_for_a_refused_offload_leaves_the_connection_in_the_host() -> None:
+    stack = slow()
+    stack.sim.driver("target").knobs.set("initiate.tcp")
+    socket = stack.connect("10.77.0.2", 7)
+    down = offload(stack, socket)
+    up = stack.act(lambda h: h.upload_sockets([socket]))
+    stack.wait(lambda: down.done and up.done)
+    assert not down.succeeded
+    stack.act(lambda _: socket.send(b"still served"))
+    assert received(stack, socket, 12) == b"still served"
+
+
 def _send(socket: Socket, data: bytes, _: NetHost) -> int:
     return socket.send(data)
 

@@ -258,6 +258,17 @@ def test_a_connection_that_was_aborted_does_not_wait_for_a_second_terminate() ->
     assert rig.host.limbo == {}
 
 
+def test_a_terminate_that_waited_for_a_refused_offload_says_which_objects_it_left_out() -> None:
+    """An upload of everything that waits for it goes on, too."""
+    rig, tcb = offered(b"unread")
+    upload = rig.act(lambda h: h.terminate([tcb]))
+    everything = rig.act(lambda h: h.upload_everything())
+    rig.initiated(FAILURE)
+    assert (upload.done, list(upload.objects), upload.left_out) == (True, [], [tcb])
+    assert everything.done
+    assert tcb.step is Step.IN_HOST
+
+
 def test_an_initiate_forgets_what_an_earlier_move_left() -> None:
     rig, tcb = offered(b"unread")
     rig.event(tcb, int(TcpOffloadEventType.TcpIndicateAbort))

@@ -13,7 +13,7 @@ CORES := ndisbus/core/*,ndisbus/driver/*,ndisbus/tcp/*,ndisbus/net/*,ndisbus/mes
 CORES_COVERED := 96.7
 
 .DEFAULT_GOAL := help
-.PHONY: help start test lint format bench torture crowd streams ownership fuzz soak interop interop-long coverage docs changelog changelog-draft clean
+.PHONY: help start test lint format bench torture crowd scale streams ownership fuzz soak interop interop-long coverage docs changelog changelog-draft clean
 
 help:
 	@echo "make start     run the stack and take the tour (sets itself up the first time)"
@@ -22,6 +22,7 @@ help:
 	@echo "make format    let ruff format the sources"
 	@echo "make bench     our chain beside a bare one, with ratios"
 	@echo "make crowd     20,000 connections that all send at once, in the host and offloaded"
+	@echo "make scale     100 hosts on one intermediate driver; a tree of 1,000,000 blocks down and up"
 	@echo "make torture   kills and stalls of every layer, in numbers"
 	@echo "make streams   10,000 runs of two TCP machines on bad networks"
 	@echo "make ownership 20,000 seeds of moving connections: who owns each byte (SEEDS=...)"
@@ -79,6 +80,10 @@ torture: $(VENV)/.installed-dev
 
 crowd: $(VENV)/.installed-dev
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/torture_crowd.py
+
+scale: $(VENV)/.installed-dev
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tools.many_hosts
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tools.big_tree
 
 streams: $(VENV)/.installed-dev
 	@$(BIN)/python tools/tcp_streams.py --runs 10000 --seed 1

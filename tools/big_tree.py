@@ -15,13 +15,10 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -32,20 +29,13 @@ from ndisbus.lists.blocklist import BlockListBuilder
 from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess
-from tools.torture_stack import ROOT, leftovers
+from tools.scale import child, own_runtime_directory, peak_mib
+from tools.torture_stack import leftovers
 
 __all__ = ["measure"]
 
 #: Seconds for any operation, and for each 100,000 blocks of it.
 _PATIENCE: Final = 60.0
-
-
-def peak_mib(pid: int) -> int:
-    """Return the largest resident size of a process so far, in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) // 1024
-    raise ChimneyError(f"/proc/{pid}/status has no VmHWM")
 
 
 class Side(DriverProcess):
@@ -130,26 +120,6 @@ def _survey(side: Side) -> dict[str, Any]:
     return found[0]
 
 
-@contextlib.contextmanager
-def _child(*command: str) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with child:
-        try:
-            yield child
-        finally:
-            child.terminate()
-            try:
-                child.wait(30)
-            except subprocess.TimeoutExpired:
-                child.kill()
-
-
 def measure(
     blocks: int, report: Callable[[str], None] = lambda _: None, bus_options: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -159,16 +129,14 @@ def measure(
     """
     patience = _PATIENCE * (1 + blocks / 100_000)
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="big_tree"))
-        os.environ["NDISBUS_RUNTIME_DIR"] = directory
-        os.environ["NDISBUS_ENDPOINT"] = f"ipc://{directory}/bus.sock"
+        stack.enter_context(own_runtime_directory())
         children = {
-            "bus": stack.enter_context(_child("ndisbus", "serve", *bus_options)),
-            "target": stack.enter_context(_child("target", "--tcp-entries", str(blocks + 100))),
-            "im": stack.enter_context(_child("imdriver")),
+            "bus": stack.enter_context(child("ndisbus", "serve", *bus_options)),
+            "target": stack.enter_context(child("target", "--tcp-entries", str(blocks + 100))),
+            "im": stack.enter_context(child("imdriver")),
         }
         big = stack.enter_context(Side("big", patience))
-        small = stack.enter_context(_child("tools.big_tree", "--small", str(patience)))
+        small = stack.enter_context(child("tools.big_tree", "--small", str(patience)))
         assert small.stdin is not None
         assert small.stdout is not None
         if small.stdout.readline() != "ready\n":
@@ -204,7 +172,7 @@ def measure(
             "control_longest_s": round(asker.longest, 3),
             "peak_mib": {
                 "host": peak_mib(os.getpid()),
-                **{name: peak_mib(child.pid) for name, child in children.items()},
+                **{name: peak_mib(process.pid) for name, process in children.items()},
             },
         }
 

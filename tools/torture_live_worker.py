@@ -181,7 +181,7 @@ def _bound(host: LiveHost, signals: SignalPipe) -> bool:
             host.wait_bound(1.0)
             return True
         except (BusUnavailable, HostTimeout):
-            if select.select([signals.receiver], [], [], 0)[0]:
+            if signals.arrived():
                 return False
 
 
@@ -190,7 +190,7 @@ def _run(worker: _Worker, signals: SignalPipe) -> int:
     text, quiet = b"", False
     while not worker.crashed:
         there, _, _ = select.select([0, signals.receiver.fileno()], [], [], _TICK)
-        if signals.receiver.fileno() in there:
+        if signals.receiver.fileno() in there and signals.arrived():
             return 0
         if 0 in there:
             chunk = os.read(0, 4096)

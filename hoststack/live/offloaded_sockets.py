@@ -72,7 +72,7 @@ class OffloadedSockets:
         self.sockets: dict[Tcb, Socket] = {}
         #: Connections that the application closed while they moved; True: by a reset.
         self._closing: dict[Tcb, bool] = {}
-        #: Connections whose sending side was closed by a disconnect that succeeded.
+        #: Connections whose sending side was closed before they went down, or by a disconnect that succeeded.
         self._shut: set[Tcb] = set()
         #: Sockets whose connection was lost below, until a reset is sent to the remote end.
         self.lost: list[Socket] = []
@@ -101,11 +101,14 @@ class OffloadedSockets:
                 self._stack.detach(s, now)
                 detached.append(s)
                 self.sockets[s.tcb] = s
+                if s.shut:
+                    self._shut.add(s.tcb)
             self._stack.flush()  # the last acknowledgments go ahead of the initiate
             return self._driver.offload([s.tcb for s in sockets])
         except ChimneyError:
             for s in detached:
                 del self.sockets[s.tcb]
+                self._shut.discard(s.tcb)
                 self._stack.attach(s, now)
             raise
 
@@ -113,6 +116,8 @@ class OffloadedSockets:
         """An operation on the connection is done: it may be offloaded now, or the host's again."""
         if tcb in self._closing and tcb.may_post:
             self._driver.disconnect(tcb, abortive=self._closing.pop(tcb))
+        if tcb in self.sockets and tcb.may_post:
+            self._upload_if_over(tcb)
         self.take_back(tcb)
 
     # -- up ------------------------------------------------------------------------------------

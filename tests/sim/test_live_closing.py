@@ -6,7 +6,9 @@ import random
 
 import pytest
 
+from hoststack.live.nethost import NetHost
 from hoststack.model.objects import ConnectionState
+from hoststack.model.operation import Operation
 from hoststack.net.errors import ConnectionAborted
 from hoststack.net.socket import Socket
 from hoststack.net.socket_events import SocketEvent
@@ -53,6 +55,33 @@ def test_what_is_closed_on_its_way_down_is_closed_when_it_is_there(abort: bool) 
         stack.act(lambda _: socket.close())
     nothing_is_left(stack)
     assert isinstance(socket.error, ConnectionAborted) == abort
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("remote_first", [False, True])
+def test_what_was_closed_before_it_went_down_ends_there(remote_first: bool, seed: int) -> None:
+    """Both sides are closed; the second one while the connection is on its way, or just before."""
+    stack = ready(seed)
+    socket = stack.connect("10.77.0.2", 80 if remote_first else 7)
+    if remote_first:
+        request = b"GET /bytes/1000 HTTP/1.1\r\nHost: peer\r\nConnection: close\r\n\r\n"
+        stack.act(lambda _: socket.send(request))
+        stack.wait(lambda: socket.tcb.remote_closed)
+    else:
+        stack.act(lambda _: socket.send(b"last words"))
+
+    def shut_and_offload(host: NetHost) -> Operation:
+        socket.shutdown()
+        return host.offload_sockets([socket])
+
+    operation = stack.act(shut_and_offload)
+    stack.wait(lambda: operation.done)
+    stack.wait(lambda: socket.at_end or bool(socket.available))
+    while socket.recv():
+        stack.wait(lambda: socket.readable)
+    stack.act(lambda _: socket.close())
+    nothing_is_left(stack)
+    assert socket.error is None
 
 
 def test_a_reset_on_the_way_up_is_a_reset() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from imdriver.adapter import VirtualAdapter
 from imdriver.life import CALL_ENTRY, OFFLOAD_ENTRY, CallEntryState
 from ndisbus.ddi.call_rows import OperationRow
+from ndisbus.driver.pace import paced
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap, NdisOffloadHandle
 
@@ -34,8 +35,6 @@ __all__ = [
 #: The handle is not the first member, so the two addresses cannot be confused.
 _HANDLE_AT: Final = 0x20
 _ENTRY_SIZE: Final = 0x40
-#: After so many objects of a long list the driver gives NDIS a sign of life.
-MANY: Final = 1 << 16
 
 
 class ImOffloadEntry(NdisOffloadHandle):
@@ -70,15 +69,11 @@ def create_offload_entries(
         return []
     heap = ndis.heap
     addresses = heap.addresses(len(ndis_offload_handles), _ENTRY_SIZE)
-    found: list[ImOffloadEntry] = []
-    for at in range(0, len(addresses), MANY):
-        part, handles = addresses[at : at + MANY], ndis_offload_handles[at : at + MANY]
-        entries = [ImOffloadEntry(adapter, a, h) for a, h in zip(part, handles, strict=True)]
-        heap.objects.update(zip(part, entries, strict=True))
-        heap.objects.update(zip([e.address for e in entries], entries, strict=True))
-        found += entries
-        ndis.working()
-    return found
+    offers = zip(addresses, ndis_offload_handles, strict=True)
+    entries = [ImOffloadEntry(adapter, a, h) for a, h in paced(offers, ndis.working)]
+    heap.objects.update(paced(zip(addresses, entries, strict=True), ndis.working))
+    heap.objects.update(paced(((e.address, e) for e in entries), ndis.working))
+    return entries
 
 
 def free_offload_entries(heap: Heap, entries: Iterable[ImOffloadEntry]) -> None:

@@ -27,6 +27,7 @@ from imdriver.overlay import go_down, leads_to, put_back
 from imdriver.stamps import stamp
 from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS, OperationRow
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.pace import paced
 from ndisbus.errors import RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Column, Key, values
 from ndisbus.lists.nbl_chain import chain_addresses
@@ -101,6 +102,7 @@ class StateOperations(ImEdges):
             OFFLOAD_ENTRY.advance_all(entry.named, OffloadEntryEvent.TERMINATE)
         self.ndis.working()
         go_down(entry, handles)
+        self.ndis.working()
         CALL_ENTRY.advance(entry, CallEntryEvent.PASS_DOWN)
         self.ndis.call(operation.request, adapter.below, block_list)
 
@@ -123,7 +125,7 @@ class StateOperations(ImEdges):
             entry.named = named = self._named(entry.adapter, [contexts[i] for i in named_at], legal)
             if entry.operation is _TERMINATE and len(set(named)) != len(named):
                 raise _Refused(_FAILURE)
-            for i, e in zip(named_at, named, strict=True):
+            for i, e in paced(zip(named_at, named, strict=True), self.ndis.working):
                 handles[i] = e.address
         if entry.adapter.below is None:
             if entry.operation is _TERMINATE:
@@ -135,8 +137,9 @@ class StateOperations(ImEdges):
             above = values(cols.get(Key.NDIS_OFFLOAD_HANDLE), n)
             entry.fresh_at = fresh_at
             self._take_along(entry)
-            entry.fresh = create_offload_entries(self.ndis, entry.adapter, [above[i] for i in fresh_at])
-            for i, e in zip(fresh_at, entry.fresh, strict=True):
+            offered = [above[i] for i in fresh_at]
+            entry.fresh = create_offload_entries(self.ndis, entry.adapter, offered)
+            for i, e in paced(zip(fresh_at, entry.fresh, strict=True), self.ndis.working):
                 handles[i] = e.address
         return handles
 
@@ -146,7 +149,7 @@ class StateOperations(ImEdges):
         """Return the entries that values of the upper driver's cells designate. All must be its own."""
         get = self.ndis.heap.objects.get
         found: list[Any] = [get(p) for p in pointers]
-        for e, p in zip(found, pointers, strict=True):
+        for e, p in paced(zip(found, pointers, strict=True), self.ndis.working):
             if (
                 type(e) is not ImOffloadEntry
                 or e.entry_address != p
@@ -250,6 +253,7 @@ class StateOperations(ImEdges):
             self._settle_terminate(entry)
         self.ndis.working()
         put_back(entry, contexts)
+        self.ndis.working()
         CALL_ENTRY.advance(entry, CallEntryEvent.PROPAGATE)
         self.ndis.heap.free(entry.address)
         self.ndis.call(entry.operation.completion, entry.adapter.handle, entry.block_list)
@@ -266,21 +270,23 @@ class StateOperations(ImEdges):
         status = entry.block_list.columns[Key.STATUS]
         if status == _SUCCESS or not named:
             OFFLOAD_ENTRY.advance_all(named, OffloadEntryEvent.TERMINATED)
-            free_offload_entries(self.ndis.heap, named)
+            self.ndis.working()
+            free_offload_entries(self.ndis.heap, paced(named, self.ndis.working))
             return
         by_address = {e.address: e for e in named}
         handles = values(entry.block_list.columns[Key.OFFLOAD_HANDLE], len(entry.block_list))
         done: list[ImOffloadEntry] = []
         failed: list[ImOffloadEntry] = []
-        for handle, s in zip(handles, values(status, len(entry.block_list)), strict=True):
+        statuses = values(status, len(entry.block_list))
+        for handle, s in paced(zip(handles, statuses, strict=True), self.ndis.working):
             e = by_address.get(handle)
             if e is not None:
                 (done if s == _SUCCESS else failed).append(e)
         OFFLOAD_ENTRY.advance_all(done, OffloadEntryEvent.TERMINATED)
+        self.ndis.working()
         OFFLOAD_ENTRY.advance_all(failed, OffloadEntryEvent.NOT_TERMINATED)
-        free_offload_entries(
-            self.ndis.heap, [*done, *(e for e in failed if e.state is OffloadEntryState.FREED)]
-        )
+        freed = [*done, *(e for e in failed if e.state is OffloadEntryState.FREED)]
+        free_offload_entries(self.ndis.heap, paced(freed, self.ndis.working))
 
     def _settle_initiate(self, entry: ImCallEntry, contexts: Column) -> Column:
         """Keep the entries of what was offloaded and free the others. Returns the values of the upper cells.
@@ -307,7 +313,7 @@ class StateOperations(ImEdges):
         OFFLOAD_ENTRY.advance_all(rejected, OffloadEntryEvent.REJECT)
         free_offload_entries(self.ndis.heap, rejected)
         after = list(values(contexts, n))
-        for i, e in zip(at, accepted, strict=True):
+        for i, e in paced(zip(at, accepted, strict=True), self.ndis.working):
             after[i] = e.entry_address
         return after
 

@@ -251,7 +251,7 @@ def _look(stack: RealStack, host: LiveHost, crowd: Crowd) -> None:
     survey = stack.ps()
     host.pump(lambda: False, 0.2)
     crowd.retransmitted = {
-        title: count
+        f"retransmitted, {title}": count
         for title, counters in driver.statistics().items()
         for what, count in counters.items()
         if "etransmi" in what and count
@@ -265,7 +265,11 @@ def _look(stack: RealStack, host: LiveHost, crowd: Crowd) -> None:
         }
     crowd.problems = [f"bug check: {b['Reason']}" for b in survey["BugChecks"]]
     pids = {p["Name"]: p["Pid"] for p in survey["Processes"]}
-    pids |= {f.stem: int(json.loads(f.read_bytes())["pid"]) for f in stack.run_dir.glob("*.pid")}
+    pids |= {
+        f.stem: int(json.loads(f.read_bytes())["pid"])
+        for f in stack.run_dir.glob("*.pid")
+        if not f.stem.startswith("supervise-")
+    }
     for name, pid in pids.items():
         crowd.peak[name] = _peak(pid)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ndisbus.ddi.call import BLOCKS_MINIPORT, BLOCKS_PROTOCOL, NBL, Call, Kind
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.pace import paced
 from ndisbus.driver.sizes import check_chain, check_list
 from ndisbus.errors import LocalProtocolError, RemoteProtocolError
 from ndisbus.lists.blocklist import BlockList, Form, Key, values
@@ -177,7 +178,7 @@ class SharedMemory:
             handles = [handles] * len(block_list)
         if type(contexts) is not list:
             contexts = [contexts] * len(block_list)
-        for handle, context in zip(handles, contexts, strict=True):
+        for handle, context in paced(zip(handles, contexts, strict=True), self.ndis.working):
             if context is not None and handle is not None:
                 anchor = objects.get(handle)
                 if isinstance(anchor, NdisOffloadHandle):
@@ -239,10 +240,11 @@ class SharedMemory:
                     wire[Key.HANDLE_CELL] = [None if h is None else h.address + 0x10]
                     wire[Key.CONTEXT] = [None if h is None else h.context]
                 else:
-                    anchors = [None if a is None else objects[a] for a in handles]
-                    self.ndis.working()
+                    anchors = [None if a is None else objects[a] for a in paced(handles, self.ndis.working)]
                     wire[Key.HANDLE_CELL] = [None if h is None else h.address + 0x10 for h in anchors]
+                    self.ndis.working()
                     wire[Key.CONTEXT] = [None if h is None else h.context for h in anchors]
+                    self.ndis.working()
             except KeyError as e:
                 raise LocalProtocolError(
                     f"{call.name}: OffloadHandle {e.args[0]:#x} is not allocated", rule="R-IM-08"
@@ -260,7 +262,9 @@ class SharedMemory:
         return wire, frames
 
     def _check_size(self, name: str, wire: dict[str, Any], frames: Sequence[bytes]) -> None:
+        self.ndis.working()
         check_list(name, wire, frames, divisible=self.divides, passing_on=self.passes_on)
+        self.ndis.working()
 
     def hand_back(self, call: Call, block_list: BlockList) -> tuple[dict[str, Any], Sequence[bytes]]:
         """Hand a list back up. From now on it does not belong to the driver (R-BLK-11)."""

@@ -316,6 +316,7 @@ class DriverProcess:
                     return
             for frames in packets(self._pack, sends, divisible=self.port.divides):
                 connection.send(frames)
+                self._inbox.said(time.monotonic())
 
     # -- the connection ------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from struct import Struct
 from typing import Final
 
 from ndisbus.ddi.tcp_enums import TCP_FLAG_KEEP_ALIVE_ENABLED, TIMER_NOT_RUNNING
+from ndisbus.driver.pace import paced
 from ndisbus.state.images import TCP_STATE_OFF
 from target.data.flow import TcpFlow
 from target.hardware.adapter import Adapter
@@ -80,7 +81,7 @@ def adopt(adapter: Adapter, taken: Iterable[Context], now: float) -> None:
         return
     per_second = adapter.parameters.ticks_per_second
     limit = adapter.config.voluntary.low_activity
-    for obj in taken:
+    for obj in paced(taken, adapter.ndis.working):
         if type(obj) is TcpContext:
             obj.since = now
             after = 0 if obj.io is not None and obj.io.sends else wake_after(obj.image())

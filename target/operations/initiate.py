@@ -12,10 +12,12 @@ dependent of the linker below it, and a placeholder counts neither as a success 
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from typing import Any, Final
 
 from ndisbus.ddi.state_types import Layer, OffloadStateType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.pace import STEP, paced
 from ndisbus.errors import ChimneyError
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList, data_of, iter_chain, iter_net_buffers
@@ -25,7 +27,6 @@ from target.model.contexts import Context, NeighborContext, PathContext, TcpCont
 from target.model.life import LIFE, Event, Life
 from target.model.posted import Posted
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
-from target.operations.lists import MANY
 
 __all__ = ["initiate_offload", "refuse", "start"]
 
@@ -74,7 +75,7 @@ def start(adapter: Adapter, block_list: BlockList) -> None:
 
 def _finish(adapter: Adapter, block_list: BlockList, taken: list[Context]) -> None:
     step = LIFE.column(Event.INITIATED)
-    for obj in taken:
+    for obj in paced(taken, adapter.ndis.working):
         obj.life = step[obj.life]
     adapter.ndis.m_initiate_offload_complete(adapter.handle, block_list)
     adapter.initiating -= 1
@@ -125,7 +126,10 @@ class _Initiate:
         stack: list[tuple[int, int, Context | None]] = []
         i, above, parent = 0, -1, None
         obj: Context | None
-        while True:
+        working = self.adapter.ndis.working
+        for rounds in count(1):
+            if not rounds % STEP:
+                working()
             if i < 0:
                 if not stack:
                     return
@@ -141,6 +145,7 @@ class _Initiate:
                 elif types[i] == _TCP:
                     if self.plain and type(parent) is PathContext and i:
                         i = self._take_run(i, above, parent, following)
+                        working()
                         continue
                     result = self._take_tcp(i, parent)
                 else:
@@ -249,7 +254,7 @@ class _Initiate:
         return self._enter(i, tcp)
 
     def _take_run(self, i: int, above: int, path: PathContext, following: list[int]) -> int:
-        """Take over sibling connections without data. Returns the index of the first block of another kind.
+        """Take over sibling connections without data, at most :data:`STEP`. Returns the next block's index.
 
         Does the same as :meth:`_take_tcp` for each, but inline: long lists consist mostly of these.
         """
@@ -258,7 +263,9 @@ class _Initiate:
         hardware, enabled, memory = adapter.hardware, adapter.enabled, adapter.heap.objects
         entries, taken = hardware.objects, self.taken
         reserve, table = hardware.config.xmit_reserve, path.table
-        while i >= 0 and types[i] == _TCP and contexts[i] is None and cells[i] is not None:
+        for _ in range(STEP):
+            if i < 0 or types[i] != _TCP or contexts[i] is not None or cells[i] is None:
+                break
             image = states[i]
             window = admit_tcp(hardware, enabled, image)
             if type(window) is int:
@@ -273,8 +280,6 @@ class _Initiate:
                 contexts[i] = address
                 statuses[i] = _SUCCESS
                 taken.append(tcp)
-                if not len(taken) % MANY:
-                    adapter.ndis.working()
             else:
                 assert type(window) is Refusal
                 statuses[i] = int(window.status)

@@ -12,16 +12,15 @@ from typing import Final
 
 from ndisbus.ddi.state_types import Layer, OffloadStateType, classes_of, layer_of
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.pace import paced
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.state.images import state_size
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, PathContext
 from target.model.life import LIFE, Event
 
-__all__ = ["FAILURE", "MANY", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
+__all__ = ["FAILURE", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
 
-#: After so many objects of a long list the target gives NDIS a sign of life.
-MANY: Final = 1 << 16
 SUCCESS: Final = int(NdisStatus.SUCCESS)
 FAILURE: Final = int(NdisStatus.FAILURE)
 
@@ -80,12 +79,13 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
     find = adapter.hardware.find
     found: list[Context | None] = []
     statuses: list[int] = []
-    for cell, pointer, kind in zip(
+    blocks = zip(
         values(columns.get(Key.CELL), n),
         values(columns.get(Key.CONTEXT), n),
         values(columns.get(Key.TYPE, 0), n),
         strict=True,
-    ):
+    )
+    for cell, pointer, kind in paced(blocks, adapter.ndis.working):
         obj = None
         status = SUCCESS
         if cell is not None:
@@ -99,8 +99,6 @@ def named(adapter: Adapter, block_list: BlockList) -> tuple[list[Context | None]
                 obj, status = None, FAILURE
         found.append(obj)
         statuses.append(status)
-        if not len(found) % MANY:
-            adapter.ndis.working()
     return found, statuses
 
 
@@ -108,7 +106,7 @@ def resolve(adapter: Adapter, block_list: BlockList, event: Event) -> tuple[list
     """Do as :func:`named`, and step the life of every object. Blocks whose object may not step fail."""
     found, statuses = named(adapter, block_list)
     step = LIFE.column(event)
-    for i, obj in enumerate(found):
+    for i, obj in paced(enumerate(found), adapter.ndis.working):
         if obj is not None:
             following = step.get(obj.life)
             if following is None:

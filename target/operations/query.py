@@ -7,13 +7,14 @@ from struct import Struct
 from typing import Final
 
 from ndisbus.ddi.tcp_enums import BACKLOG_NOT_SUPPORTED
+from ndisbus.driver.pace import paced
 from ndisbus.lists.blocklist import BlockList, Key, values
 from target.data.machines import current_image
 from target.hardware.adapter import Adapter
 from target.model.contexts import Context, TcpContext
 from target.model.life import Event
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, MANY, fits, resolve, slice_of
+from target.operations.lists import FAILURE, fits, resolve, slice_of
 
 __all__ = ["query_offload"]
 
@@ -39,9 +40,7 @@ def _finish(
     types = values(block_list.columns.get(Key.TYPE, 0), n)
     states = list(values(block_list.columns.get(Key.STATE), n))
     common = _TAIL.pack(*_backlogs(adapter, None))
-    for i, obj in enumerate(found):
-        if not i % MANY:
-            adapter.ndis.working()
+    for i, obj in paced(enumerate(found), adapter.ndis.working):
         if obj is None:
             continue
         if obj.corrupt:

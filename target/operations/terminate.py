@@ -20,6 +20,7 @@ from typing import Final
 
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.driver.pace import paced
 from ndisbus.driver.sizes import list_bytes
 from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.nbl import NetBufferList, iter_mdls, iter_net_buffers
@@ -31,7 +32,7 @@ from target.model.contexts import Context, NeighborContext, PathContext, TcpCont
 from target.model.life import LIFE, Event, Life
 from target.model.posted import TcpIo
 from target.operations import hardware_failure
-from target.operations.lists import FAILURE, MANY, fits, named, slice_of
+from target.operations.lists import FAILURE, fits, named, slice_of
 
 __all__ = ["terminate_offload"]
 
@@ -74,7 +75,7 @@ class _Terminate:
         found = self.found
         #: Number of an object's dependents in this list, by the object's address.
         going: dict[int, int] = {}
-        for i in self.order:
+        for i in paced(self.order, self.adapter.ndis.working):
             obj = found[i]
             assert obj is not None
             life = obj.life
@@ -112,9 +113,8 @@ class _Terminate:
         )
         held: list[bytes] = []
         room = adapter.ndis.largest_list - list_bytes(n)
-        for i, obj in enumerate(self.found):
-            if not i % MANY:
-                adapter.ndis.working()
+        working = adapter.ndis.working
+        for i, obj in paced(enumerate(self.found), working):
             if obj is None:
                 continue
             if isinstance(obj, TcpContext) and obj.io is not None:
@@ -148,9 +148,7 @@ class _Terminate:
         columns[Key.STATUS] = statuses
         self.list.attachments = Attachments.of(attached) if attached else None
         adapter.ndis.m_terminate_offload_complete(adapter.handle, self.list)
-        for i, obj in enumerate(going):
-            if not i % MANY:
-                adapter.ndis.working()
+        for obj in paced(going, working):
             obj.step(Event.TERMINATED)
             adapter.free(obj)
         hardware_failure.lose(adapter, [obj for obj in staying if obj.address in keep])
@@ -175,7 +173,7 @@ class _Terminate:
         going: list[Context] = []
         staying: list[Context] = []
         held: set[int] = set()
-        for i in self.order:
+        for i in paced(self.order, self.adapter.ndis.working):
             obj = self.found[i]
             if obj is None:
                 continue

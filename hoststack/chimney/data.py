@@ -185,10 +185,22 @@ def completed(host: Engine, kind: str, nbls: NblChain) -> None:
         elif kind == "forward" and status in _COMES_BACK:
             # The host processes it itself, after the upload (R-TERM-12, R-FWD-05).
             _hold(host, tcb, [data_of(nb) for nb in iter_net_buffers(posted.nbl)])
-        elif kind == "disconnect" and status in _COMES_BACK and size_of(posted.nbl):
-            # The bytes of it that the remote end has acknowledged lie before SndUna (R-DISC-10).
-            left = bytes_of(posted.nbl)[_transferred(attached.get(address)) :]
-            tcb.returned = [*(tcb.returned or ()), (address, left)]
+        elif kind == "disconnect" and status != _SUCCESS:
+            _not_closed(host, posted, attached.get(address), status)
+
+
+def _not_closed(host: Engine, posted: Posted, nbl: NetBufferList | None, status: int) -> None:
+    """A disconnect came back: the host closes the connection when it has it again, behind the data of it."""
+    tcb = posted.tcb
+    # The bytes of it that the remote end has acknowledged lie before SndUna (R-DISC-10).
+    left = bytes_of(posted.nbl)[_transferred(nbl) :]
+    if status in _COMES_BACK:
+        if left:
+            tcb.returned = [*(tcb.returned or ()), (posted.nbl.address, left)]
+        return
+    if left:
+        tcb.aborted = [*(tcb.aborted or ()), (posted.nbl.address, left)]
+    upload.request(host, tcb)
 
 
 def _transferred(nbl: NetBufferList | None) -> int:
@@ -213,7 +225,9 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
         if status != NdisStatus.UPLOAD_IN_PROGRESS:
             upload.request(host, tcb)
     else:
+        # The connection was reset (R-SEND-09). If it was not, its stream has a hole: it is lost when it is back.
         tcb.aborted = [*(tcb.aborted or ()), (nbl.address, bytes_of(nbl))]
+        upload.request(host, tcb)
 
 
 def _received(host: Engine, posted: Posted, nbl: NetBufferList | None, status: int) -> None:

@@ -216,6 +216,7 @@ def _take_back(
     d = obj.delegated
     if d.buffered_data is not None:
         problem = _buffered(host, obj, d, attached)
+    hole = bool(obj.aborted) and d.state is not _CLOSED
     if obj.lent or obj.returned or obj.aborted or obj.acknowledged or chain is not None:
         home, found = reclaim(obj, attached[chain] if chain is not None else None)
         problem = found or problem
@@ -230,9 +231,11 @@ def _take_back(
         wrong = check_sequence(d, obj.in_flight, obj.queued)
         if wrong:
             problem = "R-OSD-13", wrong
-    if problem is None:
+    if problem is None and not hole:
         return ""
     obj.lost = True
+    if problem is None:
+        return "send data was aborted, although the connection is open: its stream has a hole"
     rule, text = problem
     host.violation(rule, f"{obj!r}: {text}")
     return f"{text} [{rule}]"

@@ -149,7 +149,7 @@ class OffloadedSockets:
     def _lose(self, socket: Socket, tcb: Tcb) -> None:
         """End a connection whose state was lost below: data may be lost that the target acknowledged."""
         removed = self._driver.binding is None
-        error = _loss(socket, "was removed" if removed else "did not hand back the connection's state")
+        error = _loss(socket, "was removed" if removed else "did not hand back all of its state")
         if tcb.delegated.state is _CLOSED:
             socket.over(error)  # the remote end needs no reset
         else:

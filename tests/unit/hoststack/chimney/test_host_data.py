@@ -304,14 +304,41 @@ def test_r_im_14_send_data_that_must_go_by_the_host_uploads_the_connection() -> 
     assert tcb.send_queue == [b"data"]
 
 
-def test_aborted_sends_are_dropped() -> None:
+def test_r_send_09_aborted_sends_are_dropped_with_a_connection_that_is_closed() -> None:
+    """R-SEND-09: after a reset their data is discarded."""
     rig = Rig()
     _, _, (tcb,) = rig.offloaded(1)
     rig.act(lambda h: h.send(tcb, b"data"))
     rig.io_complete("ProtocolTcpOffloadSendComplete", rig.take("NdisOffloadTcpSend"), ABORTED)
-    rig.act(lambda h: h.terminate([tcb]))
+    tcb.delegated.state = TcpOffloadConnectionState.TcpConnectionClosed
+    rig.tick()
     rig.terminated()
     assert not tcb.send_queue
+    assert not tcb.lost
+
+
+@pytest.mark.parametrize("op", ["Send", "Disconnect"])
+def test_a_connection_that_is_open_is_lost_when_it_is_back_without_data_that_was_aborted(op: str) -> None:
+    """It cannot go on: the stream has a hole."""
+    rig = Rig()
+    _, _, (tcb,) = rig.offloaded(1)
+    rig.act(lambda h: h.send(tcb, b"data") if op == "Send" else h.disconnect(tcb, data=b"data"))
+    rig.io_complete(f"ProtocolTcpOffload{op}Complete", rig.take(f"NdisOffloadTcp{op}"), ABORTED)
+    rig.tick()
+    operation = next(iter(rig.host.pending.values()))
+    rig.terminated()
+    assert tcb.lost
+    assert "hole" in operation.reason_of(tcb)
+    assert rig.violations() == []
+
+
+def test_a_connection_whose_disconnect_failed_is_uploaded_so_that_the_host_closes_it() -> None:
+    rig = Rig()
+    _, _, (tcb,) = rig.offloaded(1)
+    rig.act(lambda h: h.disconnect(tcb))
+    rig.io_complete("ProtocolTcpOffloadDisconnectComplete", rig.take("NdisOffloadTcpDisconnect"), ABORTED)
+    rig.tick()
+    rig.terminated()
     assert not tcb.lost
 
 

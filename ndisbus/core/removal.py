@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ndisbus.core.model import AdapterState, BindingState
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
-from ndisbus.ddi.tcp_enums import TcpOffloadEventType, TcpUploadReason
+from ndisbus.ddi.tcp_enums import LOSS_EVENTS
 
 if TYPE_CHECKING:
     from ndisbus.core.bindings import Bindings
@@ -29,9 +29,6 @@ __all__ = ["MAX_CUT_OFF", "Removal"]
 #: Number of hung drivers that are remembered after their removal. Above that the oldest is forgotten.
 MAX_CUT_OFF: Final = 32
 _FAILURE: Final = int(NdisStatus.FAILURE)
-#: EventType and EventSpecificInformation of the events that tell of a removed adapter.
-_RETRIEVE: Final = (int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpUploadReason.HardwareFailure))
-_ABORT: Final = (int(TcpOffloadEventType.TcpIndicateAbort), 0)
 
 
 class Removal:
@@ -125,5 +122,5 @@ class Removal:
                 if request.binding is binding and request.operation.op == "initiate":
                     handles += request.connections_on_offer()
             for handle in handles:
-                self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, *_RETRIEVE]])
-                self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, *_ABORT]])
+                for event in LOSS_EVENTS:
+                    self.out.send(binding.protocol, ["ProtocolTcpOffloadEvent", None, [handle, *event]])

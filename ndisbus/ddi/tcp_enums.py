@@ -15,6 +15,7 @@ __all__ = [
     "IPV4_ID_LAST",
     "IPV6_FRAGMENT_ID_FIRST",
     "IPV6_FRAGMENT_ID_LAST",
+    "LOSS_EVENTS",
     "MANDATORY_UPLOAD_REASONS",
     "MAX_RT_NO_LIMIT",
     "MAX_RT_USE_LIMIT",
@@ -123,6 +124,13 @@ class TcpOffloadEventType(IntEnum):
     TcpIndicateDisconnect = 2
     TcpIndicateRetrieve = 3
     TcpIndicateAbort = 4
+
+
+LOSS_EVENTS: Final = (
+    (int(TcpOffloadEventType.TcpIndicateRetrieve), int(TcpUploadReason.HardwareFailure)),
+    (int(TcpOffloadEventType.TcpIndicateAbort), 0),
+)
+"""EventType and EventSpecificInformation of the events of a connection that was lost with its hardware."""
 
 
 class TcpConstFlags(IntFlag):

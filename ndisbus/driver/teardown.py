@@ -1,8 +1,9 @@
 """What a port does when the bus has gone: take the place of NDIS until nothing is in flight.
 
 Every request in flight is completed with NDIS_STATUS_FAILURE (I/O: NDIS_STATUS_REQUEST_ABORTED) through the
-ordinary handler. Then every binding is unbound and every adapter halted, as NDIS does it for a surprise
-removal. New requests that a driver makes meanwhile fail in the same way. What it passes up is dropped.
+ordinary handler, and before that, connections on offer are reported as lost. Then every binding is unbound
+and every adapter halted, as NDIS does it for a surprise removal. New requests that a driver makes meanwhile
+fail in the same way. What it passes up is dropped.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ndisbus.ddi.call import Call, Kind, python_name
 from ndisbus.ddi.call_rows import PACKET_SEND
 from ndisbus.ddi.calls import CALLS
+from ndisbus.ddi.state_types import OffloadStateType
 from ndisbus.ddi.status import NdisStatus
+from ndisbus.ddi.tcp_enums import LOSS_EVENTS
 from ndisbus.driver.base import Reply
 from ndisbus.driver.replies import refusal
-from ndisbus.lists.blocklist import BlockList, Key
+from ndisbus.lists.blocklist import BlockList, Key, values
 from ndisbus.lists.heap import NdisOffloadHandle
 from ndisbus.lists.nbl_chain import NblChain
 
@@ -61,6 +64,8 @@ def tear_down(port: DriverPort, reason: str) -> None:
             chain.context = context
             _abort_nbls(port, local, CALLS[name], through, chain)
         for block_list, call, binding in lists:
+            if call.op == "initiate":
+                _tell_of_loss(port, local, block_list)
             _fail_list(port, local, block_list, call, binding)
         for binding, request in port.sent_oids:
             _fail_oid(port, local, binding, request)
@@ -149,6 +154,19 @@ def _handle(port: DriverPort, local: _Local, name: str, *args: Any) -> None:
             port.step(result)
 
     local.todo.append(run)
+
+
+def _tell_of_loss(port: DriverPort, local: _Local, block_list: BlockList) -> None:
+    """Indicate that connections on offer were lost with their hardware, as NDIS does for a removed adapter.
+
+    The driver below may have served them, so the FAILURE that follows is not a refusal (R-CONC-03).
+    """
+    n = len(block_list)
+    handles = values(block_list.columns.get(Key.OFFLOAD_HANDLE), n)
+    for handle, kind in zip(handles, values(block_list.columns[Key.TYPE], n), strict=True):
+        if handle is not None and kind == OffloadStateType.TcpOffloadState:
+            for event in LOSS_EVENTS:
+                _handle(port, local, "ProtocolTcpOffloadEvent", handle, *event)
 
 
 def _fail_list(port: DriverPort, local: _Local, block_list: BlockList, call: Call, binding: int) -> None:

@@ -155,7 +155,7 @@ def test_a_target_dies_at_any_moment_of_an_initiate_with_send_data(depth: int, m
     assert stack.violations() == []
 
 
-@pytest.mark.parametrize("dies", ["target", "im0"])
+@pytest.mark.parametrize("dies", ["target", "im0", "bus"])
 def test_a_death_while_the_completion_is_on_its_way_up_is_an_error(dies: str) -> None:
     """The target has acknowledged data in the host's name, and the host has never heard of it."""
     stack = slow()
@@ -165,12 +165,18 @@ def test_a_death_while_the_completion_is_on_its_way_up_is_an_error(dies: str) ->
     stack.sim.stall("im0")
     stack.sim.run_for(1.0)  # the initiate completes, and the target receives
     assert not operation.done
-    stack.sim.kill(dies)
+    if dies == "bus":
+        stack.sim.kill_bus()
+    else:
+        stack.sim.kill(dies)
     stack.sim.resume("im0")
     stack.wait(lambda: socket.error is not None, limit=0.2)
     assert isinstance(socket.error, ConnectionReset)
     stack.wait(lambda: operation.done)
-    stack.sim.restart(dies)
+    if dies == "bus":
+        stack.sim.start_bus()
+    else:
+        stack.sim.restart(dies)
     stack.ready()
     assert stack.sim.closings == []
 

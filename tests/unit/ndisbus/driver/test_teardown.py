@@ -96,6 +96,26 @@ def test_posted_lists_are_aborted_once(op: str) -> None:
     over(sim, host, target)
 
 
+def test_connections_on_offer_are_lost_before_their_initiate_fails() -> None:
+    """As with a removed adapter: the driver below may have served them. Neighbors and paths have no events."""
+    seen: list[Any] = []
+
+    class Host(ToyHost):
+        def protocol_tcp_offload_event(self, offload_context: int, event_type: int, information: int) -> None:
+            seen.append((offload_context, event_type, information))
+
+        def protocol_initiate_offload_complete(self, context: int, block_list: BlockList) -> None:
+            seen.append(block_list.columns[Key.STATUS])
+            super().protocol_initiate_offload_complete(context, block_list)
+
+    sim, host, target = stack(host=Host)
+    handles = sim.act("host", lambda h: h.offload())
+    sim.run_until(lambda: bool(target.later))
+    sim.kill_bus()
+    assert seen == [(handles[2].address, 3, 11), (handles[2].address, 4, 0), FAILURE]
+    over(sim, host, target)
+
+
 def test_posted_lists_come_back_before_the_terminate_of_their_connection() -> None:
     sim, host, target = stack()
     tree = objects(sim, host, target)

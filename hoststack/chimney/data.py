@@ -225,7 +225,7 @@ def _sent(host: Engine, tcb: Tcb, nbl: NetBufferList, status: int) -> None:
         if status != NdisStatus.UPLOAD_IN_PROGRESS:
             upload.request(host, tcb)
     else:
-        # The connection was reset (R-SEND-09). If it was not, its stream has a hole: it is lost when it is back.
+        # The connection was reset (R-SEND-09). If not, its stream has a hole: it is lost when it is back.
         tcb.aborted = [*(tcb.aborted or ()), (nbl.address, bytes_of(nbl))]
         upload.request(host, tcb)
 

@@ -1,4 +1,4 @@
-"""Connections of real processes between an initiate and its completion, which a fault delays on its way up."""
+"""Connections of real processes between an initiate and its completion, which a fault delays."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 
 from hoststack import Connection, ConnectionReset, LiveHost
 from hoststack.model.operation import Operation
+from tests.process.stack_processes import until
 from tools.torture_stack import RealStack, leftovers, with_peer
-
-from .stack_processes import until
 
 pytestmark = pytest.mark.process
 
@@ -28,8 +27,12 @@ def offering(stack: RealStack, host: LiveHost, connection: Connection, seconds: 
     delay = {"Action": "delay", "Call": "NdisMInitiateOffloadComplete", "Driver": "target", "Times": 1}
     number = stack.control("fault.add", {**delay, "Delay": seconds})["Id"]
     operation = host.offload([connection], wait=False)
-    faults = lambda: stack.control("fault.list")["Faults"]
-    until(lambda: any(f["Id"] == number and f["Hits"] for f in faults()), "the target has taken it")
+
+    def taken() -> bool:
+        faults = stack.control("fault.list")["Faults"]
+        return any(f["Id"] == number and f["Hits"] for f in faults)
+
+    until(taken, "the target takes the connection")
     assert not operation.done
     return operation
 
@@ -64,8 +67,9 @@ def test_a_death_while_the_completion_is_on_its_way_up_is_an_error_at_once(
         connection.recv_exactly(10_000)
         operation = offering(stack, host, connection, 60.0)
         os.kill(stack.pid(dies), signal.SIGKILL)
+        until(lambda: connection.socket.error is not None, "the error")
+        connection.recv_exactly(connection.socket.available)
         with pytest.raises(ConnectionReset, match="offload adapter"):
-            while connection.recv(65536):
-                pass
+            connection.recv(1)
         until(lambda: operation.done, "the initiate completes")
     stack.wait_for(lambda survey: not leftovers(survey), "the host left something")

@@ -97,7 +97,7 @@ def test_posted_lists_are_aborted_once(op: str) -> None:
 
 
 def test_connections_on_offer_are_lost_before_their_initiate_fails() -> None:
-    """As with a removed adapter: the driver below may have served them. Neighbors and paths have no events."""
+    """As with a removed adapter: the driver below may have served them."""
     seen: list[Any] = []
 
     class Host(ToyHost):

@@ -95,6 +95,7 @@ class Packets(ImEdges):
                 del passed_up[a]
                 home.append(a)
                 below = held[1]
-        lower = self.adapter_of(miniport_adapter_context).below
-        if home and lower is not None:
-            self.ndis.return_net_buffer_lists(lower, NblChain(home, source_handle=below), return_flags)
+        # The adapter may be halted: NDIS returns at once what was indicated on its way to us.
+        if home and self.lower is not None and self.lower.handle is not None:
+            chain = NblChain(home, source_handle=below)
+            self.ndis.return_net_buffer_lists(self.lower.handle, chain, return_flags)

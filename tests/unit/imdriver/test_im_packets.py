@@ -149,6 +149,19 @@ def test_lists_of_an_adapter_that_is_gone_are_not_returned(bench: Any) -> None:
     assert entries(bench) == (0, 0)
 
 
+def test_lists_that_come_back_to_an_adapter_that_was_halted_go_down(bench: Any) -> None:
+    """An indication and the halt crossed: no driver above takes the lists, and NDIS returns them at once."""
+    indicate(bench)
+    assert give_back(bench, "im0-b", LISTS) == []
+    context = bench.context("im0-a")
+    bench.ask("MiniportHaltEx", context, 0)
+    columns = {"NetBufferList": LISTS, "SourceHandle": 1}
+    ((name, params, _),) = bench.tell("MiniportReturnNetBufferLists", context, columns, 1)
+    assert name == "NdisReturnNetBufferLists"
+    assert params[:2] == [bench.binding, {"NetBufferList": LISTS, "SourceHandle": 0x77}]
+    assert entries(bench) == (0, 0)
+
+
 def test_frames_that_come_through_a_closed_binding_are_dropped(bench: Any) -> None:
     """A fault held them back until the driver was bound anew; NDIS has returned them by then."""
     old = bench.binding_context

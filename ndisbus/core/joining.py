@@ -7,10 +7,12 @@ as a driver that hangs is; it may say hello again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ndisbus.ddi.call_rows import STATE_OPERATIONS
 from ndisbus.errors import DecodeError
-from ndisbus.lists.validate import MAX_BLOCKS
+from ndisbus.lists.blocklist import Key
+from ndisbus.lists.validate import DOWN_COLUMNS, MAX_BLOCKS, UP_COLUMNS, CheckedColumns, check_columns
 from ndisbus.messages.parts import JOINED_ROOM, PART, Assembly
 
 if TYPE_CHECKING:
@@ -21,6 +23,23 @@ if TYPE_CHECKING:
     from ndisbus.messages.codec import Message
 
 __all__ = ["Joining"]
+
+
+#: The columns that the list of a call may have.
+_ALLOWED: Final = {o.request: DOWN_COLUMNS for o in STATE_OPERATIONS} | {
+    o.completion: UP_COLUMNS for o in STATE_OPERATIONS
+}
+
+
+def _mark(message: Message) -> None:
+    """Mark a joined list as checked, if each of its columns is as long as the list."""
+    columns = message[2][1]
+    blocks = len(columns[Key.BLOCK])
+    ready = all(
+        type(c) is not list or len(c) == blocks for k, c in columns.items() if k != Key.NET_BUFFER_LISTS
+    )
+    if blocks and ready:
+        message[2][1] = CheckedColumns(columns)
 
 
 class Joining:
@@ -50,6 +69,7 @@ class Joining:
                 self._watch(client, assembly)
             elif message[0] != PART:
                 raise assembly.interrupted(message[0])
+            self._check(message)
             joined = assembly.add(message, frames)
         except DecodeError as e:
             client.assembly = None
@@ -57,7 +77,19 @@ class Joining:
             return None
         if joined is not None:
             client.assembly = None
+            _mark(joined[0])
         return joined
+
+    @staticmethod
+    def _check(message: Message) -> None:
+        """Check the values of a piece when it comes, so that not all are left to the end."""
+        args = message[2]
+        if not args:
+            return
+        allowed = _ALLOWED.get(args[0]) if type(args[0]) is str else None
+        columns = args[-1]
+        if allowed is not None and type(columns) is dict and columns.get(Key.BLOCK):
+            check_columns(columns, f"{args[0]}.OffloadBlockList, part {args[1]}", allowed)
 
     def _watch(self, client: Client, assembly: Assembly) -> None:
         limit = self.config.request_limit

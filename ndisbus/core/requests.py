@@ -7,7 +7,7 @@ a few columns. :mod:`ndisbus.core.completions` has the way up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.lent import failed_columns, same
@@ -327,5 +327,5 @@ def _in_order(
         return contexts.count(None) == len(contexts) and binding.objects.keys().isdisjoint(handles)
     if binding.terminating and not binding.terminating.isdisjoint(handles):
         return False
-    known: Iterable[Any] = map(binding.objects.get, handles)  # type: ignore[arg-type]
-    return list(known) == list(zip(layers, contexts, strict=True))
+    known: list[Any] = list(map(binding.objects.get, handles))  # type: ignore[arg-type]
+    return None not in known and [k[0] for k in known] == layers and [k[1] for k in known] == contexts

@@ -56,7 +56,7 @@ def describe_call(
     if adapter is not None:
         event["adapter"] = adapter.name
     at = call.blocks_at
-    if 0 <= at < len(args) and type(args[at]) is dict:
+    if 0 <= at < len(args) and isinstance(args[at], dict):
         columns = args[at]
         blocks = columns.get(Key.BLOCK)
         if type(blocks) is list and blocks:

@@ -17,6 +17,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "MAX_BLOCKS",
     "UP_COLUMNS",
+    "CheckedColumns",
     "check_columns",
     "check_nodes",
     "check_tree",
@@ -75,11 +76,19 @@ _INT_OR_NULL: Final[frozenset[Any]] = frozenset((int, type(None)))
 _BYTES_OR_NULL: Final[frozenset[Any]] = frozenset((bytes, type(None)))
 
 
+class CheckedColumns(dict[str, Any]):
+    """Columns that :func:`check_columns` has seen in pieces. It need not look at every value again."""
+
+    __slots__ = ()
+
+
 def check_columns(obj: object, where: str, allowed: dict[str, int]) -> dict[str, Any]:
     """Check names, lengths, types and ranges of all columns. Returns the columns.
 
     Raises :class:`DecodeError`.
     """
+    if type(obj) is CheckedColumns:
+        return dict(obj)
     if type(obj) is not dict:
         # Each of the five operations has a list. An indication may have none.
         rule = "" if allowed is EVENT_COLUMNS else "R-BLK-01"

@@ -216,6 +216,8 @@ class Assembly:
         if type(blocks) is not list:
             raise DecodeError(f"{PART}.Block", "an array of pointers expected")
         known = self._columns
+        if not blocks and not columns.keys() <= {_BLOCK, _LISTS}:
+            raise DecodeError(PART, f"{self._name}: a part without blocks has only {_LISTS} and frames")
         if self.index and len(known[_BLOCK]) + len(blocks) > self.rows:
             raise DecodeError(f"{PART}.Block", f"at most {self.rows} blocks are accepted")
         if not self.index:

@@ -241,6 +241,15 @@ BAD_PARTS = {
     "too many": (["NdisInitiateOffload", 0, 100_000, 1, {"Block": [1]}], "parts are accepted"),
     "not a list": (["NdisOffloadTcpSend", 0, 2, 1, {"Block": [1]}], "not a call that may be divided"),
     "no blocks": (["NdisInitiateOffload", 0, 2, 1, {}], "an array of pointers"),
+    "bad value": (
+        ["NdisInitiateOffload", 0, 2, 1, {"Block": [1], "Type": [999]}],
+        "does not fit 8 bits",
+    ),
+    "no parameters": ([], "expected"),
+    "columns without blocks": (
+        ["NdisInitiateOffload", 0, 2, 1, {"Block": [], "Type": []}],
+        "a part without blocks",
+    ),
     "no columns": (["NdisInitiateOffload", 0, 2, 1, None], "expected"),
 }
 

@@ -333,7 +333,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
                 return (yield from self._take_down(adapter))
         return NdisStatus.SUCCESS
 
-    def depart(self) -> None:
+    def depart(self) -> bool:
         """Remove the virtual adapters: the process was asked to end.
 
         NDIS unbinds the drivers above first, and they upload everything before they close.
@@ -341,6 +341,7 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         if self.lower is not None:
             self.lower.closing = True
             self.ndis.run(self._take_down_all(self.lower))
+        return True
 
     def departed(self) -> bool:
         """Return whether the virtual adapters are gone, and with them everything that was offloaded."""

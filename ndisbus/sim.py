@@ -204,14 +204,10 @@ class Simulation:
         Runs the simulation until the process has ended.
         """
         process = self.processes[name]
-        if process.port.attached:
-            self.act(name, lambda driver: driver.depart())
-            until = self.now + limit
-            self.at(until, lambda: None)
-            self.run_until(
-                lambda: self.now >= until or not process.port.attached or process.driver.departed(),
-                limit=limit + 1.0,
-            )
+        self.act(name, lambda _: process.port.depart())
+        until = self.now + limit
+        self.at(until, lambda: None)
+        self.run_until(lambda: self.now >= until or process.port.departed(), limit=limit + 1.0)
         self.leave(name)
         self.run_until(lambda: not process.alive)
 

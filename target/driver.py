@@ -143,10 +143,11 @@ class TargetDriver(MiniportDriver):
         self.stations.pop(adapter.name, None)
         return NdisStatus.SUCCESS
 
-    def depart(self) -> None:
+    def depart(self) -> bool:
         """Ask for everything that is offloaded: the process was asked to end (R-PAUSE-03)."""
         for adapter in self.adapters.values():
             pause.depart(adapter)
+        return True
 
     def departed(self) -> bool:
         """Return whether everything has been uploaded."""

@@ -132,7 +132,7 @@ class NdisCore:
             if not (self.table.active and self.faults.receive(client, message, frames)):
                 self.dispatcher.dispatch(client, message, frames)
         elif name == "goodbye":
-            self.removal.remove(client, "left")
+            self.removal.remove(client, "left", idle=_is_idle(message[2]))
         elif name == "hello":
             self.out.refuse(key, message[1], name, "this connection has already said hello")
         elif not self.control.handle(key, message):
@@ -198,6 +198,11 @@ class NdisCore:
     def on_timer(self, now: float) -> None:
         """Run the actions that are due at ``now``."""
         self.clock.advance(now)
+
+
+def _is_idle(args: list[Any]) -> bool:
+    """Return whether a goodbye says that the driver has begun no request that it has not completed."""
+    return len(args) == 1 and type(args[0]) is dict and args[0].get("Idle") is True
 
 
 def _check_answer(pending: Pending, values: list[Any]) -> None:

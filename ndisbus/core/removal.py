@@ -61,11 +61,18 @@ class Removal:
         self.remove(client, reason)
 
     def remove(
-        self, client: Client, reason: str, *, bug_check: BugCheck | None = None, hung: bool = False
+        self,
+        client: Client,
+        reason: str,
+        *,
+        bug_check: BugCheck | None = None,
+        hung: bool = False,
+        idle: bool = False,
     ) -> None:
         """Close a driver's epoch and clean up above and below it. Does nothing if it is already closed.
 
-        A ``hung`` driver stays listed as cut off because its process still exists.
+        A ``hung`` driver stays listed as cut off because its process still exists. An ``idle`` driver has
+        left in order, and has not begun what it has not completed.
         """
         if client.closed:
             return
@@ -86,12 +93,12 @@ class Removal:
             pending.then(None)
         client.pending.clear()
         for adapter in list(client.adapters):
-            self._remove_adapter(adapter, reason)
+            self._remove_adapter(adapter, reason, idle)
         for binding in list(client.bindings):
             self.bindings.abandon(binding)
         self.bindings.bind_all()
 
-    def _remove_adapter(self, adapter: Adapter, reason: str) -> None:
+    def _remove_adapter(self, adapter: Adapter, reason: str, idle: bool) -> None:
         """Remove an adapter by surprise: fail what is outstanding, abort what was offloaded, unbind."""
         adapter.state = AdapterState.DEAD
         self.registry.adapters.pop(adapter.handle, None)
@@ -99,7 +106,7 @@ class Removal:
         # Net buffer lists first: those of a connection must be back before its terminate completes.
         self.io.abort(adapter)
         self.packets.abort(adapter)
-        self._tell_of_loss(adapter)
+        self._tell_of_loss(adapter, on_offer=not idle)
         for request in list(adapter.requests.values()):
             self.completions.fail_up(adapter, request, _FAILURE)
         self.oids.abort(adapter)
@@ -109,16 +116,16 @@ class Removal:
             else:
                 binding.came_back()
 
-    def _tell_of_loss(self, adapter: Adapter) -> None:
+    def _tell_of_loss(self, adapter: Adapter, *, on_offer: bool) -> None:
         """Indicate for each connection that is below, or on offer, that the hardware failed: retrieve, abort.
 
         A driver above learns it before a list with the connection completes. So it knows that a FAILURE is
         not a refusal: the adapter may have served a connection that was on offer, and may have acknowledged
-        data for it (R-CONC-03).
+        data for it (R-CONC-03). An idle driver has not, so its connections ``on_offer`` are refused.
         """
         for binding in adapter.bindings:
             handles = [h for h, (layer, _) in binding.objects.items() if layer == Layer.TCP]
-            for request in adapter.requests.values():
+            for request in adapter.requests.values() if on_offer else ():
                 if request.binding is binding and request.operation.op == "initiate":
                     handles += request.connections_on_offer()
             for handle in handles:

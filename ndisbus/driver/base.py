@@ -64,14 +64,16 @@ class Driver:
         own objects. ``driver_entry`` is called again when the bus is back.
         """
 
-    def depart(self) -> None:
+    def depart(self) -> bool:
         """Begin to give back what this driver holds for others: its process was asked to end (SIGTERM).
 
-        The process goes on until :meth:`departed` or until a time limit.
+        From now on the driver takes over nothing new. The process goes on until :meth:`departed`, or until a
+        time limit. Returns False if this driver gives nothing back; then the process leaves at once.
         """
+        return False
 
     def departed(self) -> bool:
-        """Return whether everything was given back."""
+        """Return whether everything was given back, after :meth:`depart`."""
         return True
 
     def inspect(self) -> dict[str, int]:

@@ -75,6 +75,8 @@ class DriverPort(SharedMemory):
         self.identity = identity
         self.outbox: list[Outgoing] = []
         self.attached = False
+        #: Whether the driver gives back what it holds, because its process ends.
+        self.departing = False
         self.now = 0.0
         #: Called by handlers that take long; see :meth:`Ndis.working`.
         self.working: Callable[[], None] = lambda: None
@@ -109,10 +111,19 @@ class DriverPort(SharedMemory):
             identity["LastEpoch"] = self._last_epoch
         self.outbox.append((["hello", self.replies.next_id(), [PROTOCOL_VERSION, identity]], ()))
 
+    def depart(self) -> None:
+        """Let the driver give back what it holds; see :meth:`departed`."""
+        self.departing = self.attached and self.driver.depart()
+
+    def departed(self) -> bool:
+        """Return whether the driver has nothing to give back, or gives nothing back."""
+        return not (self.attached and self.departing) or self.driver.departed()
+
     def goodbye(self) -> None:
         """Leave in an orderly way. The bus treats it as a removal at once."""
         if self.attached:
-            self.outbox.append((["goodbye", None, []], ()))
+            idle = [{"Idle": True}] if self.departing and self.driver.departed() else []
+            self.outbox.append((["goodbye", None, idle], ()))
 
     def control(self, verb: str, arguments: dict[str, Any]) -> Reply:
         """Send a control request on the driver's own connection (docs/protocol.md, "Control requests").

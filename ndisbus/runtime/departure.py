@@ -32,8 +32,7 @@ class Departure:
         """Handle a stop signal. The first one begins the departure, a later one ends the process at once."""
         if self.asked_at == math.inf:
             self.asked_at = now
-            if self._process.ready:
-                self._process.port.driver.depart()
+            self._process.port.depart()
         elif now - self.asked_at >= REPEAT:
             self._process.stop()
 
@@ -44,8 +43,5 @@ class Departure:
         """
         process = self._process
         process.run_until(lambda: self.asked_at < math.inf, math.inf)
-        return process.run_until(self._over, DEPARTURE_LIMIT)
-
-    def _over(self) -> bool:
         # Without a bus there is nothing to give back: it has gone, or it has cut the driver off.
-        return not self._process.ready or self._process.port.driver.departed()
+        return process.run_until(process.port.departed, DEPARTURE_LIMIT)

@@ -67,6 +67,18 @@ def test_an_orderly_restart_under_stacked_drivers(seed: int, victim: str) -> Non
     finish(stack, flows)
 
 
+@pytest.mark.parametrize("steps", range(0, 60, 4))
+def test_an_initiate_that_comes_too_late_is_refused(steps: int) -> None:
+    """It is anywhere between host and target when the target, which has nothing, leaves."""
+    stack, flows = start(steps)
+    for _ in range(steps):
+        stack.sim.step()
+    stack.sim.stop("target")
+    assert not any(f.failed for f in flows), [str(f.socket.error) for f in flows]
+    stack.sim.restart("target")
+    finish(stack, flows)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_departing_target_takes_nothing_new(seed: int) -> None:
     """An initiate that waits, or that comes later, is refused by the target itself: nothing can be lost."""

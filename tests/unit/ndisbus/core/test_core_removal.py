@@ -201,6 +201,21 @@ def test_a_driver_that_breaks_a_rule_is_removed_like_one_that_dies(
     assert host.names() == ["ProtocolTcpOffloadEvent"] * 4 + ["ProtocolUnbindAdapterEx"]
 
 
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [([], 2), ([{"Idle": True}], 1), ([{"Idle": False}], 2), ([{"Idle": 1}], 2), ([7], 2), ([{}, {}], 2)],
+)
+def test_a_driver_that_left_idle_has_not_served_what_was_on_offer(
+    host: Host, nic: Nic, said: list[Any], lost: int
+) -> None:
+    """R-CONC-03: any other may have served it, so two events tell that it is lost before its list fails."""
+    host.offload(nic, TCP)
+    host.request("initiate", host.columns((TCP, host.new_handle(), None)))
+    nic.send("goodbye", *said)
+    assert host.completed("initiate")[Key.STATUS] == FAILURE
+    assert host.names() == ["ProtocolTcpOffloadEvent"] * 2 * lost + ["ProtocolUnbindAdapterEx"]
+
+
 # -- a protocol dies -----------------------------------------------------------------------------------
 
 

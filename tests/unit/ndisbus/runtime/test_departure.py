@@ -21,8 +21,11 @@ class Holder(Driver):
     held = True
     departures = 0
 
-    def depart(self) -> None:
+    gives_back = True
+
+    def depart(self) -> bool:
         self.departures += 1
+        return self.gives_back
 
     def departed(self) -> bool:
         return not self.held
@@ -85,6 +88,28 @@ def test_without_a_bus_nothing_can_be_given_back() -> None:
     process.events = [lambda: departure.ask(5.0), lambda: pytest.fail("it waits for nothing")]
     assert departure.run()
     assert process.holder.departures == 0
+
+
+def test_a_driver_that_gives_nothing_back_leaves_at_once() -> None:
+    process = Served()
+    process.holder.gives_back = False
+    departure = Departure(process)
+    process.events = [lambda: departure.ask(5.0), lambda: pytest.fail("it waits for nothing")]
+    assert departure.run()
+    process.port.goodbye()
+    ((message, _),) = process.port.drain()
+    assert message == ["goodbye", None, []]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_goodbye_says_whether_the_driver_is_idle(held: bool) -> None:
+    """Only then are requests that it did not begin refusals (R-CONC-03)."""
+    process = Served()
+    process.port.depart()
+    process.holder.held = held
+    process.port.goodbye()
+    ((message, _),) = process.port.drain()
+    assert message == ["goodbye", None, [] if held else [{"Idle": True}]]
 
 
 def test_a_bus_that_goes_ends_the_wait() -> None:

@@ -190,10 +190,10 @@ class NdisCore:
         """Return the time at which :meth:`on_timer` is due; None if nothing is scheduled."""
         return self.clock.next_deadline()
 
-    def resumed(self, now: float) -> None:
-        """Note that this process, and perhaps the whole machine, did not run until ``now``."""
+    def resumed(self, now: float, paused: float) -> None:
+        """Note that this process, and perhaps the whole machine, did not run for ``paused`` seconds."""
         self.clock.now = now
-        self.hangs.resumed()
+        self.hangs.resumed(paused)
 
     def on_timer(self, now: float) -> None:
         """Run the actions that are due at ``now``."""

@@ -38,9 +38,13 @@ class HangWatch:
         #: When NDIS itself last ran again after a pause. No time before it counts against a driver.
         self._resumed_at = 0.0
 
-    def resumed(self) -> None:
-        """Give every driver a fresh limit: NDIS itself, and perhaps the whole machine, did not run."""
-        self._resumed_at = self.clock.now
+    def resumed(self, paused: float) -> None:
+        """Give every driver a fresh limit: NDIS itself, and perhaps the whole machine, did not run.
+
+        A short pause changes nothing. Otherwise a bus that often waits for a processor would find no hang.
+        """
+        if paused >= self.config.hang_limit / 4:
+            self._resumed_at = self.clock.now
 
     def progress(self, client: Client, message: Message) -> None:
         """Take a driver's sign of life. A counter that does not grow is not one."""

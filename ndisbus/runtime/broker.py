@@ -156,7 +156,7 @@ class Broker:
             now, paused = self._pauses.waited()
             core.clock.now = now
             if paused > STALL:
-                core.resumed(now)
+                core.resumed(now, paused)
             for fd, _ in events:
                 if fd == router_fd:
                     readable = True

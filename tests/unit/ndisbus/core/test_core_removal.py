@@ -514,10 +514,18 @@ def test_a_pause_of_the_bus_is_not_a_hang_of_its_drivers(bench: Bench, host: Hos
     nic.responsive = False
     bench.tick(LIMITS.hang_limit)
     bench.now += 100.0
-    bench.core.resumed(bench.now)
+    bench.core.resumed(bench.now, 100.0)
     bench.tick(LIMITS.hang_limit - 0.01)
     assert nic.closed is None
     bench.tick(0.02)
+    assert "MiniportCheckForHangEx" in str(nic.closed)
+
+
+def test_short_pauses_again_and_again_do_not_hide_a_hang(bench: Bench, host: Host, nic: Nic) -> None:
+    nic.responsive = False
+    for _ in range(10):
+        bench.tick(LIMITS.hang_limit / 5)
+        bench.core.resumed(bench.now, LIMITS.hang_limit / 5)
     assert "MiniportCheckForHangEx" in str(nic.closed)
 
 
@@ -525,7 +533,7 @@ def test_nor_does_it_make_requests_overdue(bench: Bench, host: Host, nic: Nic) -
     host.request("initiate", host.columns((TCP, host.new_handle(), None)))
     bench.tick(LIMITS.request_limit - 1)
     bench.now += 100.0
-    bench.core.resumed(bench.now)
+    bench.core.resumed(bench.now, 100.0)
     bench.tick(LIMITS.request_limit - 1)
     assert nic.closed is None
     bench.tick(2)

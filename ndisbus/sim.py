@@ -352,9 +352,9 @@ class Simulation:
             else:
                 by_key.setdefault(key, []).append((message, frames))
         for process in self.processes.values():
-            if process.alive:
-                divisible = self.core.joins_parts(process.key)
-                for head, *payload in self.packets(by_key.get(process.key, []), divisible):
+            own = by_key.get(process.key)
+            if own and process.alive:
+                for head, *payload in self.packets(own, self.core.joins_parts(process.key)):
                     process.to_driver.put(head, payload, self.now)
 
     def packets(self, messages: Sequence[Outgoing], divisible: bool = False) -> Iterator[list[Any]]:

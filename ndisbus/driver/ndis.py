@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ndisbus.driver.base import Answer, Reply, Steps
 from ndisbus.driver.calls import NdisCalls
-from ndisbus.driver.sizes import list_bytes
+from ndisbus.driver.sizes import FEW, list_bytes
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap
 from ndisbus.messages.codec import MAX_PACKET
@@ -47,6 +47,8 @@ class Ndis(NdisCalls):
     def takes(self, block_list: BlockList) -> bool:
         """Return whether a list, and its completion with state, certainly fits into a message."""
         attached = block_list.attachments
+        if attached is None and len(block_list) <= FEW:
+            return True
         pieces = [len(f) for f in attached.frames] if attached is not None else ()
         return list_bytes(len(block_list), pieces) <= self.largest_list
 

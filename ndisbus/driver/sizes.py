@@ -13,7 +13,7 @@ from ndisbus.messages.codec import MAX_PACKET, ROOM
 from ndisbus.messages.parts import DIVISIBLE, JOINED_ROOM, MAX_FRAME, MAX_JOINED, weight
 from ndisbus.state.images import state_size
 
-__all__ = ["BLOCK_BYTES", "PIECE_BYTES", "STATE_BYTES", "check_chain", "check_list", "list_bytes"]
+__all__ = ["BLOCK_BYTES", "FEW", "PIECE_BYTES", "STATE_BYTES", "check_chain", "check_list", "list_bytes"]
 
 #: The most bytes of a block on the wire: its members, and the state behind it.
 BLOCK_BYTES: Final = 160
@@ -32,7 +32,7 @@ STATE_BYTES: Final = max(
 PIECE_BYTES: Final = 512
 
 #: A list or chain with at most this many elements and bytes of payload is certainly small enough.
-_FEW: Final = 1024
+FEW: Final = 1024
 _SMALL: Final = 1024 * 1024
 
 
@@ -51,8 +51,10 @@ def check_list(
     message may have the room for what is added on the way.
     """
     blocks = len(columns[Key.BLOCK])
-    if blocks <= _FEW and not frames and Key.STATE not in columns:
-        return
+    if blocks <= FEW and not frames:
+        states = columns.get(Key.STATE)
+        if type(states) is not list or sum([len(s) for s in states if s is not None]) <= _SMALL:
+            return
     if blocks > MAX_BLOCKS:
         raise LocalProtocolError(
             f"{name}: a list of {blocks} blocks; at most {MAX_BLOCKS} fit into a message"
@@ -73,7 +75,7 @@ def check_chain(
 ) -> None:
     """Raise :class:`LocalProtocolError` for a chain of net buffer lists that does not fit into a packet."""
     lists = len(columns["NetBufferList"])
-    if lists <= _FEW and len(frames) <= _FEW and sum(map(len, frames)) <= _SMALL:
+    if lists <= FEW and len(frames) <= FEW and sum(map(len, frames)) <= _SMALL:
         return
     _check(name, weight(columns, frames), MAX_PACKET + (ROOM // 2 if passing_on else 0))
 

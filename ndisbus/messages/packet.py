@@ -26,8 +26,14 @@ def packets(pack: Packer, messages: Sequence[_Outgoing], *, divisible: bool = Fa
     parts, so a long list leaves in several packets. Raises :class:`LocalProtocolError` at the end, when all
     other messages have left, if a single message is too large for any packet.
     """
+    if len(messages) == 1 and not messages[0][1] and not is_long(messages[0]):
+        # The usual case.
+        head = pack((messages[0][0],))
+        if len(head) <= MAX_PACKET:
+            yield [head]
+            return
     problems: list[str] = []
-    if divisible and any(is_long(m) for m in messages):
+    if divisible and any(map(is_long, messages)):
         at = 0
         for i, m in enumerate(messages):
             if not is_long(m):

@@ -49,13 +49,17 @@ def _aborted(socket: Socket) -> bool:
     return isinstance(socket.error, ConnectionAborted)
 
 
-def _why_closed(socket: Socket, tcb: Tcb) -> SocketError | None:
-    """The error of a connection that came back CLOSED; None after an orderly close."""
+def _why_closed(socket: Socket, tcb: Tcb, shut_below: bool) -> SocketError | None:
+    """The error of a connection that came back CLOSED; None after an orderly close.
+
+    ``shut_below``: the remote end has acknowledged the FIN. Then it has sent its own, although the host may
+    not have been told: the target tells it behind all data, and the terminate may have come before.
+    """
     if tcb.reset:
         return error_of(EventKind.RESET, "", _ends(socket), "")
     if tcb.upload_reason == TcpUploadReason.TimeoutExpiration:
         return ConnectionTimedOut(f"{_ends(socket)}: timed out while it was offloaded")
-    if _aborted(socket) or (socket.shut and tcb.remote_closed):
+    if _aborted(socket) or shut_below or (socket.shut and tcb.remote_closed):
         return None
     return ConnectionReset(f"{_ends(socket)}: the connection was closed while it was offloaded")
 
@@ -131,6 +135,7 @@ class OffloadedSockets:
             return
         del self.sockets[tcb]
         self._closing.pop(tcb, None)
+        shut_below = tcb in self._shut
         self._shut.discard(tcb)
         self._driver.forget(tcb)
         now = self._driver.ndis.now()
@@ -138,7 +143,9 @@ class OffloadedSockets:
         if tcb.lost:
             self._lose(socket, tcb)
         elif tcb.reset or tcb.delegated.state is _CLOSED:
-            socket.over(_why_closed(socket, tcb))
+            error = _why_closed(socket, tcb, shut_below)
+            tcb.remote_closed = tcb.remote_closed or error is None
+            socket.over(error)
         else:
             self._stack.attach(socket, now)
             if socket.available:

@@ -265,11 +265,12 @@ class Socket(Timed, MachineOwner):
         """Close both sides. Data not read, or coming later, resets the connection (RFC 1122 4.2.2.13)."""
         if self.closed:
             return
+        if self.unread:
+            self.abort()  # and no FIN before: an abort in LAST_ACK tells the remote end nothing
+            return
         self.shutdown()
         self.closed = True
-        if self.unread:
-            self.abort()
-        elif self.machine is not None:
+        if self.machine is not None:
             self.machine.close(self.owner.clock.tick)
             self.owner.touch(self)
 

@@ -7,6 +7,7 @@ once, or its loss is an error.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,7 +18,7 @@ from hoststack.model.operation import Operation
 from hoststack.net.errors import ConnectionReset
 from hoststack.net.socket import Socket
 from imdriver import ImConfig, ImDriver
-from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES
+from ndisbus.ddi.tcp_enums import OFFLOADABLE_TCP_STATES, TcpOffloadConnectionState
 from ndisbus.wire.impair import Impairments
 from ndisbus.wire.link import Link
 from target.driver import TargetDriver
@@ -237,6 +238,26 @@ def test_an_upload_that_waits_for_a_refused_offload_leaves_the_connection_in_the
     assert not down.succeeded
     stack.act(lambda _: socket.send(b"still served"))
     assert received(stack, socket, 12) == b"still served"
+
+
+def test_a_connection_that_was_closed_on_both_sides_below_comes_back_in_order_with_its_data() -> None:
+    """The FIN of the remote end is not told before the data, which a terminate brings up."""
+    stack = slow(depth=0)
+    socket = stack.connect("10.77.0.2", 80)
+    down = offload(stack, socket)
+    stack.wait(lambda: down.done)
+    socket.options = replace(socket.options, rcvbuf=1)  # most of the answer stays below
+    stack.act(lambda _: socket.send(b"GET /bytes/20000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))
+    stack.sim.run_for(1.0)
+    stack.act(lambda _: socket.shutdown())
+    stack.sim.run_for(1.0)
+    assert not socket.tcb.remote_closed
+    up = stack.act(lambda h: h.upload_sockets([socket]))
+    stack.wait(lambda: up.done)
+    assert socket.tcb.delegated.state is TcpOffloadConnectionState.TcpConnectionClosed
+    assert socket.error is None
+    assert len(received(stack, socket, 20_000).partition(b"\r\n\r\n")[2]) == 20_000
+    assert socket.recv() == b""
 
 
 def _send(socket: Socket, data: bytes, _: NetHost) -> int:

@@ -504,6 +504,17 @@ def test_closing_with_unread_data_resets(bench: Bench) -> None:
     assert not bench.stack.transport.sockets
 
 
+def test_closing_with_unread_data_resets_a_connection_that_the_remote_end_has_closed(bench: Bench) -> None:
+    """RFC 9293 3.10.5: an ABORT in CLOSE_WAIT sends a RST, one in LAST_ACK does not."""
+    socket, syn = bench.connected()
+    arriving = segment(ACK | FIN, seq=9001, ack=syn.seq + 1, port=80, to=syn.source_port, payload=b"unread")
+    give(bench, arriving)
+    socket.close()
+    bench.stack.flush()
+    assert bench.segments()[-1].flags & RST
+    assert isinstance(socket.error, ConnectionAborted)
+
+
 def test_data_for_a_closed_socket_resets(bench: Bench) -> None:
     socket, syn = bench.connected()
     socket.close()

@@ -19,6 +19,8 @@ class LowerBinding:
     next. ``context``: its address, used as ProtocolBindingContext. ``handle``: NdisBindingHandle, None before
     it is open and after it is closed. ``capabilities``: NDIS_TCP_CONNECTION_OFFLOAD as reported from below,
     as a map. ``facts``: address, MTU and speeds as reported from below, nil for what was not reported.
+    ``closing``: it ends. ``close_last``: NDIS wants it closed, which has to wait until the adapters above are
+    gone.
     """
 
     adapter_name: str
@@ -27,6 +29,7 @@ class LowerBinding:
     capabilities: dict[str, Any] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     closing: bool = False
+    close_last: bool = False
 
     @property
     def usable(self) -> bool:

@@ -163,6 +163,8 @@ class ImEdges(MiniportDriver, ProtocolDriver):
         if adapter is not None:
             self._free_adapter(adapter)
             self.wants_changed(adapter)
+            if adapter.lower.close_last and not self._has_adapters(adapter.lower):
+                self.ndis.run(self._close_below(adapter.lower))
         return NdisStatus.SUCCESS
 
     def wants_changed(self, adapter: VirtualAdapter) -> None:
@@ -243,7 +245,16 @@ class ImEdges(MiniportDriver, ProtocolDriver):
             return NdisStatus.SUCCESS
         lower.closing = True
         yield from self._take_down_all(lower)
-        # From here on nothing is passed down.
+        if self._has_adapters(lower):  # something else removes them: the process ends, say
+            lower.close_last = True
+            return NdisStatus.PENDING
+        return (yield from self._close_below(lower))
+
+    def _has_adapters(self, lower: LowerBinding) -> bool:
+        return any(a.lower is lower for a in self.adapters.values())
+
+    def _close_below(self, lower: LowerBinding) -> Steps:
+        """Close the adapter below. From here on nothing is passed down."""
         handle, lower.handle = lower.handle, None
         if handle is None:
             return NdisStatus.SUCCESS  # NDIS has closed it by force meanwhile

@@ -3,6 +3,7 @@
 A connection that is offloaded, or moving, may end with an error when a layer below its host has died or has
 hung for too long. A connection that its host serves goes on, unless the remote host was killed. A stall that
 is shorter than the hang limit explains nothing, nor does a SIGTERM of a driver: it uploads its connections.
+Both together explain a loss if the stall takes most of the time that the driver has for that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from ndisbus.runtime.departure import DEPARTURE_LIMIT, REPEAT
 
 __all__ = ["BELOW", "HOSTS", "LAYERS", "Blame", "Blow", "Planned", "gust"]
 
@@ -111,7 +114,25 @@ class Blame:
             return False
         if blow.kind in ("stall", "hang"):
             return blow.victim != "bus" and blow.until - blow.at > _NEARLY * self.hang_limit
-        return blow.kind == "kill" or self.term_kills or blow.victim == "bus"
+        return blow.kind == "kill" or self.term_kills or blow.victim == "bus" or self._hurried(blow)
+
+    def _hurried(self, term: Blow) -> bool:
+        """Whether a driver that was asked to end could not give everything back in its time.
+
+        Something that it needs was stalled for about as long, or it was asked again, which ends it at once.
+        """
+        end = term.at + DEPARTURE_LIMIT
+        for b in self.blows:
+            if b.kind in ("stall", "hang") and b.victim != "peer":
+                if min(b.until, end) - max(b.at, term.at) > _NEARLY * DEPARTURE_LIMIT:
+                    return True
+            elif (
+                b.kind == "term"
+                and (b.victim, b.pid) == (term.victim, term.pid)
+                and term.at + REPEAT - _SLACK <= b.at <= end
+            ):
+                return True
+        return False
 
     def explain(self, host: str, end: Mapping[str, Any]) -> str | None:
         """Which blow explains the error with which a connection of ``host`` ended; None if none does."""

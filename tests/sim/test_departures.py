@@ -120,3 +120,30 @@ def test_the_end_does_not_wait_if_the_bus_has_gone() -> None:
     stack.sim.stop("target")
     stack.sim.stop("im")
     assert stack.sim.now == before
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_stacked_drivers_that_are_asked_to_end_at_once_lose_nothing(seed: int) -> None:
+    """The lower one takes the upper one's adapter away, while that still uploads through it."""
+    rng = random.Random(seed)
+    stack, flows = start(seed, ims=2)
+    sim = stack.sim
+    for _ in range(rng.randrange(60)):
+        sim.step()
+    going = ["im0", "im1"]
+    rng.shuffle(going)
+    for name in going:
+        sim.act(name, lambda driver: driver.depart())
+
+    def gone() -> bool:
+        for name in list(going):
+            if sim.driver(name).departed():
+                sim.leave(name)
+                going.remove(name)
+        return not going
+
+    stack.wait(gone, limit=2)
+    stack.wait(lambda: not any(sim.processes[name].alive for name in ("im0", "im1")))
+    for name in ("im0", "im1"):
+        sim.restart(name)
+    finish(stack, flows)

@@ -59,6 +59,19 @@ def test_a_sigterm_explains_a_loss_only_of_the_bus_or_where_it_counts_as_a_kill(
     assert blame((99.9, "bus", "term", 0)).explain("a", end()) == "term of bus"
 
 
+def test_a_sigterm_explains_a_loss_if_something_stalls_meanwhile_or_if_it_is_repeated() -> None:
+    assert (
+        blame((98.0, "bus", "hang", 3.0), (98.5, "target", "term", 0)).explain("a", end()) == "term of target"
+    )
+    assert (
+        blame((98.0, "b", "hang", 3.0), (98.5, "target", "term", 0)).explain("a", end()) == "term of target"
+    )
+    assert blame((98.0, "bus", "stall", 0.8), (98.5, "target", "term", 0)).explain("a", end()) is None
+    assert blame((98.0, "peer", "hang", 3.0), (98.5, "target", "term", 0)).explain("a", end()) is None
+    assert blame((98.5, "im", "term", 0), (99.2, "im", "term", 0)).explain("a", end()) == "term of im"
+    assert blame((98.5, "im", "term", 0), (99.2, "target", "term", 0)).explain("a", end()) is None
+
+
 def test_a_connection_that_its_host_serves_goes_on() -> None:
     blows = blame((99.9, "target", "kill", 0))
     assert blows.explain("a", end(moves=[])) is None

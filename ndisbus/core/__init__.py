@@ -13,7 +13,8 @@ in docs/architecture.md says what each part owns and asks.
 
 Files in reading order:
 
-- What NDIS knows: ``model``, ``registry``, ``clock``, ``violation``.
+- What NDIS knows: ``model``, ``ended`` (what a client may not know yet), ``registry``, ``clock``,
+  ``violation``.
 - What goes out: ``tracing``, ``fault_rules``, ``outbound``.
 - Net buffer lists and OIDs: ``io``, ``packets``, ``oids``.
 - Block lists: ``lent``, ``sizes``, ``request_books``, ``terminator``, ``requests``, ``completions``.

@@ -142,8 +142,13 @@ class Adapters:
             raise Violation("NdisMiniportDriverHandle", "not the handle that NDIS gave on registration")
         if type(name) is not str or not 0 < len(name) <= NAME_LIMIT:
             raise Violation("DriverInstance", f"a name of 1 to {NAME_LIMIT} characters expected")
+        if any(a.name == name for a in client.adapters):
+            raise Violation("DriverInstance", f"this driver already has an adapter called {value_text(name)}")
         if self.registry.adapter_is_named(name):
-            raise Violation("DriverInstance", f"there is already an adapter called {value_text(name)}")
+            # Another driver took the name, and this one could not know it.
+            self.out.emit("adapter.refused", adapter=name, driver=client.name, reason="the name is taken")
+            self.out.answer(client, message, int(NdisStatus.FAILURE), None)
+            return
         if context is not None and type(context) is not int:
             raise Violation("DeviceContext", "a pointer or nil expected")
         self.initialize(

@@ -207,8 +207,8 @@ class Bindings:
         handle = message[2][0]
         binding = self.registry.bindings.get(handle) if type(handle) is int else None
         if binding is None or binding.protocol is not client:
-            if type(handle) is int and handle in client.closed_handles:
-                # NDIS has closed it by force. Nothing is left to do.
+            if client.ended.closable(handle):
+                # NDIS has closed it. Nothing is left to do.
                 self.out.answer(client, message, _SUCCESS)
                 return
             raise Violation("NdisBindingHandle", f"{handle_text(handle)} is not a binding of {client.name}")
@@ -231,8 +231,7 @@ class Bindings:
         def answered(values: list[Any] | None) -> None:
             # SUCCESS: the protocol has given the binding up. PENDING: it will close it later.
             if values and values[0] == NdisStatus.SUCCESS and binding.state is BindingState.UNBINDING:
-                binding.protocol.closed_handles[binding.handle] = None
-                self.close(binding)
+                self.close(binding, closable=True)
 
         self.out.call(binding.protocol, "ProtocolUnbindAdapterEx", [context, binding.context], answered)
         self._begin_limit(binding)
@@ -252,15 +251,18 @@ class Bindings:
             return
         if binding.protocol.waits_above:
             return  # the end of the last binding above begins the limit anew
-        binding.protocol.closed_handles[binding.handle] = binding.context
         self.out.emit("unbind.forced", protocol=binding.protocol.name, adapter=binding.adapter.name)
-        self.close(binding)
+        self.close(binding, forced=True, closable=True)
 
-    def close(self, binding: Binding) -> None:
-        """Close the binding once nothing is in flight or left below (NdisCloseAdapterEx, or by force)."""
+    def close(self, binding: Binding, *, forced: bool = False, closable: bool = False) -> None:
+        """Close the binding once nothing is in flight or left below (NdisCloseAdapterEx, or by force).
+
+        ``forced`` and ``closable``: see :class:`ndisbus.core.ended.EndedBindings`.
+        """
         if binding.state in (BindingState.OPEN, BindingState.UNBINDING):
             binding.state = BindingState.CLOSING
-            binding.protocol.past_bindings.add(binding.handle)
+            ended = binding.protocol.ended
+            ended.begin(binding.handle, binding.context, forced=forced, closable=closable)
             self._settle_from_now(binding)
 
     def abandon(self, binding: Binding) -> None:
@@ -315,6 +317,7 @@ class Bindings:
             adapter.chimney_owner = adapter.config = adapter.parameters = None
         self.out.emit("unbound", protocol=binding.protocol.name, adapter=adapter.name)
         if not abandoned:
+            binding.protocol.ended.told(binding.handle, binding.protocol.next_call)
             self.out.send(binding.protocol, ["ProtocolCloseAdapterCompleteEx", None, [binding.context]])
         if not adapter.bindings:
             for below in adapter.driver.bindings:

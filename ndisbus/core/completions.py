@@ -266,12 +266,15 @@ class Completions:
     def _terminated(self, binding: Binding, request: Request, status: Any) -> None:
         """Forget terminated objects. One whose terminate failed may be named once more (R-DIS-43)."""
         binding.terminating.difference_update(request.handles)
-        if status != _SUCCESS and binding.adapter.alive and request.then is None and request.verdict is None:
+        if status != _SUCCESS and binding.adapter.alive and request.verdict is None:
             statuses = _listed(status, len(request.blocks))
             failed = [h for h, s in zip(request.handles, statuses, strict=True) if s != _SUCCESS]
             lost = {h: binding.objects[h] for h in failed if h in binding.objects}
             self.books.forget(binding, request.handles)
-            self.terminator.lose(binding, lost)
+            if request.then is None:
+                self.terminator.lose(binding, lost)
+            else:
+                binding.lost.update(lost)  # NDIS cleans up: the end of the binding repeats it at once
         else:
             self.books.forget(binding, request.handles)
 

@@ -148,6 +148,8 @@ class NdisCore:
     def _receive_answer(self, client: Client, message: Message) -> None:
         """Pass an answer to the part that waits for it."""
         pending = client.pending.pop(message[1], None)
+        if pending is not None:
+            client.ended.answered(message[1])
         if pending is None:
             error = RemoteProtocolError(f"answer to call {message[1]}, which is not open")
             self.bug_checks.report(client, message, error)

@@ -161,6 +161,8 @@ class Faults:
         fault = self._match(client, message)
         if fault is None:
             return False
+        if fault.action in ("drop", "delay"):
+            client.ended.overtaken = True
         if fault.action == "drop":
             if message[0] in _FRAMES:
                 self.packets.drop_indication(message[0], client, message[2])

@@ -92,6 +92,11 @@ class Io:
             if layer != Layer.TCP:
                 raise Violation("NdisOffloadHandle", f"{args[0]:#x} is not a connection", "R-HND-08")
             adapter = binding.adapter
+            if binding.state is BindingState.CLOSING and not client.ended.forced(binding.handle):
+                raise Violation("NdisOffloadHandle", f"the binding to {adapter.name} is closed")
+            if binding.state is BindingState.CLOSING or args[0] in binding.terminating:
+                # The driver below has the terminate already, and may complete it before it reads this.
+                status = _ABORTED
             for a in addresses:
                 twin = adapter.nbls.get(a)
                 if twin is not None and twin.binding.protocol is client:
@@ -148,11 +153,12 @@ class Io:
             if (
                 self.injected.late
                 or handle in b.lost
+                or handle in b.swept
                 or not b.adapter.alive
                 or b.state is not BindingState.OPEN
             ):
                 return b.context
-        return next((c for c in client.closed_handles.values() if c is not None), None)
+        return client.ended.crossed_any()
 
     def _return_down(
         self, client: Client, operation: OperationRow, context: int, columns: dict[str, Any]
@@ -256,7 +262,7 @@ class Io:
     def _receive_return(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         """NdisOffloadTcpReceiveReturn: it names the binding (R-DIS-10) and has no answer (R-DIS-45)."""
         columns = check_nbl_columns(message[2][1], "NdisOffloadTcpReceiveReturn.NetBufferList")
-        if message[2][0] in client.past_bindings:
+        if message[2][0] in client.ended:
             return  # the call crossed the end of the binding, where NDIS returned the lists
         binding = self.registry.binding_of(client, message[2][0])
         adapter = binding.adapter

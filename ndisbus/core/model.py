@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ndisbus.core.ended import EndedBindings
 from ndisbus.ddi.state_types import Layer
 from ndisbus.ddi.status import NdisStatus
 
@@ -157,11 +158,8 @@ class Client:
     #: Whether an adapter of this epoch has ended, so that the next one needs an epoch of its own.
     adapters_ended: bool = False
     bindings: list[Binding] = field(default_factory=list)
-    #: Bindings that NDIS closed. The driver may still close each of them once. The value is the binding's
-    #: context if it was closed by force: late requests through it fail. It is None if the driver gave it up.
-    closed_handles: dict[int, int | None] = field(default_factory=dict)
-    #: All its bindings that are closed or closing. NDIS has taken back what was indicated through them.
-    past_bindings: set[int] = field(default_factory=set)
+    #: Its bindings that are closed or closing, as long as its calls may cross their ends.
+    ended: EndedBindings = field(default_factory=EndedBindings)
     watched: bool = False
 
     @property
@@ -181,10 +179,6 @@ class Client:
         """
         above = (b.protocol for a in self.adapters for b in a.bindings if b.protocol not in below)
         return max((1 + p.height((*below, self)) for p in above if p is not self), default=0)
-
-    def forced(self, handle: int | None) -> int | None:
-        """Return the ProtocolBindingContext of a binding closed by force; None for any other handle."""
-        return self.closed_handles.get(handle) if self.closed_handles and handle is not None else None
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid}, epoch {self.epoch})"
@@ -247,8 +241,9 @@ class Binding:
     terminating: set[int | None] = field(default_factory=set)
     #: Objects whose terminate failed. Their events pass, and one more terminate may name them (R-DIS-43).
     lost: dict[int, tuple[int, int]] = field(default_factory=dict)
-    #: The ones among them that NDIS itself terminated.
-    swept: set[int | None] = field(default_factory=set)
+    #: The ones among them that NDIS itself terminates, or has terminated. The driver above does not know of
+    #: that, and may still name each of them once. The latest MAX_SWEPT are kept, in their order.
+    swept: dict[int | None, None] = field(default_factory=dict)
     #: Outstanding requests of this binding: of all kinds, and the block lists among them.
     outstanding: int = 0
     lists: int = 0

@@ -48,7 +48,7 @@ class Oids:
     def _oid_request(self, client: Client, message: Message, frames: Sequence[bytes]) -> None:
         handle, wire = message[2]
         request = NdisOidRequest.from_wire(wire, "NdisOidRequest.OidRequest")
-        context = client.forced(handle)
+        context = client.ended.crossed(handle)
         if context is not None:
             # NDIS has closed the binding by force.
             late = [context, wire, int(NdisStatus.FAILURE), "the binding is closed"]

@@ -67,7 +67,7 @@ class Packets:
         columns, addresses = check_packet_columns(wire, where, frames, contents=True)
         if columns.get("SourceHandle") != handle:
             raise Violation("NetBufferLists.SourceHandle", "not the NdisBindingHandle of the call")
-        closed = client.forced(handle)
+        closed = client.ended.crossed(handle)
         if closed is not None:
             self._complete_sends(client, closed, handle, addresses, _PAUSED, columns.get("Context"))
             return
@@ -247,7 +247,7 @@ class Packets:
         if not flags & NDIS_RECEIVE_FLAGS_RESOURCES:
             stray = self._stray(client, addresses, (b.received for b in client.bindings))
             if stray is not None:
-                if client.past_bindings:
+                if client.ended.unread:
                     return  # the call crossed the end of a binding, where NDIS returned the lists
                 raise Violation(
                     "NetBufferLists",
@@ -274,7 +274,7 @@ class Packets:
         handle, wire, flags = message[2]
         where = "NdisReturnNetBufferLists.NetBufferLists"
         columns, addresses = check_packet_columns(wire, where, frames, contents=False)
-        if handle in client.past_bindings:
+        if handle in client.ended:
             return  # the call crossed the end of the binding, where NDIS returned the lists
         binding = self.registry.binding_of(client, handle)
         received = binding.received

@@ -68,7 +68,7 @@ class Requests:
         def down(client: Client, message: Message, frames: Sequence[bytes]) -> None:
             handle, wire = message[2]
             columns = check_columns(wire, where, DOWN_COLUMNS)
-            context = client.forced(handle)
+            context = client.ended.crossed(handle)
             if context is not None:
                 self._too_late(client, operation, handle, context, columns)
                 return
@@ -271,7 +271,7 @@ class Requests:
         if request.root in adapter.requests:
             # The driver that passed it down before is dead. The driver below has not handed it back yet.
             return f"{adapter.driver.name} still has list {request.root:#x}"
-        if request.operation.op == "terminate" and not binding.swept.isdisjoint(request.handles):
+        if request.operation.op == "terminate" and any(h in binding.swept for h in request.handles):
             return "NDIS terminated its objects, since the second terminate did not come in time"
         if request.operation.op != "initiate":
             return ""
@@ -292,10 +292,10 @@ class Requests:
         self.out.emit("request.refused", op=request.operation.op, list=request.root, reason=reason)
         binding = request.binding
         if request.operation.op == "terminate":
-            named = {h: binding.objects[h] for h in request.handles if h in binding.objects}
-            self.books.forget(binding, request.handles)
             if binding.adapter.alive:
-                self.terminator.lose(binding, named)
+                self.terminator.refused(binding, request.handles)
+            else:
+                self.books.forget(binding, request.handles)
         columns = failed_columns(request.blocks, request.handles, request.columns, status)
         columns[Key.SOURCE_HANDLE] = binding.handle
         self.out.send(

@@ -5,6 +5,7 @@ That driver is dead, closed its binding without terminating, or did not repeat a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ndisbus.core.model import BindingState, Request
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from ndisbus.core.request_books import RequestBooks
     from ndisbus.lists.heap import Heap
 
-__all__ = ["Terminator"]
+__all__ = ["MAX_SWEPT", "Terminator"]
+
+#: How many objects that NDIS terminated are remembered for each binding.
+MAX_SWEPT: Final = 65536
 
 _TERMINATE: Final = next(o for o in STATE_OPERATIONS if o.op == "terminate")
 _DELEGATED: Final = {
@@ -56,8 +60,24 @@ class Terminator:
         left = [h for h in handles if h in binding.lost and h not in binding.terminating]
         if not left or not binding.adapter.alive or binding.state is not BindingState.OPEN:
             return  # the end of the binding terminates them
-        binding.swept.update(left)
+        swept = binding.swept
+        swept.update(dict.fromkeys(left))
+        while len(swept) > MAX_SWEPT:
+            del swept[next(iter(swept))]
         self.terminate(binding, left)
+
+    def refused(self, binding: Binding, handles: Sequence[int | None]) -> None:
+        """Note a terminate that NDIS refused, since the driver below is there but must not get it.
+
+        Its objects are still there below: those that were not lost before are lost now. Those that NDIS
+        itself is terminating stay in the books until that is completed.
+        """
+        objects = binding.objects
+        fresh = {h: objects.pop(h) for h in handles if h is not None and h in objects}
+        for handle in handles:
+            if handle not in binding.terminating:
+                binding.swept.pop(handle, None)  # the driver above has named it, for the last time
+        self.lose(binding, fresh)
 
     def terminate(self, binding: Binding, handles: list[int]) -> None:
         """Terminate objects by ordinary lists of siblings, highest layer first."""

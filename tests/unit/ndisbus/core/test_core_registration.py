@@ -564,12 +564,12 @@ def test_an_adapter_that_is_told_to_go_before_it_is_up(bench: Bench) -> None:
     assert "im0" not in {a.name for a in bench.core.registry.adapters.values()}
 
 
-@pytest.mark.parametrize("what", ["name taken", "forged driver", "hardware", "twice"])
+@pytest.mark.parametrize("what", ["its own name", "forged driver", "hardware", "twice"])
 def test_what_an_intermediate_driver_must_not_do(bench: Bench, what: str) -> None:
     bench.client(Nic, "nic").start("nic0")
     im = bench.client(Im, "im").start("im0")
-    if what == "name taken":
-        im.send("NdisIMInitializeDeviceInstanceEx", im.driver_handle, "nic0", None)
+    if what == "its own name":
+        im.send("NdisIMInitializeDeviceInstanceEx", im.driver_handle, "im0", None)
     elif what == "forged driver":
         im.send("NdisIMInitializeDeviceInstanceEx", im.driver_handle + 0x10, "im1", None)
     elif what == "hardware":
@@ -579,6 +579,15 @@ def test_what_an_intermediate_driver_must_not_do(bench: Bench, what: str) -> Non
         assert im.closed is None
         im.send("NdisIMDeInitializeDeviceInstance", im.handle)
     assert bench.bug_check.driver == "im"
+
+
+def test_a_name_that_another_driver_has_is_refused(bench: Bench) -> None:
+    """An intermediate driver does not know the names of others. NDIS itself may have proposed the name."""
+    bench.client(Nic, "nic").start("nic0")
+    im = bench.client(Im, "im").start("im0")
+    answer = im.call("NdisIMInitializeDeviceInstanceEx", im.driver_handle, "nic0", None)
+    assert answer == [int(NdisStatus.FAILURE), None]
+    assert bench.core.bug_checks.reports == []
 
 
 # -- automatic binding ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from hoststack.peer.peer import station_mac
 from hoststack.peer.serving import Servants
 from imdriver.config import ImConfig
 from imdriver.driver import ImDriver
+from ndisbus.core import CoreConfig
 from ndisbus.ddi.structures import NdisTcpConnectionOffloadParameters
 from ndisbus.driver.base import Driver
 from ndisbus.sim import Simulation
@@ -71,8 +72,9 @@ class LiveStack:
         ims: int = 1,
         delay: float = 0.0,
         config: TargetConfig | None = None,
+        core: CoreConfig | None = None,
     ) -> None:
-        self.sim = Simulation(seed, shuffle=shuffle, delay=delay)
+        self.sim = Simulation(seed, core, shuffle=shuffle, delay=delay)
         self.segment = MemorySegment()
         self.seed = seed
         self._plugs = 0

@@ -7,5 +7,7 @@ Reading order:
 - ``walk``: the claims of all layers of a stack
 - ``apps``: an application at each end of a connection, and what it has written and read
 - ``faults``: deaths, stalls, goodbyes and restarts, and which error a fault explains
+- ``ending``: everything is taken back, and nothing may be left over
+- ``broken``: the error of a run that has shown something to be wrong
 - ``play``: one run, from its seed: applications, moves, faults, checks, and the end, when all must be well
 """

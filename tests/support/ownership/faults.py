@@ -48,6 +48,7 @@ class Faults:
         self.missing: set[str] = set()
         self.bug_checks: list[str] = []
         self.count: Counter[str] = Counter()
+        self._repaired = False
         self._bound_since: float | None = stack.sim.now
         stack.host.events.subscribe(Bound, lambda e: self._bound(e.at))
         stack.host.events.subscribe(Unbound, lambda e: self._bound(None))
@@ -89,7 +90,7 @@ class Faults:
 
     def _strike(self, victim: str, how: str, pause: float, seconds: float) -> None:
         sim = self.stack.sim
-        if victim in self.missing or "bus" in self.missing:
+        if self._repaired or victim in self.missing or "bus" in self.missing:
             return
         if how == "short":
             self.tell(f"stall {victim} for {seconds:g} s")
@@ -128,7 +129,8 @@ class Faults:
             sim.restart(victim)
 
     def repair(self) -> None:
-        """Bring everything back."""
+        """Bring everything back. No further fault happens."""
+        self._repaired = True
         for name in self.stack.sim.processes:
             self.stack.sim.resume(name)
         for victim in sorted(self.missing, key=lambda v: v != "bus"):

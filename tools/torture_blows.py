@@ -151,7 +151,8 @@ class Blame:
                 [b for b in self.blows if self.fatal(b, host) and b.at <= at and b.until >= earliest]
             )
         if end["error"] == "ConnectionReset":
-            earliest = max(end["opened"] - _SLACK, at - _REMOTE_SHOWS)
+            # The remote host may have answered the SYN, and died before this host could see that.
+            earliest = max(end["begun"] - _SLACK, at - _REMOTE_SHOWS)
             return self._latest(
                 [
                     b

@@ -70,7 +70,7 @@ class Talk:
         self.failures: list[float] = []
         #: (seconds since it was opened, what it did), for connections that are wrong.
         self.journal: deque[tuple[float, str]] = deque(maxlen=_STEPS)
-        self.opened = self.ended = 0.0
+        self.begun = self.opened = self.ended = 0.0
         self._connection: Connection
         self._shut = self._at_end = self._ending = self._closed = False
         self._error: BaseException | None = None
@@ -99,6 +99,7 @@ class Talk:
             "error": "" if self._error is None else type(self._error).__name__,
             "sent": self.sent,
             "got": self.kind.expected.got,
+            "begun": self.begun,
             "opened": self.opened,
             "failures": self.failures,
             "moves": self.moves,
@@ -122,6 +123,7 @@ class Talk:
 
     def run(self, address: str) -> None:
         """Open it, use it, and note how it ended. Raises what a host raises that is closed or cut off."""
+        self.begun = time.monotonic()
         try:
             self._connection = self.host.connect(
                 (address, self.kind.port), options=_OPTIONS, timeout=_CONNECT

@@ -28,6 +28,7 @@ def end(text: str = REMOVED, failed: float = 100.0, **changed: Any) -> dict[str,
         "text": text,
         "at": failed + 2,
         "failures": [failed],
+        "begun": 89.0,
         "opened": 90.0,
         "moves": [(95.0, "away")],
     }
@@ -96,6 +97,7 @@ def test_a_reset_from_the_remote_end_is_explained_by_its_death_alone() -> None:
         assert blame((99.0, "peer", "hang", 3.0)).explain("a", told) is None
         assert blame((99.0, "target", "kill", 0)).explain("a", told) is None
         assert blame((80.0, "peer", "kill", 0)).explain("a", told) is None
+        assert blame((89.5, "peer", "kill", 0)).explain("a", told) == "kill of peer"
 
 
 def test_other_errors_are_never_explained_but_a_connection_may_fail_to_open() -> None:

@@ -172,13 +172,19 @@ class Client:
         """Return whether it waits until NDIS has unbound protocols from its virtual adapters."""
         return any(a.state is AdapterState.CLOSING and a.bindings for a in self.adapters)
 
-    def height(self, below: tuple[Client, ...] = ()) -> int:
+    def height(self) -> int:
         """Return how many drivers stand above this one, one on another, in the longest chain.
 
-        Two intermediate drivers may be bound to each other. ``below`` has the drivers passed on the way up.
+        Intermediate drivers may be bound in a circle: then it is the number of all drivers above.
         """
-        above = (b.protocol for a in self.adapters for b in a.bindings if b.protocol not in below)
-        return max((1 + p.height((*below, self)) for p in above if p is not self), default=0)
+        reached = level = {self}
+        height = 0
+        while level := {b.protocol for c in level for a in c.adapters for b in a.bindings}:
+            reached = reached | level
+            height += 1
+            if height >= len(reached):
+                return len(reached) - 1  # no chain without a circle is that long
+        return height
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid}, epoch {self.epoch})"

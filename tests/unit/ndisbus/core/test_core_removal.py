@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ndisbus.core import CoreConfig
+from ndisbus.core.model import Adapter, Binding
 from ndisbus.core.removal import MAX_CUT_OFF
 from ndisbus.ddi.call_rows import IO_OPERATIONS, STATE_OPERATIONS
 from ndisbus.ddi.enums import NdisRequestType, Oid
@@ -722,6 +723,17 @@ def test_drivers_bound_to_each_other_have_a_height(bench: Bench, nic: Nic) -> No
     upper = clients["two"].adapters[0]
     upper.bindings.append(clients["one"].bindings[0])  # no sequence of calls leads to this yet
     assert clients["nic"].height() == 2
+
+
+def test_the_height_of_many_circles_is_known_at_once(bench: Bench) -> None:
+    """Each driver is bound to all others: there are about 24! chains, and the bus must not try each."""
+    made = [bench.client(Client, f"d{i}") for i in range(24)]
+    drivers = [bench.core.registry.clients[c.name] for c in made]
+    adapters = [Adapter(d.name, i, d, True, i) for i, d in enumerate(drivers)]
+    for adapter in adapters:
+        adapter.driver.adapters.append(adapter)
+        adapter.bindings += [Binding(1, d, adapter, 1) for d in drivers if d is not adapter.driver]
+    assert {d.height() for d in drivers} == {len(drivers) - 1}
 
 
 def test_a_protocol_that_says_success_and_goes_on_is_at_fault(bench: Bench, host: Host, nic: Nic) -> None:

@@ -87,7 +87,7 @@ class NdisCore:
         adapters = Adapters(out, registry, heap, epochs, bindings, self.hangs)
         registration = Registration(out, registry, heap, bindings, adapters)
         self.bug_checks = BugChecks(clock, out, self.removal)
-        self.joining = Joining(config, clock, self.bug_checks, self.removal)
+        self.joining = Joining(config, clock, self.bug_checks, self.removal, self.hangs)
         self.dispatcher = Dispatcher(self.bug_checks)
         self.faults = Faults(clock, out, registry, table, injected, self.dispatcher, io, packets, completions)
         out.interceptor = self.faults

@@ -1,7 +1,8 @@
 """Hang detection: MiniportCheckForHangEx at the check interval, and a time limit for each request.
 
 A driver lives as long as it advances: it answers, sends a call, or its ``progress`` counter grows. How many
-messages wait before the question in its queue does not matter.
+messages wait before the question in its queue does not matter, until both the question and a request have
+waited for so long that it cannot be the queue any more.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ __all__ = ["HangWatch"]
 
 #: A driver may hold a list of so many blocks twice as long as one of a single block.
 _BLOCKS: Final = 100_000
+#: How many times as long as a request the question may wait in the queue of a driver that advances.
+_PATIENCE: Final = 6
 
 
 class HangWatch:
     """Asks miniports whether they hang, and removes those that do."""
 
-    __slots__ = ("_resumed_at", "clock", "config", "out", "removal")
+    __slots__ = ("clock", "config", "out", "removal", "resumed_at")
 
     def __init__(self, config: CoreConfig, clock: Clock, out: Outbound, removal: Removal) -> None:
         self.config = config
@@ -36,7 +39,7 @@ class HangWatch:
         self.out = out
         self.removal = removal
         #: When NDIS itself last ran again after a pause. No time before it counts against a driver.
-        self._resumed_at = 0.0
+        self.resumed_at = 0.0
 
     def resumed(self, paused: float) -> None:
         """Give every driver a fresh limit: NDIS itself, and perhaps the whole machine, did not run.
@@ -44,7 +47,7 @@ class HangWatch:
         A short pause changes nothing. Otherwise a bus that often waits for a processor would find no hang.
         """
         if paused >= self.config.hang_limit / 4:
-            self._resumed_at = self.clock.now
+            self.resumed_at = self.clock.now
 
     def progress(self, client: Client, message: Message) -> None:
         """Take a driver's sign of life. A counter that does not grow is not one."""
@@ -94,11 +97,15 @@ class HangWatch:
             if answered or client.closed:
                 return
             # A driver that advances is alive. It only takes long to reach this question.
-            since = max(asked_at, client.heard_at, self._resumed_at)
-            if self.clock.now - since + 1e-9 < self.config.hang_limit:
-                self.clock.schedule(since + self.config.hang_limit, too_late)
-                return
+            since = max(asked_at, client.heard_at, self.resumed_at)
             reason = f"no answer to MiniportCheckForHangEx for {self.config.hang_limit:g} s"
+            if self.clock.now - since + 1e-9 < self.config.hang_limit:
+                waited = self.clock.now - max(asked_at, self.resumed_at)
+                overdue = waited > _PATIENCE * self.config.request_limit and self._overdue(client)
+                if not overdue:
+                    self.clock.schedule(since + self.config.hang_limit, too_late)
+                    return
+                reason = f"{overdue}, and did not answer MiniportCheckForHangEx for {waited:.0f} s"
             self.removal.remove(client, reason, hung=True)
 
         self.clock.schedule(asked_at + self.config.hang_limit, too_late)
@@ -110,7 +117,7 @@ class HangWatch:
             for root, request in adapter.requests.items():
                 # A long list takes longer, without a driver's fault.
                 allowed = limit * (1 + len(request.blocks) / _BLOCKS)
-                if self.clock.now - max(request.started_at, request.back_at, self._resumed_at) <= allowed:
+                if self.clock.now - max(request.started_at, request.back_at, self.resumed_at) <= allowed:
                     continue
                 if adapter.paused and request.operation.op == "initiate":
                     continue  # a paused target may queue requests for any time (R-PAUSE-02)
@@ -119,11 +126,11 @@ class HangWatch:
             for first, send in adapter.sends.items():
                 if first in (send.waylaid or ()) or any(first in b.adapter.sends for b in client.bindings):
                     continue
-                if self.clock.now - max(send.started_at, send.back_at, self._resumed_at) > limit:
+                if self.clock.now - max(send.started_at, send.back_at, self.resumed_at) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
                 break  # the lists are in the order in which they came, so later ones are younger
             for oid in adapter.oids.values():
-                if self.clock.now - max(oid.started_at, oid.back_at, self._resumed_at) <= limit:
+                if self.clock.now - max(oid.started_at, oid.back_at, self.resumed_at) <= limit:
                     continue
                 # Below an intermediate driver the request has a different RequestId, so compare without it.
                 if not any(o.binding is b for b in client.bindings for o in b.adapter.oids.values()):

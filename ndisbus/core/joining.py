@@ -1,7 +1,7 @@
 """Messages in parts: what a client has sent of a long list, until the last part is here.
 
-Each client has at most one such message open. A client that stops in the middle of it for too long is removed
-as a driver that hangs is; it may say hello again.
+Each client has at most one such message open. A client whose next part does not come for too long is removed
+as a driver that hangs is, even if it advances: what it has sent may be large. It may say hello again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ndisbus.messages.parts import JOINED_ROOM, PART, Assembly
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
     from ndisbus.core.dispatch import BugChecks
+    from ndisbus.core.hangs import HangWatch
     from ndisbus.core.model import Client, CoreConfig
     from ndisbus.core.removal import Removal
     from ndisbus.messages.codec import Message
@@ -45,13 +46,16 @@ def _mark(message: Message) -> None:
 class Joining:
     """Joins the parts that clients send."""
 
-    __slots__ = ("bug_checks", "clock", "config", "removal")
+    __slots__ = ("bug_checks", "clock", "config", "hangs", "removal")
 
-    def __init__(self, config: CoreConfig, clock: Clock, bug_checks: BugChecks, removal: Removal) -> None:
+    def __init__(
+        self, config: CoreConfig, clock: Clock, bug_checks: BugChecks, removal: Removal, hangs: HangWatch
+    ) -> None:
         self.config = config
         self.clock = clock
         self.bug_checks = bug_checks
         self.removal = removal
+        self.hangs = hangs
 
     def receive(
         self, client: Client, message: Message, frames: Sequence[bytes]
@@ -61,6 +65,7 @@ class Joining:
         A part that does not fit, and a message between two parts, are a bug check of the client.
         """
         assembly = client.assembly
+        client.part_at = self.clock.now
         try:
             if assembly is None:
                 # What others made as large as the limit, an intermediate driver may pass on.
@@ -97,12 +102,12 @@ class Joining:
         def look() -> None:
             if client.assembly is not assembly:
                 return
-            quiet = self.clock.now - client.heard_at
-            if quiet + 1e-9 < limit:
-                self.clock.schedule(client.heard_at + limit, look)
+            since = max(client.part_at, self.hangs.resumed_at)
+            if self.clock.now - since + 1e-9 < limit:
+                self.clock.schedule(since + limit, look)
             else:
                 name, index = assembly.name, assembly.index
-                reason = f"sent {index} parts of {name} and then nothing for {limit:g} s"
+                reason = f"sent {index} parts of {name} and then no further one for {limit:g} s"
                 self.removal.remove(client, reason, hung=True)
 
         self.clock.schedule(self.clock.now + limit, look)

@@ -131,9 +131,10 @@ class Client:
     closed: bool = False
     #: The counter of its latest ``progress`` message.
     progress: int = 0
-    #: Whether it can join parts, and the message in parts that it is sending.
+    #: Whether it can join parts, the message in parts that it is sending, and when the latest part came.
     joins_parts: bool = False
     assembly: Assembly | None = None
+    part_at: float = 0.0
     next_call: int = 0
     pending: dict[int, Pending] = field(default_factory=dict)
     #: Handles that NDIS gave it on registration. None while that edge is not registered.

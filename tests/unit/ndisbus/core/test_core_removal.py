@@ -498,6 +498,20 @@ def test_one_that_advances_is_alive_however_long_its_queue_is(bench: Bench, host
     assert "MiniportCheckForHangEx" in str(nic.closed)
 
 
+def test_progress_does_not_excuse_a_request_for_ever(bench: Bench, host: Host, nic: Nic) -> None:
+    """The question and a request have waited for minutes, say: no queue is that long."""
+    host.request("initiate", host.columns((TCP, host.new_handle(), None)))
+    nic.responsive = False
+    for count in range(1, 100):
+        bench.tick(LIMITS.hang_limit / 2)
+        nic.send("progress", count)
+        if nic.closed:
+            break
+    assert "held NdisInitiateOffload" in str(nic.closed)
+    assert bench.now > 6 * LIMITS.request_limit, "a long queue takes its time"
+    assert host.completed("initiate")[Key.STATUS] == FAILURE
+
+
 def test_a_counter_that_stands_still_is_not_progress(bench: Bench, host: Host, nic: Nic) -> None:
     nic.send("progress", 7)
     nic.responsive = False

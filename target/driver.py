@@ -266,7 +266,8 @@ class TargetDriver(MiniportDriver):
             wake = None if adapter.hung else adapter.wakes.next_deadline()
             if self._may_go_on(adapter):
                 wake = self.ndis.now()
-            for at in (adapter.pipeline.next_deadline(), adapter.timers.next_deadline(), wake):
+            operation, timer = adapter.pipeline.next_deadline(), adapter.timers.next_deadline()
+            for at in (operation, timer, frames.waits_until(adapter), wake):
                 if at is not None and (due is None or at < due):
                     due = at
         for link in self.wires.values():

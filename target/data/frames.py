@@ -13,7 +13,16 @@ from ndisbus.lists.nbl import data_of, iter_net_buffers
 from ndisbus.lists.nbl_chain import NblChain
 from target.hardware.adapter import Adapter
 
-__all__ = ["fail_waiting", "may_send_waiting", "receive", "send", "send_waiting", "take_back"]
+__all__ = [
+    "PATIENCE",
+    "fail_waiting",
+    "may_send_waiting",
+    "receive",
+    "send",
+    "send_waiting",
+    "take_back",
+    "waits_until",
+]
 
 _SUCCESS: Final = int(NdisStatus.SUCCESS)
 _FAILURE: Final = int(NdisStatus.FAILURE)
@@ -26,6 +35,10 @@ _HEADER: Final = 14
 _TAGGED: Final = 18
 #: Most lists that wait for the wire. Further ones are completed with NDIS_STATUS_RESOURCES.
 _MAX_WAITING: Final = 16384
+#: The longest time in seconds that lists wait. NDIS takes a driver that holds lists for 10 s for dead, so a
+#: station that takes frames slowly must not delay them for as long. Frames then leave in any case, and the
+#: link drops and counts what it cannot take.
+PATIENCE: Final = 4.0
 #: Most frames in one indication.
 _PER_INDICATION: Final = 256
 
@@ -33,7 +46,8 @@ _PER_INDICATION: Final = 256
 def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
     """Send the frames of a chain and complete its lists, in order, each with its own status.
 
-    A chain waits, uncompleted, while the wire does not take its frames: the protocol above keeps the rest.
+    A chain waits, uncompleted, while the wire does not take its frames: the protocol above keeps the rest. It
+    waits for at most :data:`PATIENCE` seconds.
 
     Frames to groups are looped back to the hosts above the adapter, which do not receive each other's frames
     from the wire. The hardware does this, so the adapter would not set NDIS_MAC_OPTION_NO_LOOPBACK (DDI page
@@ -47,7 +61,7 @@ def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
             status = _FAILURE
         elif adapter.outgoing or not _takes(adapter, contents):
             if adapter.outgoing_lists + len(chain) <= _MAX_WAITING:
-                adapter.outgoing.append((chain, contents))
+                adapter.outgoing.append((chain, contents, adapter.ndis.now()))
                 adapter.outgoing_lists += len(chain)
                 return
             adapter.refuse("send while too many wait for the wire", len(chain))
@@ -59,12 +73,20 @@ def send(adapter: Adapter, chain: NblChain, flags: int = 0) -> None:
 
 
 def may_send_waiting(adapter: Adapter) -> bool:
-    """Return whether the wire takes the frames of the first chain that waits."""
-    return bool(adapter.outgoing) and not adapter.hung and _takes(adapter, adapter.outgoing[0][1])
+    """Return whether the first chain that waits may be sent: the wire takes it, or it waited enough."""
+    if not adapter.outgoing or adapter.hung:
+        return False
+    _, contents, since = adapter.outgoing[0]
+    return adapter.ndis.now() >= since + PATIENCE or _takes(adapter, contents)
+
+
+def waits_until(adapter: Adapter) -> float | None:
+    """Return when the first chain that waits is sent at the latest; None if none waits."""
+    return adapter.outgoing[0][2] + PATIENCE if adapter.outgoing and not adapter.hung else None
 
 
 def send_waiting(adapter: Adapter) -> None:
-    """Send chains that waited, in order, as far as the wire takes their frames."""
+    """Send chains that waited, in order, as far as they may be sent."""
     while may_send_waiting(adapter):
         _transmit(adapter, *_next(adapter))
 
@@ -77,7 +99,7 @@ def fail_waiting(adapter: Adapter) -> None:
 
 
 def _next(adapter: Adapter) -> tuple[NblChain, list[list[bytes]]]:
-    chain, contents = adapter.outgoing.popleft()
+    chain, contents, _ = adapter.outgoing.popleft()
     adapter.outgoing_lists -= len(chain)
     return chain, contents
 

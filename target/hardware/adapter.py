@@ -69,9 +69,9 @@ class Adapter:
         #: Connections by the time at which each is run next; see :meth:`wake`.
         self.wakes: TimerQueue[TcpContext] = TimerQueue()
         #: Connections for whose next hop the link takes no more frames, and chains of the ordinary path with
-        #: the frames of each list. They wait until the link takes frames again.
+        #: the frames of each list and since when. They wait until the link takes frames again.
         self.waiting: WaitingSenders[TcpContext] = WaitingSenders()
-        self.outgoing: deque[tuple[NblChain, list[list[bytes]]]] = deque()
+        self.outgoing: deque[tuple[NblChain, list[list[bytes]], float]] = deque()
         self.outgoing_lists = 0
         #: Identification of the IPv4 datagrams that offloaded connections send.
         self.ip_ids = IpIdentification(upper=True)

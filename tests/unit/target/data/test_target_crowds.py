@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ndisbus.core import CoreConfig
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.lists.heap import Heap
 from ndisbus.lists.nbl_chain import NblChain
@@ -72,6 +73,25 @@ def test_frames_of_the_host_wait_uncompleted_and_in_their_order() -> None:
     assert h.completed() == [NdisStatus.SUCCESS] * 3
     assert h.driver.inspect()["waiting_sends"] == 0
     assert h.narrow.dropped == 0
+
+
+def test_frames_do_not_wait_for_longer_than_ndis_lets_a_driver_hold_them() -> None:
+    """A station that takes a frame now and then is not away. NDIS would blame the target for the wait."""
+    h = Crowded()
+    h.send_frames(5)
+    assert h.completed() == [NdisStatus.SUCCESS] * 2
+    h.advance(frames.PATIENCE / 2)
+    h.send_frames(1)
+    assert h.completed() == []
+    due = h.driver.next_deadline()
+    assert due is not None
+    assert due == pytest.approx(frames.PATIENCE)
+    h.advance(frames.PATIENCE / 2)
+    assert h.completed() == [NdisStatus.SUCCESS] * 3
+    assert h.driver.inspect()["waiting_sends"] == 1, "each has the whole time"
+    h.advance(frames.PATIENCE / 2)
+    assert h.completed() == [NdisStatus.SUCCESS]
+    assert CoreConfig().request_limit >= 2 * frames.PATIENCE
 
 
 def test_only_so_many_frames_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a death is noticed by a pidfd"),
 ]
 
-HOSTS = 10
-KILLS = 4
+HOSTS = 6
+KILLS = 2
 
 
 @pytest.fixture(scope="module")

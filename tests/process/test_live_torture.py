@@ -31,7 +31,7 @@ def play(seed: int, minutes: float) -> LiveReport:
 def test_without_faults_no_connection_has_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offloads, uploads, queries, half-closes and closes at random instants."""
     monkeypatch.setattr(torture_live, "gust", lambda *_: iter(()))
-    report = play(seed=1, minutes=0.1)
+    report = play(seed=1, minutes=0.05)
     assert not report.problems, "\n".join(report.problems)
     assert not report.errors
     assert report.got

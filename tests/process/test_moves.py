@@ -65,7 +65,7 @@ def test_a_death_while_the_completion_is_on_its_way_up_is_an_error_at_once(
     with LiveHost.attach("late", stack.endpoint, timeout=20) as host:
         connection = host.connect(("10.77.0.2", 19), timeout=20)
         connection.recv_exactly(10_000)
-        operation = offering(stack, host, connection, 60.0)
+        operation = offering(stack, host, connection, 2.0)
         os.kill(stack.pid(dies), signal.SIGKILL)
         until(lambda: connection.socket.error is not None, "the error")
         connection.recv_exactly(connection.socket.available)

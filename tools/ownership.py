@@ -13,14 +13,10 @@ were not.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,11 +28,10 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from tests.support.ownership.play import Play  # noqa: E402
+from tools.seeds import attempt, report, show_failures  # noqa: E402
 
 __all__ = ["Totals", "main", "play"]
 
-_BATCH: Final = 50
-_SHOWN: Final = 20
 #: What the table shows, in this order; all else that a run counts is a fault.
 _COUNTED: Final = {
     "connections": "connections",
@@ -74,28 +69,10 @@ def play(first: int, count: int) -> Totals:
     for seed in range(first, first + count):
         totals.seeds += 1
         run = Play(seed)
-        try:
-            run.run()
-        except Exception as error:  # whatever it is, it is a finding, and the other seeds go on
-            totals.failures.append((seed, f"{type(error).__name__}: {error}"))
+        attempt(seed, run.run, totals.failures)
         totals.counts += run.count
         totals.counts["steps"] += run.steps
         totals.faults += run.faults.count
-    return totals
-
-
-def _play_all(options: argparse.Namespace, console: Console) -> Totals:
-    totals = Totals()
-    end = options.seed + options.seeds
-    batches = [(first, min(_BATCH, end - first)) for first in range(options.seed, end, _BATCH)]
-    with (
-        console.status("starting") as status,
-        ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool,
-    ):
-        for future in as_completed([pool.submit(play, *batch) for batch in batches]):
-            totals.merge(future.result())
-            status.update(f"{totals.seeds} of {options.seeds} seeds, {len(totals.failures)} failed")
-    totals.failures.sort()
     return totals
 
 
@@ -111,24 +88,20 @@ def _show(console: Console, totals: Totals, options: argparse.Namespace, seconds
     table.add_section()
     table.add_row("seeds that failed", f"{len(totals.failures):,}")
     console.print(table)
-    for seed, text in totals.failures[:_SHOWN]:
-        console.print(f"WRONG: seed {seed}: {text}", style="red", markup=False)
-        console.print(f"       again: python tools/ownership.py --seed {seed} --trace", markup=False)
-    if len(totals.failures) > _SHOWN:
-        console.print(f"... and {len(totals.failures) - _SHOWN} more", style="red")
-    if not totals.failures:
-        console.print("every byte had exactly one owner, and no fault was silent", style="green")
+    show_failures(
+        console,
+        totals.failures,
+        "every byte had exactly one owner, and no fault was silent",
+        lambda seed: f"python tools/ownership.py --seed {seed} --trace",
+    )
 
 
-def _to_dict(totals: Totals, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+def _to_dict(totals: Totals, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "seeds": options.seeds,
         "seed": options.seed,
-        "ok": not totals.failures,
-        "seconds": round(seconds, 1),
         "faults": dict(totals.faults),
         **{name: totals.counts[name] for name in _COUNTED},
-        "failures": [{"seed": seed, "what": text} for seed, text in totals.failures],
     }
 
 
@@ -156,15 +129,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.trace:
         return _trace(options.seed)
-    console = Console(stderr=options.json, highlight=False)
-    started = time.monotonic()
-    totals = _play_all(options, console)
-    seconds = time.monotonic() - started
-    if options.json:
-        sys.stdout.write(json.dumps(_to_dict(totals, options, seconds), indent=1) + "\n")
-    else:
-        _show(console, totals, options, seconds)
-    return 1 if totals.failures else 0
+    return report(
+        options,
+        Totals(),
+        play,
+        seeds=range(options.seed, options.seed + options.seeds),
+        what="seeds",
+        show=_show,
+        to_dict=_to_dict,
+    )
 
 
 if __name__ == "__main__":

@@ -12,14 +12,11 @@ their serialized state. Prints a table (with --json one object). Exit code 0: ev
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +28,10 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from tests.support.tcp_world import Result, run  # noqa: E402
+from tools.seeds import attempt, report, show_failures  # noqa: E402
 
 __all__ = ["Totals", "main", "play"]
 
-_BATCH: Final = 50
-_SHOWN: Final = 20
 _COUNTED: Final = (
     ("bytes_delivered", "bytes delivered"),
     ("segments", "segments"),
@@ -75,30 +71,15 @@ class Totals:
         self.failures += other.failures
 
 
+def _run(totals: Totals, seed: int, largest: int) -> None:
+    totals.add(run(seed, largest=largest))
+
+
 def play(first: int, count: int, largest: int) -> Totals:
     """The runs of ``count`` seeds from ``first`` on."""
     totals = Totals()
     for seed in range(first, first + count):
-        try:
-            totals.add(run(seed, largest=largest))
-        except Exception as error:  # whatever it is, it is a finding, and the other runs go on
-            totals.failures.append((seed, f"{type(error).__name__}: {error}"))
-    return totals
-
-
-def _play_all(options: argparse.Namespace, console: Console) -> Totals:
-    totals = Totals()
-    end = options.seed + options.runs
-    batches = [(first, min(_BATCH, end - first)) for first in range(options.seed, end, _BATCH)]
-    with (
-        console.status("starting") as status,
-        ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool,
-    ):
-        for future in as_completed([pool.submit(play, *batch, options.largest) for batch in batches]):
-            totals.merge(future.result())
-            done = sum(totals.outcomes.values()) + len(totals.failures)
-            status.update(f"{done} of {options.runs} runs, {len(totals.failures)} failed")
-    totals.failures.sort()
+        attempt(seed, partial(_run, totals, seed, largest), totals.failures)
     return totals
 
 
@@ -118,12 +99,12 @@ def _show(console: Console, totals: Totals, options: argparse.Namespace, seconds
     console.print(table)
     for reason, count in totals.reasons.most_common(8):
         console.print(f"{count:6} {reason}", markup=False)
-    for seed, text in totals.failures[:_SHOWN]:
-        console.print(f"WRONG: seed {seed}: {text}", style="red", markup=False)
-    if len(totals.failures) > _SHOWN:
-        console.print(f"... and {len(totals.failures) - _SHOWN} more", style="red")
-    if not totals.failures:
-        console.print("every run ended as it should", style="green")
+    show_failures(
+        console,
+        totals.failures,
+        "every run ended as it should",
+        lambda seed: f"python tools/tcp_streams.py --seed {seed} --trace",
+    )
 
 
 _OUTCOMES: Final = {
@@ -133,16 +114,13 @@ _OUTCOMES: Final = {
 }
 
 
-def _to_dict(totals: Totals, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
+def _to_dict(totals: Totals, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "runs": options.runs,
         "seed": options.seed,
-        "ok": not totals.failures,
-        "seconds": round(seconds, 1),
         "outcomes": dict(totals.outcomes),
         "virtual_hours": round(totals.virtual_seconds / 3600, 1),
         **totals.counts,
-        "failures": [{"seed": seed, "what": text} for seed, text in totals.failures],
     }
 
 
@@ -170,15 +148,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.trace:
         return _trace(options.seed, options.largest)
-    console = Console(stderr=options.json, highlight=False)
-    started = time.monotonic()
-    totals = _play_all(options, console)
-    seconds = time.monotonic() - started
-    if options.json:
-        sys.stdout.write(json.dumps(_to_dict(totals, options, seconds), indent=1) + "\n")
-    else:
-        _show(console, totals, options, seconds)
-    return 1 if totals.failures else 0
+    return report(
+        options,
+        Totals(),
+        play,
+        options.largest,
+        seeds=range(options.seed, options.seed + options.runs),
+        what="runs",
+        show=_show,
+        to_dict=_to_dict,
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pytest
 
 from ndisbus.errors import BusUnavailable
 from ndisbus.runtime.control_client import ControlClient
+from ndisbus.runtime.trace_link import TraceSubscriber
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -107,6 +108,28 @@ class Bus:
     def driver(self, name: str) -> dict[str, Any] | None:
         """The line of a driver in ps, if it is there."""
         return next((p for p in self.ps()["Processes"] if p["Name"] == name), None)
+
+    def owe_answer(self, trace: TraceSubscriber, child: subprocess.Popen[str]) -> None:
+        """Stop a miniport's process; return when it owes the bus an answer to MiniportCheckForHangEx."""
+        child.send_signal(signal.SIGSTOP)
+        while not any(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ()):
+            pass
+        asked = 0
+        while trace.read(0.2) is not None:
+            asked += 1
+            assert asked < 10
+
+    @contextlib.contextmanager
+    def paused(self, seconds: float) -> Iterator[None]:
+        """Stop the bus, run the block, and let the bus go on after a time in which it answered nothing."""
+        stopped = psutil.Process(self.pid)
+        os.kill(self.pid, signal.SIGSTOP)
+        until(lambda: stopped.status() == psutil.STATUS_STOPPED, "the bus is stopped")
+        yield
+        with pytest.raises(BusUnavailable), ControlClient(self.endpoint) as client:
+            client.request("ps", {}, seconds)
+        os.kill(self.pid, signal.SIGCONT)
+        until(self.answers, "the bus goes on")
 
     def kill(self) -> None:
         """SIGKILL the bus and collect it."""

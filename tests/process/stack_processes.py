@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tools.torture_rig import Rig, Round
 from tools.torture_stack import RealStack, three_layers
@@ -21,11 +20,3 @@ def expect_good(result: Round) -> None:
     """A round without problems, in which something was passed down, and each of it came back."""
     assert not result.problems, "\n".join(result.problems)
     assert 0 < result.requests == result.completions
-
-
-def until(condition: Callable[[], object], what: str, deadline: float = 20.0) -> None:
-    """Ask again and again until a condition holds; AssertionError after ``deadline`` seconds."""
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {deadline:g} s"
-        time.sleep(0.005)  # what is waited for needs the processor too

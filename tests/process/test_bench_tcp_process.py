@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 
 ROOT = Path(__file__).parents[2]
 

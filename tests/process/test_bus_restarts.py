@@ -12,7 +12,7 @@ import pytest
 
 from hoststack import BusUnavailable, Connection, ConnectionReset, LiveHost
 from hoststack.model.events import Violation
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tools.torture_stack import RealStack, leftovers, with_peer
 
 pytestmark = [

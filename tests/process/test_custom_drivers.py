@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hoststack import Host, LiveHost
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tests.sim.test_target_wire import connection
 from tools.torture_stack import RealStack, with_peer
 

@@ -9,7 +9,7 @@ import pytest
 from hoststack.api.host import Host
 from hoststack.api.runners import ProcessRunner
 from hoststack.chimney.driver import HostDriver
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tests.sim.test_target_wire import connection
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pytest
 
 from hoststack import Connection, LiveHost
 from ndisbus.errors import ChimneyError
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tools.torture_stack import RealStack, leftovers, with_peer
 
 pytestmark = [

@@ -14,7 +14,7 @@ import pytest
 
 from ndisbus.ddi.status import NdisStatus
 from ndisbus.runtime.driver_process import DriverProcess
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tests.support.packet_drivers import PacketHost
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from hoststack import Connection, ConnectionReset, LiveHost
 from hoststack.model.operation import Operation
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tools.torture_stack import RealStack, leftovers, with_peer
 
 pytestmark = pytest.mark.process

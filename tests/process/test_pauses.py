@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
-from ndisbus.errors import BusUnavailable
-from ndisbus.runtime.control_client import ControlClient, Refused
+from ndisbus.runtime.control_client import Refused
 from ndisbus.runtime.trace_link import TraceSubscriber
 from tests.process.conftest import until
 
@@ -90,21 +87,9 @@ def test_a_pause_of_the_whole_machine_makes_no_driver_hang(idle_bus: Bus) -> Non
     first = started(bus, limit)
     worker = bus.children[-1]
     with TraceSubscriber(bus.endpoint) as trace:
-        # An answer is owed when the bus is stopped, too.
-        worker.send_signal(signal.SIGSTOP)
-        while not any(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ()):
-            pass
-        asked = 0
-        while trace.read(0.2) is not None:
-            asked += 1
-            assert asked < 10
-    os.kill(bus.pid, signal.SIGSTOP)
-    stopped = psutil.Process(bus.pid)
-    until(lambda: stopped.status() == psutil.STATUS_STOPPED, "the bus is stopped")
-    with pytest.raises(BusUnavailable), ControlClient(bus.endpoint) as client:
-        client.request("ps", {}, limit + 0.5)
-    os.kill(bus.pid, signal.SIGCONT)
-    until(bus.answers, "the bus goes on")
+        bus.owe_answer(trace, worker)  # an answer is owed when the bus is stopped, too
+    with bus.paused(limit + 0.5):
+        pass
     assert epoch(bus) == first
     worker.send_signal(signal.SIGCONT)
     assert command(bus, "work", 0.0) == {"done": 1}

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from ndisbus.ddi.status import NdisStatus
@@ -26,6 +25,7 @@ from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess
 from ndisbus.runtime.outcomes import BugChecked
 from ndisbus.runtime.trace_link import TraceSubscriber
+from tests.process.conftest import until
 
 if TYPE_CHECKING:
     from tests.process.conftest import Bus
@@ -99,16 +99,6 @@ def spawn(bus: Bus, name: str, trouble: str = "none") -> subprocess.Popen[str]:
     return bus.spawn("-c", CHILD, name, trouble)
 
 
-def wait(condition: Any, what: str) -> Any:
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    pytest.fail(f"{what}: not within {DEADLINE:g} s")
-
-
 def up(bus: Bus, name: str, after: int = 0) -> dict[str, Any]:
     """The driver's line in ps, once its adapter is up under an epoch later than ``after``."""
 
@@ -118,7 +108,7 @@ def up(bus: Bus, name: str, after: int = 0) -> dict[str, Any]:
         lines = [p for p in survey["Processes"] if p["Name"] == name and p["Epoch"] > after]
         return lines[0] if lines and name in adapters else None
 
-    line: dict[str, Any] = wait(found, f"{name} is up")
+    line: dict[str, Any] = until(found, f"{name} is up")
     return line
 
 
@@ -235,7 +225,7 @@ def test_stall_beyond_the_limit_costs_the_epoch(idle_bus: Bus) -> None:
     child = spawn(bus, "sleepy")
     epoch = up(bus, "sleepy")["Epoch"]
     child.send_signal(signal.SIGSTOP)
-    wait(lambda: bus.driver("sleepy") is None, "the hung driver is removed")
+    until(lambda: bus.driver("sleepy") is None, "the hung driver is removed")
     child.send_signal(signal.SIGCONT)
     # The same process, let in again from registration on.
     line = up(bus, "sleepy", after=epoch)
@@ -249,13 +239,13 @@ def test_hung_process_is_listed_as_cut_off_until_it_dies(idle_bus: Bus) -> None:
     child = spawn(bus, "sleepy")
     up(bus, "sleepy")
     child.send_signal(signal.SIGSTOP)
-    [row] = wait(lambda: bus.ps()["CutOff"], "the hung driver is cut off")
+    [row] = until(lambda: bus.ps()["CutOff"], "the hung driver is cut off")
     assert (row["Name"], row["Pid"], row["State"]) == ("sleepy", child.pid, "cut off: hung")
     # The hello of another driver does not make the bus forget to watch it.
     other = spawn(bus, "other")
     up(bus, "other")
     child.kill()
-    wait(lambda: not bus.ps()["CutOff"], "its death is noticed")
+    until(lambda: not bus.ps()["CutOff"], "its death is noticed")
     other.kill()
 
 
@@ -357,23 +347,10 @@ def test_stalled_bus_does_not_take_its_drivers_for_hung(idle_bus: Bus) -> None:
     bus.start("--check-interval", "0.05", "--hang-limit", "3")
     child = spawn(bus, "awake")
     epoch = up(bus, "awake")["Epoch"]
-    stopped = psutil.Process(bus.pid)
     with TraceSubscriber(bus.endpoint) as trace:
-        # An answer is owed, and comes while the bus does not listen.
-        child.send_signal(signal.SIGSTOP)
-        while not any(e.get("call") == "MiniportCheckForHangEx" for e in trace.read(DEADLINE) or ()):
-            pass
-        asked = 0
-        while trace.read(0.2) is not None:
-            asked += 1
-        assert asked < 10
-        os.kill(bus.pid, signal.SIGSTOP)
-        wait(lambda: stopped.status() == psutil.STATUS_STOPPED, "the bus is stopped")
-        child.send_signal(signal.SIGCONT)
-        with pytest.raises(BusUnavailable), ControlClient(bus.endpoint) as client:
-            client.request("ps", {}, 3.5)
-        os.kill(bus.pid, signal.SIGCONT)
-    wait(bus.answers, "the bus goes on")
+        bus.owe_answer(trace, child)
+        with bus.paused(3.5):
+            child.send_signal(signal.SIGCONT)  # its answer comes while the bus does not listen
     line = bus.driver("awake")
     assert line is not None and line["Epoch"] == epoch
 
@@ -412,7 +389,7 @@ def test_bug_of_a_driver_ends_it_with_a_traceback(bus: Bus) -> None:
     output, _ = child.communicate(timeout=DEADLINE)
     assert child.returncode == 1
     assert "Traceback" in output and "a driver's bug" in output
-    wait(lambda: bus.driver("buggy") is None, "the bus noticed")
+    until(lambda: bus.driver("buggy") is None, "the bus noticed")
 
 
 def test_run_driver_says_when_it_is_ready_and_stops_in_order(bus: Bus) -> None:

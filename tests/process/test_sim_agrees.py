@@ -23,7 +23,7 @@ from ndisbus.runtime.trace_link import TraceSubscriber
 from ndisbus.sim import Simulation
 from target.driver import TargetDriver
 from target.hardware.config import TargetConfig
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 
 if TYPE_CHECKING:
     from tests.process.conftest import Bus

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from ndisbus import rundir
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 
 pytestmark = [
     pytest.mark.process,

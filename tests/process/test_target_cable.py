@@ -13,7 +13,7 @@ from hoststack.api.runners import ProcessRunner
 from hoststack.chimney.driver import HostDriver
 from ndisbus.state.images import TcpOffloadStateDelegated
 from ndisbus.wire.cable import CableLink
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tests.sim.test_target_wire import connection
 from tests.support.wired import FAR_MAC, Far, FarEnd
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process.stack_processes import until
+from tests.process.conftest import until
 from tools.torture_stack import RealStack, with_peer
 
 pytestmark = [

@@ -50,39 +50,34 @@ class Owner(LifeEnum):
 
     HOST = "host"
     BELOW = "driver below"
-    NOBODY = "none"
+    NONE = "none"
 
 
 _H: Final = Owner.HOST
 _B: Final = Owner.BELOW
 
+#: On its way down and up alike: nothing new is given away before the move is over.
+_ON_THE_WAY: Final[dict[Item, Owner]] = {
+    Item.LENT: _B,
+    Item.WRITTEN: _H,
+    Item.SEGMENTS: _H,
+    Item.UNREAD_HERE: _H,
+    Item.UNREAD_BELOW: _B,
+    Item.ACKNOWLEDGE: _B,
+}
 #: LENT: the host keeps the bytes of a lent list until it is completed, but uses them only after it came back:
 #: by its completion, in the chain of the terminate, or with the failed initiate. WRITTEN, SEGMENTS: what the
 #: host owns waits for the next step (R-CONC-01, R-CONC-05, R-TERM-04, R-TERM-05). UNREAD_BELOW: BufferedData
 #: that went down, and what the target received; the end of the stream is not reported while there is some.
 _OWNERS: Final[dict[Step, dict[Item, Owner]]] = {
     Step.IN_HOST: dict.fromkeys(Item, _H),
-    Step.OFFERED: {
-        Item.LENT: _B,
-        Item.WRITTEN: _H,
-        Item.SEGMENTS: _H,
-        Item.UNREAD_HERE: _H,
-        Item.UNREAD_BELOW: _B,
-        Item.ACKNOWLEDGE: _B,
-    },
+    Step.OFFERED: _ON_THE_WAY,
     Step.BELOW: {**dict.fromkeys(Item, _B), Item.UNREAD_HERE: _H},
-    Step.RECALLED: {
-        Item.LENT: _B,
-        Item.WRITTEN: _H,
-        Item.SEGMENTS: _H,
-        Item.UNREAD_HERE: _H,
-        Item.UNREAD_BELOW: _B,
-        Item.ACKNOWLEDGE: _B,
-    },
+    Step.RECALLED: _ON_THE_WAY,
     Step.LOST: {
         **dict.fromkeys(Item, _H),
-        Item.UNREAD_BELOW: Owner.NOBODY,
-        Item.ACKNOWLEDGE: Owner.NOBODY,
+        Item.UNREAD_BELOW: Owner.NONE,
+        Item.ACKNOWLEDGE: Owner.NONE,
     },
 }
 

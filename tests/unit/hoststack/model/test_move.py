@@ -31,7 +31,7 @@ def test_only_the_owner_of_the_connection_acknowledges() -> None:
     assert [owner(s, Item.ACKNOWLEDGE) for s in (Step.IN_HOST, Step.OFFERED, Step.LOST)] == [
         Owner.HOST,
         Owner.BELOW,
-        Owner.NOBODY,
+        Owner.NONE,
     ]
 
 

@@ -27,6 +27,7 @@ from target.model.contexts import Context, NeighborContext, PathContext, TcpCont
 from target.model.life import LIFE, Event, Life
 from target.model.posted import Posted
 from target.operations.admission import Refusal, TcpPeek, admit_neighbor, admit_path, admit_tcp, peek_tcp
+from target.operations.lists import fail_all
 
 __all__ = ["initiate_offload", "refuse", "start"]
 
@@ -58,9 +59,7 @@ def initiate_offload(adapter: Adapter, block_list: BlockList) -> None:
 
 def refuse(adapter: Adapter, block_list: BlockList) -> None:
     """Complete an initiate that will not be carried out."""
-    for block in block_list:
-        block.status = _SUCCESS if block.is_placeholder else _FAILURE
-    adapter.ndis.m_initiate_offload_complete(adapter.handle, block_list)
+    fail_all(adapter, block_list, adapter.ndis.m_initiate_offload_complete)
 
 
 def start(adapter: Adapter, block_list: BlockList) -> None:

@@ -19,7 +19,7 @@ from target.hardware.adapter import Adapter
 from target.model.contexts import Context, PathContext
 from target.model.life import LIFE, Event
 
-__all__ = ["FAILURE", "SLICES", "SUCCESS", "fits", "named", "resolve", "slice_of"]
+__all__ = ["FAILURE", "SLICES", "SUCCESS", "fail_all", "fits", "named", "resolve", "slice_of"]
 
 SUCCESS: Final = int(NdisStatus.SUCCESS)
 FAILURE: Final = int(NdisStatus.FAILURE)
@@ -53,14 +53,21 @@ SLICES: Final[dict[int, slice]] = {
 SLICES[17] = slice(0, state_size(17))
 
 
+def fail_all(
+    adapter: Adapter, block_list: BlockList, complete: Callable[[int | None, BlockList], None]
+) -> None:
+    """Complete a list that is not carried out: every block but placeholders fails."""
+    cells = values(block_list.columns.get(Key.CELL), len(block_list))
+    block_list.columns[Key.STATUS] = [SUCCESS if cell is None else FAILURE for cell in cells]
+    complete(adapter.handle, block_list)
+
+
 def fits(adapter: Adapter, block_list: BlockList, complete: Callable[[int | None, BlockList], None]) -> bool:
     """Return whether the completion, with state, fits into a message. If not, the list fails at once."""
     if adapter.ndis.takes(block_list):
         return True
     adapter.refuse("list is too long for a message with its state")
-    cells = values(block_list.columns.get(Key.CELL), len(block_list))
-    block_list.columns[Key.STATUS] = [SUCCESS if cell is None else FAILURE for cell in cells]
-    complete(adapter.handle, block_list)
+    fail_all(adapter, block_list, complete)
     return False
 
 

@@ -15,7 +15,15 @@ import msgpack
 from ndisbus.core.lent import LENT
 from ndisbus.lists.blocklist import Key
 from ndisbus.messages.codec import MAX_PACKET, ROOM
-from ndisbus.messages.parts import JOINED_ROOM, MAX_JOINED, weight
+from ndisbus.messages.parts import (
+    FEW,
+    HEAD_BYTES,
+    INT_BYTES,
+    JOINED_ROOM,
+    MAX_JOINED,
+    REST_BYTES,
+    weight,
+)
 from ndisbus.state.images import state_size
 
 if TYPE_CHECKING:
@@ -23,11 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fits_into_packet", "why_too_large"]
 
-#: A list with at most this many blocks and no payload fits into a packet in any case.
-_FEW: Final = 1024
-_INT: Final = 9
-_HEAD: Final = 5
-_REST: Final = 1024
 #: Operations whose completion brings state.
 _WITH_STATE: Final = ("query", "terminate")
 
@@ -35,13 +38,13 @@ _WITH_STATE: Final = ("query", "terminate")
 def why_too_large(request: Request, frames: Sequence[bytes]) -> str:
     """Return why a request or its completion does not fit into a message; "" if both do."""
     blocks = len(request.blocks)
-    if blocks <= _FEW and not frames:
+    if blocks <= FEW and not frames:
         return ""
     below, above = request.binding.adapter.driver, request.binding.protocol
-    size = weight(request.columns, frames) + 2 * _INT * blocks
+    size = weight(request.columns, frames) + 2 * INT_BYTES * blocks
     if size > MAX_JOINED + JOINED_ROOM // 2:
         return f"a message of up to {size} bytes; at most {MAX_JOINED} are passed on"
-    if not fits_into_packet(below, request.columns, frames, 2 * _INT * blocks):
+    if not fits_into_packet(below, request.columns, frames, 2 * INT_BYTES * blocks):
         return f"it does not fit into a packet, and {below.name} does not join parts"
     if not above.joins_parts and _completion_size(request) > MAX_PACKET:
         return f"its completion would not fit into a packet, and {above.name} does not join parts"
@@ -53,15 +56,16 @@ def fits_into_packet(client: Client, columns: dict[str, Any], frames: Sequence[b
     if client.joins_parts or weight(columns, frames) + more <= MAX_PACKET:
         return True
     exact = len(msgpack.packb(columns, use_bin_type=True)) + sum(map(len, frames)) + more
-    return exact <= MAX_PACKET + ROOM - _REST
+    return exact <= MAX_PACKET + ROOM - REST_BYTES
 
 
 def _completion_size(request: Request) -> int:
     """Return an upper bound of the bytes of a completion, without net buffer lists."""
-    each = 2 * _INT + _HEAD + _INT * sum(type(request.columns.get(k)) is list for k in LENT)
+    each = 2 * INT_BYTES + HEAD_BYTES + INT_BYTES * sum(type(request.columns.get(k)) is list for k in LENT)
     if request.operation.op in _WITH_STATE:
         types = request.columns.get(Key.TYPE, 0)
-        each += max(map(_state_size, set(types) if type(types) is list else (types,))) + _HEAD + _INT
+        largest = max(map(_state_size, set(types) if type(types) is list else (types,)))
+        each += largest + HEAD_BYTES + INT_BYTES
     return each * len(request.blocks)
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from ndisbus.driver.base import Answer, Reply, Steps
 from ndisbus.driver.calls import NdisCalls
-from ndisbus.driver.sizes import FEW, list_bytes
+from ndisbus.driver.sizes import list_bytes
 from ndisbus.lists.blocklist import BlockList
 from ndisbus.lists.heap import Heap
 from ndisbus.messages.codec import MAX_PACKET
-from ndisbus.messages.parts import MAX_JOINED
+from ndisbus.messages.parts import FEW, MAX_JOINED
 
 if TYPE_CHECKING:
     from ndisbus.driver.port import DriverPort

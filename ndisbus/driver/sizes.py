@@ -10,10 +10,10 @@ from ndisbus.errors import LocalProtocolError
 from ndisbus.lists.blocklist import Key
 from ndisbus.lists.validate import MAX_BLOCKS
 from ndisbus.messages.codec import MAX_PACKET, ROOM
-from ndisbus.messages.parts import DIVISIBLE, JOINED_ROOM, MAX_FRAME, MAX_JOINED, weight
+from ndisbus.messages.parts import DIVISIBLE, FEW, JOINED_ROOM, MAX_FRAME, MAX_JOINED, weight
 from ndisbus.state.images import state_size
 
-__all__ = ["BLOCK_BYTES", "FEW", "PIECE_BYTES", "STATE_BYTES", "check_chain", "check_list", "list_bytes"]
+__all__ = ["BLOCK_BYTES", "PIECE_BYTES", "STATE_BYTES", "check_chain", "check_list", "list_bytes"]
 
 #: The most bytes of a block on the wire: its members, and the state behind it.
 BLOCK_BYTES: Final = 160
@@ -31,8 +31,7 @@ STATE_BYTES: Final = max(
 #: The most bytes that describe one piece of data that goes along.
 PIECE_BYTES: Final = 512
 
-#: A list or chain with at most this many elements and bytes of payload is certainly small enough.
-FEW: Final = 1024
+#: Most bytes of payload that a short list or chain may have without being weighed.
 _SMALL: Final = 1024 * 1024
 
 

@@ -7,14 +7,12 @@ from typing import Any, Final
 
 from ndisbus.errors import LocalProtocolError
 from ndisbus.messages.codec import MAX_MESSAGES, MAX_PACKET, ROOM, Message, Packer
-from ndisbus.messages.parts import DIVISIBLE, PART_BYTES, divide, weight
+from ndisbus.messages.parts import DIVISIBLE, FEW, PART_BYTES, divide, weight
 
 __all__ = ["is_long", "packets"]
 
 #: A packet without payload needs no size check if its head is this much below the limit.
 _SMALL: Final = 32
-#: A list with fewer blocks than this and without payload is certainly not divided.
-_FEW: Final = 1024
 
 _Outgoing = tuple[Message, Sequence[Any]]
 
@@ -62,7 +60,7 @@ def is_long(outgoing: _Outgoing) -> bool:
     if message[0] not in DIVISIBLE:
         return False
     columns = message[2][1]
-    return (len(columns["Block"]) > _FEW or bool(payload)) and weight(columns, payload) > PART_BYTES
+    return (len(columns["Block"]) > FEW or bool(payload)) and weight(columns, payload) > PART_BYTES
 
 
 def _packets(pack: Packer, messages: Sequence[_Outgoing], problems: list[str]) -> Iterator[list[Any]]:

@@ -21,6 +21,9 @@ from ndisbus.messages.codec import MAX_PACKET, Message
 
 __all__ = [
     "DIVISIBLE",
+    "FEW",
+    "HEAD_BYTES",
+    "INT_BYTES",
     "JOINED_ROOM",
     "MAX_FRAME",
     "MAX_JOINED",
@@ -28,6 +31,7 @@ __all__ = [
     "PART",
     "PARTS_KEY",
     "PART_BYTES",
+    "REST_BYTES",
     "Assembly",
     "divide",
     "weight",
@@ -58,26 +62,28 @@ _BLOCK: Final = "Block"
 _STATE: Final = "State"
 _LISTS: Final = "NetBufferLists"
 #: Most bytes of an integer, and of the head of a bin, in msgpack.
-_INT: Final = 9
-_HEAD: Final = 5
+INT_BYTES: Final = 9
+HEAD_BYTES: Final = 5
 #: Most bytes of a message besides its columns and frames: names, numbers, columns with one value.
-_REST: Final = 1024
+REST_BYTES: Final = 1024
+#: A list with at most this many blocks, and a chain with as many lists, is small if its payload is.
+FEW: Final = 1024
 
 
 def weight(columns: dict[str, Any], frames: Sequence[Any]) -> int:
     """Return an upper bound of the bytes of a message with this list or chain, payload frames included."""
-    total = _REST + sum(map(len, frames))
+    total = REST_BYTES + sum(map(len, frames))
     for key, column in columns.items():
         if type(column) is bytes:
-            total += len(column) + _HEAD
+            total += len(column) + HEAD_BYTES
         elif type(column) is not list:
             continue
         elif key == _STATE:
-            total += sum([len(s) for s in column if s is not None]) + _HEAD * len(column)
+            total += sum([len(s) for s in column if s is not None]) + HEAD_BYTES * len(column)
         elif key == _LISTS:
             total += _packed(column)
         else:
-            total += _INT * len(column)
+            total += INT_BYTES * len(column)
     return total
 
 
@@ -126,7 +132,7 @@ def _rows_of_a_part(columns: dict[str, Any]) -> int:
     """Return how many blocks a part has, so that it stays at about PART_BYTES with its state."""
     states = columns.get(_STATE)
     largest = max(map(len, filter(None, states)), default=0) if type(states) is list else 0
-    return max(1, min(_ROWS, PART_BYTES // (largest + _HEAD + _INT * len(columns))))
+    return max(1, min(_ROWS, PART_BYTES // (largest + HEAD_BYTES + INT_BYTES * len(columns))))
 
 
 def _runs(sizes: list[int]) -> list[tuple[int, int]]:

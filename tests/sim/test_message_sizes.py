@@ -41,8 +41,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ndisbus.driver.ndis.MAX_PACKET", SMALL),
         ("ndisbus.core.sizes.MAX_PACKET", SMALL),
         ("ndisbus.core.sizes.ROOM", 1000),
-        ("ndisbus.core.sizes._FEW", 16),
-        ("ndisbus.messages.packet._FEW", 16),
+        ("ndisbus.core.sizes.FEW", 16),
+        ("ndisbus.messages.packet.FEW", 16),
     ):
         monkeypatch.setattr(name, size)
 
@@ -159,7 +159,7 @@ def test_too_many_blocks_change_nothing(what: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_deferred_list_with_too_many_blocks_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operation that waits for another one cannot raise when its turn comes."""
+    """An operation that waits behind others cannot raise when its turn comes."""
     stack = Stack(6)
     stack.ready()
     first, second = make_tree(stack.rng, paths=1, connections=30)[2], None

@@ -53,7 +53,7 @@ def test_what_is_divided_is_joined(blocks: int, state: int, chains: int, sizes: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts_module, "PART_BYTES", part)
         patch.setattr("ndisbus.messages.packet.PART_BYTES", part)
-        patch.setattr("ndisbus.messages.packet._FEW", 0)
+        patch.setattr("ndisbus.messages.packet.FEW", 0)
         sent = [p for f in packets(Packer(), [(message, frames)], divisible=True) for p in decode_packet(f)]
         # No part is much larger than a part should be: one block, one chain or one frame more.
         most = part + 3000 + 1024

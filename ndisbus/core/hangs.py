@@ -15,7 +15,7 @@ from ndisbus.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from ndisbus.core.clock import Clock
-    from ndisbus.core.model import Adapter, Client, CoreConfig
+    from ndisbus.core.model import Adapter, Client, CoreConfig, OidRequest, PacketSend, Request
     from ndisbus.core.outbound import Outbound
     from ndisbus.core.removal import Removal
     from ndisbus.messages.codec import Message
@@ -117,7 +117,7 @@ class HangWatch:
             for root, request in adapter.requests.items():
                 # A long list takes longer, without a driver's fault.
                 allowed = limit * (1 + len(request.blocks) / _BLOCKS)
-                if self.clock.now - max(request.started_at, request.back_at, self.resumed_at) <= allowed:
+                if self._held(request) <= allowed:
                     continue
                 if adapter.paused and request.operation.op == "initiate":
                     continue  # a paused target may queue requests for any time (R-PAUSE-02)
@@ -126,16 +126,20 @@ class HangWatch:
             for first, send in adapter.sends.items():
                 if first in (send.waylaid or ()) or any(first in b.adapter.sends for b in client.bindings):
                     continue
-                if self.clock.now - max(send.started_at, send.back_at, self.resumed_at) > limit:
+                if self._held(send) > limit:
                     return f"held a list of NdisSendNetBufferLists for more than {limit:g} s"
                 break  # the lists are in the order in which they came, so later ones are younger
             for oid in adapter.oids.values():
-                if self.clock.now - max(oid.started_at, oid.back_at, self.resumed_at) <= limit:
+                if self._held(oid) <= limit:
                     continue
                 # Below an intermediate driver the request has a different RequestId, so compare without it.
                 if not any(o.binding is b for b in client.bindings for o in b.adapter.oids.values()):
                     return f"held NdisOidRequest {oid.request['Oid']:#010x} for more than {limit:g} s"
         return ""
+
+    def _held(self, request: Request | PacketSend | OidRequest) -> float:
+        """Return for how long a driver has held a request, without time in which NDIS itself did not run."""
+        return self.clock.now - max(request.started_at, request.back_at, self.resumed_at)
 
     def _reset(self, client: Client, adapter: Adapter) -> None:
         """Call MiniportResetEx for a miniport whose hardware hangs. A failed reset removes the adapter."""

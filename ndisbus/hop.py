@@ -14,7 +14,7 @@ from ndisbus.randomness import Randomness
 
 __all__ = ["Hop"]
 
-#: A hop keeps its pace for this many packets, so that it can be slow while another one is fast.
+#: A hop keeps its pace for this many packets, so that it can be slow while another is fast.
 _PACE: Final = 16
 
 

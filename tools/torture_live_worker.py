@@ -57,7 +57,7 @@ class _Worker:
         self.hurry = threading.Event()
         self.working = threading.Event()
         self.over = False
-        #: What ended a thread although nobody had asked for it.
+        #: What ended a thread that was not asked to end.
         self.crashed = ""
         self._lock = threading.Lock()
         self._talks: set[Talk] = set()

@@ -78,7 +78,7 @@ def test_a_connection_that_its_host_serves_goes_on() -> None:
     assert blows.explain("a", end(moves=[])) is None
     assert blows.explain("a", end(moves=[(95.0, "away"), (97.0, "home")])) is None
     assert blows.explain("a", end(moves=[(97.0, "home"), (99.0, "away")])) is not None
-    # It came home after the blow, or left when nobody could know of it yet.
+    # It came home after the blow, or left before the blow could be known.
     assert blows.explain("a", end(moves=[(95.0, "away"), (100.5, "home")])) is not None
     assert blows.explain("a", end(moves=[(99.95, "away")])) is not None
 

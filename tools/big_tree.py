@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import click
@@ -29,7 +29,7 @@ from ndisbus.lists.blocklist import BlockListBuilder
 from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess
-from tools.scale import child, own_runtime_directory, peak_mib
+from tools.scale import child, conclude, own_runtime_directory, peak_mib
 from tools.torture_stack import leftovers
 
 __all__ = ["measure"]
@@ -180,6 +180,14 @@ def measure(
         }
 
 
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    for name, value in result["seconds"].items():
+        yield f"{name:22} {value:8.2f} s"
+    median, longest = result["small_host_median_s"], result["small_host_longest_s"]
+    yield f"second host: median {median:.4f} s, longest {longest:.3f} s"
+    yield f"control request, longest: {result['control_longest_s']:.3f} s"
+
+
 def main() -> int:
     """Run it as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -197,22 +205,9 @@ def main() -> int:
         if getattr(args, name) is not None:
             options += [f"--{name.replace('_', '-')}", getattr(args, name)]
     tune_gc()
-    try:
-        result = measure(args.blocks, lambda text: click.echo(text, err=True), tuple(options))
-    except ChimneyError as e:
-        click.echo(f"big_tree: {e}", err=True)
-        return 1
-    if args.json:
-        click.echo(json.dumps(result))
-        return 0
-    for name, value in result["seconds"].items():
-        click.echo(f"{name:22} {value:8.2f} s")
-    median, longest = result["small_host_median_s"], result["small_host_longest_s"]
-    click.echo(f"second host: median {median:.4f} s, longest {longest:.3f} s")
-    click.echo(f"control request, longest: {result['control_longest_s']:.3f} s")
-    for name, value in result["peak_mib"].items():
-        click.echo(f"{name:7} {value:6} MiB at most")
-    return 0
+    return conclude(
+        "big_tree", lambda report: measure(args.blocks, report, tuple(options)), _lines, as_json=args.json
+    )
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import random
 import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import click
@@ -33,7 +32,7 @@ from ndisbus.errors import ChimneyError
 from ndisbus.runtime.collector import tune_gc
 from ndisbus.runtime.control_client import ControlClient
 from ndisbus.runtime.driver_process import DriverProcess
-from tools.scale import child, own_runtime_directory, peak_mib
+from tools.scale import child, conclude, own_runtime_directory, peak_mib
 from tools.torture_stack import leftovers
 
 __all__ = ["measure"]
@@ -229,6 +228,13 @@ def measure(
         }
 
 
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{result['hosts']} hosts ready after {result['start_s']} s"
+    blocks = result["blocks_per_round"]
+    yield f"rounds of {blocks} blocks, four times through the stack: {result['round_s']} s"
+    yield f"ps: {result['ps_s']} s, {result['ps_lines']} lines; everything zero"
+
+
 def main() -> int:
     """Run it as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -242,23 +248,12 @@ def main() -> int:
     if args.worker is not None:
         hosts_of_one_process(*args.worker)
         return 0
-    try:
-        result = measure(
-            args.hosts, args.processes, args.rounds, args.connections, lambda text: click.echo(text, err=True)
-        )
-    except ChimneyError as e:
-        click.echo(f"many_hosts: {e}", err=True)
-        return 1
-    if args.json:
-        click.echo(json.dumps(result))
-        return 0
-    click.echo(f"{result['hosts']} hosts ready after {result['start_s']} s")
-    blocks = result["blocks_per_round"]
-    click.echo(f"rounds of {blocks} blocks, four times through the stack: {result['round_s']} s")
-    click.echo(f"ps: {result['ps_s']} s, {result['ps_lines']} lines; everything zero")
-    for name, size in result["peak_mib"].items():
-        click.echo(f"{name:20} {size:6} MiB at most")
-    return 0
+    return conclude(
+        "many_hosts",
+        lambda report: measure(args.hosts, args.processes, args.rounds, args.connections, report),
+        _lines,
+        as_json=args.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
-"""What the measurements at scale share: the layers as child processes, and their peak memory."""
+"""What the measurements at scale share: the layers as child processes, their peak memory, what is printed."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import click
 
 from ndisbus.errors import ChimneyError
 from tools.torture_stack import ROOT
 
-__all__ = ["child", "own_runtime_directory", "peak_mib"]
+__all__ = ["child", "conclude", "own_runtime_directory", "peak_mib"]
 
 #: Seconds that a process has to end once it is told to.
 _STOP = 30
@@ -55,3 +59,29 @@ def child(*command: str) -> Iterator[subprocess.Popen[str]]:
                 process.wait(_STOP)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def conclude(
+    name: str,
+    measure: Callable[[Callable[[str], None]], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], Iterable[str]],
+    *,
+    as_json: bool,
+) -> int:
+    """Measure, and print the result: JSON, or ``lines`` and the peak memory. Returns the exit code.
+
+    ``measure(report)`` says with ``report(text)`` how far it is.
+    """
+    try:
+        result = measure(lambda text: click.echo(text, err=True))
+    except ChimneyError as e:
+        click.echo(f"{name}: {e}", err=True)
+        return 1
+    if as_json:
+        click.echo(json.dumps(result))
+        return 0
+    for line in lines(result):
+        click.echo(line)
+    for process, size in result["peak_mib"].items():
+        click.echo(f"{process:20} {size:6} MiB at most")
+    return 0
